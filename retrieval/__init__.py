@@ -1,0 +1,1 @@
+"""Networks, training, descriptors, search and protocols."""

@@ -1,0 +1,57 @@
+"""Write beside, fsync, rename: under a final name stands the old file or the new one, never half of one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sfm2tuples.errors import DataError, UsageError
+
+
+def refuse_overwrite(path: str | Path, force: bool) -> None:
+    """Fail early, before any work, where the output exists and may not be replaced.
+
+    Raises
+    ------
+    UsageError
+        The path exists and `force` is not set.
+    DataError
+        The folder that should hold it does not exist or cannot be written.
+    """
+    path = Path(path)
+    if path.exists() and not force:
+        raise UsageError(f"{path}: exists already; give another name, or --force to replace it")
+    if not path.parent.is_dir():
+        raise DataError(path.parent, "no such folder to write to", "make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise DataError(path.parent, "the folder cannot be written to")
+
+
+@contextmanager
+def write_atomically(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it is synced and renamed, on any failure removed."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        _sync(temporary, os.O_RDWR)
+        os.replace(temporary, path)
+        _sync(path.parent, os.O_RDONLY)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a small UTF-8 text file atomically."""
+    with write_atomically(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,63 @@
+"""Columns in HDF5: strings as one UTF-8 blob with offsets, ragged rows as values with `indptr` (CSR)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import h5py
+import numpy as np
+
+
+def write_strings(group: h5py.Group, name: str, strings: Sequence[str]) -> None:
+    """Store strings as ``name/utf8`` (uint8) and ``name/offsets`` (n + 1, int64)."""
+    encoded = [s.encode("utf-8") for s in strings]
+    offsets = np.zeros(len(encoded) + 1, np.int64)
+    np.cumsum([len(e) for e in encoded], out=offsets[1:])
+    column = group.create_group(name)
+    column["utf8"] = np.frombuffer(b"".join(encoded), np.uint8)
+    column["offsets"] = offsets
+
+
+def read_strings(group: h5py.Group, name: str) -> list[str]:
+    """Read back what `write_strings` stored."""
+    blob = group[name]["utf8"][()].tobytes()
+    offsets = group[name]["offsets"][()].tolist()
+    return [blob[a:b].decode("utf-8") for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+
+
+def write_columns(group: h5py.Group, columns: dict[str, np.ndarray]) -> None:
+    """Store plain columns, in the order of their names, so that equal content gives equal bytes."""
+    for name in sorted(columns):
+        group[name] = np.ascontiguousarray(columns[name])
+
+
+def read_columns(group: h5py.Group, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Read plain columns by name."""
+    return {name: group[name][()] for name in names}
+
+
+def indptr_of(counts: np.ndarray) -> np.ndarray:
+    """Row starts of a CSR column from the rows' lengths: (n,) to (n + 1,) int64."""
+    indptr = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, out=indptr[1:])
+    return indptr
+
+
+def gather_rows(indptr: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the values of chosen CSR rows, in the rows' order.
+
+    Parameters
+    ----------
+    indptr : (n + 1,) int64
+    rows : (m,) int64
+
+    Returns
+    -------
+    indptr : (m + 1,) int64
+        Row starts of the selection.
+    positions : (k,) int64
+        Where the selection's values lie in the whole.
+    """
+    counts = np.diff(indptr)[rows]
+    chosen = indptr_of(counts)
+    return chosen, np.arange(chosen[-1]) + np.repeat(indptr[:-1][rows] - chosen[:-1], counts)

@@ -1,0 +1,72 @@
+"""One tree of errors. A message is one line: the file, what is wrong, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class SfmTuplesError(Exception):
+    """Root of everything that this project raises for its users; `exit_code` is what the command ends with."""
+
+    exit_code = 1
+
+
+class UsageError(SfmTuplesError):
+    """The request itself is off (options that exclude each other, a value out of range); exit code 2."""
+
+    exit_code = 2
+
+
+class DataError(SfmTuplesError):
+    """Something in the user's data is off.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file at fault.
+    what : str
+        What is wrong with it.
+    remedy : str, optional
+        What the user can do about it.
+    """
+
+    def __init__(self, path: str | Path, what: str, remedy: str = "") -> None:
+        self.path = str(path)
+        self.what = what
+        self.remedy = remedy
+        super().__init__(_one_line(f"{self.path}: {what}" + (f"; {remedy}" if remedy else "")))
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
+        """Survive the way home from a worker process."""
+        return type(self), (self.path, self.what, self.remedy)
+
+
+class ModelError(DataError):
+    """A sparse model that cannot be read."""
+
+
+class PhotoError(DataError):
+    """A photo that is absent or cannot be decoded."""
+
+
+class FileFormatError(DataError):
+    """One of our files (index, tuples, descriptors, whitening) that is torn, of another format or too new."""
+
+
+class WeightsError(DataError):
+    """Weights or a checkpoint that do not fit the network."""
+
+
+class MiningError(SfmTuplesError):
+    """Tuples that cannot be mined as asked (too few places, no positives)."""
+
+
+def first_three(names: Sequence[str]) -> str:
+    """Name up to three offenders of many: ``"a, b, c …"``."""
+    return ", ".join(str(name) for name in names[:3]) + (" …" if len(names) > 3 else "")
+
+
+def _one_line(text: str) -> str:
+    """Printable on one line whatever a hostile file name holds."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)

@@ -1,0 +1,20 @@
+"""Fixtures that all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real models, photos, ground truth and weights; the test is skipped where it is absent."""
+    if not DATA.is_dir():
+        pytest.skip("needs the real data (../shared/data), which is not here")
+    return DATA
