@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import h5py
@@ -22,7 +23,7 @@ def read_strings(group: h5py.Group, name: str) -> list[str]:
     """Read back what `write_strings` stored."""
     blob = group[name]["utf8"][()].tobytes()
     offsets = group[name]["offsets"][()].tolist()
-    return [blob[a:b].decode("utf-8") for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    return [blob[a:b].decode("utf-8") for a, b in itertools.pairwise(offsets)]
 
 
 def write_columns(group: h5py.Group, columns: dict[str, np.ndarray]) -> None:

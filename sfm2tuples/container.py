@@ -56,15 +56,14 @@ def create_file(
     leave_out : sequence of str
         Datasets that the fingerprint does not cover (where photos lie on this machine).
     """
-    with write_atomically(path) as temporary:
-        with h5py.File(temporary, "w", libver="v110") as file:
-            yield file
-            file.attrs["format"] = format
-            file.attrs["version"] = version
-            file.attrs["software"] = SOFTWARE
-            file.attrs["options"] = json.dumps(options, sort_keys=True)
-            file.attrs["parents"] = json.dumps(list(parents))
-            file.attrs["fingerprint"] = content_fingerprint(file, leave_out)
+    with write_atomically(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
+        yield file
+        file.attrs["format"] = format
+        file.attrs["version"] = version
+        file.attrs["software"] = SOFTWARE
+        file.attrs["options"] = json.dumps(options, sort_keys=True)
+        file.attrs["parents"] = json.dumps(list(parents))
+        file.attrs["fingerprint"] = content_fingerprint(file, leave_out)
 
 
 @contextmanager
