@@ -1,0 +1,26 @@
+# `make demo` and `make test` make their own environment in .venv, with the constraints file.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test lint real clean
+
+$(INSTALLED): setup.cfg pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch -e '.[test]'
+	touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/sfm2tuples demo -o demo --force
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy sfm2tuples retrieval cli
+
+clean:
+	rm -rf $(VENV) demo build *.egg-info

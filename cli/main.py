@@ -1,0 +1,74 @@
+"""`sfm2tuples`: one group of commands, each in a file of its own, imported only when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from sfm2tuples import __version__
+from sfm2tuples.errors import SfmTuplesError
+
+COMMANDS = {
+    "build-index": "find and read models; write the co-visibility graph, places and splits",
+    "mine-tuples": "choose queries, positives and negatives, with the evidence for each choice",
+    "train": "train a network on the tuples, mining hard negatives anew each round",
+    "whiten": "learn a whitening (L_w or PCA_w) from pairs",
+    "extract": "describe photos",
+    "evaluate": "measure mAP on places unseen in training, or on labelled photos",
+    "report": "write an HTML page of tuples to look at",
+    "inspect": "say what is in a file of ours",
+    "demo": "run the whole road on a built-in world",
+}
+"""Command name to its one-line help, in the order of the road."""
+
+
+class _Commands(click.Group):
+    """A group that imports a command's module when the command is first needed, so that help is quick."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """Names in the order of the road."""
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """Import `cli.<name>` and return its `command`."""
+        if name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"cli.{name.replace('-', '_')}").command
+        return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+    epilog="Example: sfm2tuples build-index my_models/ -o index.h5",
+)
+@click.version_option(__version__, prog_name="sfm2tuples")
+def group() -> None:
+    """Turn Structure-from-Motion models into training tuples, train a retrieval network on them, measure the gain."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command; a known error is one line on stderr and an exit code: 1 data, 2 usage, 130 interrupted."""
+    try:
+        group.main(args=arguments, prog_name="sfm2tuples", standalone_mode=False)
+    except click.exceptions.Exit as exit_request:
+        sys.exit(exit_request.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except SfmTuplesError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort) as interruption:
+        click.echo(f"interrupted{': ' + str(interruption) if str(interruption) else ''}", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)

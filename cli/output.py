@@ -1,0 +1,83 @@
+"""How commands speak: results on stdout, progress and warnings on stderr, JSON for machines."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@dataclass
+class Output:
+    """One command's voice: `--quiet`, `--verbose` and `--json` decide what of it is heard."""
+
+    quiet: bool = False
+    """Print nothing but errors and warnings."""
+    json: bool = False
+    """Print one JSON object at the end instead of text."""
+    collected: dict[str, Any] = field(default_factory=dict)
+    """What goes into that object."""
+
+    def say(self, line: str) -> None:
+        """Print a line for a person."""
+        if not (self.quiet or self.json):
+            click.echo(line)
+
+    def warn(self, line: str) -> None:
+        """Print a warning on stderr, whatever the mode."""
+        click.echo(f"warning: {line}", err=True)
+
+    def table(self, rows: Sequence[Sequence[object]], header: Sequence[str]) -> None:
+        """Print a table in columns: text to the left, numbers to the right."""
+        cells = [[_cell(value) for value in row] for row in rows]
+        widths = [max([len(title)] + [len(row[c]) for row in cells]) for c, title in enumerate(header)]
+        numeric = [all(isinstance(row[c], (int, float)) for row in rows) and bool(rows) for c in range(len(header))]
+        for line in [list(header), *cells]:
+            padded = (
+                text.rjust(w) if right else text.ljust(w) for text, w, right in zip(line, widths, numeric, strict=True)
+            )
+            self.say("  ".join(padded).rstrip())
+
+    def result(self, values: dict[str, Any]) -> None:
+        """Keep values for `--json`."""
+        self.collected.update(values)
+
+    def made(self, path: str | Path, what: str, next_step: str = "") -> None:
+        """The last line: what was made and what to run next."""
+        self.result({"made": str(path), "what": what} | ({"next": next_step} if next_step else {}))
+        self.say(f"made {path}: {what}")
+        if next_step:
+            self.say(f"next: {next_step}")
+
+    def close(self) -> None:
+        """Print the JSON object where one was asked for."""
+        if self.json:
+            click.echo(json.dumps(self.collected, indent=1, sort_keys=True, default=str))
+
+
+def output_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add `--quiet`, `--verbose` and `--json` to a command and pass it an `Output`."""
+
+    @click.option("--quiet", is_flag=True, help="print nothing but warnings and errors")
+    @click.option("--verbose", is_flag=True, help="log what the libraries do, on stderr")
+    @click.option("--json", "as_json", is_flag=True, help="print one JSON object instead of text")
+    @functools.wraps(function)
+    def wrapped(*args: Any, quiet: bool, verbose: bool, as_json: bool, **kwargs: Any) -> None:
+        level = logging.INFO if verbose else logging.WARNING
+        logging.basicConfig(level=level, format="%(levelname)s: %(message)s", stream=sys.stderr, force=True)
+        output = Output(quiet=quiet, json=as_json)
+        function(*args, output=output, **kwargs)
+        output.close()
+
+    return wrapped
+
+
+def _cell(value: object) -> str:
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
