@@ -1,0 +1,221 @@
+"""Photos: decode, resize, pack. One resizer, so that training and test see the same pixels."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from sfm2tuples.errors import PhotoError, UsageError
+
+PhotoSource = str | Path | bytes | Callable[[], bytes]
+"""Where a photo comes from: a file, its bytes, or a function that fetches its bytes when needed."""
+
+RESIZE_FILTER = "lanczos"
+"""The one filter that makes photos smaller; named in every descriptor file. [C] uses the same."""
+_FILTER = Image.Resampling.LANCZOS
+
+DRAFT_MARGIN = 2
+"""A JPEG may be decoded at 1/2, 1/4 or 1/8 only where that leaves this many times the size asked for."""
+
+PACKED_QUALITY = 92
+"""JPEG quality of packed photos, without chroma subsampling."""
+
+# What Pillow's decoders raise on files that are torn, hostile, or no photos.
+_DECODING_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    EOFError,
+    MemoryError,
+    OverflowError,
+    NotImplementedError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+
+
+def load_photo(source: PhotoSource, size: int, name: str | None = None) -> np.ndarray:
+    """Decode a photo and make it smaller where its longest side exceeds `size`.
+
+    Never enlarged; not rotated by EXIF, since COLMAP's coordinates are not (METHOD section 10). Greyscale, palette,
+    CMYK and 16-bit photos become RGB; transparency is dropped.
+
+    Parameters
+    ----------
+    source : str, Path, bytes or callable
+        The photo.
+    size : int
+        Longest side in pixels.
+    name : str, optional
+        What to call it in messages; the path where there is one.
+
+    Returns
+    -------
+    ndarray
+        (H, W, 3) uint8, RGB.
+
+    Raises
+    ------
+    PhotoError
+        Absent, unreadable, torn, or beyond Pillow's limit on pixels.
+    UsageError
+        `size` is less than 1.
+    """
+    return np.array(_load(source, size, photo_name(source, name)))
+
+
+def resize_photo(photo: np.ndarray, size: int) -> np.ndarray:
+    """Make a decoded photo smaller: longest side `size`, aspect kept, never enlarged.
+
+    Parameters
+    ----------
+    photo : ndarray
+        (H, W, 3) uint8.
+    size : int
+        Longest side in pixels.
+
+    Returns
+    -------
+    ndarray
+        (h, w, 3) uint8; `photo` itself where it is small enough.
+    """
+    height, width = photo.shape[:2]
+    if max(height, width) <= size:
+        return photo
+    return np.array(Image.fromarray(photo).resize(fitting_size(width, height, size), _FILTER))
+
+
+def fitting_size(width: int, height: int, size: int) -> tuple[int, int]:
+    """Width and height in pixels once the longest side is at most `size`; each at least 1, rounded to nearest.
+
+    Raises
+    ------
+    UsageError
+        `size` is less than 1.
+    """
+    if size < 1:
+        raise UsageError(f"size must be at least 1 pixel, not {size}")
+    longest = max(width, height)
+    if longest <= size:
+        return width, height
+    return tuple(max(1, (2 * side * size + longest) // (2 * longest)) for side in (width, height))  # type: ignore[return-value]
+
+
+def photo_size(source: PhotoSource, name: str | None = None) -> tuple[int, int]:
+    """Width and height in pixels, from the file's header alone.
+
+    Raises
+    ------
+    PhotoError
+        Absent, or no photo.
+    """
+    called = photo_name(source, name)
+    with _open(source, called) as image:
+        return image.size
+
+
+def pack_photo(source: PhotoSource, size: int, name: str | None = None) -> bytes:
+    """A photo as JPEG bytes of longest side at most `size`, for packing into a tuple file.
+
+    A JPEG that is small enough is kept as it is, byte for byte, so that nothing is lost by encoding it twice.
+
+    Parameters
+    ----------
+    source, size, name
+        As `load_photo`.
+
+    Returns
+    -------
+    bytes
+        A JPEG file.
+
+    Raises
+    ------
+    PhotoError, UsageError
+        As `load_photo`.
+    """
+    called = photo_name(source, name)
+    data = _read(source, called)
+    image = _load(data, size, called)  # decoded in any case: what is packed must be readable
+    with _open(data, called) as header:
+        if header.format == "JPEG" and max(header.size) <= size:
+            return data
+    packed = io.BytesIO()
+    image.save(packed, "JPEG", quality=PACKED_QUALITY, subsampling=0)
+    return packed.getvalue()
+
+
+def photo_name(source: PhotoSource, name: str | None = None) -> str:
+    """What to call a photo in messages: its name, else its path."""
+    if name is not None:
+        return name
+    return str(source) if isinstance(source, str | Path) else "a packed photo"
+
+
+def _load(source: PhotoSource, size: int, called: str) -> Image.Image:
+    """Decode and resize to an RGB image."""
+    with _open(source, called) as image:
+        width, height = fitting_size(*image.size, size)
+        try:
+            # JPEG's cheap decoding at a fraction of the size; other formats ignore it.
+            image.draft(None, (DRAFT_MARGIN * width, DRAFT_MARGIN * height))
+            rgb = _to_rgb(image)
+            return rgb if rgb.size == (width, height) else rgb.resize((width, height), _FILTER)
+        except _DECODING_ERRORS as error:
+            raise PhotoError(called, f"cannot be decoded ({_reason(error)})") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Any mode of Pillow to RGB of 8 bits; 16-bit greyscale is scaled, not clipped."""
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no known range")
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64)
+        return Image.fromarray(np.clip((values + 128) // 257, 0, 255).astype(np.uint8)).convert("RGB")
+    if "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def _open(source: PhotoSource, called: str) -> Image.Image:
+    """Read the header; the pixels follow when they are asked for."""
+    try:
+        return Image.open(source if isinstance(source, str | Path) else io.BytesIO(_read(source, called)))
+    except FileNotFoundError as error:
+        raise PhotoError(called, "no such photo") from error
+    except _DECODING_ERRORS as error:
+        raise PhotoError(called, f"cannot be read as a photo ({_reason(error)})") from error
+
+
+def _read(source: PhotoSource, called: str) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    if callable(source):
+        return source()
+    try:
+        return Path(source).read_bytes()
+    except FileNotFoundError as error:
+        raise PhotoError(called, "no such photo") from error
+    except OSError as error:
+        raise PhotoError(called, f"cannot be read ({_reason(error)})") from error
+
+
+def _reason(error: BaseException) -> str:
+    """A short reason without the path and the memory addresses that Pillow puts in."""
+    if isinstance(error, UnidentifiedImageError):
+        return "not a known image format"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return (str(error).splitlines() or [""])[0] or type(error).__name__
