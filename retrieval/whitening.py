@@ -91,9 +91,9 @@ def learn_lw(
         descriptors.shape[1],
         shrinkage,
     )
-    if whitening.jitter:
+    if shrinkage == 0 and whitening.rank < descriptors.shape[1]:
         logger.warning(
-            "the covariance of %d pairs has rank %d of %d and factors only with %g added to its diagonal; "
+            "the covariance of %d pairs has rank %d of %d; %g was added to its diagonal so that it factors; "
             "shrinkage (--shrinkage auto) is safer",
             whitening.num_pairs,
             whitening.rank,
