@@ -1,0 +1,186 @@
+"""COLMAP's binary models: bytes straight into columns, without a loop over points or observations in Python."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from sfm2tuples.errors import ModelError
+from sfm2tuples.readers import kernels
+from sfm2tuples.readers.camera_models import CAMERA_MODELS
+from sfm2tuples.readers.files import CUT, check_end, checked_count, load_bytes
+from sfm2tuples.readers.frames import IDENTITY, Frames, Sensor
+from sfm2tuples.readers.parts import CameraPart, ImagePart, PointPart, assemble
+from sfm2tuples.readers.sparse_model import SparseModel
+
+
+def read(folder: Path) -> SparseModel:
+    """Read the binary model in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds cameras.bin, images.bin, points3D.bin and, since COLMAP 3.12, rigs.bin and frames.bin.
+
+    Returns
+    -------
+    SparseModel
+        See there for order and dtypes.
+
+    Raises
+    ------
+    ModelError
+        One line that names the file, for whatever is wrong with it. Every size in a file is checked against the
+        file's length before memory is taken.
+    """
+    cameras = _read_cameras(folder / "cameras.bin")
+    frames = _read_frames(folder)
+    images = _read_images(folder / "images.bin")
+    points = _read_points(folder / "points3D.bin")
+    return assemble(cameras, images, points, frames)
+
+
+class _Cursor:
+    """Reads fixed-size records from a small file's bytes, and says in one line where it ends too early."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.data = load_bytes(path).data
+        self.at = 0
+
+    def take(self, layout: str, where: str) -> tuple:
+        """Values of a `struct` layout (little endian, packed)."""
+        size = struct.calcsize("<" + layout)
+        if self.at + size > len(self.data):
+            raise ModelError(self.path, f"ends inside {where}, after {len(self.data):,} bytes", CUT)
+        values = struct.unpack_from("<" + layout, self.data, self.at)
+        self.at += size
+        return values
+
+    def count(self, what: str, smallest: int) -> int:
+        """Read the number of rows at the start; each takes at least `smallest` bytes."""
+        (number,) = self.take("Q", f"the number of {what}")
+        return checked_count(number, len(self.data) - self.at, smallest, what, self.path)
+
+    def finish(self) -> None:
+        """Refuse bytes after the last row."""
+        check_end(self.at, len(self.data), self.path)
+
+
+def _read_cameras(path: Path) -> CameraPart:
+    cursor = _Cursor(path)
+    count = cursor.count("cameras", 24)
+    ids, models, sizes, params = [], [], [], []
+    for row in range(count):
+        camera, model, width, height = cursor.take("IiQQ", f"camera {row + 1} of {count}")
+        if model not in CAMERA_MODELS:
+            raise ModelError(
+                path, f"camera {camera} is of unknown model {model}", f"known are 0 to {max(CAMERA_MODELS)}"
+            )
+        if max(width, height) >= 2**31:
+            raise ModelError(path, f"camera {camera} is {width} x {height} pixels")
+        ids.append(camera)
+        models.append(model)
+        sizes.append((width, height))
+        params.append(np.array(cursor.take(f"{CAMERA_MODELS[model].num_params}d", f"camera {row + 1} of {count}")))
+    cursor.finish()
+    sizes_column = np.array(sizes, np.int64).reshape(-1, 2)
+    return CameraPart(path, np.array(ids, np.int64), np.array(models, np.int32), sizes_column, params)
+
+
+def _read_images(path: Path) -> ImagePart:
+    """One Python step an image, to find where it starts; its observations stay where they are."""
+    buffer = load_bytes(path)
+    data = buffer.data
+    if len(data) < 8:
+        raise ModelError(path, f"ends inside the number of images, after {len(data):,} bytes", CUT)
+    count = checked_count(struct.unpack_from("<Q", data)[0], len(data) - 8, 73, "images", path)
+    ids, cameras, starts, counts = (np.empty(count, np.int64) for _ in range(4))
+    poses = np.empty((count, 7), np.float64)
+    names = []
+    at = 8
+    for row in range(count):
+        cut = ModelError(path, f"ends inside image {row + 1} of {count}, after {len(data):,} bytes", CUT)
+        if at + 64 > len(data):
+            raise cut
+        ids[row], *pose, cameras[row] = struct.unpack_from("<I7dI", data, at)
+        poses[row] = pose
+        end = _find_nul(buffer, at + 64)
+        if end < 0 or end + 9 > len(data):
+            raise cut
+        names.append(bytes(data[at + 64 : end]))
+        (observations,) = struct.unpack_from("<Q", data, end + 1)
+        at = end + 9
+        room = len(data) - at
+        checked_count(observations, room, kernels.OBSERVATION_BYTES, f"observations of image {names[-1]!r}", path)
+        starts[row], counts[row] = at, observations
+        at += observations * kernels.OBSERVATION_BYTES
+    check_end(at, len(data), path)
+    return ImagePart(path, ids, poses, cameras, names, buffer, starts, counts)
+
+
+def _find_nul(buffer: np.ndarray, start: int) -> int:
+    """First zero byte at or after `start`, or -1; names are short, so windows keep the search local."""
+    for begin in range(start, buffer.size, 4096):
+        zeros = np.flatnonzero(buffer[begin : begin + 4096] == 0)
+        if zeros.size:
+            return begin + int(zeros[0])
+    return -1
+
+
+def _read_points(path: Path) -> PointPart:
+    buffer = load_bytes(path)
+    if buffer.size < 8:
+        raise ModelError(path, f"ends inside the number of points, after {buffer.size:,} bytes", CUT)
+    number = int.from_bytes(buffer[:8].tobytes(), "little")
+    count = checked_count(number, buffer.size - 8, kernels.POINT_BYTES, "points", path)
+    ids, starts, lengths = (np.empty(count, np.int64) for _ in range(3))
+    xyz, errors = np.empty((count, 3)), np.empty(count)
+    rows, end = kernels.scan_points(buffer, ids, xyz, errors, starts, lengths)
+    if rows < count:
+        raise ModelError(
+            path, f"ends inside point {rows + 1:,} of {count:,} or its track, after {buffer.size:,} bytes", CUT
+        )
+    check_end(end, buffer.size, path)
+    return PointPart(path, ids, xyz, errors, buffer, starts, lengths)
+
+
+def _read_frames(folder: Path) -> Frames | None:
+    """Rigs and frames, or None where the model is older than they are."""
+    rigs_path, frames_path = folder / "rigs.bin", folder / "frames.bin"
+    if not frames_path.exists():
+        return None
+    frames = Frames(rigs_path, frames_path)
+    _read_rigs(rigs_path, frames)
+    cursor = _Cursor(frames_path)
+    count = cursor.count("frames", 68)
+    for row in range(count):
+        where = f"frame {row + 1} of {count}"
+        frame, rig, *pose, number = cursor.take("II7dI", where)
+        data: list[tuple[Sensor, int]] = []
+        for _ in range(number):
+            kind, sensor, image = cursor.take("iIQ", where)
+            data.append(((kind, sensor), image))
+        frames.add_frame(frame, rig, np.array(pose), data)
+    cursor.finish()
+    return frames
+
+
+def _read_rigs(path: Path, frames: Frames) -> None:
+    cursor = _Cursor(path)
+    count = cursor.count("rigs", 8)
+    for row in range(count):
+        where = f"rig {row + 1} of {count}"
+        rig, number = cursor.take("II", where)
+        sensors: list[tuple[Sensor, np.ndarray | None]] = []
+        for index in range(number):
+            sensor = cursor.take("iI", where)
+            if index == 0:
+                sensors.append((sensor, IDENTITY))
+                continue
+            (has_pose,) = cursor.take("B", where)
+            sensors.append((sensor, np.array(cursor.take("7d", where)) if has_pose else None))
+        frames.add_rig(rig, sensors)
+    cursor.finish()

@@ -1,0 +1,208 @@
+"""Find the models below some folders, name them, and find the photos that belong to them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sfm2tuples.errors import DataError
+
+log = logging.getLogger(__name__)
+
+Kind = Literal["colmap_binary", "colmap_text"]
+
+PARTS = ("cameras", "images", "points3D")
+"""The files that every COLMAP model has, as .bin or as .txt."""
+LAYOUT_FOLDERS = ("sparse", "sparses", "dense")
+"""Folders that COLMAP's tools put between a scene and its models; besides, models are numbered."""
+
+
+@dataclass(frozen=True)
+class ModelLocation:
+    """Where a model lies, before it is read."""
+
+    path: Path
+    """Folder that holds the model's files."""
+    root: Path
+    """The ROOT below which it was found."""
+    name: str
+    """Unique among the models found together: its path relative to the ROOT, or to the common parent of several."""
+    scene: Path
+    """The nearest folder above `sparse`, `sparses`, `dense` and numbers, at most the ROOT."""
+    kind: Kind
+    """Which reader reads it; binary is preferred where a folder holds both in full."""
+
+
+@dataclass(frozen=True)
+class PhotoFolder:
+    """A folder of photos that the user names: `--images [ROOT=]DIR`."""
+
+    folder: Path
+    """DIR: image names are relative to it."""
+    root: Path | None = None
+    """Only for the models of this ROOT; None: for all."""
+
+    @classmethod
+    def parse(cls, text: str, roots: Sequence[Path]) -> PhotoFolder:
+        """Read `[ROOT=]DIR`.
+
+        Parameters
+        ----------
+        text : str
+            What the user wrote.
+        roots : sequence of Path
+            The ROOTs of the command. An "=" whose left side is none of them belongs to DIR.
+
+        Raises
+        ------
+        DataError
+            Where DIR is no folder.
+        """
+        left, equals, right = text.partition("=")
+        known = {root.resolve() for root in roots}
+        choice = cls(Path(text))
+        if equals and Path(left).resolve() in known:
+            choice = cls(Path(right), Path(left))
+        if not choice.folder.is_dir():
+            raise DataError(
+                choice.folder, "is not a folder of photos", "give --images [ROOT=]DIR, ROOT being one of the roots"
+            )
+        return choice
+
+
+def find_models(roots: Sequence[Path]) -> list[ModelLocation]:
+    """Find every sparse model at or below the roots.
+
+    Parameters
+    ----------
+    roots : sequence of Path
+        Folders: a model, a scene with `sparse/…`, or any tree of them.
+
+    Returns
+    -------
+    list of ModelLocation
+        In the order of the roots, and below each in that of the paths (numbers by value). A folder that holds any file
+        of a model is listed, so that an incomplete one is reported when it is read. One folder is listed once, even
+        where two roots or a link lead to it.
+
+    Raises
+    ------
+    DataError
+        Where a root does not exist or has no model below it.
+    """
+    found: list[tuple[Path, Path, Kind]] = []
+    seen: set[Path] = set()
+    for root in roots:
+        if not root.is_dir():
+            raise DataError(
+                root, "is not a folder" if root.exists() else "does not exist", "give a folder with COLMAP models"
+            )
+        kinds = [(path, kind) for path in _folders(root, set()) if (kind := model_kind(path)) is not None]
+        if not kinds:
+            raise DataError(
+                root, "holds no model (cameras, images and points3D, as .bin or .txt)", "give another folder"
+            )
+        for path, kind in kinds:
+            if path.resolve() not in seen:
+                seen.add(path.resolve())
+                found.append((path, root, kind))
+    names = _names([path for path, _, _ in found], roots)
+    return [
+        ModelLocation(path, root, name, scene_folder(path, root), kind)
+        for (path, root, kind), name in zip(found, names, strict=True)
+    ]
+
+
+def model_kind(folder: Path) -> Kind | None:
+    """Which reader a folder is for, or None where it holds no file of a model."""
+    binary = [(folder / f"{part}.bin").is_file() for part in PARTS]
+    text = [(folder / f"{part}.txt").is_file() for part in PARTS]
+    if all(binary) or (any(binary) and not all(text)):
+        return "colmap_binary"
+    return "colmap_text" if any(text) else None
+
+
+def scene_folder(path: Path, root: Path) -> Path:
+    """Climb from a model over `sparse`, `sparses`, `dense` and numbers, at most up to the root."""
+    while path != root and (path.name in LAYOUT_FOLDERS or path.name.isdigit()):
+        path = path.parent
+    return path
+
+
+def find_photo_root(
+    location: ModelLocation, overrides: Sequence[PhotoFolder], first_names: Sequence[str]
+) -> Path | None:
+    """Find the folder that the names of a model's images are relative to.
+
+    Parameters
+    ----------
+    location : ModelLocation
+        The model.
+    overrides : sequence of PhotoFolder
+        What the user gave with `--images`; tried in their order, those of the model's own ROOT first.
+    first_names : sequence of str
+        Some names of the model's images. A folder that holds none of them as files is not taken.
+
+    Returns
+    -------
+    Path or None
+        The nearest `images/` in the model's folder, beside it, or beside one of its parents up to the ROOT; else the
+        first of `overrides` that holds a name; else None.
+    """
+    candidates = [folder / "images" for folder in _parents(location.path, location.root)]
+    root = location.root.resolve()
+    own = [choice.folder for choice in overrides if choice.root is not None and choice.root.resolve() == root]
+    candidates += own + [choice.folder for choice in overrides if choice.root is None]
+    for folder in candidates:
+        if any((folder / name).is_file() for name in first_names):
+            return folder
+    return None
+
+
+def _parents(path: Path, root: Path) -> Iterator[Path]:
+    """The model's folder, its parents up to the root, and the folder that the root lies in."""
+    yield path
+    while path != root:
+        path = path.parent
+        yield path
+    yield Path(os.path.normpath(root.absolute())).parent
+
+
+def _folders(folder: Path, above: set[tuple[int, int]]) -> Iterator[Path]:
+    """Walk folders in order, links too, but never into one that lies above (a loop), a hidden one or photos."""
+    try:
+        status = folder.stat()
+        entries = [entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")]
+    except OSError as error:
+        log.warning("%s: cannot be looked into (%s)", folder, error.strerror)
+        return
+    key = (status.st_dev, status.st_ino)
+    if key in above:
+        return
+    yield folder
+    for name in sorted(entries, key=_numbers_by_value):
+        if name != "images":
+            yield from _folders(folder / name, above | {key})
+
+
+def _numbers_by_value(name: str) -> tuple[int, int, str]:
+    return (0, int(name), name) if name.isdecimal() else (1, 0, name)
+
+
+def _names(paths: Sequence[Path], roots: Sequence[Path]) -> list[str]:
+    """Names relative to the common parent of the roots; a model that lies there itself has the folder's name."""
+    base = Path(os.path.commonpath([os.path.normpath(root.absolute()) for root in roots]))
+    full = [Path(os.path.normpath(path.absolute())) for path in paths]
+    names = [path.relative_to(base).as_posix() if path != base else base.name or "model" for path in full]
+    if max(Counter(names).values()) > 1:
+        # The root is a model itself and holds a folder of its own name: one step further up tells them apart.
+        names = [path.relative_to(base.parent).as_posix() for path in full]
+    for name in names:
+        if not name.isprintable() or any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise DataError(name, "the name of a model's folder cannot be printed", "rename the folder")
+    return names

@@ -1,0 +1,172 @@
+"""Rows of a text file of a model: read in blocks, numbers parsed many rows at a time, faults named by their line."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from sfm2tuples.errors import ModelError
+from sfm2tuples.readers.files import CUT, load_bytes
+
+BLOCK_BYTES = 1 << 22
+LARGEST_EXACT = 2**53
+"""Integers up to here survive the way through float64."""
+
+
+class Row:
+    """Reads the fields of one row from left to right."""
+
+    def __init__(self, path: Path, number: int, text: bytes) -> None:
+        self.path = path
+        self.number = number
+        self.fields = text.split()
+        self.at = 0
+
+    def error(self, what: str) -> ModelError:
+        """Make an error that names the line."""
+        return ModelError(self.path, f"line {self.number}: {what}", CUT)
+
+    def word(self) -> str:
+        """Take the next field as it stands."""
+        if self.at == len(self.fields):
+            raise self.error(f"has only {len(self.fields)} columns")
+        self.at += 1
+        return self.fields[self.at - 1].decode("utf-8", "backslashreplace")
+
+    def integer(self, largest: int = 2**32 - 1) -> int:
+        """Take the next field as an integer from 0 to `largest`."""
+        word = self.word()
+        try:
+            value = int(word)
+        except ValueError:
+            raise self.error(f"{word[:40]!r} is not an integer") from None
+        if not 0 <= value <= largest:
+            raise self.error(f"{word[:40]} is out of range")
+        return value
+
+    def numbers(self, count: int) -> np.ndarray:
+        """Take the next `count` fields as (count,) float64."""
+        values = np.empty(count)
+        for index in range(count):
+            word = self.word()
+            try:
+                values[index] = float(word)
+            except ValueError:
+                raise self.error(f"{word[:40]!r} is not a number") from None
+        return values
+
+    def left(self) -> int:
+        """Count the fields that are not taken yet."""
+        return len(self.fields) - self.at
+
+    def finish(self) -> None:
+        """Refuse fields that nothing asked for."""
+        if self.left():
+            raise self.error(f"has {len(self.fields)} columns, {self.at} belong there")
+
+
+def read_lines(path: Path) -> list[bytes]:
+    """Lines of a file of a model."""
+    return load_bytes(path).tobytes().split(b"\n")
+
+
+def is_data(line: bytes) -> bool:
+    """Say whether a line is neither blank nor a comment."""
+    stripped = line.strip()
+    return bool(stripped) and not stripped.startswith(b"#")
+
+
+def data_rows(path: Path) -> Iterator[Row]:
+    """Rows of a small file, comments and blank lines left out; their number is held against the header's."""
+    lines = read_lines(path)
+    rows = [Row(path, number, line) for number, line in enumerate(lines, 1) if is_data(line)]
+    check_claim(lines, len(rows), path)
+    yield from rows
+
+
+def check_claim(lines: list[bytes], found: int, path: Path) -> None:
+    """Refuse a file with fewer rows than its header says: cut between two rows, it would look whole."""
+    for line in lines[:10]:
+        claim = re.match(rb"#\s*Number of \w+:\s*(\d{1,18})\b", line)
+        if claim and found < int(claim[1]):
+            what = f"holds {found:,} rows, its header says {int(claim[1]):,}"
+            raise ModelError(path, what, f"{CUT} Where rows were taken out on purpose, correct the header")
+
+
+def parse_numbers(lines: list[bytes], numbers: list[int], path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Parse rows that hold nothing but numbers, a block of rows at a time.
+
+    Parameters
+    ----------
+    lines : list of bytes
+        The rows; a blank one holds no number.
+    numbers : list of int
+        Their line numbers, for messages.
+    path : Path
+        Their file, for messages.
+
+    Returns
+    -------
+    values : np.ndarray
+        (sum,) float64, all rows one after the other.
+    counts : np.ndarray
+        (rows,) int64, how many values each row has.
+    """
+    values, counts = [np.empty(0)], [np.empty(0, np.int64)]
+    first = 0
+    while first < len(lines):
+        last, size = first, 0
+        while last < len(lines) and size < BLOCK_BYTES:
+            size += len(lines[last])
+            last += 1
+        in_row = _fields_by_row(lines[first:last])
+        parsed = _parse_block(b"\n".join(lines[first:last]))
+        if parsed is None or len(parsed) != in_row.sum():
+            raise _name_fault(lines[first:last], numbers[first:last], path)
+        values.append(parsed)
+        counts.append(in_row)
+        first = last
+    return np.concatenate(values), np.concatenate(counts)
+
+
+def whole_numbers(values: np.ndarray, smallest: int, largest: int) -> np.ndarray | None:
+    """Values as int64, or None where one is not a whole number from `smallest` to `largest` (at most 2^53)."""
+    if not ((values >= smallest) & (values <= largest) & (values == np.floor(values))).all():
+        return None
+    return values.astype(np.int64)
+
+
+def _fields_by_row(lines: list[bytes]) -> np.ndarray:
+    """Number of fields of each row: a field starts where a letter follows white space."""
+    letters = np.frombuffer(b"\n" + b"\n".join(lines), np.uint8)
+    starts = np.flatnonzero((letters[1:] > 32) & (letters[:-1] <= 32))
+    ends = np.cumsum([len(line) + 1 for line in lines])
+    return np.diff(np.searchsorted(starts, ends), prepend=0)
+
+
+def _parse_block(text: bytes) -> np.ndarray | None:
+    with warnings.catch_warnings():
+        # NumPy warns, and returns what it has, where it meets something that is no number.
+        warnings.simplefilter("error", DeprecationWarning)
+        try:
+            return np.fromstring(text, sep=" ") if text.strip() else np.empty(0)
+        except (DeprecationWarning, ValueError):
+            return None
+
+
+def _name_fault(lines: list[bytes], numbers: list[int], path: Path) -> ModelError:
+    """Find the line of a block that could not be parsed."""
+    for line, number in zip(lines, numbers, strict=True):
+        row = Row(path, number, line)
+        try:
+            row.numbers(row.left())
+        except ModelError as error:
+            return error
+        parsed = _parse_block(line)
+        if parsed is None or len(parsed) != len(row.fields):
+            return row.error("holds something that is not a number")
+    return ModelError(path, "holds something that is not a number")
