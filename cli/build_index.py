@@ -1,0 +1,128 @@
+"""`sfm2tuples build-index`: sparse models to one index."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from tqdm import tqdm
+
+from cli.output import Output, output_options
+
+if TYPE_CHECKING:
+    from sfm2tuples.ingest import IngestSummary
+
+
+@click.command("build-index", epilog="Example: sfm2tuples build-index my_models/ -o index.h5 --places places.csv")
+@click.argument("roots", nargs=-1, required=True, metavar="ROOT...", type=click.Path(path_type=Path))
+@click.option("-o", "--output", "target", type=click.Path(path_type=Path), required=True, help="the index to write")
+@click.option(
+    "--images",
+    multiple=True,
+    metavar="[ROOT=]DIR",
+    help="where photos lie that are in no images/ beside their model; may be repeated",
+)
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="processes that read models")
+@click.option("--strict", is_flag=True, help="stop at the first model that cannot be read")
+@click.option(
+    "--min-shared",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="leave out pairs of images that share fewer points",
+)
+@click.option(
+    "--places",
+    type=click.Path(path_type=Path),
+    help="CSV of model,place[,split]: which models show the same thing; a path covers all models below it",
+)
+@click.option(
+    "--val-share",
+    type=click.FloatRange(0, 1),
+    default=0.2,
+    show_default=True,
+    help="share of the places for validation",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="decides which places those are")
+@click.option("--force", is_flag=True, help="replace the index where it exists")
+@output_options
+def command(
+    roots: tuple[Path, ...],
+    target: Path,
+    images: tuple[str, ...],
+    jobs: int,
+    strict: bool,
+    places: Path | None,
+    force: bool,
+    output: Output,
+    **values: Any,
+) -> None:
+    """Find and read the models below each ROOT; write their co-visibility graph, places and splits."""
+    from sfm2tuples.atomic import refuse_overwrite
+    from sfm2tuples.ingest import IngestOptions, build_index
+    from sfm2tuples.readers.discover import PhotoFolder
+
+    refuse_overwrite(target, force)
+    photo_roots = [PhotoFolder.parse(text, roots) for text in images]
+    with tqdm(unit=" models", file=sys.stderr, disable=True if output.quiet else None, leave=False) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        summary = build_index(
+            roots,
+            target,
+            IngestOptions(**values),
+            photo_roots=photo_roots,
+            places=places,
+            strict=strict,
+            jobs=jobs,
+            progress=progress,
+        )
+    _print_summary(summary, output)
+    next_step = f"sfm2tuples mine-tuples {target} -o tuples.h5 --backbone squeezenet1_1 --weights WEIGHTS"
+    output.made(target, _counts(summary), next_step)
+
+
+def _counts(summary: IngestSummary) -> str:
+    index = summary.index
+    return (
+        f"{len(index.models.name):,} models, {len(index.images.key):,} images, {len(index.points.id):,} points, "
+        f"{len(index.covisibility.neighbour) // 2:,} edges"
+    )
+
+
+def _print_summary(summary: IngestSummary, output: Output) -> None:
+    index = summary.index
+    val = int(index.places.split.sum())
+    for twin, kept in summary.twins:
+        output.say(f"left out {twin}: all its images are in {kept}")
+    for name, reason in zip(index.places.name, index.places.reason, strict=True):
+        if reason:
+            output.say(f"joined {name}: {reason}")
+    output.say(f"{len(index.places.name)} places: {len(index.places.name) - val} for training, {val} for validation")
+    if summary.behind or summary.without_focal_length:
+        output.say(
+            f"without a scale figure: {summary.behind:,} observations behind their camera, "
+            f"{summary.without_focal_length:,} images whose camera has no focal length"
+        )
+    output.result(
+        {
+            "models": len(index.models.name),
+            "images": len(index.images.key),
+            "points": len(index.points.id),
+            "edges": len(index.covisibility.neighbour) // 2,
+            "places": dict(zip(index.places.name, index.places.split.tolist(), strict=True)),
+            "failed": summary.failed,
+            "twins": dict(summary.twins),
+            "joined": {n: r for n, r in zip(index.places.name, index.places.reason, strict=True) if r},
+            "missing_photos": len(summary.missing),
+            "contradictions": summary.contradictions,
+            "dropped": summary.dropped,
+            "observations_behind": summary.behind,
+            "images_without_focal_length": summary.without_focal_length,
+        }
+    )
