@@ -37,3 +37,166 @@ def triplet_loss(query, positives, negatives, margin):
                     to_negative = sum((a - b) ** 2 for a, b in zip(q, n, strict=True))
                     total += max(0.0, to_positive - to_negative + margin)
     return total
+
+
+# Mining: candidates, positives, queries, negatives (METHOD.md sections 3 to 5).
+
+
+def candidate_set(index, row, k, min_shared=1, max_angle=None):
+    """M(q) of one index row as [(other row, shared, overlap, scale change, angle)], from the sets of points."""
+    images, graph = index.images, index.covisibility
+    seen = [
+        set(index.observations.point[index.observations.indptr[i] : index.observations.indptr[i + 1]].tolist())
+        for i in range(len(images.key))
+    ]
+    found, contents = [], {int(images.photo[row])}
+    for e in range(graph.indptr[row], graph.indptr[row + 1]):
+        other = int(graph.neighbour[e])
+        shared = len(seen[row] & seen[other])
+        if not images.has_photo[other] or shared < min_shared or graph.axis_angle[e] >= math.pi / 2:
+            continue
+        if max_angle is not None and graph.angle[e] > math.radians(max_angle):
+            continue
+        found.append((other, shared, shared / len(seen[row]), float(graph.scale_change[e]), float(graph.angle[e])))
+    best = []
+    for entry in sorted(found, key=lambda entry: (-entry[1], entry[0])):
+        if int(images.photo[entry[0]]) not in contents:
+            contents.add(int(images.photo[entry[0]]))
+            best.append(entry)
+    return best[:k]
+
+
+def m1(entries, similarity):
+    """The candidate nearest by descriptor; `similarity` maps a row to its similarity."""
+    return min(entries, key=lambda entry: (-similarity[entry[0]], entry[0]))[0] if entries else -1
+
+
+def m2(entries):
+    """The candidate with most shared points."""
+    return min(entries, key=lambda entry: (-entry[1], entry[0]))[0] if entries else -1
+
+
+def m3_allowed(entries, min_overlap=0.2, max_scale_change=1.5):
+    """Rows that m3 may draw: enough overlap, little and known change of scale."""
+    limit = np.float32(max_scale_change)
+    return {e[0] for e in entries if e[2] >= min_overlap and not math.isnan(e[3]) and np.float32(e[3]) <= limit}
+
+
+def exact_similarity(a, b):
+    """Dot product rounded once, so that equal rows tie and order of summation is no matter."""
+    return math.fsum(float(x) * float(y) for x, y in zip(a, b, strict=True))
+
+
+def n1_negatives(similarity, rows, places, own_place, count):
+    """The nearest of other places: similarity and place of each pool row; ties by lower row."""
+    others = [i for i in range(len(rows)) if places[i] != own_place]
+    return [rows[i] for i in sorted(others, key=lambda i: (-similarity[i], rows[i]))[:count]]
+
+
+def n2_negatives(similarity, rows, places, own_place, count):
+    """As published: sort the whole pool, walk down, skip the query's place and places that were used."""
+    used, found = {own_place}, []
+    for i in sorted(range(len(rows)), key=lambda i: (-similarity[i], rows[i])):
+        if len(found) < count and places[i] not in used:
+            used.add(places[i])
+            found.append(rows[i])
+    return found
+
+
+def semi_hard_negatives(similarity, rows, places, own_place, count, positive_similarity, margin):
+    """One a place with d(q,p) < d(q,n) < d(q,p) + margin, nearest first, then N2 over the places left."""
+    d_p = math.sqrt(max(0.0, 2 - 2 * positive_similarity))
+    low = 1 - (d_p + margin) ** 2 / 2
+    inside = [i for i in range(len(rows)) if low < similarity[i] < positive_similarity]
+    found = n2_negatives([similarity[i] for i in inside], [rows[i] for i in inside], [places[i] for i in inside],
+                         own_place, count)  # fmt: skip
+    place_of = dict(zip(rows, places, strict=True))
+    taken = {place_of[r] for r in found}
+    rest = [i for i in range(len(rows)) if places[i] not in taken]
+    found += n2_negatives([similarity[i] for i in rest], [rows[i] for i in rest], [places[i] for i in rest],
+                          own_place, count - len(found))  # fmt: skip
+    similarity_of = dict(zip(rows, similarity, strict=True))
+    return sorted(found, key=lambda r: (-similarity_of[r], r))
+
+
+# --- whitening, descriptor files, evaluation -------------------------------------------------------------------------
+
+
+def average_precision_by_walking(ranking, positives, junk):
+    """AP as in the published program of Oxford 5k: walk down the list, add a trapezoid at each image that is right."""
+    positives, junk = set(positives), set(junk)
+    if not positives:
+        return math.nan
+    area, old_recall, old_precision = 0.0, 0.0, 1.0
+    found = seen = 0
+    for image in ranking:
+        if image in junk:
+            continue
+        seen += 1
+        if image in positives:
+            found += 1
+        recall, precision = found / len(positives), found / seen
+        area += (recall - old_recall) * (old_precision + precision) / 2
+        old_recall, old_precision = recall, precision
+    return area
+
+
+def precision_at_by_walking(ranking, positives, junk, k):
+    """P@k of the revisited benchmarks: k is lowered to the rank, from 1, of the last positive in the ranking."""
+    kept = [image for image in ranking if image not in set(junk)]
+    ranks = [rank for rank, image in enumerate(kept, start=1) if image in set(positives)]
+    if not ranks:
+        return 0.0
+    depth = min(k, max(ranks))
+    return sum(1 for rank in ranks if rank <= depth) / depth
+
+
+def ranking_by_sorting(query, database):
+    """Rows by falling similarity to one query, ties by the lower row."""
+    similarity = [np.float32(sum(float(a) * float(b) for a, b in zip(query, row, strict=True))) for row in database]
+    return sorted(range(len(database)), key=lambda row: (-similarity[row], row))
+
+
+def lw_by_inverse_root(descriptors, pairs, shrinkage=0.0):
+    """L_w with C_S^(-1/2) in place of the inverse Cholesky factor: mean, projection; rows differ by sign only."""
+    f = [np.array(row, np.float64) for row in descriptors]
+    dimension = len(f[0])
+    mean = sum(f[query] for query, _ in pairs) / len(pairs)
+    matching = sum(np.outer(f[i] - f[j], f[i] - f[j]) for i, j in pairs) / len(pairs)
+    matching = (1 - shrinkage) * matching + shrinkage * np.trace(matching) / dimension * np.eye(dimension)
+    values, vectors = np.linalg.eigh(matching)
+    root = vectors @ np.diag(values**-0.5) @ vectors.T
+    everything = sum(np.outer(root @ (row - mean), root @ (row - mean)) for row in f) / len(f)
+    values, vectors = np.linalg.eigh(everything)
+    order = sorted(range(dimension), key=lambda k: -values[k])
+    return mean, np.array([vectors[:, k] for k in order]) @ root
+
+
+def sfm_positives_and_junk(place, edges, rows, photo, min_shared):
+    """Sets of photos by the definition, for each photo that has a positive. `edges` are (image, image, shared)."""
+    positives, junk = {}, {}
+    for query in sorted({photo[row] for row in rows}):
+        own = {row for row in rows if photo[row] == query}
+        right = {photo[b] for a, b, n in edges if a in own and b in rows and n >= min_shared} - {query}
+        if right:
+            beside = {photo[row] for row in rows if place[row] in {place[o] for o in own}}
+            positives[query], junk[query] = right, beside - right
+    return positives, junk
+
+
+def labels_positives(table, query):
+    """Images with the query's label, the query and all distractors excepted. `table` holds (image, label, role)."""
+    label = next(label for image, label, _ in table if image == query)
+    return {image for image, other, role in table if other == label and role != "distractor" and image != query}
+
+
+def hloc_global_descriptors(path):
+    """Read a file of global features as hloc does: list the groups that hold a dataset, then ask each by name."""
+    import h5py
+
+    with h5py.File(str(path), "r", libver="latest") as fd:
+        names = []
+        fd.visititems(
+            lambda _, obj: names.append(obj.parent.name.strip("/")) if isinstance(obj, h5py.Dataset) else None
+        )
+        return {name: fd[name]["global_descriptor"].__array__() for name in sorted(set(names))}
