@@ -73,9 +73,9 @@ def merge_models(
     roots = ["" if root is None else os.path.abspath(root) for root in photo_roots]
     images = _images(built, roots, camera_start)
     model_photos = np.split(np.where(images.has_photo, images.photo, -1), image_start[1:-1])
-    scenes = [Path(os.path.abspath(b.location.scene)) for b in built]
+    scenes = [b.location.scene for b in built]
     names = [b.location.name for b in built]
-    joins = photo_joins([photos[photos >= 0] for photos in model_photos]) + scene_joins(scenes)
+    joins = photo_joins([photos[photos >= 0] for photos in model_photos]) + scene_joins(scenes, roots)
     grouping = group_models(names, scenes, joins, choices.listed)
     index = Index(
         header=None,
@@ -104,10 +104,10 @@ def photo_keys(
     photo_roots : sequence of str
         By model: absolute path, or "".
     scenes : sequence of Path
-        By model: its scene folder.
+        By model: its scene folder, absolute.
     """
     folders = [
-        root or os.path.join(os.path.abspath(scene), "images") for root, scene in zip(photo_roots, scenes, strict=True)
+        root or str(scene / "images") for root, scene in zip(photo_roots, scenes, strict=True)
     ]
     base = os.path.commonpath(folders)
     prefixes = [Path(os.path.relpath(folder, base)).as_posix() for folder in folders]

@@ -132,10 +132,22 @@ def photo_joins(photos: Sequence[np.ndarray]) -> list[Join]:
     return [Join(first, second, count) for (first, second), count in sorted(counts.items())]
 
 
-def scene_joins(scenes: Sequence[Path]) -> list[Join]:
-    """Each model with the first one of its scene folder: photos of one folder most likely show one site."""
-    first: dict[Path, int] = {}
-    pairs = [(first.setdefault(scene, model), model) for model, scene in enumerate(scenes)]
+def scene_joins(scenes: Sequence[Path], photo_roots: Sequence[str]) -> list[Join]:
+    """Pairs of models of one scene folder and one photo root: photos of one folder most likely show one site.
+
+    Parameters
+    ----------
+    scenes : sequence of Path
+    photo_roots : sequence of str
+        "" where a model has no photos. Models that only share a photo root are not joined: it may be a collection.
+
+    Returns
+    -------
+    list of Join
+        Each model with the first one of its scene.
+    """
+    first: dict[tuple[Path, str], int] = {}
+    pairs = [(first.setdefault(key, model), model) for model, key in enumerate(zip(scenes, photo_roots, strict=True))]
     return [Join(a, b, 0) for a, b in pairs if a != b]
 
 

@@ -13,7 +13,7 @@ class TwinCandidate:
     """What decides between two models that hold the same images."""
 
     scene: Path
-    """Scene folder of the model."""
+    """Scene folder of the model, absolute."""
     path: Path
     """Folder of the model."""
     images: Sequence[str]
@@ -51,7 +51,7 @@ def find_twins(models: Sequence[TwinCandidate]) -> dict[int, int]:
 
 def _rank(model: TwinCandidate, row: int) -> tuple[int, bool, bool, int, int]:
     """Sorts what is kept first."""
-    parts = model.path.parts[len(model.scene.parts) :]
+    parts = model.path.absolute().parts[len(model.scene.parts) :]
     return (-len(model.images), not model.listed, "dense" in parts, -model.num_points, row)
 
 

@@ -19,7 +19,7 @@ Kind = Literal["colmap_binary", "colmap_text"]
 PARTS = ("cameras", "images", "points3D")
 """The files that every COLMAP model has, as .bin or as .txt."""
 LAYOUT_FOLDERS = ("sparse", "sparses", "dense")
-"""Folders that COLMAP's tools put between a scene and its models; besides, models are numbered."""
+"""Folders that COLMAP's tools put between a scene and its models; below them, models are numbered."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ModelLocation:
     name: str
     """Unique among the models found together: its path relative to the ROOT, or to the common parent of several."""
     scene: Path
-    """The nearest folder above `sparse`, `sparses`, `dense` and numbers, at most the ROOT."""
+    """The nearest folder above `sparse`, `sparses`, `dense` and numbers below them: an absolute path."""
     kind: Kind
     """Which reader reads it; binary is preferred where a folder holds both in full."""
 
@@ -113,7 +113,7 @@ def find_models(roots: Sequence[Path]) -> list[ModelLocation]:
                 found.append((path, root, kind))
     names = _names([path for path, _, _ in found], roots)
     return [
-        ModelLocation(path, root, name, scene_folder(path, root), kind)
+        ModelLocation(path, root, name, scene_folder(path), kind)
         for (path, root, kind), name in zip(found, names, strict=True)
     ]
 
@@ -127,9 +127,14 @@ def model_kind(folder: Path) -> Kind | None:
     return "colmap_text" if any(text) else None
 
 
-def scene_folder(path: Path, root: Path) -> Path:
-    """Climb from a model over `sparse`, `sparses`, `dense` and numbers, at most up to the root."""
-    while path != root and (path.name in LAYOUT_FOLDERS or path.name.isdigit()):
+def scene_folder(path: Path) -> Path:
+    """Climb from a model over `sparse`, `sparses`, `dense` and the numbers right below them: an absolute path.
+
+    Other numbers are names: `0001/sparse/0` is of the scene `0001`. A ROOT is no bound, so that the scene does not
+    depend on how the models were given.
+    """
+    path = Path(os.path.normpath(path.absolute()))
+    while path.name in LAYOUT_FOLDERS or (path.name.isdigit() and path.parent.name in LAYOUT_FOLDERS):
         path = path.parent
     return path
 
