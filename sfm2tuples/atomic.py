@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +48,31 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a small UTF-8 text file atomically."""
     with write_atomically(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def write_folder_atomically(path: str | Path) -> Iterator[Path]:
+    """Yield an empty temporary folder beside `path`; on success it takes that name, on any failure it is removed.
+
+    A folder that stands there already is replaced as a whole; whether it may be is for the caller to ask first.
+    """
+    path = Path(path).absolute()
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    replaced = path.with_name(f".{path.name}.{os.getpid()}.old")
+    try:
+        temporary.mkdir()
+        yield temporary
+        for file in temporary.rglob("*"):
+            _sync(file, os.O_RDONLY)
+        if path.exists():
+            os.replace(path, replaced)
+        os.replace(temporary, path)
+        _sync(path.parent, os.O_RDONLY)
+    finally:
+        if replaced.exists() and not path.exists():
+            os.replace(replaced, path)
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _sync(path: Path, flags: int) -> None:

@@ -1,0 +1,136 @@
+"""HTML pages to look at: a folder with `index.html` and its photos, which needs nothing from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import jinja2
+
+from retrieval.thumbnails import FOLDER, Thumbnails
+from retrieval.tuple_page import tuple_page
+from sfm2tuples.atomic import write_folder_atomically, write_text
+from sfm2tuples.container import SOFTWARE, read_header
+from sfm2tuples.errors import DataError, FileFormatError, UsageError
+from sfm2tuples.tuples import FORMAT as TUPLES_FORMAT
+
+PAGE = "index.html"
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """How much of a file a page shows."""
+
+    num_tuples: int = 40
+    """Tuples shown of each split, balanced over places."""
+    photo_size: int = 320
+    """Longest side of the photos on the page, in pixels."""
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        if self.num_tuples < 0:
+            raise UsageError(f"--num-tuples {self.num_tuples}: give a number of at least 0")
+        if self.photo_size < 16:
+            raise UsageError(f"--photo-size {self.photo_size}: give at least 16 pixels")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was made."""
+
+    page: Path
+    """The HTML file."""
+    photos: int
+    """Photos on the page."""
+    missing: list[str]
+    """Keys of the photos that could not be shown."""
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """How the page of one format is made."""
+
+    template: str
+    collect: Callable[[Path, int, Thumbnails], dict[str, Any]]
+
+
+_KINDS = {TUPLES_FORMAT: _Kind("tuples.html.j2", tuple_page)}
+"""By the format of the file."""
+
+
+def write_report(source: Path, target: Path, options: ReportOptions, force: bool = False) -> Report:
+    """Write the page of a file of ours; the folder appears whole or not at all.
+
+    Parameters
+    ----------
+    source : Path
+        A tuple file.
+    target : Path
+        The folder to make.
+    options : ReportOptions
+    force : bool
+        Replace an earlier page. Any other folder is left alone.
+
+    Raises
+    ------
+    FileFormatError
+        No page can be made of such a file.
+    UsageError
+        The target exists and may not be replaced.
+    """
+    check_target(target, force)
+    kind = _kind(source)
+    with write_folder_atomically(target) as folder:
+        thumbnails = Thumbnails(folder, options.photo_size)
+        shown = kind.collect(source, options.num_tuples, thumbnails)
+        write_text(folder / PAGE, _environment().get_template(kind.template).render(shown, software=SOFTWARE))
+    return Report(target / PAGE, thumbnails.count, thumbnails.missing)
+
+
+def check_target(target: Path, force: bool) -> None:
+    """Refuse a target that exists, unless it is an earlier page (or an empty folder) and `force` is set.
+
+    Raises
+    ------
+    UsageError
+        The target may not be replaced.
+    DataError
+        The folder that should hold it does not exist.
+    """
+    if not target.absolute().parent.is_dir():
+        raise DataError(target.absolute().parent, "no such folder to write to", "make it first")
+    if not target.exists():
+        return
+    if not force:
+        raise UsageError(f"{target}: exists already; give another name, or --force to replace it")
+    # A page is replaced as a whole, so a folder that holds anything else must not be taken for one.
+    if not target.is_dir() or target.is_symlink() or not {entry.name for entry in target.iterdir()} <= {PAGE, FOLDER}:
+        raise UsageError(f"{target}: is not a page that report made, so --force leaves it alone; give another name")
+
+
+def _kind(source: Path) -> _Kind:
+    if not source.is_file():
+        raise DataError(source, "no such file")
+    remedy = "give a tuple file, which mine-tuples writes"
+    if not h5py.is_hdf5(source):
+        raise FileFormatError(source, "is no file that a report can be made of", remedy)
+    format = read_header(source).format
+    if format not in _KINDS:
+        raise FileFormatError(source, f"is {format}, which has no report", remedy)
+    return _KINDS[format]
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("retrieval", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["thousands"] = lambda number: f"{number:,}"
+    environment.filters["megabytes"] = lambda number: f"{number / 1e6:,.1f} MB"
+    return environment
