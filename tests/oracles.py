@@ -200,3 +200,88 @@ def hloc_global_descriptors(path):
             lambda _, obj: names.append(obj.parent.name.strip("/")) if isinstance(obj, h5py.Dataset) else None
         )
         return {name: fd[name]["global_descriptor"].__array__() for name in sorted(set(names))}
+
+
+# --- co-visibility, twins, places (METHOD.md section 2, DESIGN.md) ---------------------------------------------------
+
+
+def rotation_matrix(quaternion):
+    """Rotation of a wxyz quaternion, column by column: q v q* for the three axes."""
+
+    def product(a, b):
+        return (
+            a[0] * b[0] - a[1] * b[1] - a[2] * b[2] - a[3] * b[3],
+            a[0] * b[1] + a[1] * b[0] + a[2] * b[3] - a[3] * b[2],
+            a[0] * b[2] - a[1] * b[3] + a[2] * b[0] + a[3] * b[1],
+            a[0] * b[3] + a[1] * b[2] - a[2] * b[1] + a[3] * b[0],
+        )
+
+    w, x, y, z = (float(v) for v in quaternion)
+    columns = [product(product((w, x, y, z), (0.0, *axis)), (w, -x, -y, -z))[1:] for axis in np.eye(3).tolist()]
+    return [[columns[c][r] for c in range(3)] for r in range(3)]
+
+
+def angle_between(u, v):
+    """Angle between two vectors by the law of cosines' stable form, in radians; None where one has no length."""
+    a, b = math.hypot(*u), math.hypot(*v)
+    if a == 0 or b == 0:
+        return None
+    difference = [x / a - y / b for x, y in zip(u, v, strict=True)]
+    total = [x / a + y / b for x, y in zip(u, v, strict=True)]
+    return 2 * math.atan2(math.hypot(*difference), math.hypot(*total))
+
+
+def covisibility_by_sets(views, xyz):
+    """Every pair of images that shares points, each pair once: sets, then a loop over the shared points.
+
+    `views` is a list of (points, rotation, translation, focal length or None), `xyz` maps a point to its position.
+    Gives {(i, j): (shared, scale change, mean viewing angle, axis angle)} for i < j, with nan where there is none.
+    """
+    seen = [set(points) for points, _, _, _ in views]
+    edges = {}
+    for i in range(len(views)):
+        for j in range(i + 1, len(views)):
+            shared = seen[i] & seen[j]
+            if shared:
+                edges[i, j] = (len(shared), *_evidence_of_pair(views[i], views[j], [xyz[p] for p in sorted(shared)]))
+    return edges
+
+
+def _evidence_of_pair(view, other, positions):
+    ratios, angles = [], []
+    for position in positions:
+        (depth, ray), (other_depth, other_ray) = _seen(view, position), _seen(other, position)
+        if view[3] is not None and other[3] is not None and depth > 0 and other_depth > 0:
+            ratios.append(math.log((view[3] / depth) / (other[3] / other_depth)))
+        angle = angle_between(ray, other_ray)
+        if angle is not None:
+            angles.append(angle)
+    scale_change = math.exp(abs(sum(ratios) / len(ratios))) if ratios else math.nan
+    angle = sum(angles) / len(angles) if angles else math.nan
+    return scale_change, angle, angle_between(view[1][2], other[1][2])
+
+
+def _seen(view, position):
+    """Depth of a point along the optical axis, and the vector from it to the camera's centre."""
+    _, rotation, translation, _ = view
+    depth = sum(rotation[2][k] * position[k] for k in range(3)) + translation[2]
+    centre = [-sum(rotation[r][k] * translation[r] for r in range(3)) for k in range(3)]
+    return depth, [centre[k] - position[k] for k in range(3)]
+
+
+def places_by_flooding(num_models, links):
+    """Place of each model, numbered by first model: walk from model to model along the links until nothing is new."""
+    place = [None] * num_models
+    number = 0
+    for start in range(num_models):
+        if place[start] is None:
+            reached = {start}
+            while True:
+                more = {b for a, b in links if a in reached} | {a for a, b in links if b in reached}
+                if more <= reached:
+                    break
+                reached |= more
+            for model in reached:
+                place[model] = number
+            number += 1
+    return place
