@@ -92,6 +92,8 @@ class Evaluation:
     """(r,) int64: ranks of the positives found, from 0, after junk was taken out; rising within a query."""
     top: np.ndarray
     """(q, TOP) int64: the first ranked database rows without junk, -1 where the ranking ends."""
+    names: tuple[str, ...] | None = None
+    """Keys of the database rows, the queries' among them, where they are known."""
 
     @property
     def counted(self) -> np.ndarray:
@@ -138,32 +140,29 @@ class Evaluation:
         rows.append(("mean over queries", counted, f"{100 * self.mean_over_queries:.1f}"))
         return rows
 
-    def as_dict(self, names: Sequence[str] | None = None) -> dict[str, Any]:
-        """Everything as plain values for JSON; with `names` of the database rows, names stand in place of rows.
-
-        `queries` must then be rows of the same database.
-        """
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as plain values for JSON; images by name where names are known, else by row."""
         return {
             "mean_over_queries": _plain(self.mean_over_queries),
             "mean_over_groups": _plain(self.mean_over_groups),
             "queries": int(self.counted.sum()),
             "left_out_without_positives": self.n_left_out,
             "groups": [{"name": n, "queries": c, "mean": m} for n, c, m in self.group_means()],
-            "per_query": [self._query_as_dict(query, names) for query in range(len(self.queries))],
+            "per_query": [self._query_as_dict(query) for query in range(len(self.queries))],
         }
 
-    def _query_as_dict(self, query: int, names: Sequence[str] | None) -> dict[str, Any]:
-        def name(row: int) -> int | str:
-            return int(row) if names is None else names[row]
-
+    def _query_as_dict(self, query: int) -> dict[str, Any]:
         return {
-            "query": name(self.queries[query]),
+            "query": self._name(self.queries[query]),
             "group": self.group_names[self.groups[query]],
             "average_precision": _plain(self.average_precision[query]),
             "positives": int(self.n_positives[query]),
             "first_ranks": self.ranks_of(query)[:TOP].tolist(),
-            "top": [name(row) for row in self.top[query] if row >= 0],
+            "top": [self._name(row) for row in self.top[query] if row >= 0],
         }
+
+    def _name(self, row: int) -> int | str:
+        return int(row) if self.names is None else self.names[row]
 
 
 def average_precision(positive_ranks: np.ndarray, n_positives: int) -> float:

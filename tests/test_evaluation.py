@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import oracles
@@ -112,7 +113,9 @@ def test_an_evaluation_without_any_positives_is_nan_and_still_json() -> None:
 def test_the_result_of_each_query_goes_to_json_by_name() -> None:
     truth = truth_of([[2, 1]], [[0]])
     evaluation = evaluate_rankings([np.array([0, 2, 3, 1])], truth, 4)
-    result = json.loads(json.dumps(evaluation.as_dict(["q.jpg", "b.jpg", "c.jpg", "d.jpg"]), allow_nan=False))
+    assert evaluation.as_dict()["per_query"][0]["top"] == [2, 3, 1]
+    named = replace(evaluation, names=("q.jpg", "b.jpg", "c.jpg", "d.jpg"))
+    result = json.loads(json.dumps(named.as_dict(), allow_nan=False))
     assert result["per_query"] == [
         {
             "query": "q.jpg",

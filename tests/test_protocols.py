@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import oracles
 import pytest
+from worlds import of_split, random_index, table_of
 
 from retrieval.protocols.labels import Labels, evaluate_labels, labels_ground_truth, read_labels
-from retrieval.protocols.sfm import SfmTruth, sfm_ground_truth
+from retrieval.protocols.sfm import SfmTruth, evaluate_index, sfm_ground_truth, tuples_ground_truth
 from sfm2tuples.columns import indptr_of
+from sfm2tuples.container import Header
 from sfm2tuples.descriptor_files import Descriptors
 from sfm2tuples.errors import DataError, UsageError
+from sfm2tuples.index import VAL, Index
+from sfm2tuples.mining_options import MiningOptions
+from sfm2tuples.positives import find_candidates
+from sfm2tuples.tuples import TupleFile
 
 TABLE = [
     ("taj/1.jpg", "taj", "query"),
@@ -61,6 +68,7 @@ def test_a_query_stays_in_the_database_of_the_others() -> None:
     evaluation = evaluate_labels(labels_of(TABLE), descriptors)
     assert evaluation.average_precision[:3].tolist() == [1.0, 1.0, 1.0]
     assert evaluation.top[0, :2].tolist() == [1, 2]
+    assert evaluation.as_dict()["per_query"][0]["top"][:2] == ["taj/2.jpg", "taj/3.jpg"]
     assert evaluation.top[1, :2].tolist() == [0, 2]
     assert evaluation.n_left_out == 1
 
@@ -192,3 +200,93 @@ def test_no_edge_gives_no_query() -> None:
 def test_min_shared_below_one_is_refused() -> None:
     with pytest.raises(UsageError, match="below 1"):
         sfm_ground_truth(np.zeros(3, np.int64), *graph_of(3, []), np.arange(3), np.arange(3), 0)
+
+
+def index_of_four_models() -> Index:
+    """Three places of which the last two are for validation; images 6 and 9 are one photo, image 11 has none."""
+    index = random_index(np.random.default_rng(5), (5, 4, 3, 4), (0, 1, 1, 2), val=2)
+    photo, has_photo = index.images.photo.copy(), index.images.has_photo.copy()
+    photo[9], has_photo[11] = 6, False
+    covisibility = replace(index.covisibility, axis_angle=np.zeros_like(index.covisibility.axis_angle))
+    return replace(index, images=replace(index.images, photo=photo, has_photo=has_photo), covisibility=covisibility)
+
+
+def descriptors_of(keys: list[str], seed: int = 0) -> Descriptors:
+    rows = np.random.default_rng(seed).normal(size=(len(keys), 6))
+    return Descriptors(keys, (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32))
+
+
+def edges_of(index: Index) -> list:
+    graph = index.covisibility
+    source = np.repeat(np.arange(len(graph.indptr) - 1), np.diff(graph.indptr))
+    return list(zip(source.tolist(), graph.neighbour.tolist(), graph.shared.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("with_distractors", [False, True])
+def test_evaluation_of_an_index_equals_a_walk_down_the_list(with_distractors: bool) -> None:
+    index, min_shared = index_of_four_models(), 2
+    descriptors = descriptors_of(index.images.key)
+    distractors = descriptors_of(["d/1.jpg", "d/2.jpg", "d/3.jpg"], seed=1) if with_distractors else None
+    rows = {row for row in range(5, 16) if row != 11}
+    photo = index.images.photo.tolist()
+    database = sorted({photo[row] for row in rows})
+    values = descriptors.values[database]
+    if distractors is not None:
+        values = np.concatenate([values, distractors.values])
+    positives, junk = oracles.sfm_positives_and_junk(
+        index.image_place.tolist(), edges_of(index), rows, photo, min_shared
+    )
+    expected = []
+    for query, right in positives.items():
+        ranking = oracles.ranking_by_sorting(values[database.index(query)], values)
+        beside = [database.index(p) for p in junk[query]]
+        expected.append(oracles.average_precision_by_walking(ranking, [database.index(p) for p in right], beside))
+    evaluation = evaluate_index(index, descriptors, VAL, min_shared, distractors)
+    assert len(expected) > 4
+    np.testing.assert_allclose(evaluation.average_precision, expected, rtol=0, atol=1e-12)
+    assert evaluation.group_names == ("place1", "place2")
+    result = evaluation.as_dict()["per_query"][0]
+    assert result["query"] == index.images.key[next(iter(positives))]
+    assert set(result["top"]) <= set(index.images.key) | {"d/1.jpg", "d/2.jpg", "d/3.jpg"}
+
+
+def test_one_descriptor_a_photo_is_enough_and_an_absent_one_is_named() -> None:
+    index = index_of_four_models()
+    keys = [key for row, key in enumerate(index.images.key) if row not in (9, 11)]
+    assert evaluate_index(index, descriptors_of(keys), VAL, 2).n_left_out == 0
+    with pytest.raises(DataError, match=r"1 of 9 names in i\.h5 have no row"):
+        evaluate_index(index, descriptors_of(keys[:-1]), VAL, 4, path_of_index="i.h5")
+
+
+def test_an_index_without_positives_and_foreign_distractors_are_usage_errors() -> None:
+    index = index_of_four_models()
+    descriptors = descriptors_of(index.images.key)
+    with pytest.raises(UsageError, match="no photo of the val places shares 1000 points"):
+        evaluate_index(index, descriptors, VAL, 1000)
+    other = Descriptors(["d.jpg"], np.ones((1, 1), np.float32))
+    with pytest.raises(UsageError, match="distractors have 1 dimensions, the descriptors 6"):
+        evaluate_index(index, descriptors, VAL, 4, other)
+
+
+def test_a_tuple_file_gives_the_same_ground_truth_as_its_index() -> None:
+    index = random_index(np.random.default_rng(6), (5, 4, 6), (0, 1, 2), val=2)
+    axes = np.zeros_like(index.covisibility.axis_angle)
+    index = replace(index, covisibility=replace(index.covisibility, axis_angle=axes))
+    images, places, table_row = table_of(index)
+    candidates = find_candidates(index, table_row, images.place, MiningOptions())
+    of_val = of_split(candidates, index.image_split[candidates.query] == VAL)
+    header = Header("sfm2tuples-tuples", 1, "", (), {}, "")
+    tuples = TupleFile(Path("t.h5"), header, images, places, {}, {"val": of_val}, 0, np.zeros(0, np.int64))
+    graph = index.covisibility
+    from_index = sfm_ground_truth(
+        index.image_place,
+        graph.indptr,
+        graph.neighbour,
+        graph.shared,
+        np.flatnonzero(index.image_split == VAL),
+        index.images.photo,
+        2,
+    )
+    found = as_sets(tuples_ground_truth(tuples, VAL, 2))
+    assert found == as_sets(from_index)
+    assert len(found[0]) > 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -124,4 +124,4 @@ def evaluate_labels(labels: Labels, descriptors: Descriptors) -> Evaluation:
     """
     values = descriptors.values[align(descriptors, labels.images, labels.path or "labels")]
     truth = labels_ground_truth(labels)
-    return evaluate_descriptors(values[truth.queries], values, truth)
+    return replace(evaluate_descriptors(values[truth.queries], values, truth), names=tuple(labels.images))

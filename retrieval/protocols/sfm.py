@@ -7,7 +7,7 @@ METHOD.md section 10: each image of a place that has a positive is a query; its 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -193,4 +193,5 @@ def evaluate_index(
                 f"distractors have {distractors.values.shape[1]} dimensions, the descriptors {database.shape[1]}"
             )
         database = np.concatenate([database, distractors.values])
-    return evaluate_descriptors(queries, database, found.truth)
+        keys += distractors.names
+    return replace(evaluate_descriptors(queries, database, found.truth), names=tuple(keys))
