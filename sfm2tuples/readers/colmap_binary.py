@@ -11,7 +11,7 @@ from sfm2tuples.errors import ModelError
 from sfm2tuples.readers import kernels
 from sfm2tuples.readers.camera_models import CAMERA_MODELS
 from sfm2tuples.readers.files import CUT, check_end, checked_count, load_bytes
-from sfm2tuples.readers.frames import IDENTITY, Frames, Sensor
+from sfm2tuples.readers.frames import IDENTITY, Frames, Sensor, find_frames
 from sfm2tuples.readers.parts import CameraPart, ImagePart, PointPart, assemble
 from sfm2tuples.readers.sparse_model import SparseModel
 
@@ -40,6 +40,9 @@ def read(folder: Path) -> SparseModel:
     images = _read_images(folder / "images.bin")
     points = _read_points(folder / "points3D.bin")
     return assemble(cameras, images, points, frames)
+
+
+_IMAGE = struct.Struct("<I7dI")
 
 
 class _Cursor:
@@ -102,14 +105,12 @@ def _read_images(path: Path) -> ImagePart:
     names = []
     at = 8
     for row in range(count):
-        cut = ModelError(path, f"ends inside image {row + 1} of {count}, after {len(data):,} bytes", CUT)
         if at + 64 > len(data):
-            raise cut
-        ids[row], *pose, cameras[row] = struct.unpack_from("<I7dI", data, at)
-        poses[row] = pose
+            raise _cut_image(row, count, path)
+        ids[row], *poses[row], cameras[row] = _IMAGE.unpack_from(data, at)
         end = _find_nul(buffer, at + 64)
         if end < 0 or end + 9 > len(data):
-            raise cut
+            raise _cut_image(row, count, path)
         names.append(bytes(data[at + 64 : end]))
         (observations,) = struct.unpack_from("<Q", data, end + 1)
         at = end + 9
@@ -119,6 +120,10 @@ def _read_images(path: Path) -> ImagePart:
         at += observations * kernels.OBSERVATION_BYTES
     check_end(at, len(data), path)
     return ImagePart(path, ids, poses, cameras, names, buffer, starts, counts)
+
+
+def _cut_image(row: int, count: int, path: Path) -> ModelError:
+    return ModelError(path, f"ends inside image {row + 1:,} of {count:,}", CUT)
 
 
 def _find_nul(buffer: np.ndarray, start: int) -> int:
@@ -149,12 +154,11 @@ def _read_points(path: Path) -> PointPart:
 
 def _read_frames(folder: Path) -> Frames | None:
     """Rigs and frames, or None where the model is older than they are."""
-    rigs_path, frames_path = folder / "rigs.bin", folder / "frames.bin"
-    if not frames_path.exists():
+    frames = find_frames(folder, ".bin")
+    if frames is None:
         return None
-    frames = Frames(rigs_path, frames_path)
-    _read_rigs(rigs_path, frames)
-    cursor = _Cursor(frames_path)
+    _read_rigs(frames)
+    cursor = _Cursor(frames.frames_path)
     count = cursor.count("frames", 68)
     for row in range(count):
         where = f"frame {row + 1} of {count}"
@@ -168,8 +172,8 @@ def _read_frames(folder: Path) -> Frames | None:
     return frames
 
 
-def _read_rigs(path: Path, frames: Frames) -> None:
-    cursor = _Cursor(path)
+def _read_rigs(frames: Frames) -> None:
+    cursor = _Cursor(frames.rigs_path)
     count = cursor.count("rigs", 8)
     for row in range(count):
         where = f"rig {row + 1} of {count}"

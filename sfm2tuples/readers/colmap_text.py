@@ -9,7 +9,8 @@ import numpy as np
 from sfm2tuples.errors import ModelError
 from sfm2tuples.readers import kernels
 from sfm2tuples.readers.camera_models import CAMERA_MODEL_IDS, CAMERA_MODELS
-from sfm2tuples.readers.frames import CAMERA_SENSOR, IDENTITY, IMU_SENSOR, Frames, Sensor
+from sfm2tuples.readers.files import CUT
+from sfm2tuples.readers.frames import CAMERA_SENSOR, IDENTITY, IMU_SENSOR, Frames, Sensor, find_frames
 from sfm2tuples.readers.parts import CameraPart, ImagePart, PointPart, assemble
 from sfm2tuples.readers.sparse_model import SparseModel
 from sfm2tuples.readers.text_rows import (
@@ -91,7 +92,9 @@ def _read_images(path: Path) -> ImagePart:
         # The name is the rest of the row, since it may hold spaces.
         names.append(fields[9] if len(fields) > 9 else b"")
         at += 1
-        rows.append(lines[at - 1] if at <= len(lines) else b"")
+        if at > len(lines):
+            raise ModelError(path, f"ends after the row of image {ids[-1]}, without its observations", CUT)
+        rows.append(lines[at - 1])
         numbers.append(at)
     check_claim(lines, len(ids), path)
     buffer, counts = _observation_records(rows, numbers, names, path)
@@ -144,14 +147,13 @@ def _read_points(path: Path) -> PointPart:
 
 def _read_frames(folder: Path) -> Frames | None:
     """Rigs and frames, or None where the model is older than they are."""
-    rigs_path, frames_path = folder / "rigs.txt", folder / "frames.txt"
-    if not frames_path.exists():
+    frames = find_frames(folder, ".txt")
+    if frames is None:
         return None
-    frames = Frames(rigs_path, frames_path)
-    for row in data_rows(rigs_path):
+    for row in data_rows(frames.rigs_path):
         frames.add_rig(row.integer(), _sensors(row, row.integer()))
         row.finish()
-    for row in data_rows(frames_path):
+    for row in data_rows(frames.frames_path):
         frame, rig, pose = row.integer(), row.integer(), row.numbers(7)
         data = [(_sensor(row), row.integer(LARGEST_EXACT)) for _ in range(row.integer())]
         row.finish()

@@ -98,6 +98,16 @@ class Frames:
         return compose(sensor_from_rig, rig_from_world)
 
 
+def find_frames(folder: Path, suffix: str) -> Frames | None:
+    """Paths of a model's rigs and frames, nothing read yet; None where the model is older than they are."""
+    frames = Frames(folder / f"rigs{suffix}", folder / f"frames{suffix}")
+    if not frames.frames_path.exists():
+        return None
+    if not frames.rigs_path.exists():
+        raise ModelError(frames.rigs_path, f"is missing, and {frames.frames_path.name} refers to it")
+    return frames
+
+
 def compose(second: np.ndarray, first: np.ndarray) -> np.ndarray:
     """Poses `second * first` (n, 7): first the one, then the other; quaternions wxyz are normalised."""
     a = second[:, :4] / np.linalg.norm(second[:, :4], axis=1, keepdims=True)

@@ -236,15 +236,18 @@ def _observations(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Observations that have a point, in CSR by image row; those of an absent point are counted in `dropped`."""
     starts, counts = images.starts[order], images.counts[order]
-    table = kernels.row_table(point_ids)
-    kept = np.empty(len(order), np.int64)
-    absent = kernels.count_observations(images.buffer, starts, counts, point_ids, table, kept)
-    if absent:
-        dropped[DROPPED_POINT] = int(absent)
-    indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(kept)])
+    indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(kernels.count_with_point(images.buffer, starts, counts))])
     rows = np.empty(indptr[-1], np.int64)
     xy = np.empty((indptr[-1], 2), np.float64)
-    bad = kernels.gather_observations(images.buffer, starts, counts, point_ids, table, rows, xy)
-    if bad >= 0:
-        raise ModelError(images.path, f"image {names[order[bad]]!r} has an observation that is not finite")
+    table = kernels.row_table(point_ids)
+    absent, finite = kernels.gather_observations(images.buffer, starts, counts, point_ids, table, rows, xy)
+    if not finite:
+        first = np.flatnonzero(~np.isfinite(xy).all(axis=1))[0]
+        name = names[order[np.searchsorted(indptr, first, side="right") - 1]]
+        raise ModelError(images.path, f"image {name!r} has an observation that is not finite")
+    if absent:
+        dropped[DROPPED_POINT] = int(absent)
+        there = rows >= 0
+        indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(there)])[indptr]
+        rows, xy = rows[there], xy[there]
     return indptr, rows, xy

@@ -28,7 +28,7 @@ class Row:
 
     def error(self, what: str) -> ModelError:
         """Make an error that names the line."""
-        return ModelError(self.path, f"line {self.number}: {what}", CUT)
+        return ModelError(self.path, f"line {self.number}: {what}")
 
     def word(self) -> str:
         """Take the next field as it stands."""
