@@ -1,0 +1,130 @@
+"""The options of mining, and their check at the door."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from sfm2tuples.errors import UsageError
+
+POSITIVES = ("m1", "m2", "m3")
+NEGATIVES = ("N1", "N2", "random", "semi-hard")
+
+
+@dataclass(frozen=True)
+class PoolStrategy:
+    """Which images negatives are chosen from: METHOD.md section 5."""
+
+    ends: bool
+    """Whether the chosen queries and positives belong to it."""
+    per_place: int
+    """Random images of every place; 0 for none."""
+    total: int
+    """Random images up to this size of the pool; 0 for none."""
+
+
+@dataclass(frozen=True)
+class MiningOptions:
+    """Everything that decides which tuples are mined; a command's flags are these fields."""
+
+    positives: str = "m3"
+    """How positives are chosen: m1 nearest by descriptor, m2 most shared points, m3 random among the allowed."""
+    negatives: str = "N2"
+    """How negatives are chosen: N1 nearest, N2 nearest with one a place, random, semi-hard."""
+    num_positives: int = 1
+    """Positives of a tuple."""
+    num_negatives: int = 5
+    """Negatives of a tuple."""
+    num_candidates: int = 100
+    """Size of M(q), the images with most shared points that positives are chosen from."""
+    min_overlap: float = 0.2
+    """m3: least share of the query's points that the positive sees too."""
+    max_scale_change: float = 1.5
+    """m3: most change of scale between query and positive."""
+    min_shared: int = 1
+    """Least number of shared points of any positive."""
+    max_angle: float | None = None
+    """Largest mean viewing angle between query and positive, in degrees; None for no limit."""
+    query_share: float = 0.1
+    """Share of a place's images that become queries, rounded up."""
+    queries_per_place: int = 30
+    """Most queries of one place."""
+    num_queries: int | None = None
+    """Most queries in all, taken from the places in turn; None for no limit."""
+    pool: str = "ends+per-place:20"
+    """What negatives are chosen from: ends+per-place:N, ends+random:N or random:N."""
+    margin: float = 0.1
+    """semi-hard: how much farther than the positive a negative may be."""
+    max_negative_similarity: float | None = None
+    """More similar images are no negatives, as they may show the query's place; None for no limit."""
+    seed: int = 0
+    """Seed of every draw."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that mean nothing, each in one line."""
+        _one_of("positives", self.positives, POSITIVES)
+        _one_of("negatives", self.negatives, NEGATIVES)
+        for name in ("num_positives", "num_negatives", "num_candidates", "min_shared", "queries_per_place"):
+            _at_least(name, getattr(self, name), 1)
+        if self.num_queries is not None:
+            _at_least("num_queries", self.num_queries, 1)
+        if not 0 < self.query_share <= 1:
+            raise UsageError(f"--query-share {self.query_share}: a share is above 0 and at most 1")
+        if not 0 <= self.min_overlap <= 1:
+            raise UsageError(f"--min-overlap {self.min_overlap}: an overlap lies between 0 and 1")
+        if not self.max_scale_change >= 1:
+            raise UsageError(f"--max-scale-change {self.max_scale_change}: a scale change is at least 1")
+        parse_pool(self.pool)
+
+    @property
+    def needs_descriptors(self) -> bool:
+        """Whether any choice looks at descriptors."""
+        return self.positives == "m1" or self.negatives != "random"
+
+
+def mining_options(values: dict[str, Any], beside: tuple[str, ...] = ()) -> MiningOptions:
+    """Options from a file's header.
+
+    Parameters
+    ----------
+    values : dict
+        Field names and values; absent fields keep their defaults.
+    beside : tuple of str
+        Keys that the file holds for others.
+
+    Raises
+    ------
+    UsageError
+        A key that is neither a field nor one of `beside`.
+    """
+    known = {f.name for f in fields(MiningOptions)}
+    unknown = sorted(set(values) - known - set(beside))
+    if unknown:
+        raise UsageError(f"unknown mining option {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+    return MiningOptions(**{name: value for name, value in values.items() if name in known})
+
+
+def parse_pool(text: str) -> PoolStrategy:
+    """The pool strategy of a name such as ``ends+per-place:20``.
+
+    Raises
+    ------
+    UsageError
+        It is none of ``ends+per-place:N``, ``ends+random:N``, ``random:N``.
+    """
+    kind, _, number = text.partition(":")
+    if kind not in ("ends+per-place", "ends+random", "random") or not number.isascii() or not number.isdigit():
+        raise UsageError(f"--pool {text}: give ends+per-place:N, ends+random:N or random:N")
+    _at_least("pool", int(number), 1)
+    per_place = kind == "ends+per-place"
+    return PoolStrategy(kind.startswith("ends"), int(number) if per_place else 0, 0 if per_place else int(number))
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UsageError(f"--{name.replace('_', '-')} {value}: give one of {', '.join(allowed)}")
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise UsageError(f"--{name.replace('_', '-')} {value}: must be at least {least}")

@@ -1,0 +1,130 @@
+"""Small random worlds for tests: an index without geometry, an image table, descriptors with ties."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sfm2tuples.columns import indptr_of
+from sfm2tuples.index import (
+    TRAIN,
+    VAL,
+    Cameras,
+    CovisibilityGraph,
+    Images,
+    Index,
+    Models,
+    Observations,
+    Places,
+    Points,
+)
+from sfm2tuples.tuples import Candidates, ImageTable, PlaceTable
+
+
+def random_index(rng: np.random.Generator, sizes: tuple[int, ...], place: tuple[int, ...], val: int = 0) -> Index:
+    """An index of models with the given numbers of images and places; the last `val` places are for validation.
+
+    Images see random points, some of them twice; scale change and angle of a pair are random, some undefined.
+    """
+    image_start = indptr_of(np.array(sizes, np.int64))
+    n, points_of_model = int(image_start[-1]), 25
+    model = np.repeat(np.arange(len(sizes)), sizes)
+    seen = [model[i] * points_of_model + rng.integers(points_of_model, size=rng.integers(1, 20)) for i in range(n)]
+    count = len(sizes) * points_of_model
+    number_of_places = max(place) + 1
+    split = np.full(number_of_places, TRAIN, np.int8)
+    split[number_of_places - val :] = VAL
+    return Index(
+        header=None,
+        models=Models(
+            name=[f"model{i}" for i in range(len(sizes))],
+            photo_root=["/photos" for _ in sizes],
+            place=np.array(place, np.int64),
+            image_start=image_start,
+            point_start=np.arange(len(sizes) + 1) * points_of_model,
+            camera_start=np.zeros(len(sizes) + 1, np.int64),
+        ),
+        cameras=Cameras(*(np.zeros(0, np.int64),) * 5),
+        images=Images(
+            key=[f"model{model[i]}/{i}.jpg" for i in range(n)],
+            name=[f"model{model[i]}/{i}.jpg" for i in range(n)],
+            id=np.arange(n),
+            model=model,
+            camera=np.zeros(n, np.int64),
+            quaternion=np.tile([1.0, 0, 0, 0], (n, 1)),
+            translation=np.zeros((n, 3)),
+            photo=np.arange(n),
+            has_photo=np.ones(n, bool),
+        ),
+        observations=Observations(
+            indptr=indptr_of(np.array([len(s) for s in seen])),
+            point=np.concatenate([np.zeros(0, np.int64), *seen]).astype(np.int64),
+            xy=np.zeros((sum(map(len, seen)), 2), np.float32),
+        ),
+        points=Points(np.arange(count), np.zeros((count, 3)), np.zeros(count)),
+        covisibility=_graph(rng, [set(s.tolist()) for s in seen]),
+        places=Places([f"place{i}" for i in range(number_of_places)], split, [""] * number_of_places),
+    )
+
+
+def _graph(rng: np.random.Generator, seen: list[set[int]]) -> CovisibilityGraph:
+    n = len(seen)
+    shared = np.array([[len(a & b) if a is not b else 0 for b in seen] for a in seen], np.int32).reshape(n, n)
+
+    def symmetric(values: np.ndarray) -> np.ndarray:
+        return np.triu(values, 1) + np.triu(values, 1).T
+
+    scale = symmetric(np.round(rng.uniform(1, 2, (n, n)), 1)).astype(np.float32)
+    scale[symmetric(rng.random((n, n))) < 0.1] = np.nan
+    angle = symmetric(rng.uniform(0, 1, (n, n))).astype(np.float32)
+    axis = symmetric(rng.uniform(0, 2, (n, n))).astype(np.float32)
+    row, neighbour = np.nonzero(shared)
+    return CovisibilityGraph(
+        indptr=indptr_of(np.bincount(row, minlength=n)),
+        neighbour=neighbour,
+        shared=shared[row, neighbour],
+        scale_change=scale[row, neighbour],
+        angle=angle[row, neighbour],
+        axis_angle=axis[row, neighbour],
+    )
+
+
+def table_of(index: Index) -> tuple[ImageTable, PlaceTable, np.ndarray]:
+    """Image and place tables of an index all of whose photos are there, and each index row's row in the table."""
+    first = np.unique(index.images.photo)
+    table_row = np.searchsorted(first, index.images.photo)
+    images = ImageTable(
+        key=[index.images.key[i] for i in first],
+        root=["/photos"] * len(first),
+        name=[index.images.name[i] for i in first],
+        place=index.image_place[first],
+        size=np.full((len(first), 2), 100),
+        index_row=first,
+    )
+    return images, PlaceTable(index.places.name, index.places.split), table_row
+
+
+def of_split(candidates: Candidates, chosen: np.ndarray) -> Candidates:
+    """The candidates of the queries where `chosen` (c,) is true."""
+    keep = np.repeat(chosen, np.diff(candidates.indptr))
+    columns = ("image", "shared", "overlap", "scale_change", "angle")
+    values = {name: getattr(candidates, name)[keep] for name in columns}
+    return Candidates(candidates.query[chosen], indptr_of(np.diff(candidates.indptr)[chosen]), **values)
+
+
+def unit_rows(rng: np.random.Generator, count: int, dimension: int, distinct: int = 0) -> np.ndarray:
+    """Random descriptors (count, dimension) float32; only `distinct` different ones, if given, so that many tie."""
+    rows = rng.standard_normal((distinct or count, dimension))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return rows[rng.integers(len(rows), size=count)] if distinct else rows
+
+
+@dataclass(frozen=True)
+class World:
+    """A world ready for mining."""
+
+    images: ImageTable
+    places: PlaceTable
+    candidates: dict[str, Candidates]
+    descriptors: np.ndarray
