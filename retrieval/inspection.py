@@ -1,0 +1,72 @@
+"""What is in any file of ours: those of `sfm2tuples.inspection`, whitenings and checkpoints."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from retrieval import whitening
+from sfm2tuples.errors import DataError, FileFormatError
+from sfm2tuples.inspection import Section, file_section
+from sfm2tuples.inspection import inspect_file as inspect_hdf5
+
+
+_REMEDY = "inspect reads an index, tuples, descriptors, a whitening or a checkpoint"
+
+
+def inspect_file(path: Path) -> dict[str, Section]:
+    """Describe a file of ours by sections of plain values.
+
+    Parameters
+    ----------
+    path : Path
+        An index, tuples, descriptors, a whitening or a checkpoint.
+
+    Raises
+    ------
+    DataError
+        There is no such file, it is torn, newer than this program, or no file of ours.
+    """
+    if not path.is_file():
+        raise DataError(path, "no such file")
+    # PyTorch writes a zip archive; a torn one is known by its suffix alone. Everything else of ours is HDF5.
+    if path.suffix == ".pt" or zipfile.is_zipfile(path):
+        return _describe_checkpoint(path)
+    if not h5py.is_hdf5(path):
+        raise FileFormatError(path, "is no file of sfm2tuples", _REMEDY)
+    return inspect_hdf5(path, {whitening.FORMAT: _describe_whitening})
+
+
+def _describe_whitening(path: Path) -> dict[str, Section]:
+    learned = whitening.read_whitening(path)
+    content = {
+        "method": learned.method,
+        "dimensions of descriptors": len(learned.mean),
+        "dimensions kept": learned.dim,
+        "shrinkage": learned.shrinkage,
+        "pairs" if learned.method == "lw" else "images": learned.num_pairs,
+        "rank of the covariance": learned.rank,
+    }
+    return {"content": content}
+
+
+def _describe_checkpoint(path: Path) -> dict[str, Section]:
+    from retrieval.checkpoints import load_checkpoint
+
+    checkpoint = load_checkpoint(path)
+    weights = checkpoint["weights"].values()
+    file = file_section(
+        path, checkpoint["format"], checkpoint["version"], checkpoint["software"], checkpoint["fingerprint"]
+    )
+    network = {**checkpoint["network"], "parameters": sum(tensor.numel() for tensor in weights)}
+    state = {key: value for key, value in checkpoint.items() if key not in file and key not in ("network", "weights")}
+    sections = {"file": file, "network": network, "training": _plain(state)}
+    return {**sections, **{key: _plain(value) for key, value in state.items() if key == "options"}}
+
+
+def _plain(values: dict[str, Any]) -> Section:
+    """What can be read at a glance: numbers and short text, not tensors nor the optimiser's state."""
+    return {key: value for key, value in values.items() if isinstance(value, (bool, int, float, str))}
