@@ -1,0 +1,1 @@
+"""The built-in world: buildings that exist only here, their photos and exact models of them."""
