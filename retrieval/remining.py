@@ -1,0 +1,72 @@
+"""The tuples of a round: mined anew with the current network, or the tuple file's own."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import numpy as np
+
+from retrieval.extraction import ExtractionOptions, extract
+from retrieval.network import Network
+from retrieval.photo_loading import TuplePhotos
+from retrieval.training_options import TrainingOptions
+from sfm2tuples.errors import DataError
+from sfm2tuples.mining import MiningOptions, choose_tuples, mining_options, plan_round
+from sfm2tuples.random_draws import draw, item_numbers
+from sfm2tuples.tuples import TupleFile, TupleSet
+
+
+def tuples_of_round(
+    tuples: TupleFile,
+    network: Network,
+    photos: TuplePhotos,
+    options: TrainingOptions,
+    round: int,
+    progress: str | None = None,
+) -> TupleSet:
+    """Training tuples of one round, at most `queries_per_round`.
+
+    Raises
+    ------
+    MiningError
+        The tuple file's places do not allow what is asked.
+    DataError
+        Without mining anew: the file has no training tuples.
+    """
+    if not options.remine:
+        return _from_file(tuples, options, round)
+    mining = options_of_round(tuples, options)
+    plan = plan_round(tuples.images, tuples.places, tuples.candidates["train"], mining, "train", round)
+    descriptors = None
+    if len(plan.rows_needed):
+        sources, names = photos.sources(plan.rows_needed), photos.names(plan.rows_needed)
+        descriptors = extract(network, sources, ExtractionOptions(options.image_size), names, progress)
+    return choose_tuples(plan, descriptors, tuples.images, tuples.candidates["train"], mining)
+
+
+def options_of_round(tuples: TupleFile, options: TrainingOptions) -> MiningOptions:
+    """How the file's tuples were mined, with what the training changes: overrides, number of queries and seed.
+
+    Raises
+    ------
+    UsageError
+        An override is no option of mining.
+    """
+    known = {field.name for field in fields(MiningOptions)}
+    mined = mining_options({name: value for name, value in tuples.header.options.items() if name in known})
+    most = min(options.queries_per_round, mined.num_queries or options.queries_per_round)
+    return replace(mined, **options.mining_overrides(), num_queries=most, seed=options.seed)
+
+
+def _from_file(tuples: TupleFile, options: TrainingOptions, round: int) -> TupleSet:
+    """The file's tuples; where it has more than a round takes, a draw of them, as in [C]."""
+    train = tuples.tuples["train"]
+    if len(train.query) == 0:
+        raise DataError(tuples.path, "has no training tuples", "mine again, or leave out --no-remine")
+    if len(train.query) <= options.queries_per_round:
+        return train
+    number = item_numbers([str(row) for row in range(len(train.query))])
+    luck = draw(options.seed, round, "tuples of round", number)
+    rows = np.sort(np.argsort(luck, kind="stable")[: options.queries_per_round])
+    columns = {field.name: getattr(train, field.name) for field in fields(TupleSet)}
+    return TupleSet(**{name: value if name == "pool" else value[rows] for name, value in columns.items()})

@@ -1,0 +1,138 @@
+"""Training: in each round mine tuples with the current network, train on them, validate, save."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+from retrieval.curves import RoundFigures, TensorBoard
+from retrieval.network import Network
+from retrieval.optimisation import build_optimiser, learning_rate, set_learning_rate
+from retrieval.photo_loading import TuplePhotos
+from retrieval.pooling import GeM
+from retrieval.remining import tuples_of_round
+from retrieval.training_options import TrainingOptions
+from retrieval.training_runs import Run, resume_run, start_run
+from retrieval.training_steps import Trained, train_round
+from retrieval.validation import Validation, prepare_validation, validate
+from sfm2tuples.tuples import TupleFile, read_tuples
+
+NOTHING = Trained(loss=math.nan, positive_similarity=math.nan, negative_similarity=math.nan, queries=0)
+"""What round 0 trains on."""
+
+
+def train(
+    tuple_path: Path,
+    run_dir: Path,
+    options: TrainingOptions,
+    network: Network,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    workers: int = 2,
+    progress: bool = False,
+    on_round: Callable[[RoundFigures], None] | None = None,
+) -> Run:
+    """Train a network on a tuple file, which is all it needs (and the photos, where they are not packed).
+
+    Round 0 is the network as given: it is validated and saved, so that `best.pt` is the better of before and after.
+
+    Parameters
+    ----------
+    tuple_path : Path
+        A tuple file.
+    run_dir : Path
+        Folder for `best.pt`, `last.pt` and `curves.csv`; made where it is absent.
+    options : TrainingOptions
+        See `options_from_recipe`.
+    network : Network
+        Trained in place, where its weights are; with `resume` its weights are replaced by the run's.
+    resume : bool
+        Go on after the run's last whole round. On a CPU the weights become those of an uninterrupted run.
+    force : bool
+        Replace a run that the folder holds.
+    workers : int
+        Threads that decode photos ahead; changes no result.
+    progress : bool
+        Progress bars on stderr.
+    on_round : callable, optional
+        Called after each round with its figures, round 0 included.
+
+    Returns
+    -------
+    Run
+        Its history, and which round is the best.
+
+    Raises
+    ------
+    UsageError
+        The folder holds a run (without `resume` or `force`), or one that differs from what is asked (with `resume`).
+    MiningError, DataError, PhotoError
+        Tuples or photos are not fit for use.
+    SfmTuplesError
+        The loss is not finite.
+    """
+    tuples = read_tuples(tuple_path)
+    photos = TuplePhotos(tuples, options.image_size, network.backbone.smallest, workers)
+    validation = prepare_validation(tuples, options.min_shared)
+    optimiser = build_optimiser(network, options)
+    parent = tuples.header.fingerprint
+    if resume:
+        run = resume_run(run_dir, options, parent, network, optimiser)
+    else:
+        run = start_run(run_dir, options, parent, network, force)
+    board = TensorBoard(run_dir, run.round + 1)
+    for figures in _rounds(run, tuples, photos, validation, network, optimiser, progress):
+        run.add(figures, network, optimiser)
+        board.add(figures)
+        if on_round is not None:
+            on_round(figures)
+    board.close()
+    network.eval()
+    return run
+
+
+def _rounds(
+    run: Run,
+    tuples: TupleFile,
+    photos: TuplePhotos,
+    validation: Validation,
+    network: Network,
+    optimiser: torch.optim.Optimizer,
+    progress: bool,
+) -> Iterator[RoundFigures]:
+    """Mine, train, validate; the caller adds each round's figures to `run` before the next begins."""
+    options = run.options
+    for round in range(run.round + 1, options.rounds + 1):
+        if run.stopped_early:
+            return
+        title = f"round {round} " if progress else None
+        started, rate, trained = time.monotonic(), math.nan, NOTHING
+        if round > 0:
+            rate = learning_rate(options, round)
+            set_learning_rate(optimiser, rate)
+            chosen = tuples_of_round(tuples, network, photos, options, round, title and title + "mine")
+            trained = train_round(network, optimiser, chosen, photos, options, round, title and title + "train")
+        val_map, val_loss = validate(validation, network, photos, options, title and title + "validate")
+        yield _figures(round, rate, trained, val_loss, val_map, network, time.monotonic() - started)
+
+
+def _figures(
+    round: int, rate: float, trained: Trained, val_loss: float, val_map: float, network: Network, seconds: float
+) -> RoundFigures:
+    return RoundFigures(
+        round=round,
+        learning_rate=rate,
+        train_loss=trained.loss,
+        val_loss=val_loss,
+        val_map=val_map,
+        gem_p=float(network.pool.p.item()) if isinstance(network.pool, GeM) else math.nan,
+        seconds=seconds,
+        positive_similarity=trained.positive_similarity,
+        negative_similarity=trained.negative_similarity,
+        queries=trained.queries,
+    )
