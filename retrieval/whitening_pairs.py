@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,8 +20,6 @@ from sfm2tuples.tuples import FORMAT as TUPLES_FORMAT
 from sfm2tuples.tuples import Candidates, TupleFile, read_tuples
 
 ALL_SPLITS = "all"
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
