@@ -34,6 +34,16 @@ class Output:
         """Print a warning on stderr, whatever the mode."""
         click.echo(f"warning: {line}", err=True)
 
+    def warn_if(self, line: str | None) -> None:
+        """Print a warning where there is one."""
+        if line:
+            self.warn(line)
+
+    def warn_of(self, what: str, errors: Sequence[Exception]) -> None:
+        """Count errors that did not stop the work, and show the first three."""
+        if errors:
+            self.warn(f"{len(errors):,} {what}, first: " + "; ".join(str(error) for error in errors[:3]))
+
     def table(self, rows: Sequence[Sequence[object]], header: Sequence[str]) -> None:
         """Print a table in columns: text to the left, numbers to the right."""
         cells = [[_cell(value) for value in row] for row in rows]

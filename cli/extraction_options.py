@@ -1,0 +1,32 @@
+"""The flags of `ExtractionOptions`, for every command that describes photos."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+
+def extraction_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add `--image-size`, `--scales` and `--exponent` to a command and pass it `extraction: ExtractionOptions`."""
+
+    @click.option("--image-size", type=click.IntRange(1), default=1024, show_default=True, help="longest side, pixels")
+    @click.option("--scales", default="1", show_default=True, help="scales to combine: 1,0.7071,0.5 is the papers'")
+    @click.option("--exponent", type=float, help="of the mean over scales; GeM's p, or 1, by default")
+    @functools.wraps(function)
+    def wrapped(*args: Any, image_size: int, scales: str, exponent: float | None, **kwargs: Any) -> None:
+        from retrieval.extraction import ExtractionOptions
+
+        options = ExtractionOptions(image_size, _numbers(scales), exponent)
+        function(*args, extraction=options, **kwargs)
+
+    return wrapped
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise click.BadParameter(f"{text} is no list of numbers such as 1,0.7071,0.5", param_hint="--scales") from error
