@@ -23,6 +23,6 @@ def command(source: Path, target: Path, num_tuples: int, photo_size: int, force:
 
     report = write_report(source, target, ReportOptions(num_tuples, photo_size), force)
     if report.missing:
-        output.warn(f"{len(report.missing):,} photos cannot be shown: {first_three(report.missing)}")
+        output.warn(f"photos that cannot be shown: {len(report.missing):,}, first {first_three(report.missing)}")
     output.result({"page": str(report.page), "photos": report.photos, "missing": report.missing})
     output.made(report.page, f"a page with {report.photos:,} photos", next_step="open it in a browser")

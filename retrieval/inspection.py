@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -68,5 +69,8 @@ def _describe_checkpoint(path: Path) -> dict[str, Section]:
 
 
 def _plain(values: dict[str, Any]) -> Section:
-    """What can be read at a glance: numbers and short text, not tensors nor the optimiser's state."""
-    return {key: value for key, value in values.items() if isinstance(value, (bool, int, float, str))}
+    """What can be read at a glance: numbers and text, not tensors nor the optimiser's state; None for NaN."""
+    shown = {key: value for key, value in values.items() if isinstance(value, (bool, int, float, str))}
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in shown.items()
+    }

@@ -1,0 +1,200 @@
+"""`inspect` says of each kind of file what it holds, and of a foreign one that it is foreign."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from test_report import write_example
+from worlds import random_index, unit_rows
+
+from cli.inspect import command
+from retrieval.inspection import inspect_file
+from retrieval.whitening import Whitening, write_whitening
+from sfm2tuples.container import create_file
+from sfm2tuples.descriptor_files import Descriptors, write_descriptors
+from sfm2tuples.errors import DataError
+from sfm2tuples.index import write_index
+
+
+def printed(path: Path, *flags: str) -> str:
+    result = CliRunner().invoke(command, [str(path), *flags], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def from_json(path: Path) -> dict[str, Any]:
+    return json.loads(printed(path, "--json"))
+
+
+@pytest.fixture
+def index_file(tmp_path: Path) -> Path:
+    index = random_index(np.random.default_rng(3), (4, 5, 6), (0, 0, 1), val=1)
+    index.places.reason[0] = "7 photos of the same content"
+    index.images.has_photo[:2] = False
+    write_index(tmp_path / "index.h5", index, {"min_shared": 1}, ["e" * 64])
+    return tmp_path / "index.h5"
+
+
+def test_an_index_says_its_counts_places_and_why_models_were_joined(index_file: Path) -> None:
+    index = random_index(np.random.default_rng(3), (4, 5, 6), (0, 0, 1), val=1)
+    found = from_json(index_file)
+    assert found["content"] == {
+        "models": 3,
+        "places": 2,
+        "images": 15,
+        "images with a photo": 13,
+        "different photos": 13,
+        "cameras": 0,
+        "points": 75,
+        "observations": len(index.observations.point),
+        "pairs that share points": len(index.covisibility.neighbour) // 2,
+    }
+    assert found["places"]["place0"] == {
+        "split": "train",
+        "models": 2,
+        "images": 9,
+        "joined": "7 photos of the same content",
+    }
+    assert found["places"]["place1"] == {"split": "val", "models": 1, "images": 6, "joined": ""}
+    text = printed(index_file)
+    assert "7 photos of the same content" in text
+    assert "e" * 16 in text
+
+
+def test_an_index_of_many_places_fits_on_a_screen(tmp_path: Path) -> None:
+    index = random_index(np.random.default_rng(0), (2,) * 60, tuple(range(60)))
+    write_index(tmp_path / "index.h5", index, {})
+    assert len(printed(tmp_path / "index.h5").splitlines()) <= 50
+    assert "40 more; --json has all" in printed(tmp_path / "index.h5")
+    assert len(from_json(tmp_path / "index.h5")["places"]) == 60
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_tuples_say_counts_of_each_split_medians_and_packing(tmp_path: Path, packed: bool) -> None:
+    found = from_json(write_example(tmp_path / "tuples.h5", tmp_path / "photos", packed))
+    table = found["tuples"]
+    assert table["tuples"] == {"train": 2, "val": 1}
+    assert table["negatives"] == {"train": 2, "val": 1}
+    assert table["negatives missing"] == {"train": 0, "val": 1}
+    assert table["median overlap"]["train"] == pytest.approx(0.315)
+    assert table["median angle in degrees"]["train"] == pytest.approx(12.8)
+    assert table["median similarity of negatives"]["val"] == pytest.approx(0.601)
+    if packed:
+        assert found["content"]["packed photos"] == 6
+        assert found["content"]["packed size in pixels"] == 48
+        with h5py.File(tmp_path / "tuples.h5") as file:
+            assert found["content"]["packed bytes"] == file["photos/jpeg"].size
+    else:
+        assert found["content"]["packed photos"] == "none"
+
+
+@pytest.mark.parametrize(("layout", "kind"), [("columnar", "float32"), ("hloc", "float16")])
+def test_descriptors_say_their_number_length_and_settings(tmp_path: Path, layout: str, kind: str) -> None:
+    values = unit_rows(np.random.default_rng(0), 3, 8)
+    descriptors = Descriptors(["a/1.jpg", "a/2.jpg", "b.jpg"], values, {"image_size": 512, "scales": [1.0, 0.5]})
+    write_descriptors(tmp_path / "d.h5", descriptors, layout)
+    found = from_json(tmp_path / "d.h5")
+    assert found["content"] == {
+        "descriptors": 3,
+        "dimensions": 8,
+        "layout": layout,
+        "type": kind,
+        "first": "a/1.jpg",
+        "last": "b.jpg",
+    }
+    assert found["options"]["image_size"] == 512
+    assert "1, 0.5" in printed(tmp_path / "d.h5")
+
+
+def test_a_whitening_says_its_method_dimensions_and_shrinkage(tmp_path: Path) -> None:
+    write_whitening(tmp_path / "w.h5", Whitening(np.zeros(8), np.eye(8)[:4], "lw", 0.3, {"size": 362}, 77, 6))
+    found = from_json(tmp_path / "w.h5")
+    assert found["content"] == {
+        "method": "lw",
+        "dimensions of descriptors": 8,
+        "dimensions kept": 4,
+        "shrinkage": 0.3,
+        "pairs": 77,
+        "rank of the covariance": 6,
+    }
+    assert "size 362" in printed(tmp_path / "w.h5")
+
+
+def test_a_checkpoint_says_its_network_round_and_validation(tmp_path: Path) -> None:
+    from retrieval.checkpoints import save_checkpoint
+    from retrieval.network import build_network
+
+    network = build_network("squeezenet1_1", "gem", None)
+    save_checkpoint(
+        tmp_path / "best.pt", network, round=3, val_map=0.715, val_loss=float("nan"), options={"loss": "contrastive"}
+    )
+    found = from_json(tmp_path / "best.pt")
+    assert found["network"]["backbone"] == "squeezenet1_1"
+    assert found["network"]["parameters"] == sum(p.numel() for p in network.state_dict().values())
+    assert found["training"] == {"round": 3, "val_map": 0.715, "val_loss": None}
+    assert found["options"] == {"loss": "contrastive"}
+    assert found["file"]["fingerprint"] == network.fingerprint()
+    assert "contrastive" in printed(tmp_path / "best.pt")
+
+
+def test_every_kind_names_its_format_version_and_fingerprint(index_file: Path) -> None:
+    file = from_json(index_file)["file"]
+    with h5py.File(index_file) as opened:
+        assert file["fingerprint"] == opened.attrs["fingerprint"]
+    assert (file["format"], file["version"], file["parents"]) == ("sfm2tuples-index", 1, ["e" * 64])
+    assert file["bytes"] == index_file.stat().st_size
+
+
+def foreign(path: Path) -> Path:
+    with h5py.File(path, "w") as file:
+        file["x"] = np.zeros(3)
+    return path
+
+
+def of_unknown_format(path: Path) -> Path:
+    with create_file(path, "sfm2tuples-dreams", 1, {}) as file:
+        file["x"] = np.zeros(3)
+    return path
+
+
+def newer(path: Path) -> Path:
+    with create_file(path, "sfm2tuples-index", 99, {}) as file:
+        file["x"] = np.zeros(3)
+    return path
+
+
+def torn(path: Path) -> Path:
+    whole = of_unknown_format(path).read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    return path
+
+
+def text(path: Path) -> Path:
+    path.write_text("no file of ours")
+    return path
+
+
+def archive(path: Path) -> Path:
+    np.savez(path.with_suffix(".npz"), x=np.zeros(2))
+    return path.with_suffix(".npz")
+
+
+@pytest.mark.parametrize("make", [foreign, of_unknown_format, newer, torn, text, archive, lambda path: path])
+def test_a_foreign_torn_newer_or_absent_file_is_one_line(tmp_path: Path, make: Any) -> None:
+    path = make(tmp_path / "file.h5")
+    with pytest.raises(DataError) as error:
+        inspect_file(path)
+    assert str(error.value).startswith(str(path))
+    assert "\n" not in str(error.value)
+
+
+def test_a_torn_checkpoint_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "best.pt").write_bytes(b"PK\x03\x04 torn")
+    with pytest.raises(DataError, match=r"best\.pt"):
+        inspect_file(tmp_path / "best.pt")
