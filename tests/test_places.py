@@ -1,0 +1,240 @@
+"""Places, the places file, splits and twins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import oracles
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sfm2tuples.errors import DataError
+from sfm2tuples.index import TRAIN, VAL
+from sfm2tuples.places import (
+    Join,
+    ListedPlaces,
+    group_models,
+    photo_joins,
+    read_places,
+    scene_joins,
+    split_places,
+)
+from sfm2tuples.twins import TwinCandidate, find_twins
+
+
+def group(names: str, joins: list[Join], listed: dict[str, str] | None = None):  # type: ignore[no-untyped-def]
+    """Group models named by single letters, each in a scene folder of its name."""
+    listed = listed or {}
+    return group_models(list(names), [Path("/scenes") / n for n in names], joins, [listed.get(n) for n in names])
+
+
+def test_photos_of_the_same_content_join_models() -> None:
+    assert photo_joins([np.array([1, 2, 3]), np.array([7]), np.array([3, 2, 9]), np.array([9])]) == [
+        Join(0, 2, 2),
+        Join(2, 3, 1),
+    ]
+
+
+def test_a_photo_twice_in_one_model_counts_once() -> None:
+    assert photo_joins([np.array([4, 4]), np.array([4, 4])]) == [Join(0, 1, 1)]
+
+
+def test_models_of_one_scene_folder_and_photo_root_are_joined() -> None:
+    scenes = [Path("/a"), Path("/b"), Path("/a"), Path("/a")]
+    assert scene_joins(scenes, ["/a/images", "/a/images", "/a/images", "/elsewhere"]) == [Join(0, 2, 0)]
+
+
+def test_models_that_share_nothing_are_places_of_their_own() -> None:
+    grouping = group("abc", [])
+    assert grouping.place.tolist() == [0, 1, 2]
+    assert grouping.name == ["a", "b", "c"]
+    assert grouping.reason == ["", "", ""]
+
+
+def test_a_place_says_why_its_models_were_joined() -> None:
+    grouping = group("abcd", [Join(0, 2, 10), Join(1, 3, 0)])
+    assert grouping.place.tolist() == [0, 1, 0, 1]
+    assert grouping.reason == ["10 photos of the same content (a, c)", "same scene folder (b, d)"]
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)).filter(lambda link: link[0] < link[1]), max_size=12))
+def test_places_are_the_connected_components_of_the_evidence(links: list[tuple[int, int]]) -> None:
+    grouping = group("abcdefghij", [Join(a, b, 1) for a, b in links])
+    assert grouping.place.tolist() == oracles.places_by_flooding(10, links)
+
+
+def test_the_places_file_joins_models_that_share_nothing() -> None:
+    grouping = group("abc", [], {"a": "court", "c": "court"})
+    assert grouping.place.tolist() == [0, 1, 0]
+    assert grouping.name == ["court", "b"]
+    assert grouping.reason == ["places file", ""]
+
+
+def test_a_model_that_is_not_listed_keeps_its_automatic_place() -> None:
+    grouping = group("abc", [Join(0, 1, 3)], {"a": "court"})
+    assert grouping.place.tolist() == [0, 0, 1]
+    assert grouping.name == ["court", "c"]
+
+
+def test_the_places_file_overrules_shared_photos_and_says_so() -> None:
+    grouping = group("ab", [Join(0, 1, 3)], {"a": "left", "b": "right"})
+    assert grouping.place.tolist() == [0, 1]
+    assert grouping.contradictions == [
+        "places left and right stay apart as listed, against: 3 photos of the same content (a, b)"
+    ]
+
+
+def test_a_model_between_two_listed_places_goes_where_it_shares_most() -> None:
+    grouping = group("abc", [Join(0, 1, 3), Join(1, 2, 5)], {"a": "left", "c": "right"})
+    assert grouping.place.tolist() == [0, 1, 1]
+    assert len(grouping.contradictions) == 1
+
+
+def test_scene_folders_of_the_same_name_give_places_of_different_names() -> None:
+    scenes = [Path("/x/castle"), Path("/y/castle"), Path("/z/castle")]
+    grouping = group_models(["p", "q", "r"], scenes, [], [None, None, "castle"])
+    assert grouping.name == ["castle_2", "castle_3", "castle"]
+
+
+def folders(tmp_path: Path, *names: str) -> list[Path]:
+    """Paths below the folder of the places file."""
+    return [tmp_path / name for name in names]
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    """A places file."""
+    path = tmp_path / "places.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_path_covers_all_models_below_it_and_the_longest_decides(tmp_path: Path) -> None:
+    path = write(tmp_path, "\ufeffmodel,place\ncity,town\ncity/church/sparse/0,church\n")
+    models = folders(tmp_path, "city/church/sparse/0", "city/church/sparse/1", "city/hall", "cityscape/sparse")
+    assert read_places(path, models, []).place == ["church", "town", "town", None]
+
+
+def test_paths_may_be_relative_to_a_root(tmp_path: Path) -> None:
+    path = write(tmp_path, "model,place,split\na/sparse,yard,val\n./b,yard,\n")
+    models = folders(tmp_path, "elsewhere/a/sparse", "elsewhere/b/sparse/0")
+    assert read_places(path, models, [tmp_path / "elsewhere"]) == ListedPlaces(["yard", "yard"], {"yard": VAL})
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("model,place\na,x\nb,y\nc,z\n", "2 of 3 rows match no model, first b, c"),
+        ("model,place\na,x\na,y\n", "lists a in two places, x and y"),
+        ("model,where\na,x\n", "has the columns model,where"),
+        ("", "has the columns of an empty file"),
+        ("model,place\na,\n", "line 2 is no row"),
+        ("model,place\na\n", "line 2 is no row"),
+        ("model,place\na,x,y\n", "line 2 is no row"),
+        ("model,place,split\na,x,test\n", "line 2 is no row"),
+        ("model,place,split\na,x,val\na/sparse,x,train\n", "puts the place x into both splits"),
+        ('model,place\n"a,x\n', "is not a CSV table"),
+    ],
+)
+def test_a_places_file_that_is_off_is_refused_in_one_line(tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(DataError, match=r"places\.csv") as error:
+        read_places(write(tmp_path, text), folders(tmp_path, "a/sparse"), [])
+    assert complaint in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_places_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        read_places(tmp_path / "absent.csv", [], [])
+    (tmp_path / "latin.csv").write_bytes(b"model,place\na,caf\xe9\n")
+    with pytest.raises(DataError, match="not UTF-8"):
+        read_places(tmp_path / "latin.csv", [], [])
+
+
+def split(names: list[str], share: float, seed: int = 0, fixed: dict[str, int] | None = None) -> list[int]:
+    """Splits of places that all have photos."""
+    return split_places(names, [True] * len(names), fixed or {}, share, seed).tolist()
+
+
+@pytest.mark.parametrize(
+    ("num_places", "share", "num_val"),
+    [
+        (10, 0.2, 2),
+        (5, 0.5, 3),
+        (4, 0.1, 1),
+        (2, 0.2, 1),
+        (1, 0.5, 0),
+        (10, 0.0, 0),
+        (3, 1.0, 3),
+        (2, 0.9, 1),
+        (0, 0.2, 0),
+    ],
+)
+def test_the_share_of_validation_places_is_rounded_and_at_least_one(
+    num_places: int, share: float, num_val: int
+) -> None:
+    assert sum(split([f"p{i}" for i in range(num_places)], share)) == num_val
+
+
+def test_the_split_depends_on_the_seed() -> None:
+    names = [f"p{i}" for i in range(20)]
+    assert len({tuple(split(names, 0.3, seed)) for seed in range(5)}) > 1
+
+
+@settings(deadline=None)
+@given(st.integers(0, 1000), st.permutations([f"p{i}" for i in range(9)]))
+def test_the_order_of_places_does_not_matter_for_the_split(seed: int, names: list[str]) -> None:
+    usual = dict(zip(sorted(names), split(sorted(names), 0.4, seed), strict=True))
+    assert dict(zip(names, split(names, 0.4, seed), strict=True)) == usual
+
+
+@settings(deadline=None)
+@given(st.integers(0, 1000))
+def test_a_new_place_moves_at_most_one_other(seed: int) -> None:
+    names = [f"p{i}" for i in range(10)]
+    before, after = split(names, 0.3, seed), split([*names, "new"], 0.3, seed)
+    assert sum(a != b for a, b in zip(before, after, strict=False)) <= 1
+
+
+def test_a_place_without_photos_is_for_training_and_does_not_count() -> None:
+    has_photos = [False] * 8 + [True, True]
+    for seed in range(10):
+        result = split_places([f"p{i}" for i in range(10)], has_photos, {}, 0.4, seed)
+        assert result[:8].tolist() == [TRAIN] * 8
+        assert result.sum() == 1
+
+
+def test_the_places_file_fixes_splits() -> None:
+    names = [f"p{i}" for i in range(10)]
+    for seed in range(10):
+        result = split(names, 0.2, seed, {"p3": VAL, "p4": TRAIN})
+        assert result[3] == VAL
+        assert result[4] == TRAIN
+        assert sum(result) == 2
+
+
+def twin(path: str, images: str, listed: bool = False, points: int = 0, scene: str = "/s") -> TwinCandidate:
+    """A model whose images are named by single letters."""
+    return TwinCandidate(Path(scene), Path(scene) / path, list(images), listed, points)
+
+
+@pytest.mark.parametrize(
+    ("models", "twins"),
+    [
+        ([twin("sparse/0", "abc"), twin("sparse/1", "abcdef")], {0: 1}),
+        ([twin("sparse/0", "abc"), twin("sparse/1", "cde")], {}),
+        ([twin("sparse/0", "ab"), twin("sparse/1", "abc"), twin("sparse/2", "abcd")], {0: 2, 1: 2}),
+        ([twin("sparse/0", "ab"), twin("sparse/1", "bc"), twin("sparse/2", "abc", listed=True)], {0: 2, 1: 2}),
+        ([twin("sparse/0", "abcd", points=9), twin("dense/sparse", "abcd", listed=True)], {0: 1}),
+        ([twin("dense/sparse", "abcd", points=9), twin("sparse/0", "abcd")], {0: 1}),
+        ([twin("sparse/0", "abcd", points=3), twin("sparse/1", "abcd", points=9)], {0: 1}),
+        ([twin("sparse/0", "abcd"), twin("sparse/1", "abcd")], {1: 0}),
+        ([twin("sparse/0", "abcd"), twin("sparse/0", "abcd", scene="/other")], {}),
+        ([twin("sparse/0", "abc"), twin("sparse/1", "abcd", listed=True), twin("dense", "ab")], {0: 1, 2: 1}),
+        ([twin("sparse/0", "ac"), twin("sparse/1", "ab"), twin("sparse/2", "cd")], {}),
+    ],
+)
+def test_a_model_whose_images_are_all_in_another_is_left_out(models: list[TwinCandidate], twins: dict) -> None:
+    assert find_twins(models) == twins
