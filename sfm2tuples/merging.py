@@ -106,9 +106,7 @@ def photo_keys(
     scenes : sequence of Path
         By model: its scene folder, absolute.
     """
-    folders = [
-        root or str(scene / "images") for root, scene in zip(photo_roots, scenes, strict=True)
-    ]
+    folders = [root or str(scene / "images") for root, scene in zip(photo_roots, scenes, strict=True)]
     base = os.path.commonpath(folders)
     prefixes = [Path(os.path.relpath(folder, base)).as_posix() for folder in folders]
     for folder, prefix in zip(folders, prefixes, strict=True):
