@@ -285,3 +285,120 @@ def places_by_flooding(num_models, links):
                 place[model] = number
             number += 1
     return place
+
+
+# --- networks: pooling, R-MAC's grid -------------------------------------------------------------------------------
+
+
+def pool_mac(x):
+    """MAC of one map (K, h, w) by loops."""
+    return np.array([max(float(v) for row in channel for v in row) for channel in x])
+
+
+def pool_spoc(x):
+    """SPoC of one map (K, h, w) by loops."""
+    return np.array([sum(float(v) for row in channel for v in row) / channel.size for channel in x])
+
+
+def pool_gem(x, p, eps=1e-6):
+    """GeM of one map (K, h, w) by loops."""
+    return np.array(
+        [(sum(max(float(v), eps) ** p for row in channel for v in row) / channel.size) ** (1 / p) for channel in x]
+    )
+
+
+def rmac_grid(height, width, levels=3):
+    """R-MAC's regions (top, left, side) as METHOD section 8 words them, all choices by trial."""
+    short, long = min(height, width), max(height, width)
+    extra = 0
+    if height != width:
+        best = None
+        for steps in (2, 3, 4, 5, 6, 7):
+            b = (long - short) / (steps - 1)
+            miss = abs(1 - b / short - 0.4)
+            if best is None or miss < best - 1e-12:
+                best, extra = miss, steps - 1
+    regions = []
+    for level in range(1, levels + 1):
+        side = math.floor(2 * short / (level + 1))
+        if side == 0:
+            continue
+        along, across = level + extra, level
+        rows, columns = (along, across) if height > width else (across, along)
+        for i in range(rows):
+            for j in range(columns):
+                top = 0 if rows == 1 else (i * (height - side)) // (rows - 1)
+                left = 0 if columns == 1 else (j * (width - side)) // (columns - 1)
+                regions.append((top, left, side))
+    return regions
+
+
+def pool_rmac(x, whole_image=False, eps=1e-6):
+    """R-MAC of one map (K, h, w): the sum of its regions' normalised MAC vectors."""
+    vectors = [pool_mac(x[:, t : t + s, l : l + s]) for t, l, s in rmac_grid(x.shape[1], x.shape[2])]
+    if whole_image:
+        vectors.append(pool_mac(x))
+    return sum(v / (math.sqrt(sum(float(c) ** 2 for c in v)) + eps) for v in vectors)
+
+
+# ---- readers -------------------------------------------------------------------------------------------------------
+
+
+def model_by_pycolmap(folder):
+    """A model as plain dictionaries, read by COLMAP itself."""
+    import pycolmap
+
+    model = pycolmap.Reconstruction(folder)
+    images = {}
+    for image in model.images.values():
+        pose = image.cam_from_world()
+        x, y, z, w = pose.rotation.quat
+        seen = [(p.point3D_id, tuple(p.xy)) for p in image.points2D if p.has_point3D()]
+        images[image.name] = (image.image_id, image.camera_id, (w, x, y, z), tuple(pose.translation), seen)
+    cameras = {
+        c.camera_id: (c.model.value if hasattr(c.model, "value") else int(c.model), c.width, c.height, tuple(c.params))
+        for c in model.cameras.values()
+    }
+    points = {number: (tuple(p.xyz), p.error) for number, p in model.points3D.items()}
+    tracks = {
+        number: {(e.image_id, tuple(model.image(e.image_id).points2D[e.point2D_idx].xy)) for e in p.track.elements}
+        for number, p in model.points3D.items()
+    }
+    return {"cameras": cameras, "images": images, "points": points, "tracks": tracks}
+
+
+def model_as_dictionaries(model):
+    """A SparseModel in the form of `model_by_pycolmap`, row by row."""
+    cameras = {}
+    for row, camera in enumerate(model.camera_ids.tolist()):
+        params = model.camera_params[model.camera_indptr[row] : model.camera_indptr[row + 1]]
+        width, height = model.camera_sizes[row].tolist()
+        cameras[camera] = (int(model.camera_models[row]), width, height, tuple(params.tolist()))
+    ids = model.point_ids.tolist()
+    points = {ids[row]: (tuple(model.points[row].tolist()), float(model.point_errors[row])) for row in range(len(ids))}
+    images, tracks = {}, {number: set() for number in ids}
+    for row, name in enumerate(model.image_names):
+        span = range(model.observation_indptr[row], model.observation_indptr[row + 1])
+        seen = [(ids[model.observation_points[o]], tuple(model.observation_xy[o].tolist())) for o in span]
+        image, camera = int(model.image_ids[row]), int(model.camera_ids[model.image_cameras[row]])
+        pose = tuple(model.quaternions[row].tolist()), tuple(model.translations[row].tolist())
+        images[name] = (image, camera, *pose, seen)
+        for number, xy in seen:
+            tracks[number].add((image, xy))
+    return {"cameras": cameras, "images": images, "points": points, "tracks": tracks}
+
+
+def assert_same_model(model, folder):
+    """Every number of a SparseModel is COLMAP's; rotations up to the rounding of normalising them."""
+    ours, theirs = model_as_dictionaries(model), model_by_pycolmap(folder)
+    assert ours["cameras"] == theirs["cameras"]
+    assert ours["points"] == theirs["points"]
+    assert ours["tracks"] == theirs["tracks"]
+    assert list(ours["images"]) == sorted(theirs["images"], key=lambda name: name.encode())
+    for name, (image, camera, quaternion, translation, seen) in theirs["images"].items():
+        mine = ours["images"][name]
+        assert mine[:2] == (image, camera)
+        norm = math.sqrt(sum(q * q for q in quaternion))
+        np.testing.assert_allclose(mine[2], np.array(quaternion) / norm, rtol=0, atol=1e-14)
+        np.testing.assert_allclose(mine[3], translation, rtol=0, atol=1e-12)
+        assert mine[4] == seen

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sfm2tuples.errors import DataError
+from sfm2tuples.errors import DataError, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class PhotoFolder:
         choice = cls(Path(text))
         if equals and Path(left).resolve() in known:
             choice = cls(Path(right), Path(left))
-        if not choice.folder.is_dir():
+        if not os.path.isdir(choice.folder):
             raise DataError(
                 choice.folder, "is not a folder of photos", "give --images [ROOT=]DIR, ROOT being one of the roots"
             )
@@ -92,17 +92,20 @@ def find_models(roots: Sequence[Path]) -> list[ModelLocation]:
 
     Raises
     ------
+    UsageError
+        Where no root is given.
     DataError
         Where a root does not exist or has no model below it.
     """
+    if not roots:
+        raise UsageError("no folder with models was given")
     found: list[tuple[Path, Path, Kind]] = []
     seen: set[Path] = set()
     for root in roots:
-        if not root.is_dir():
-            raise DataError(
-                root, "is not a folder" if root.exists() else "does not exist", "give a folder with COLMAP models"
-            )
-        kinds = [(path, kind) for path in _folders(root, set()) if (kind := model_kind(path)) is not None]
+        if not os.path.isdir(root):
+            what = "is not a folder" if os.path.lexists(root) else "does not exist"
+            raise DataError(root, what, "give a folder with COLMAP models")
+        kinds = [(path, kind) for path in _folders(root) if (kind := model_kind(path)) is not None]
         if not kinds:
             raise DataError(
                 root, "holds no model (cameras, images and points3D, as .bin or .txt)", "give another folder"
@@ -120,8 +123,8 @@ def find_models(roots: Sequence[Path]) -> list[ModelLocation]:
 
 def model_kind(folder: Path) -> Kind | None:
     """Which reader a folder is for, or None where it holds no file of a model."""
-    binary = [(folder / f"{part}.bin").is_file() for part in PARTS]
-    text = [(folder / f"{part}.txt").is_file() for part in PARTS]
+    binary = [os.path.isfile(folder / f"{part}.bin") for part in PARTS]
+    text = [os.path.isfile(folder / f"{part}.txt") for part in PARTS]
     if all(binary) or (any(binary) and not all(text)):
         return "colmap_binary"
     return "colmap_text" if any(text) else None
@@ -164,7 +167,7 @@ def find_photo_root(
     own = [choice.folder for choice in overrides if choice.root is not None and choice.root.resolve() == root]
     candidates += own + [choice.folder for choice in overrides if choice.root is None]
     for folder in candidates:
-        if any((folder / name).is_file() for name in first_names):
+        if any(os.path.isfile(folder / name) for name in first_names):
             return folder
     return None
 
@@ -178,21 +181,26 @@ def _parents(path: Path, root: Path) -> Iterator[Path]:
     yield Path(os.path.normpath(root.absolute())).parent
 
 
-def _folders(folder: Path, above: set[tuple[int, int]]) -> Iterator[Path]:
-    """Walk folders in order, links too, but never into one that lies above (a loop), a hidden one or photos."""
-    try:
-        status = folder.stat()
-        entries = [entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")]
-    except OSError as error:
-        log.warning("%s: cannot be looked into (%s)", folder, error.strerror)
-        return
-    key = (status.st_dev, status.st_ino)
-    if key in above:
-        return
-    yield folder
-    for name in sorted(entries, key=_numbers_by_value):
-        if name != "images":
-            yield from _folders(folder / name, above | {key})
+def _folders(root: Path) -> Iterator[Path]:
+    """Walk folders in order, each once whatever links lead to it; hidden folders and those of photos are left out."""
+    seen: set[tuple[int, int]] = set()
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            status = folder.stat()
+            entries = list(os.scandir(folder))
+        except OSError as error:
+            log.warning("%s: cannot be looked into (%s)", folder, error.strerror)
+            continue
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        yield folder
+        inside = [entry for entry in entries if not entry.name.startswith(".") and entry.name != "images"]
+        # Links last, so that a folder goes by its own name; os.path.isdir takes a link to itself for no folder.
+        order = sorted((entry.is_symlink(), _numbers_by_value(entry.name)) for entry in inside if os.path.isdir(entry))
+        waiting.extend(folder / name for _, (_, _, name) in reversed(order))
 
 
 def _numbers_by_value(name: str) -> tuple[int, int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -101,9 +102,9 @@ class Frames:
 def find_frames(folder: Path, suffix: str) -> Frames | None:
     """Paths of a model's rigs and frames, nothing read yet; None where the model is older than they are."""
     frames = Frames(folder / f"rigs{suffix}", folder / f"frames{suffix}")
-    if not frames.frames_path.exists():
+    if not os.path.lexists(frames.frames_path):
         return None
-    if not frames.rigs_path.exists():
+    if not os.path.lexists(frames.rigs_path):
         raise ModelError(frames.rigs_path, f"is missing, and {frames.frames_path.name} refers to it")
     return frames
 

@@ -1,0 +1,255 @@
+"""Where models and their photos are found, and what they are called."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sfm2tuples.errors import DataError, ModelError, UsageError
+from sfm2tuples.readers import read_model
+from sfm2tuples.readers.discover import PhotoFolder, find_models, find_photo_root, model_kind, scene_folder
+
+
+def put_model(folder: Path, suffix: str = ".bin", parts: tuple[str, ...] = ("cameras", "images", "points3D")) -> Path:
+    """Empty files of a model; finding it does not read them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in parts:
+        (folder / f"{part}{suffix}").write_bytes(b"")
+    return folder
+
+
+def put_photo(path: Path) -> Path:
+    """A file in place of a photo."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+    return path
+
+
+def names_of(*roots: Path) -> list[str]:
+    """Names of the models below the roots, in the order found."""
+    return [location.name for location in find_models(roots)]
+
+
+# ---- finding -------------------------------------------------------------------------------------------------------
+
+
+def test_every_layout_is_found_in_order_with_numbers_by_value(tmp_path: Path) -> None:
+    layouts = [
+        "flat",
+        "a/sparse",
+        "b/sparse/0",
+        "b/sparse/2",
+        "b/sparse/10",
+        "c/sparses/0",
+        "d/dense/sparse",
+        "e/x/y/z",
+    ]
+    for layout in reversed(layouts):
+        put_model(tmp_path / layout)
+    assert names_of(tmp_path) == [*layouts[1:], "flat"]
+
+
+def test_a_model_and_models_below_it_are_all_found(tmp_path: Path) -> None:
+    put_model(tmp_path / "m" / "sparse")
+    put_model(tmp_path / "m" / "sparse" / "0")
+    assert names_of(tmp_path) == ["m/sparse", "m/sparse/0"]
+
+
+def test_binary_is_preferred_where_a_folder_holds_both(tmp_path: Path) -> None:
+    folder = put_model(put_model(tmp_path / "m"), ".txt")
+    assert model_kind(folder) == "colmap_binary"
+    (folder / "points3D.bin").unlink()
+    assert model_kind(folder) == "colmap_text"
+    (folder / "images.txt").unlink()
+    assert model_kind(folder) == "colmap_binary"
+
+
+def test_a_folder_without_a_model_has_no_kind(tmp_path: Path) -> None:
+    put_photo(tmp_path / "cameras.csv")
+    assert model_kind(tmp_path) is None
+
+
+@pytest.mark.parametrize("suffix", [".bin", ".txt"])
+@pytest.mark.parametrize("part", ["cameras", "images", "points3D"])
+def test_an_incomplete_model_is_found_and_reading_it_names_what_is_missing(
+    tmp_path: Path, part: str, suffix: str
+) -> None:
+    put_model(tmp_path / "m", suffix, (part,))
+    (location,) = find_models([tmp_path])
+    with pytest.raises(ModelError, match=r"\.(bin|txt): "):
+        read_model(location)
+
+
+def test_photos_hidden_folders_and_other_files_are_passed_over(tmp_path: Path) -> None:
+    put_model(tmp_path / "m" / "sparse")
+    put_model(tmp_path / "m" / "images" / "0")
+    put_model(tmp_path / ".cache" / "0")
+    put_photo(tmp_path / "m" / "database.db")
+    assert names_of(tmp_path) == ["m/sparse"]
+
+
+def test_a_root_called_images_is_still_looked_into(tmp_path: Path) -> None:
+    put_model(tmp_path / "images" / "sparse")
+    assert names_of(tmp_path / "images") == ["sparse"]
+
+
+def test_links_are_followed_once_and_loops_end(tmp_path: Path) -> None:
+    put_model(tmp_path / "elsewhere" / "m")
+    root = tmp_path / "root"
+    put_model(root / "z" / "sparse")
+    (root / "a_link").symlink_to(root / "z")
+    (root / "linked").symlink_to(tmp_path / "elsewhere")
+    (root / "z" / "up").symlink_to(root)
+    (root / "self").symlink_to(root / "self")
+    (root / "dangling").symlink_to(root / "nowhere")
+    assert names_of(root) == ["z/sparse", "linked/m"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may look into every folder")
+def test_a_folder_that_may_not_be_looked_into_is_passed_over(tmp_path: Path) -> None:
+    put_model(tmp_path / "m")
+    (tmp_path / "closed").mkdir(mode=0)
+    assert names_of(tmp_path) == ["m"]
+
+
+def test_a_root_that_is_absent_a_file_or_without_a_model_is_named(tmp_path: Path) -> None:
+    put_photo(tmp_path / "photo.jpg")
+    with pytest.raises(DataError, match=r"nowhere: does not exist"):
+        find_models([tmp_path / "nowhere"])
+    with pytest.raises(DataError, match=r"photo\.jpg: is not a folder"):
+        find_models([tmp_path / "photo.jpg"])
+    with pytest.raises(DataError, match="holds no model"):
+        find_models([tmp_path])
+    with pytest.raises(DataError, match="does not exist"):
+        find_models([tmp_path / ("x" * 300)])
+    with pytest.raises(UsageError):
+        find_models([])
+
+
+# ---- names and scenes ----------------------------------------------------------------------------------------------
+
+
+def test_a_root_that_is_a_model_has_its_folders_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_model(tmp_path / "bridge")
+    assert names_of(tmp_path / "bridge") == ["bridge"]
+    monkeypatch.chdir(tmp_path / "bridge")
+    assert names_of(Path()) == ["bridge"]
+
+
+def test_names_are_unique_where_a_root_and_a_folder_in_it_are_called_the_same(tmp_path: Path) -> None:
+    put_model(tmp_path / "m")
+    put_model(tmp_path / "m" / "m")
+    assert names_of(tmp_path / "m") == ["m", "m/m"]
+
+
+def test_names_of_several_roots_are_relative_to_their_common_parent(tmp_path: Path) -> None:
+    put_model(tmp_path / "x" / "castle" / "sparse" / "0")
+    put_model(tmp_path / "y" / "castle" / "sparse" / "0")
+    assert names_of(tmp_path / "y", tmp_path / "x") == ["y/castle/sparse/0", "x/castle/sparse/0"]
+    assert names_of(tmp_path / "x" / "castle" / "sparse", tmp_path / "x") == ["castle/sparse/0"]
+
+
+def test_a_model_below_two_roots_is_listed_once_under_the_first(tmp_path: Path) -> None:
+    put_model(tmp_path / "a" / "sparse")
+    put_model(tmp_path / "b" / "sparse")
+    locations = find_models([tmp_path / "b", tmp_path, tmp_path / "b"])
+    assert [(location.name, location.root) for location in locations] == [
+        ("b/sparse", tmp_path / "b"),
+        ("a/sparse", tmp_path),
+    ]
+
+
+def test_a_model_in_a_folder_with_an_unprintable_name_is_refused(tmp_path: Path) -> None:
+    put_model(tmp_path / os.fsdecode(b"caf\xe9"))
+    with pytest.raises(DataError, match="rename the folder") as caught:
+        find_models([tmp_path])
+    str(caught.value).encode()
+
+
+@pytest.mark.parametrize(
+    ("model", "scene"),
+    [
+        ("castle/sparse/0", "castle"),
+        ("castle/sparse", "castle"),
+        ("castle/sparses/12", "castle"),
+        ("castle/dense/sparse", "castle"),
+        ("castle/dense/0/sparse", "castle"),
+        ("castle", "castle"),
+        ("0001/sparse/0", "0001"),
+        ("castle/mvs/model", "castle/mvs/model"),
+    ],
+)
+def test_the_scene_is_the_folder_above_colmaps_own(tmp_path: Path, model: str, scene: str) -> None:
+    assert scene_folder(tmp_path / model) == tmp_path / scene
+
+
+# ---- photos --------------------------------------------------------------------------------------------------------
+
+
+def test_the_nearest_images_folder_that_holds_a_name_is_the_photo_root(tmp_path: Path) -> None:
+    put_model(tmp_path / "root" / "castle" / "sparse" / "0")
+    (location,) = find_models([tmp_path / "root"])
+    folders = [
+        "images",
+        "root/images",
+        "root/castle/images",
+        "root/castle/sparse/images",
+        "root/castle/sparse/0/images",
+    ]
+    assert find_photo_root(location, [], ["a.jpg", "b/c.jpg"]) is None
+    for folder in folders:
+        put_photo(tmp_path / folder / "b" / "c.jpg")
+        assert find_photo_root(location, [], ["a.jpg", "b/c.jpg"]) == tmp_path / folder
+    assert find_photo_root(location, [], ["other.jpg"]) is None
+    assert find_photo_root(location, [], []) is None
+
+
+def test_photos_above_the_folder_of_the_root_are_not_taken(tmp_path: Path) -> None:
+    put_model(tmp_path / "a" / "root" / "sparse")
+    put_photo(tmp_path / "images" / "a.jpg")
+    (location,) = find_models([tmp_path / "a" / "root"])
+    assert find_photo_root(location, [], ["a.jpg"]) is None
+
+
+def test_a_folder_the_user_names_is_taken_where_nothing_nearer_holds_the_names(tmp_path: Path) -> None:
+    put_model(tmp_path / "models" / "petra" / "sparse" / "0")
+    put_photo(tmp_path / "models" / "petra" / "images" / "other.jpg")
+    put_photo(tmp_path / "photos" / "petra" / "p1.jpg")
+    (tmp_path / "empty").mkdir()
+    (location,) = find_models([tmp_path / "models"])
+    given = [PhotoFolder(tmp_path / "empty"), PhotoFolder(tmp_path / "photos")]
+    assert find_photo_root(location, given, ["petra/p1.jpg"]) == tmp_path / "photos"
+    put_photo(tmp_path / "models" / "petra" / "images" / "petra" / "p1.jpg")
+    assert find_photo_root(location, given, ["petra/p1.jpg"]) == tmp_path / "models" / "petra" / "images"
+
+
+def test_a_folder_for_one_root_is_for_that_root_only_and_goes_first(tmp_path: Path) -> None:
+    for root in ("x", "y"):
+        put_model(tmp_path / root / "m")
+        put_photo(tmp_path / f"photos_{root}" / "a.jpg")
+    x, y = find_models([tmp_path / "x", tmp_path / "y"])
+    given = [PhotoFolder(tmp_path / "photos_y"), PhotoFolder(tmp_path / "photos_x", tmp_path / "x")]
+    assert find_photo_root(x, given, ["a.jpg"]) == tmp_path / "photos_x"
+    assert find_photo_root(y, given, ["a.jpg"]) == tmp_path / "photos_y"
+    assert find_photo_root(y, given[1:], ["a.jpg"]) is None
+
+
+def test_a_name_too_long_for_a_file_is_no_photo(tmp_path: Path) -> None:
+    put_model(tmp_path / "m")
+    put_photo(tmp_path / "images" / "a.jpg")
+    (location,) = find_models([tmp_path / "m"])
+    assert find_photo_root(location, [], ["x" * 300 + ".jpg"]) is None
+
+
+def test_the_images_option_is_a_folder_or_root_equals_folder(tmp_path: Path) -> None:
+    photos, root, odd = tmp_path / "photos", tmp_path / "root", tmp_path / "a=b"
+    for folder in (photos, root, odd):
+        folder.mkdir()
+    assert PhotoFolder.parse(str(photos), [root]) == PhotoFolder(photos)
+    assert PhotoFolder.parse(f"{root}={photos}", [root]) == PhotoFolder(photos, root)
+    assert PhotoFolder.parse(f"{root}/={photos}", [root]) == PhotoFolder(photos, root)
+    assert PhotoFolder.parse(str(odd), [root]) == PhotoFolder(odd)
+    with pytest.raises(DataError, match="not a folder of photos"):
+        PhotoFolder.parse(f"{photos}={root}", [root])
