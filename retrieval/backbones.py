@@ -200,8 +200,9 @@ def initialise(backbone: Backbone, seed: int) -> None:
             fan_in = module.weight[0].numel()
             with torch.no_grad():
                 module.weight.normal_(0.0, math.sqrt(2.0 / fan_in), generator=generator)
-                # A filter of mean zero answers to contrast, not to brightness: else all photos look alike to it.
-                module.weight -= module.weight.mean(dim=(1, 2, 3), keepdim=True)
+                # Half of each filter's mean is taken out: all of it, and colours are lost (mAP of a random SqueezeNet
+                # falls from 11 to 7); nothing, and all photos look alike (cosines of 0.99).
+                module.weight -= module.weight.mean(dim=(1, 2, 3), keepdim=True) / 2
                 if module.bias is not None:
                     module.bias.zero_()
 

@@ -30,17 +30,17 @@ DECODERS = {"cpu": 1, "cuda": 8}
 class ExtractionOptions:
     """What changes a descriptor besides the network."""
 
-    size: int = 1024
+    image_size: int = 1024
     """Longest side in pixels; never enlarged."""
     scales: tuple[float, ...] = (1.0,)
-    """Scales at which a photo is described, relative to `size`; the descriptors are combined."""
+    """Scales at which a photo is described, relative to `image_size`; the descriptors are combined."""
     exponent: float | None = None
     """Of the generalised mean over scales; None is METHOD section 10: the p of GeM, 1 for other poolings."""
 
     def __post_init__(self) -> None:
         """Refuse values without meaning."""
-        if self.size < 1:
-            raise UsageError(f"size must be at least 1 pixel, not {self.size}")
+        if self.image_size < 1:
+            raise UsageError(f"image size must be at least 1 pixel, not {self.image_size}")
         if not self.scales or not all(0 < scale <= 1 for scale in self.scales):
             raise UsageError(f"scales must be one or more numbers above 0 and at most 1, not {self.scales}")
         if self.exponent is not None and not (math.isfinite(self.exponent) and self.exponent > 0):
@@ -114,7 +114,7 @@ def extract_readable(
 def extract_settings(network: Network, options: ExtractionOptions) -> dict[str, Any]:
     """What made a descriptor, as plain values: goes into descriptor and whitening files and is compared there."""
     return {
-        "size": options.size,
+        "image_size": options.image_size,
         "scales": [float(scale) for scale in options.scales],
         "exponent": scale_exponent(network, options),
         "filter": RESIZE_FILTER,
@@ -238,7 +238,7 @@ def _pyramids(
 def _pyramid(source: PhotoSource, name: str | None, options: ExtractionOptions, smallest: int) -> Pyramid | PhotoError:
     """One photo at each scale, or why not."""
     try:
-        photo = load_photo(source, options.size, name)
+        photo = load_photo(source, options.image_size, name)
     except PhotoError as error:
         return error
     longest = max(photo.shape[:2])

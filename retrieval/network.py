@@ -58,7 +58,8 @@ class NetworkDescription:
         if missing:
             raise UsageError(f"a network's description needs {', '.join(missing)}")
         # JSON and checkpoints know lists only.
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        plain: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+        return cls(**plain)
 
 
 class Network(nn.Module):
