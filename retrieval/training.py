@@ -43,10 +43,8 @@ def train(
 
     Parameters
     ----------
-    tuple_path : Path
-        A tuple file.
-    run_dir : Path
-        Folder for `best.pt`, `last.pt` and `curves.csv`; made where it is absent.
+    tuple_path, run_dir : Path
+        A tuple file; the folder for `best.pt`, `last.pt` and `curves.csv`, made where it is absent.
     options : TrainingOptions
         See `options_from_recipe`.
     network : Network
@@ -62,29 +60,21 @@ def train(
     on_round : callable, optional
         Called after each round with its figures, round 0 included.
 
-    Returns
-    -------
-    Run
-        Its history, and which round is the best.
-
     Raises
     ------
     UsageError
         The folder holds a run (without `resume` or `force`), or one that differs from what is asked (with `resume`).
-    MiningError, DataError, PhotoError
-        Tuples or photos are not fit for use.
-    SfmTuplesError
-        The loss is not finite.
+    MiningError, DataError, PhotoError, SfmTuplesError
+        Tuples or photos are not fit for use; the loss is not finite.
     """
     tuples = read_tuples(tuple_path)
     photos = TuplePhotos(tuples, options.image_size, network.backbone.smallest, workers)
     validation = prepare_validation(tuples, options.min_shared)
     optimiser = build_optimiser(network, options)
-    parent = tuples.header.fingerprint
     if resume:
-        run = resume_run(run_dir, options, parent, network, optimiser)
+        run = resume_run(run_dir, options, tuples.header.fingerprint, network, optimiser)
     else:
-        run = start_run(run_dir, options, parent, network, force)
+        run = start_run(run_dir, options, tuples.header.fingerprint, network, force)
     board = TensorBoard(run_dir, run.round + 1)
     for figures in _rounds(run, tuples, photos, validation, network, optimiser, progress):
         run.add(figures, network, optimiser)

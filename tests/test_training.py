@@ -1,0 +1,646 @@
+"""Training on a tiny world: coloured patterns as places, packed as JPEGs into a hand-made tuple file."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from cli.train import command
+from retrieval import training_steps
+from retrieval.checkpoints import load_checkpoint, load_network
+from retrieval.curves import RoundFigures
+from retrieval.network import Network, build_network
+from retrieval.optimisation import build_optimiser, learning_rate, parameter_groups, set_learning_rate
+from retrieval.photo_loading import TuplePhotos
+from retrieval.remining import options_of_round, tuples_of_round
+from retrieval.training import train
+from retrieval.training_options import TrainingOptions, options_from_recipe
+from retrieval.training_runs import Run, network_of_run, options_of_run
+from retrieval.training_steps import describe, train_round
+from retrieval.validation import prepare_validation, validate
+from sfm2tuples.columns import indptr_of
+from sfm2tuples.errors import DataError, MiningError, PhotoError, SfmTuplesError, UsageError
+from sfm2tuples.index import TRAIN, VAL
+from sfm2tuples.tuples import Candidates, ImageTable, PlaceTable, TupleSet, read_tuples, write_tuples
+
+IMAGES_OF_A_PLACE = 3
+SIZE = 48
+MINING = {"positives": "m3", "negatives": "N2", "num_negatives": 3, "query_share": 0.5, "pool": "ends+per-place:2"}
+
+
+def photo_of(place: int, image: int) -> bytes:
+    """A pattern of the place's own colours and stripes, seen a little shifted and a little brighter or darker."""
+    rng = np.random.default_rng(place)
+    colours, frequency, angle = rng.uniform(60, 200, (2, 3)), rng.uniform(0.15, 0.6), rng.uniform(0, math.pi)
+    y, x = np.mgrid[:SIZE, : SIZE - 8 * (image == 1)] + 3.0 * image
+    stripe = (np.sin(frequency * (x * math.cos(angle) + y * math.sin(angle))) > 0)[..., None]
+    noise = np.random.default_rng([place, image]).normal(0, 12, (*stripe.shape[:2], 3))
+    pixels = np.where(stripe, colours[0], colours[1]) * (0.85 + 0.15 * image) + noise
+    file = io.BytesIO()
+    Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+def candidates_of(rows: np.ndarray) -> Candidates:
+    """All other images of a row's place."""
+    others = [[o for o in rows if o != r and o // IMAGES_OF_A_PLACE == r // IMAGES_OF_A_PLACE] for r in rows]
+    image = np.array([o for row in others for o in row], np.int64)
+    return Candidates(
+        query=rows,
+        indptr=indptr_of(np.array([len(row) for row in others], np.int64)),
+        image=image,
+        shared=np.full(len(image), 40, np.int32),
+        overlap=np.full(len(image), 0.5, np.float32),
+        scale_change=np.full(len(image), 1.1, np.float32),
+        angle=np.full(len(image), 0.1, np.float32),
+    )
+
+
+def tuple_set(query: list[int], positive: list[list[int]], negative: list[list[int]]) -> TupleSet:
+    t = len(query)
+    positives = np.array(positive, np.int64).reshape(t, 1)
+    negatives = np.array(negative, np.int64).reshape(t, 3)
+    evidence = np.ones(positives.shape, np.float32)
+    similarity = [np.zeros(x.shape, np.float32) for x in (positives, negatives)]
+    return TupleSet(
+        np.array(query, np.int64), positives, negatives, evidence.astype(np.int32), evidence, evidence, evidence,
+        *similarity, np.arange(3),
+    )  # fmt: skip
+
+
+def make_tuples(
+    path: Path, train_places: int = 5, val_places: int = 3, root: Path | None = None, mining: dict | None = None
+) -> Path:
+    """A tuple file; photos are packed, or lie under `root`. The last place is an image wide of its own shape."""
+    n_places = train_places + val_places
+    n = n_places * IMAGES_OF_A_PLACE
+    place = np.repeat(np.arange(n_places), IMAGES_OF_A_PLACE)
+    is_val = place >= train_places
+    names = [f"{p}/{i % IMAGES_OF_A_PLACE}.jpg" for i, p in enumerate(place)]
+    photos = [photo_of(int(p), i % IMAGES_OF_A_PLACE) for i, p in enumerate(place)]
+    if root is not None:
+        for name, photo in zip(names, photos, strict=True):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_bytes(photo)
+    images = ImageTable(names, [str(root or "/gone")] * n, names, place, np.full((n, 2), SIZE), np.arange(n))
+    split = np.where(np.arange(n_places) < train_places, TRAIN, VAL).astype(np.int8)
+    step = IMAGES_OF_A_PLACE
+    others = [(p + np.arange(1, 4)) % train_places * step for p in range(train_places)]
+    train_set = tuple_set(
+        [p * step for p in range(train_places)],
+        [[p * step + 1] for p in range(train_places)],
+        [o.tolist() for o in others],
+    )
+    val_rows = np.flatnonzero(is_val)
+    val_set = tuple_set(
+        val_rows[::step].tolist(), [[r + 1] for r in val_rows[::step]], [[0, step, -1] for _ in val_rows[::step]]
+    )
+    write_tuples(
+        path,
+        images,
+        PlaceTable([f"place{p}" for p in range(n_places)], split),
+        {"train": train_set, "val": val_set},
+        {"train": candidates_of(np.flatnonzero(~is_val)), "val": candidates_of(val_rows)},
+        MINING if mining is None else mining,
+        ["parent"],
+        photos if root is None else None,
+        SIZE if root is None else 0,
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def tuples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tuples(tmp_path_factory.mktemp("tuples") / "tuples.h5")
+
+
+def quick(**chosen: object) -> TrainingOptions:
+    values = {"image_size": SIZE, "rounds": 2, "learning_rate": 1e-4, "batch_size": 2, **chosen}
+    return options_from_recipe("squeezenet1_1", **values)
+
+
+def network() -> Network:
+    return build_network("squeezenet1_1", "gem", seed=3)
+
+
+def same_content(one: object, other: object) -> bool:
+    """Whether nested containers are equal, tensors bit for bit, NaN equal to NaN."""
+    if isinstance(one, torch.Tensor):
+        return isinstance(other, torch.Tensor) and one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same_content(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same_content, one, other))
+    return one == other or (one != one and other != other)
+
+
+def without_time(checkpoint: dict) -> dict:
+    history = [{k: v for k, v in figures.items() if k != "seconds"} for figures in checkpoint["history"]]
+    return {**checkpoint, "history": history}
+
+
+# --- options ------------------------------------------------------------------------------------------------------
+
+
+def test_options_take_the_recipes_constants_and_what_is_chosen_in_their_place():
+    options = options_from_recipe("resnet101", "cirtorch", rounds=7, weight_decay=None)
+    assert (options.learning_rate, options.margin, options.weight_decay) == (5e-7, 0.85, 1e-6)
+    assert (options.rounds, options.pool, options.eps) == (7, "random:22000", 1e-6)
+
+
+def test_the_default_recipe_is_the_one_for_small_data_and_mines_anew():
+    options = options_from_recipe("squeezenet1_1")
+    assert (options.recipe, options.remine, options.rounds, options.pool) == ("small", True, 4, None)
+
+
+def test_triplet_brings_its_own_margin():
+    assert options_from_recipe("vgg16", loss="triplet").margin == 0.1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"loss": "hinge"}, {"optimiser": "lion"}, {"precision": "fp16"}, {"recipe": "best"}, {"batch_size": 0},
+        {"rounds": -1}, {"learning_rate": float("nan")}, {"margin": -0.1}, {"colour": 1},
+        {"remine": False, "negatives": "N1"},
+    ],
+)  # fmt: skip
+def test_options_without_meaning_are_refused(wrong: dict):
+    with pytest.raises(UsageError):
+        options_from_recipe("squeezenet1_1", **{"recipe": "small", **wrong})
+
+
+def test_no_remine_with_a_recipe_leaves_its_pool_out():
+    assert options_from_recipe("vgg16", "eccv16", remine=False).pool is None
+
+
+def test_every_option_is_a_flag_of_train():
+    flags = {p.name for p in command.params}
+    assert {f.name for f in dataclasses.fields(TrainingOptions)} <= flags
+
+
+# --- optimiser ----------------------------------------------------------------------------------------------------
+
+
+def test_gem_p_alone_learns_at_ten_times_the_rate_without_decay():
+    net = network()
+    rest, gem = parameter_groups(net, weight_decay=0.5)
+    assert [p is net.pool.p for p in gem["params"]] == [True]
+    assert (gem["weight_decay"], gem["rate_factor"], rest["weight_decay"], rest["rate_factor"]) == (0, 10, 0.5, 1)
+    assert len(rest["params"]) == len(list(net.parameters())) - 1
+    assert len(parameter_groups(build_network("squeezenet1_1", "mac"), 0.5)) == 1
+
+
+def test_the_rate_of_eccv16_falls_to_a_fifth_every_thirty_rounds():
+    options = options_from_recipe("vgg16", "eccv16")
+    rates = [learning_rate(options, round) for round in (1, 30, 31, 60, 61)]
+    assert rates == pytest.approx([1e-3, 1e-3, 2e-4, 2e-4, 4e-5])
+
+
+def test_the_rate_of_tpami18_falls_every_third_round():
+    options = options_from_recipe("vgg16", "tpami18")
+    rates = [learning_rate(options, round) for round in (1, 3, 4, 6, 7)]
+    assert rates == pytest.approx([1e-6 * math.exp(-0.1 * e) for e in (0, 0, 1, 1, 2)])
+
+
+def test_the_rate_reaches_every_group_by_its_factor():
+    optimiser = build_optimiser(network(), quick())
+    set_learning_rate(optimiser, 0.5)
+    assert [group["lr"] for group in optimiser.param_groups] == [0.5, 5.0]
+
+
+@pytest.mark.parametrize(("name", "decoupled"), [("sgd", False), ("adam", False), ("adamw", True)])
+def test_weight_decay_is_in_the_gradient_unless_adamw(name: str, decoupled: bool):
+    """With a zero gradient: L2 in the gradient makes Adam step by the rate; decoupled decay shrinks by rate x decay."""
+    net = network()
+    optimiser = build_optimiser(net, quick(optimiser=name, learning_rate=0.01, weight_decay=0.1))
+    weight = net.backbone.features[0].weight
+    before = weight.detach().clone()
+    weight.grad = torch.zeros_like(weight)
+    optimiser.step()
+    shrunk = torch.allclose(weight, before * (1 - 0.01 * 0.1), rtol=1e-5, atol=1e-9)
+    assert shrunk == (decoupled or name == "sgd")
+    if name == "adam":
+        moved = before.abs() > 1e-3
+        assert torch.allclose((before - weight)[moved], 0.01 * before[moved].sign(), rtol=1e-2)
+
+
+# --- one round ----------------------------------------------------------------------------------------------------
+
+
+def test_a_step_equals_the_gradient_of_the_whole_batch_at_once(tuples: Path):
+    """Accumulated tuple by tuple, with each distinct photo once: the same as five stacked tuples in one backward."""
+    from retrieval.extraction import to_input
+    from retrieval.losses import contrastive
+
+    file, options = read_tuples(tuples), quick(batch_size=5, optimiser="sgd", learning_rate=0.5, weight_decay=0.0)
+    photos, chosen = TuplePhotos(file, SIZE), read_tuples(tuples).tuples["train"]
+    net, plain = network(), network()
+    train_round(net, build_optimiser(net, options), chosen, photos, options, 1)
+    rows = [plain(to_input([photos.load(r)], plain.device))[0] for r in range(15)]
+    table = torch.stack(rows)
+    query, positive, negative = (torch.from_numpy(x) for x in (chosen.query, chosen.positive, chosen.negative))
+    contrastive(table[query], table[positive], table[negative], options.margin).backward()
+    for (name, got), want in zip(net.named_parameters(), plain.parameters(), strict=True):
+        factor = 10 if name == "pool.p" else 1
+        expected = want.detach() - 0.5 * factor * want.grad
+        assert torch.allclose(got, expected, atol=2e-5), name
+
+
+def test_every_batch_of_tuples_is_one_step_and_the_rest_too(tuples: Path, monkeypatch: pytest.MonkeyPatch):
+    file, net, options = read_tuples(tuples), network(), quick(batch_size=2)
+    optimiser, steps = build_optimiser(net, options), []
+    step = optimiser.step
+    monkeypatch.setattr(optimiser, "step", lambda: steps.append(step()))
+    trained = train_round(net, optimiser, file.tuples["train"], TuplePhotos(file, SIZE), options, 1)
+    assert (trained.queries, len(steps)) == (5, 3)
+
+
+def test_missing_negatives_are_masked(tuples: Path):
+    file, options = read_tuples(tuples), quick(batch_size=5)
+    photos = TuplePhotos(file, SIZE)
+    with_hole = tuple_set([0], [[1]], [[3, -1, -1]])
+    without = dataclasses.replace(with_hole, negative=np.array([[3]]), negative_similarity=np.zeros((1, 1), np.float32))
+    results = []
+    for chosen in (with_hole, without):
+        net = network()
+        trained = train_round(net, build_optimiser(net, options), chosen, photos, options, 1)
+        results.append((trained, net.state_dict()))
+    assert same_content(*[dataclasses.asdict(trained) for trained, _ in results])
+    assert same_content(dict(results[0][1]), dict(results[1][1]))
+
+
+def test_workers_change_no_bit(tuples: Path):
+    states = []
+    for workers in (0, 3):
+        file, net, options = read_tuples(tuples), network(), quick()
+        photos = TuplePhotos(file, SIZE, workers=workers)
+        train_round(net, build_optimiser(net, options), file.tuples["train"], photos, options, 1)
+        states.append(dict(net.state_dict()))
+    assert same_content(*states)
+
+
+def test_the_order_of_tuples_is_drawn_by_seed_and_round(tuples: Path):
+    file = read_tuples(tuples)
+    photos, chosen = TuplePhotos(file, SIZE), file.tuples["train"]
+    orders = {key: training_steps._order(chosen, photos, *key) for key in [(0, 1), (0, 2), (1, 1), (0, 3)]}
+    assert all(sorted(order) == [0, 1, 2, 3, 4] for order in orders.values())
+    assert len({tuple(order) for order in orders.values()}) > 1
+    assert orders[0, 1] == training_steps._order(chosen, photos, 0, 1)
+
+
+def test_a_loss_that_is_not_finite_names_round_and_tuple(tuples: Path):
+    file, net, options = read_tuples(tuples), network(), quick()
+    with torch.no_grad():
+        net.backbone.features[0].weight.fill_(float("nan"))
+    photos = TuplePhotos(file, SIZE)
+    with pytest.raises(SfmTuplesError, match=r"round 4: the loss is nan at the tuple of query \d/0\.jpg"):
+        train_round(net, build_optimiser(net, options), file.tuples["train"], photos, options, 4)
+
+
+def test_bf16_descriptors_agree_with_fp32(tuples: Path):
+    net = network().train()
+    pictures = [TuplePhotos(read_tuples(tuples), SIZE).load(row) for row in range(6)]
+    full, half = (describe(net, pictures, precision) for precision in ("fp32", "bf16"))
+    assert half.dtype == torch.float32
+    assert (full * half).sum(dim=1).min() > 0.999
+    assert not torch.equal(full, half)
+
+
+def test_batch_norm_statistics_stay_while_scale_and_bias_learn(tuples: Path):
+    file = read_tuples(tuples)
+    net = build_network("resnet18", "gem", seed=1)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    options = quick(learning_rate=1e-3)
+    train_round(
+        net, build_optimiser(net, options), tuple_set([0], [[1]], [[3, 6, -1]]), TuplePhotos(file, SIZE), options, 1
+    )
+    after = net.state_dict()
+    statistics = [name for name in before if "running" in name or "num_batches" in name]
+    scales = [name for name in before if "bn" in name and name.endswith(("weight", "bias"))]
+    assert statistics
+    assert all(torch.equal(before[name], after[name]) for name in statistics)
+    assert not any(torch.equal(before[name], after[name]) for name in scales)
+
+
+# --- mining anew --------------------------------------------------------------------------------------------------
+
+
+def test_mining_anew_keeps_the_files_options_but_for_what_is_chosen(tuples: Path):
+    mined = options_of_round(read_tuples(tuples), quick(negatives="N1", queries_per_round=4, seed=9))
+    assert (mined.negatives, mined.num_negatives, mined.query_share) == ("N1", 3, 0.5)
+    assert (mined.num_queries, mined.seed) == (4, 9)
+
+
+def test_tuples_are_mined_anew_each_round_from_training_places_only(tuples: Path):
+    file, net, options = read_tuples(tuples), network(), quick()
+    photos = TuplePhotos(file, SIZE)
+    rounds = [tuples_of_round(file, net, photos, options, round) for round in (1, 1, 2, 3)]
+    for chosen in rounds:
+        assert len(chosen.query) == 10  # half of 3 images, rounded up, of each of 5 places
+        place = file.images.place
+        assert (place[chosen.positive] == place[chosen.query][:, None]).all()
+        assert (place[chosen.negative] != place[chosen.query][:, None]).all()
+        assert (file.image_split[chosen.negative] == TRAIN).all()
+    assert np.array_equal(rounds[0].query, rounds[1].query)
+    assert len({chosen.query.tobytes() + chosen.positive.tobytes() for chosen in rounds}) > 1
+
+
+def test_negatives_follow_the_network(tuples: Path):
+    file, options = read_tuples(tuples), quick(pool="ends+per-place:3")
+    photos = TuplePhotos(file, SIZE)
+    chosen = [tuples_of_round(file, build_network("squeezenet1_1", "gem", seed=s), photos, options, 1) for s in (1, 2)]
+    assert np.array_equal(chosen[0].query, chosen[1].query)
+    assert not np.array_equal(chosen[0].negative_similarity, chosen[1].negative_similarity)
+
+
+def test_without_remine_the_files_tuples_are_taken_at_most_so_many(tuples: Path):
+    file = read_tuples(tuples)
+    few = quick(remine=False, queries_per_round=2)
+    rows = {tuple(tuples_of_round(file, network(), None, few, round).query.tolist()) for round in range(1, 9)}
+    assert all(len(row) == 2 for row in rows)
+    assert len(rows) > 1
+    whole = tuples_of_round(file, network(), None, quick(remine=False), 1)
+    assert np.array_equal(whole.query, file.tuples["train"].query)
+
+
+# --- validation ---------------------------------------------------------------------------------------------------
+
+
+def test_validation_equals_the_protocol_by_hand(tuples: Path):
+    """Database: the 9 images of 3 validation places; positives of an image: the two others of its place."""
+    file, net, options = read_tuples(tuples), network(), quick()
+    photos = TuplePhotos(file, SIZE)
+    val_map, val_loss = validate(prepare_validation(file, 15), net, photos, options, None)
+    from oracles import contrastive_loss
+
+    from retrieval.extraction import ExtractionOptions, extract
+
+    values = extract(net, photos.sources(np.arange(24)), ExtractionOptions(SIZE))
+    precisions = []
+    for query in range(15, 24):
+        ranking = sorted(set(range(15, 24)) - {query}, key=lambda row: -float(values[query] @ values[row]))
+        ranks = [rank for rank, row in enumerate(ranking) if row // 3 == query // 3]
+        area = sum(((found / rank if rank else 1.0) + (found + 1) / (rank + 1)) / 2 for found, rank in enumerate(ranks))
+        precisions.append(area / 2)
+    assert val_map == pytest.approx(np.mean(precisions))
+    rows = values.astype(np.float64).tolist()
+    query = [rows[q] for q in (15, 18, 21)]
+    loss = contrastive_loss(query, [[rows[p]] for p in (16, 19, 22)], [[rows[0], rows[3], None]] * 3, options.margin)
+    assert val_loss == pytest.approx(loss / 3, rel=1e-4)
+
+
+def test_with_min_shared_out_of_reach_there_is_no_validation_query(tuples: Path):
+    validation = prepare_validation(read_tuples(tuples), 41)
+    assert not validation.has_queries
+
+
+# --- the whole loop -----------------------------------------------------------------------------------------------
+
+
+def test_loss_falls_and_curves_have_a_row_a_round(tuples: Path, tmp_path: Path):
+    seen: list[RoundFigures] = []
+    options = quick(rounds=4, learning_rate=2e-4, remine=False)
+    run = train(tuples, tmp_path / "run", options, network(), on_round=seen.append)
+    assert run.history[4].train_loss < 0.8 * run.history[1].train_loss
+    assert seen == run.history
+    with (tmp_path / "run" / "curves.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["round"]) for row in rows] == [0, 1, 2, 3, 4]
+    assert rows[0]["train_loss"] == ""
+    assert float(rows[3]["train_loss"]) == run.history[3].train_loss
+    assert float(rows[2]["learning_rate"]) == pytest.approx(2e-4 * math.exp(-0.1))
+    assert float(rows[4]["gem_p"]) != 3
+    assert all(-1 <= float(row["negative_similarity"]) <= 1 for row in rows[1:])
+
+
+def test_best_is_the_round_of_best_val_map_the_start_included(tuples: Path, tmp_path: Path):
+    start = network()
+    before = start.fingerprint()
+    # A rate that ruins the network: nothing after round 0 can be better by more than luck.
+    run = train(tuples, tmp_path / "run", quick(learning_rate=0.5, optimiser="sgd", weight_decay=1.9), start)
+    maps = [figures.val_map for figures in run.history]
+    best = load_checkpoint(tmp_path / "run" / "best.pt")
+    assert run.best_round == best["round"] == int(np.argmax(maps)) == 0
+    assert load_network(tmp_path / "run" / "best.pt").fingerprint() == before == best["started_from"]
+    assert load_checkpoint(tmp_path / "run" / "last.pt")["round"] == 2
+
+
+def test_a_checkpoint_says_what_it_was_made_from_and_how(tuples: Path, tmp_path: Path):
+    options = quick(rounds=1)
+    train(tuples, tmp_path / "run", options, network())
+    checkpoint = load_checkpoint(tmp_path / "run" / "last.pt")
+    assert checkpoint["parents"] == [read_tuples(tuples).header.fingerprint]
+    assert checkpoint["options"] == dataclasses.asdict(options)
+    assert checkpoint["network"] == network().describe()
+    assert checkpoint["software"].startswith("sfm2tuples ")
+
+
+def test_early_stopping_waits_for_patience_rounds(tuples: Path, tmp_path: Path):
+    options = quick(rounds=5, patience=2, learning_rate=0.0)
+    run = train(tuples, tmp_path / "run", options, network())
+    assert (run.round, run.best_round, run.stopped_early) == (2, 0, True)
+
+
+def test_without_validation_places_the_last_network_is_the_best(tmp_path: Path):
+    path = make_tuples(tmp_path / "tuples.h5", val_places=0)
+    run = train(path, tmp_path / "run", quick(rounds=2, patience=1), network())
+    assert (run.round, run.best_round, run.stopped_early) == (2, 2, False)
+    assert all(math.isnan(figures.val_map) and math.isnan(figures.val_loss) for figures in run.history)
+    networks = [load_network(tmp_path / "run" / name).fingerprint() for name in ("best.pt", "last.pt")]
+    assert networks[0] == networks[1]
+
+
+def test_photos_that_are_not_packed_are_read_from_their_folder(tmp_path: Path):
+    packed, loose = make_tuples(tmp_path / "packed.h5"), make_tuples(tmp_path / "loose.h5", root=tmp_path / "photos")
+    runs = [train(path, tmp_path / path.stem, quick(rounds=1), network()) for path in (packed, loose)]
+    assert runs[0].history[1].train_loss == runs[1].history[1].train_loss
+
+
+def test_a_missing_photo_is_one_line_with_its_path(tmp_path: Path):
+    path = make_tuples(tmp_path / "tuples.h5", root=tmp_path / "photos")
+    (tmp_path / "photos/1/0.jpg").unlink()
+    with pytest.raises(PhotoError, match=r"1/0\.jpg: no such photo") as caught:
+        train(path, tmp_path / "run", quick(remine=False), network())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_photo_too_small_for_the_network_is_named(tuples: Path):
+    with pytest.raises(PhotoError, match=r"0/0\.jpg: 16 x 16 pixels are too few"):
+        TuplePhotos(read_tuples(tuples), 16, smallest=17).load(0)
+
+
+def test_too_few_places_are_refused_and_counted(tmp_path: Path):
+    path = make_tuples(tmp_path / "tuples.h5", train_places=3)
+    with pytest.raises(MiningError, match="3 training places"):
+        train(path, tmp_path / "run", quick(rounds=1), network())
+
+
+def test_a_file_without_training_tuples_is_refused_without_remine(tmp_path: Path):
+    path = make_tuples(tmp_path / "tuples.h5", train_places=0)
+    with pytest.raises(DataError, match="no training tuples"):
+        train(path, tmp_path / "run", quick(remine=False), network())
+
+
+# --- resuming -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def whole_run(tuples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run of three rounds."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    train(tuples, folder, quick(rounds=3), network())
+    return folder
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    for name in ("last.pt", "best.pt"):
+        assert same_content(*[without_time(load_checkpoint(folder / name)) for folder in (one, other)]), name
+    rows = []
+    for folder in (one, other):
+        with (folder / "curves.csv").open() as file:
+            rows.append([{**row, "seconds": ""} for row in csv.DictReader(file)])
+    assert rows[0] == rows[1]
+
+
+def test_a_run_killed_in_the_middle_of_a_round_resumes_to_the_same_bits(
+    tuples: Path, whole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    photos = []
+
+    def interrupted(*arguments: object) -> torch.Tensor:
+        photos.append(1)
+        if len(photos) == 14:  # ten tuples a round: in the middle of the second
+            raise KeyboardInterrupt
+        return describe(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training_steps, "describe", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(tuples, tmp_path / "run", quick(rounds=3), network())
+    assert load_checkpoint(tmp_path / "run" / "last.pt")["round"] == 1
+    train(tuples, tmp_path / "run", quick(rounds=3), build_network("squeezenet1_1", "gem", seed=3), resume=True)
+    assert_same_run(tmp_path / "run", whole_run)
+
+
+def test_a_run_killed_while_saving_resumes_to_the_same_bits(
+    tuples: Path, whole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The best network of round 2 is written, the checkpoint of round 2 is not, a curve row too many may be there."""
+    from retrieval import training_runs
+
+    save = training_runs.save_checkpoint
+
+    def killed(path: Path, net: Network, **state: object) -> None:
+        if path.name == "last.pt" and state["round"] == 2:
+            raise KeyboardInterrupt
+        save(path, net, **state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training_runs, "save_checkpoint", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(tuples, tmp_path / "run", quick(rounds=3), network())
+    with (tmp_path / "run" / "curves.csv").open("a") as file:
+        file.write("2,0,0,0,0,0,0,0,0,0\n")
+    train(tuples, tmp_path / "run", quick(rounds=3), network(), resume=True)
+    assert_same_run(tmp_path / "run", whole_run)
+
+
+def test_more_rounds_can_be_added_to_a_finished_run(tuples: Path, whole_run: Path, tmp_path: Path):
+    train(tuples, tmp_path / "run", quick(rounds=1), network())
+    run = train(tuples, tmp_path / "run", quick(rounds=3), network_of_run(tmp_path / "run"), resume=True)
+    assert run.round == 3
+    assert same_content(*[dict(load_network(f / "last.pt").state_dict()) for f in (tmp_path / "run", whole_run)])
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"), [({"learning_rate": 5e-4}, "learning_rate 0.0001"), ({"seed": 1}, "seed 0")]
+)
+def test_resuming_with_another_option_is_refused_by_name(tuples: Path, whole_run: Path, changed: dict, named: str):
+    with pytest.raises(UsageError, match=named):
+        train(tuples, whole_run, quick(rounds=3, **changed), network(), resume=True)
+
+
+def test_resuming_with_another_network_or_tuple_file_is_refused(tuples: Path, whole_run: Path, tmp_path: Path):
+    with pytest.raises(UsageError, match="pooling gem"):
+        train(tuples, whole_run, quick(rounds=3), build_network("squeezenet1_1", "mac"), resume=True)
+    other = make_tuples(tmp_path / "other.h5", train_places=6)
+    with pytest.raises(UsageError, match="another tuple file"):
+        train(other, whole_run, quick(rounds=3), network(), resume=True)
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(tuples: Path, whole_run: Path):
+    before = (whole_run / "last.pt").read_bytes()
+    with pytest.raises(UsageError, match="holds a run already"):
+        train(tuples, whole_run, quick(rounds=3), network())
+    assert (whole_run / "last.pt").read_bytes() == before
+
+
+def test_force_replaces_a_run(tuples: Path, tmp_path: Path):
+    for seed in (0, 1):
+        train(tuples, tmp_path / "run", quick(rounds=0, seed=seed), network(), force=True)
+    assert load_checkpoint(tmp_path / "run" / "last.pt")["options"]["seed"] == 1
+
+
+def test_nothing_to_resume_from_is_said(tuples: Path, tmp_path: Path):
+    with pytest.raises(UsageError, match=r"no last\.pt to resume from"):
+        train(tuples, tmp_path, quick(), network(), resume=True)
+    with pytest.raises(UsageError, match=r"no last\.pt to resume from"):
+        options_of_run(tmp_path, "squeezenet1_1")
+
+
+def test_a_run_of_which_no_round_is_better_says_so():
+    figures = [RoundFigures(r, 0.1, 0.1, 0.1, m, 3.0, 1.0, 0.5, 0.5, 4) for r, m in enumerate([0.5, 0.4, 0.5])]
+    run = Run(Path("run"), quick(patience=2), "", "", figures, best_round=0)
+    assert (run.best_map, run.stopped_early) == (0.5, True)
+
+
+# --- the command --------------------------------------------------------------------------------------------------
+
+FLAGS = ["--backbone", "squeezenet1_1", "--image-size", str(SIZE), "--rounds", "1", "--device", "cpu"]
+
+
+def test_the_command_prints_a_line_a_round_and_what_it_made(tuples: Path, tmp_path: Path):
+    run = str(tmp_path / "run")
+    result = CliRunner().invoke(command, [str(tuples), "-o", run, *FLAGS], catch_exceptions=False)
+    lines = result.stdout.splitlines()
+    assert result.exit_code == 0
+    assert lines[1].startswith("round 0 (before training): val mAP ")
+    assert lines[2].startswith("round 1: loss ")
+    assert lines[-2].startswith(f"made {run}/best.pt: the network ")
+    assert lines[-1].startswith("next: sfm2tuples whiten ")
+
+
+def test_the_command_resumes_without_repeating_flags(tuples: Path, tmp_path: Path):
+    run = str(tmp_path / "run")
+    CliRunner().invoke(command, [str(tuples), "-o", run, *FLAGS], catch_exceptions=False)
+    arguments = [str(tuples), "-o", run, "--resume", "--rounds", "2", "--device", "cpu"]
+    result = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert "round 2: loss" in result.stdout
+    assert "round 1: loss" not in result.stdout
+    with pytest.raises(UsageError, match="recipe small"):
+        CliRunner().invoke(command, [*arguments, "--recipe", "eccv16"], catch_exceptions=False)
+    with pytest.raises(UsageError, match="leave out --network and --backbone"):
+        CliRunner().invoke(command, [*arguments, "--backbone", "squeezenet1_1"], catch_exceptions=False)
+
+
+def test_an_interruption_says_how_to_go_on(tuples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from cli.main import main
+
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training_steps, "describe", interrupted)
+    with pytest.raises(SystemExit) as ending:
+        main(["train", str(tuples), "-o", str(tmp_path / "run"), *FLAGS])
+    assert ending.value.code == 130
+    assert load_checkpoint(tmp_path / "run" / "last.pt")["round"] == 0
