@@ -69,7 +69,7 @@ def draw_camera(random: np.random.Generator, extent: Extent, number: int, count:
         azimuth = -np.pi / 2 + np.radians(68) * (2 * (number + 0.5 + spread) / front - 1)
     else:
         rest = max(1, count - front)
-        azimuth = np.pi / 2 + np.radians(105) * (2 * (number - front + 0.5 + spread) / rest - 1)
+        azimuth = np.pi / 2 + np.radians(min(22 * rest, 105)) * (2 * (number - front + 0.5 + spread) / rest - 1)
     upright = bool(random.random() < (0.5 if extent.height > extent.width else 0.2))
     pixels = (size[1], size[0]) if upright else size
     across = abs(np.sin(azimuth)) * extent.width + abs(np.cos(azimuth)) * extent.depth

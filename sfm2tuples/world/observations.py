@@ -15,8 +15,8 @@ from sfm2tuples.world.solids import BUILDING, GROUND, Panels
 
 NOISE = 0.3
 """Standard deviation of an observation, in pixels along each axis, cut at twice that."""
-PIXELS = (1.6, 48.0)
-"""A detail is found where its image has this size, in pixels."""
+SIZES = (0.005, 0.15)
+"""A detail is found where its image has this size, as a share of the photo's longest side."""
 _STEEP = 0.2
 """Cosine between the line of sight and a point's best direction at which it is found no more."""
 
@@ -130,8 +130,8 @@ def observe(
     open_sight = inside & (1 / np.where(depth > 0, depth, 1) > met * 0.985)
     sight = camera.centre - details.xyz
     cosine = (sight * details.facing).sum(axis=1) / np.linalg.norm(sight, axis=1)
-    pixels = details.size * camera.focal / np.maximum(depth, 0.5)
+    share = details.size * camera.focal / np.maximum(depth, 0.5) / max(wide, high)
     chance = details.ease * np.clip((cosine - _STEEP) / (0.7 - _STEEP), 0, 1)
-    found = open_sight & (pixels > PIXELS[0]) & (pixels < PIXELS[1]) & (luck < chance)
+    found = open_sight & (share > SIZES[0]) & (share < SIZES[1]) & (luck < chance)
     rows = np.flatnonzero(found)
     return rows, xy[rows]

@@ -92,13 +92,12 @@ def _best_attempt(
 
 
 def _scenes(task: SceneTask, name: str) -> list[tuple[str, list[int]]]:
-    """Scene names and their photos; both scenes of a split place have the photos in the middle of the row."""
+    """Scene names and their photos; each scene of a split place has an arc around it, both have where they meet."""
     rows = list(range(task.photos))
     if not task.split:
         return [(name, rows)]
-    front = sorted(rows, key=lambda row: row % 2)
     first = (task.photos + shared_photos(task.photos)) // 2
-    return [(f"{name}_a", sorted(front[:first])), (f"{name}_b", sorted(front[-first:]))]
+    return [(f"{name}_a", rows[:first]), (f"{name}_b", rows[-first:])]
 
 
 def _write_photos(folder: Path, photos: list[bytes]) -> list[str]:
