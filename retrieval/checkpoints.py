@@ -20,7 +20,7 @@ from sfm2tuples.errors import UsageError, WeightsError
 VERSION = 1
 """Version of the format; a reader refuses a newer one."""
 
-_HEADER = ("format", "version", "software", "network", "weights", "fingerprint")
+_HEADER = {"format": str, "version": int, "software": str, "network": dict, "weights": dict, "fingerprint": str}
 
 
 def save_checkpoint(path: str | Path, network: Network, **state: Any) -> None:
@@ -40,7 +40,7 @@ def save_checkpoint(path: str | Path, network: Network, **state: Any) -> None:
     TypeError
         Something in `state` is not plain, or has a name that the header uses.
     """
-    taken = sorted(set(state) & set(_HEADER))
+    taken = sorted(set(state) & _HEADER.keys())
     if taken:
         raise TypeError(f"{', '.join(taken)}: the checkpoint's own entries, not names for state")
     _require_plain(state, "state")
@@ -74,12 +74,15 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != CHECKPOINT_FORMAT:
         remedy = "a backbone's weights go with --backbone NAME --weights FILE"
         raise WeightsError(path, "is no checkpoint of sfm2tuples", remedy)
-    if int(content["version"]) > VERSION:
-        what = f"version {content['version']} of a checkpoint is newer than this program reads ({VERSION})"
-        raise WeightsError(path, what, "upgrade")
     missing = [name for name in _HEADER if name not in content]
     if missing:
         raise WeightsError(path, f"a checkpoint without {', '.join(missing)}")
+    wrong = [name for name, kind in _HEADER.items() if not isinstance(content[name], kind)]
+    if wrong:
+        raise WeightsError(path, f"a checkpoint whose {', '.join(wrong)} cannot be understood")
+    if content["version"] > VERSION:
+        what = f"version {content['version']} of a checkpoint is newer than this program reads ({VERSION})"
+        raise WeightsError(path, what, "upgrade")
     return content
 
 
@@ -104,8 +107,9 @@ def network_of(checkpoint: dict[str, Any], path: str | Path) -> Network:
     """
     try:
         network = Network(NetworkDescription.from_dict(checkpoint["network"]))
-    except UsageError as error:
-        raise WeightsError(path, str(error), "was it made by a newer version?") from error
+    except (UsageError, TypeError, ValueError, RuntimeError) as error:
+        what = f"its description builds no network ({error})"
+        raise WeightsError(path, what, "was it made by a newer version?") from error
     load_state(network, checkpoint["weights"], path)
     if network.fingerprint() != checkpoint["fingerprint"]:
         raise WeightsError(path, "its weights are not those that its fingerprint says", "make it again")
