@@ -82,26 +82,24 @@ class MiningOptions:
         return self.positives == "m1" or self.negatives != "random"
 
 
-def mining_options(values: dict[str, Any], beside: tuple[str, ...] = ()) -> MiningOptions:
-    """Options from a file's header.
+def mining_options(values: dict[str, Any]) -> MiningOptions:
+    """Options from a dict, such as a part of a file's header.
 
     Parameters
     ----------
     values : dict
         Field names and values; absent fields keep their defaults.
-    beside : tuple of str
-        Keys that the file holds for others.
 
     Raises
     ------
     UsageError
-        A key that is neither a field nor one of `beside`.
+        A key that is no field, or a value without meaning.
     """
     known = {f.name for f in fields(MiningOptions)}
-    unknown = sorted(set(values) - known - set(beside))
+    unknown = sorted(set(values) - known)
     if unknown:
         raise UsageError(f"unknown mining option {', '.join(unknown)}; there are {', '.join(sorted(known))}")
-    return MiningOptions(**{name: value for name, value in values.items() if name in known})
+    return MiningOptions(**values)
 
 
 def parse_pool(text: str) -> PoolStrategy:

@@ -1,0 +1,181 @@
+"""From an index to a tuple file: photos, network, descriptors, mining, writing."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrieval.descriptor_store import DescriptorStore, FileDescriptors, NetworkDescriptors
+from retrieval.distractors import read_distractors
+from retrieval.images import photo_size
+from retrieval.network_choice import NetworkChoice, load_chosen
+from retrieval.packing import PackedStore
+from sfm2tuples.descriptor_files import read_descriptors
+from sfm2tuples.errors import PhotoError, UsageError
+from sfm2tuples.image_table import NO_DISTRACTORS, Prepared, key_root, prepare
+from sfm2tuples.index import SPLITS, Index, read_index
+from sfm2tuples.mining import MiningOptions, Plan, choose_tuples, plan_round
+from sfm2tuples.suspicious import SuspiciousPair, suspicious_places
+from sfm2tuples.tuples import TupleSet, write_tuples
+
+FIRST_ROUND = 0
+"""The round whose tuples the file holds; training mines later ones itself."""
+
+
+@dataclass(frozen=True)
+class TupleSources:
+    """What tuples are mined from, and what is packed."""
+
+    index: Path
+    """The index file."""
+    choice: NetworkChoice
+    """The network that describes photos, where no file of descriptors is given."""
+    descriptors: Path | None = None
+    """A file of descriptors, in place of a network."""
+    image_size: int = 362
+    """Longest side in pixels at which the network sees photos; the papers' training size."""
+    distractors: Path | None = None
+    """Photos without a model, see `retrieval.distractors`."""
+    pack_images: int = 0
+    """Longest side of the photos packed into the file, in pixels; 0 packs none."""
+
+
+@dataclass(frozen=True)
+class MinedTuples:
+    """What mining made, for people."""
+
+    prepared: Prepared
+    """The tables, and what was left out of them."""
+    plans: dict[str, Plan]
+    """By split name."""
+    tuples: dict[str, TupleSet]
+    """By split name."""
+    suspicious: list[SuspiciousPair]
+    """Pairs of places that may be one; empty where no descriptors were used."""
+
+
+def mine_tuple_file(sources: TupleSources, target: Path, options: MiningOptions) -> MinedTuples:
+    """Mine the tuples of both splits and write them.
+
+    A photo that turns out to be unreadable, at packing or at description, is left out, and the plan made again without
+    it: nothing depends on when it was noticed.
+
+    Parameters
+    ----------
+    sources : TupleSources
+    target : Path
+        The file to write; an existing one is replaced once the new one is whole.
+    options : MiningOptions
+
+    Raises
+    ------
+    DataError
+        A file is absent, torn, or does not fit the others.
+    MiningError
+        Too few places for the negatives asked, no image with a positive, no photos.
+    UsageError
+        Descriptors are needed, and neither a network nor a file is named; or both are.
+    """
+    index = read_index(sources.index)
+    store = _descriptor_store(sources, options)
+    with ExitStack() as stack:
+        packed = None
+        if sources.pack_images:
+            packed = stack.enter_context(PackedStore(target.parent, sources.pack_images))
+        prepared, plans = _plan(index, sources, options, store, packed)
+        tuples = {
+            split: choose_tuples(
+                plans[split],
+                _values(store, prepared, plans[split].rows_needed),
+                prepared.images,
+                prepared.candidates[split],
+                options,
+            )
+            for split in SPLITS
+        }
+        write_tuples(
+            target,
+            prepared.images,
+            prepared.places,
+            tuples,
+            prepared.candidates,
+            _file_options(sources, options, store),
+            [made_from.fingerprint for made_from in (index.header, store) if made_from is not None],
+            packed.photos(prepared.images.key) if packed else None,
+            sources.pack_images,
+        )
+    return MinedTuples(prepared, plans, tuples, _suspicious(store, prepared, plans))
+
+
+def _descriptor_store(sources: TupleSources, options: MiningOptions) -> DescriptorStore | None:
+    """Where descriptors come from; None where no choice looks at any."""
+    if sources.descriptors is not None and sources.choice.named:
+        raise UsageError("--descriptors are there already: leave out --network and --backbone, or --descriptors")
+    if not options.needs_descriptors:
+        return None
+    if sources.descriptors is not None:
+        return FileDescriptors(read_descriptors(sources.descriptors), sources.index)
+    if not sources.choice.named and sources.choice.weights is None:
+        raise UsageError(
+            f"{options.positives} with {options.negatives} looks at descriptors: give --network CHECKPOINT, "
+            "--backbone NAME with --weights FILE, or --descriptors FILE"
+        )
+    return NetworkDescriptors(load_chosen(sources.choice), sources.image_size)
+
+
+def _plan(
+    index: Index,
+    sources: TupleSources,
+    options: MiningOptions,
+    store: DescriptorStore | None,
+    packed: PackedStore | None,
+) -> tuple[Prepared, dict[str, Plan]]:
+    """Plan with the photos that can be read; ends because each turn leaves out at least one photo more."""
+    distractors = NO_DISTRACTORS
+    if sources.distractors is not None:
+        distractors = read_distractors(sources.distractors, key_root(index))
+    size_of = cache(photo_size)
+    unreadable: dict[str, PhotoError] = {}
+    while True:
+        prepared = prepare(index, options, size_of, distractors, unreadable)
+        everything = np.arange(len(prepared.images.key))
+        failures = _add(packed, prepared, everything) if packed else {}
+        if not failures:
+            plans = {
+                split: plan_round(
+                    prepared.images, prepared.places, prepared.candidates[split], options, split, FIRST_ROUND
+                )
+                for split in SPLITS
+            }
+            needed = np.unique(np.concatenate([plan.rows_needed for plan in plans.values()]))
+            failures = _add(store, prepared, needed) if store else {}
+        if not failures:
+            messages = [str(error) for error in unreadable.values()]
+            return replace(prepared, unreadable=prepared.unreadable + messages), plans
+        unreadable |= failures
+
+
+def _add(store: DescriptorStore | PackedStore, prepared: Prepared, rows: np.ndarray) -> dict[str, PhotoError]:
+    keys = [prepared.images.key[row] for row in rows]
+    return store.add(keys, [prepared.images.path(row) for row in rows])
+
+
+def _values(store: DescriptorStore | None, prepared: Prepared, rows: np.ndarray) -> np.ndarray | None:
+    return None if store is None else store.values([prepared.images.key[row] for row in rows])
+
+
+def _suspicious(store: DescriptorStore | None, prepared: Prepared, plans: dict[str, Plan]) -> list[SuspiciousPair]:
+    rows = np.unique(np.concatenate([plan.rows_needed for plan in plans.values()]))
+    values = _values(store, prepared, rows)
+    return [] if values is None or not len(rows) else suspicious_places(values, prepared.images.place[rows])
+
+
+def _file_options(sources: TupleSources, options: MiningOptions, store: DescriptorStore | None) -> dict[str, Any]:
+    """What changed the content: the image size only where a network looked at photos."""
+    image_size = sources.image_size if isinstance(store, NetworkDescriptors) else None
+    return asdict(options) | {"image_size": image_size, "pack_images": sources.pack_images}
