@@ -14,7 +14,6 @@ from sfm2tuples.errors import DataError, FileFormatError
 from sfm2tuples.inspection import Section, file_section
 from sfm2tuples.inspection import inspect_file as inspect_hdf5
 
-
 _REMEDY = "inspect reads an index, tuples, descriptors, a whitening or a checkpoint"
 
 
