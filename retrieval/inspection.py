@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,17 @@ def _describe_checkpoint(path: Path) -> dict[str, Section]:
         path, checkpoint["format"], checkpoint["version"], checkpoint["software"], checkpoint["fingerprint"]
     )
     network = {**checkpoint["network"], "parameters": sum(tensor.numel() for tensor in weights)}
-    state = {key: value for key, value in checkpoint.items() if key not in file and key not in ("network", "weights")}
-    sections = {"file": file, "network": network, "training": _plain(state)}
-    return {**sections, **{key: _plain(value) for key, value in state.items() if key == "options"}}
+    file["parents"] = list(checkpoint.get("parents", ()))
+    sections = {"file": file, "network": network, "training": _plain(_without(checkpoint, file))}
+    if "options" in checkpoint:
+        sections["options"] = _plain(checkpoint["options"])
+    # The newest round first: a long run is cut short where it is printed.
+    history = checkpoint.get("history", [])[::-1]
+    return {**sections, "rounds": {f"round {row['round']}": _plain(_without(row, ("round",))) for row in history}}
+
+
+def _without(values: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in set(keys)}
 
 
 def _plain(values: dict[str, Any]) -> Section:

@@ -131,16 +131,20 @@ def test_a_checkpoint_says_its_network_round_and_validation(tmp_path: Path) -> N
     from retrieval.network import build_network
 
     network = build_network("squeezenet1_1", "gem", None)
-    save_checkpoint(
-        tmp_path / "best.pt", network, round=3, val_map=0.715, val_loss=float("nan"), options={"loss": "contrastive"}
-    )
+    history = [{"round": r, "val_map": m, "val_loss": float("nan")} for r, m in ((0, 0.5), (1, 0.715))]
+    state = {"round": 1, "best_round": 1, "history": history, "parents": ["e" * 64], "options": {"loss": "triplet"}}
+    save_checkpoint(tmp_path / "best.pt", network, **state)
     found = from_json(tmp_path / "best.pt")
     assert found["network"]["backbone"] == "squeezenet1_1"
     assert found["network"]["parameters"] == sum(p.numel() for p in network.state_dict().values())
-    assert found["training"] == {"round": 3, "val_map": 0.715, "val_loss": None}
-    assert found["options"] == {"loss": "contrastive"}
+    assert found["training"] == {"round": 1, "best_round": 1}
+    assert found["options"] == {"loss": "triplet"}
+    assert found["rounds"]["round 1"] == {"val_map": 0.715, "val_loss": None}
     assert found["file"]["fingerprint"] == network.fingerprint()
-    assert "contrastive" in printed(tmp_path / "best.pt")
+    assert found["file"]["parents"] == ["e" * 64]
+    text = printed(tmp_path / "best.pt")
+    assert text.index("round 1 ") < text.index("round 0 ")
+    assert "0.715" in text
 
 
 def test_every_kind_names_its_format_version_and_fingerprint(index_file: Path) -> None:
