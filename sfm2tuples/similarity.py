@@ -6,6 +6,8 @@ pair that may still be among the best is computed again, in double precision and
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numba
 import numpy as np
 
@@ -73,25 +75,26 @@ def most_similar(
     queries, pool = np.ascontiguousarray(queries, np.float32), np.ascontiguousarray(pool, np.float32)
     above = np.full(len(queries), -np.inf) if above is None else above
     below = np.full(len(queries), np.inf) if below is None else below
+    slack = _rounding_of_a_product(queries, pool)
     row = np.full((len(queries), count), -1, np.int64)
     taken_group = np.full((len(queries), count), -1, np.int64)
     similarity = np.full((len(queries), count), -np.inf)
-    if count == 0:
-        return row, similarity
-    slack = _rounding_of_a_product(queries, pool)
+    for q, p, product in _products(queries, pool, block):
+        bounds = (query_place[q], above[q], below[q], slack)
+        best = (row[q], taken_group[q], similarity[q])
+        _offer_block(product, queries[q], pool[p], p.start, pool_place[p], group[p], *bounds, *best)
+    return row, similarity
+
+
+def _products(queries: np.ndarray, pool: np.ndarray, block: int) -> Iterator[tuple[slice, slice, np.ndarray]]:
+    """Products of blocks of queries and pool, all in one buffer."""
     buffer = np.empty(min(len(queries), QUERY_BLOCK) * min(len(pool), block), np.float32)
     for first in range(0, len(queries), QUERY_BLOCK):
         q = slice(first, first + QUERY_BLOCK)
         for start in range(0, len(pool), block):
             p = slice(start, start + block)
             shape = (len(queries[q]), len(pool[p]))
-            product = np.matmul(queries[q], pool[p].T, out=buffer[: shape[0] * shape[1]].reshape(shape))
-            bounds = (query_place[q], above[q], below[q])
-            _offer_block(
-                product, queries[q], pool[p], start, pool_place[p], group[p], *bounds, slack,
-                row[q], taken_group[q], similarity[q],
-            )  # fmt: skip
-    return row, similarity
+            yield q, p, np.matmul(queries[q], pool[p].T, out=buffer[: shape[0] * shape[1]].reshape(shape))
 
 
 def _rounding_of_a_product(a: np.ndarray, b: np.ndarray) -> float:
