@@ -74,6 +74,10 @@ class MiningOptions:
             raise UsageError(f"--min-overlap {self.min_overlap}: an overlap lies between 0 and 1")
         if not self.max_scale_change >= 1:
             raise UsageError(f"--max-scale-change {self.max_scale_change}: a scale change is at least 1")
+        if self.max_angle is not None and not self.max_angle > 0:
+            raise UsageError(f"--max-angle {self.max_angle}: an angle in degrees is above 0")
+        if not self.margin > 0:
+            raise UsageError(f"--margin {self.margin}: must be above 0")
         parse_pool(self.pool)
 
     @property

@@ -44,20 +44,21 @@ def triplet_loss(query, positives, negatives, margin):
 
 def candidate_set(index, row, k, min_shared=1, max_angle=None):
     """M(q) of one index row as [(other row, shared, overlap, scale change, angle)], from the sets of points."""
-    images, graph = index.images, index.covisibility
-    seen = [
-        set(index.observations.point[index.observations.indptr[i] : index.observations.indptr[i + 1]].tolist())
-        for i in range(len(images.key))
-    ]
+    images, graph, observed = index.images, index.covisibility, index.observations
+
+    def seen(i):
+        return set(observed.point[observed.indptr[i] : observed.indptr[i + 1]].tolist())
+
+    own = seen(row)
     found, contents = [], {int(images.photo[row])}
     for e in range(graph.indptr[row], graph.indptr[row + 1]):
         other = int(graph.neighbour[e])
-        shared = len(seen[row] & seen[other])
+        shared = len(own & seen(other))
         if not images.has_photo[other] or shared < min_shared or graph.axis_angle[e] >= math.pi / 2:
             continue
         if max_angle is not None and graph.angle[e] > math.radians(max_angle):
             continue
-        found.append((other, shared, shared / len(seen[row]), float(graph.scale_change[e]), float(graph.angle[e])))
+        found.append((other, shared, shared / len(own), float(graph.scale_change[e]), float(graph.angle[e])))
     best = []
     for entry in sorted(found, key=lambda entry: (-entry[1], entry[0])):
         if int(images.photo[entry[0]]) not in contents:

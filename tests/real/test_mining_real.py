@@ -1,0 +1,93 @@
+"""Positives and negatives on every real model equal naive oracles."""
+
+from __future__ import annotations
+
+import numpy as np
+import oracles
+import pytest
+from worlds import unit_rows
+
+from retrieval.images import photo_size
+from retrieval.network_choice import NetworkChoice
+from retrieval.tuple_mining import TupleSources, mine_tuple_file
+from sfm2tuples.image_table import prepare
+from sfm2tuples.index import read_index
+from sfm2tuples.ingest import IngestOptions, build_index
+from sfm2tuples.mining import MiningOptions, choose_tuples, plan_round
+from sfm2tuples.readers.discover import PhotoFolder
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture(scope="module")
+def index(shared, tmp_path_factory):
+    """The index of all reconstructions and of the collection's models."""
+    target = tmp_path_factory.mktemp("real") / "index.h5"
+    roots = [shared / "reconstructions", shared / "collection_models"]
+    photos = [PhotoFolder(shared / "collection" / "images", roots[1])]
+    build_index(roots, target, IngestOptions(), photo_roots=photos)
+    return target
+
+
+def merged(read, prepared):
+    """M(q) of every photo of the table: the entries of its images in all models, most shared points first."""
+    table_row = {int(read.images.photo[i]): row for row, i in enumerate(prepared.images.index_row)}
+    best = [{} for _ in prepared.images.key]
+    for row in np.flatnonzero(read.images.has_photo):
+        mine = best[table_row[int(read.images.photo[row])]]
+        for other, *evidence in oracles.candidate_set(read, row, 10**6):
+            other = table_row[int(read.images.photo[other])]
+            if other not in mine or mine[other][0] < evidence[0]:
+                mine[other] = evidence
+    ranked = [sorted(mine.items(), key=lambda item: (-item[1][0], item[0])) for mine in best]
+    return [[(row, *evidence) for row, evidence in entries[:100]] for entries in ranked]
+
+
+def test_positives_and_negatives_equal_the_oracles_on_every_model(index):
+    read = read_index(index)
+    options = {"query_share": 1.0, "queries_per_place": 10**6, "num_negatives": 5}
+    prepared = prepare(read, MiningOptions(), photo_size)
+    expected = merged(read, prepared)
+    descriptors = unit_rows(np.random.default_rng(0), len(prepared.images.key), 16)
+    similarity = [[oracles.exact_similarity(a, b) for b in descriptors] for a in descriptors]
+    place = prepared.images.place
+    queries = 0
+    for split in ("train", "val"):
+        candidates = prepared.candidates[split]
+        for rule in ("m1", "m2", "m3"):
+            chosen = MiningOptions(positives=rule, **options)
+            plan = plan_round(prepared.images, prepared.places, candidates, chosen, split, 0)
+            tuples = choose_tuples(plan, descriptors[plan.rows_needed], prepared.images, candidates, chosen)
+            for t, q in enumerate(tuples.query.tolist()):
+                entries = {e[0]: e[1:] for e in expected[q]}
+                positive = int(tuples.positive[t, 0])
+                if rule == "m1":
+                    assert positive == oracles.m1(expected[q], similarity[q])
+                elif rule == "m2":
+                    assert positive == oracles.m2(expected[q])
+                else:
+                    assert positive in oracles.m3_allowed(expected[q])
+                columns = (tuples.shared, tuples.overlap, tuples.scale_change, tuples.angle)
+                assert np.allclose([c[t, 0] for c in columns], entries[positive], equal_nan=True)
+                rows = tuples.pool.tolist()
+                negatives = oracles.n2_negatives([similarity[q][r] for r in rows], rows, place[rows], place[q], 5)
+                assert tuples.negative[t].tolist() == negatives
+            in_split = [q for q in range(len(place)) if prepared.places.split[place[q]] == (split == "val")]
+            allowed = [q for q in in_split if (oracles.m3_allowed(expected[q]) if rule == "m3" else expected[q])]
+            assert tuples.query.tolist() == allowed
+            queries += len(allowed)
+    assert queries > 1500
+
+
+def test_mining_with_a_real_network_finds_the_portal_suspicious(index, shared, tmp_path):
+    choice = NetworkChoice(backbone="squeezenet1_1", weights=str(shared / "weights" / "squeezenet1_1.npz"))
+    options = MiningOptions(query_share=1.0, queries_per_place=15)
+    mined = mine_tuple_file(TupleSources(index, choice, image_size=224), tmp_path / "tuples.h5", options)
+    assert mined.prepared.without_photo == 44
+    assert mined.prepared.same_photo == 15
+    train = mined.tuples["train"]
+    assert np.median(train.positive_similarity) > np.median(train.negative_similarity) + 0.05
+    names = mined.prepared.places.name
+    pairs = [{names[pair.first].split("/")[-1], names[pair.second].split("/")[-1]} for pair in mined.suspicious]
+    assert any({"entry_p10"} < pair and any("castle" in name for name in pair) for pair in pairs)
+    assert len(pairs) < 30

@@ -1,0 +1,235 @@
+"""The tuple file and the command that makes it."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+from worlds import random_index
+
+from cli.mine_tuples import command
+from retrieval.distractors import read_distractors
+from retrieval.network_choice import NetworkChoice
+from retrieval.tuple_mining import TupleSources, mine_tuple_file
+from sfm2tuples.descriptor_files import Descriptors, write_descriptors
+from sfm2tuples.errors import DataError, FileFormatError, UsageError
+from sfm2tuples.index import read_index, write_index
+from sfm2tuples.mining import MiningOptions
+from sfm2tuples.tuples import PackedPhotos, read_tuples
+
+OPTIONS = MiningOptions(query_share=1.0, num_negatives=2, min_overlap=0.1)
+NO_NETWORK = NetworkChoice()
+
+
+def photo(rng, size=(90, 60)):
+    """A photo that no other has the bytes of."""
+    stream = io.BytesIO()
+    Image.fromarray(rng.integers(0, 255, (size[1], size[0], 3), np.uint8)).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+@pytest.fixture
+def world(tmp_path):
+    """An index of five places with photos on disk, and descriptors of all of them."""
+    rng = np.random.default_rng(0)
+    index = random_index(rng, (6, 6, 6, 6, 6), (0, 1, 2, 3, 4), val=1)
+    photos = tmp_path / "photos"
+    index = dataclasses.replace(index, models=dataclasses.replace(index.models, photo_root=[str(photos)] * 5))
+    for row in range(30):
+        path = index.photo_path(row)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(photo(rng))
+    write_index(tmp_path / "index.h5", index, {})
+    values = rng.standard_normal((30, 16))
+    values = (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+    write_descriptors(tmp_path / "descriptors.h5", Descriptors(index.images.key, values))
+    return tmp_path
+
+
+def mine(world, target="tuples.h5", options=OPTIONS, **sources):
+    chosen = {"descriptors": world / "descriptors.h5", "choice": NO_NETWORK} | sources
+    mined = mine_tuple_file(TupleSources(world / "index.h5", **chosen), world / target, options)
+    return mined, read_tuples(world / target)
+
+
+def test_a_tuple_file_comes_back_as_it_was_mined(world):
+    mined, tuples = mine(world)
+    for split in ("train", "val"):
+        assert len(tuples.tuples[split].query)
+        for table, read in (
+            (mined.tuples[split], tuples.tuples[split]),
+            (mined.prepared.candidates[split], tuples.candidates[split]),
+        ):
+            for field in dataclasses.fields(table):
+                ours, theirs = getattr(table, field.name), getattr(read, field.name)
+                assert ours.dtype == theirs.dtype
+                assert np.array_equal(ours, theirs, equal_nan=ours.dtype.kind == "f")
+    assert tuples.images.key == mined.prepared.images.key
+    assert tuples.images.root == mined.prepared.images.root
+    assert np.array_equal(tuples.images.size, np.tile([90, 60], (30, 1)))
+    assert tuples.places.name == mined.prepared.places.name
+    assert tuples.packed_size == 0
+    assert tuples.header.options | dataclasses.asdict(OPTIONS) == tuples.header.options
+
+
+def test_the_header_names_what_the_tuples_were_made_from(world):
+    _, tuples = mine(world)
+    parents = [read_index(world / "index.h5").header.fingerprint]
+    _, without = mine(world, "without.h5", dataclasses.replace(OPTIONS, negatives="random"))
+    assert tuples.header.parents[:1] == without.header.parents == tuple(parents)
+    assert len(tuples.header.parents) == 2
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_tuples(world):
+    first, second = (mine(world, name, pack_images=40) for name in ("a.h5", "b.h5"))
+    assert (world / "a.h5").read_bytes() == (world / "b.h5").read_bytes()
+    _, other = mine(world, "c.h5", dataclasses.replace(OPTIONS, seed=1))
+    assert not np.array_equal(other.tuples["train"].positive, first[1].tuples["train"].positive)
+    assert second[1].header.fingerprint == first[1].header.fingerprint != other.header.fingerprint
+
+
+def test_the_fingerprint_does_not_depend_on_where_the_photos_lie(world):
+    _, first = mine(world)
+    index = read_index(world / "index.h5")
+    shutil.copytree(world / "photos", world / "moved")
+    models = dataclasses.replace(index.models, photo_root=[str(world / "moved")] * 5)
+    write_index(world / "index.h5", dataclasses.replace(index, models=models), {})
+    _, second = mine(world)
+    assert first.header.fingerprint == second.header.fingerprint
+    assert first.images.root != second.images.root
+
+
+def test_packed_photos_are_those_of_the_table(world):
+    _, tuples = mine(world, pack_images=45)
+    assert tuples.packed_size == 45
+    packed = PackedPhotos(tuples)
+    for row in (0, 7, 29):
+        ours = Image.open(io.BytesIO(packed[row]))
+        assert (ours.format, ours.size) == ("JPEG", (45, 30))
+        original = Image.open(tuples.images.path(row)).resize((45, 30), Image.Resampling.BOX)
+        assert np.corrcoef(np.ravel(ours), np.ravel(original))[0, 1] > 0.8
+    shutil.rmtree(world / "photos")
+    assert len(PackedPhotos(read_tuples(tuples.path))[3]) > 100
+    assert not [p for p in world.iterdir() if p.name.startswith(("tmp", "."))]
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.3, 0.7, 0.99])
+def test_a_truncated_tuple_file_is_one_line(world, keep):
+    mine(world, pack_images=40)
+    data = (world / "tuples.h5").read_bytes()
+    (world / "torn.h5").write_bytes(data[: int(len(data) * keep)])
+    with pytest.raises(FileFormatError, match=r"torn\.h5") as error:
+        read_tuples(world / "torn.h5")
+    assert "\n" not in str(error.value)
+
+
+def test_an_index_is_no_tuple_file(world):
+    with pytest.raises(FileFormatError, match="sfm2tuples-index"):
+        read_tuples(world / "index.h5")
+    with pytest.raises(DataError, match="no such file"):
+        read_tuples(world / "absent.h5")
+
+
+def test_missing_torn_and_senseless_photos_are_left_out_and_named(world):
+    index = read_index(world / "index.h5")
+    index.photo_path(1).unlink()
+    index.photo_path(8).write_text("this is no photo")
+    torn = index.photo_path(15)
+    torn.write_bytes(torn.read_bytes()[:700])
+    mined, tuples = mine(world, pack_images=40)
+    assert len(tuples.images.key) == 27
+    assert len(mined.prepared.unreadable) == 3
+    assert {1, 8, 15}.isdisjoint(tuples.images.index_row)
+    network = NetworkChoice(backbone="squeezenet1_1")
+    _, described = mine(world, "network.h5", descriptors=None, choice=network, image_size=64)
+    assert described.images.key == tuples.images.key
+
+
+def test_descriptors_that_lack_images_are_refused_in_one_line(world):
+    write_descriptors(world / "descriptors.h5", Descriptors(["elsewhere.jpg"], np.array([[1, 0]], np.float32)))
+    with pytest.raises(DataError, match=r"30 of 30 names in .*index.h5 have no row here"):
+        mine(world, options=dataclasses.replace(OPTIONS, pool="ends+per-place:99"))
+
+
+def test_descriptors_and_a_network_exclude_each_other_and_one_is_needed(world):
+    with pytest.raises(UsageError, match="--descriptors"):
+        mine(world, choice=NetworkChoice(backbone="alexnet"))
+    with pytest.raises(UsageError, match="--descriptors FILE"):
+        mine(world, descriptors=None)
+    mine(world, descriptors=None, options=dataclasses.replace(OPTIONS, negatives="random"))
+
+
+def test_distractors_of_a_folder_make_too_few_places_enough(world):
+    rng, options = np.random.default_rng(5), dataclasses.replace(OPTIONS, num_negatives=6, negatives="random")
+    for folder in ("street", "street/left", "park"):
+        (world / "others" / folder).mkdir(parents=True)
+        (world / "others" / folder / "1.jpg").write_bytes(photo(rng))
+    (world / "others" / "park" / "2.jpg").write_bytes((world / "photos" / "model0" / "0.jpg").read_bytes())
+    mined, tuples = mine(world, options=options, distractors=world / "others")
+    assert tuples.places.name[5:] == ["park", "street", "street/left"]
+    assert tuples.images.key[30:] == ["others/park/1.jpg", "others/street/1.jpg", "others/street/left/1.jpg"]
+    assert mined.prepared.known_distractors == 1
+    assert (tuples.tuples["train"].negative >= 0).all()
+
+
+def test_distractors_of_a_csv_are_those_of_that_role(world):
+    images = world / "images"
+    images.mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        (images / name).write_bytes(photo(np.random.default_rng(len(name) + ord(name[0]))))
+    table = world / "labels.csv"
+    table.write_text("image,label,role\na.jpg,tower,query\nb.jpg,river,distractor\n")
+    found = read_distractors(table, world)
+    assert (found.key, found.name, found.place) == (["images/b.jpg"], ["b.jpg"], ["river"])
+    table.write_text("image,label\na.jpg,tower\nb.jpg,river\n")
+    assert read_distractors(table, None).key == ["images/a.jpg", "images/b.jpg"]
+
+
+@pytest.mark.parametrize("text", ["", "photo,label\na,b\n", "image,label\n", "image,label\na.jpg\n",
+                                  "image,label\n../a.jpg,b\n", "image,label\n/a.jpg,b\n"])  # fmt: skip
+def test_a_csv_of_distractors_that_makes_no_sense_is_one_line(tmp_path, text):
+    (tmp_path / "labels.csv").write_text(text)
+    with pytest.raises(DataError, match=r"labels\.csv: ") as error:
+        read_distractors(tmp_path / "labels.csv", None)
+    assert "\n" not in str(error.value)
+
+
+def run(world, *flags):
+    arguments = [str(world / "index.h5"), "-o", str(world / "out.h5"), "--descriptors", str(world / "descriptors.h5")]
+    return CliRunner().invoke(command, [*arguments, *flags])
+
+
+def test_the_command_says_what_it_made_and_what_is_next(world):
+    result = run(world, "--num-negatives", "2", "--query-share", "1")
+    assert result.exit_code == 0
+    assert "training and" in result.output
+    assert "sfm2tuples train" in result.output.splitlines()[-1]
+
+
+def test_the_command_speaks_json(world):
+    result = run(world, "--num-negatives", "2", "--json", "--positives", "m2", "--negatives", "random")
+    values = json.loads(result.stdout)
+    assert values["train"]["tuples"] > 0
+    assert values["train"]["negative_similarity"] is None
+
+
+def test_the_command_does_not_overwrite_unless_told(world):
+    Path(world / "out.h5").write_text("precious")
+    result = run(world, "--num-negatives", "2")
+    assert isinstance(result.exception, UsageError)
+    assert (world / "out.h5").read_text() == "precious"
+    assert run(world, "--num-negatives", "2", "--force").exit_code == 0
+
+
+def test_every_field_of_the_options_is_a_flag_of_the_command_with_its_default(world):
+    flags = {p.name: p for p in command.params}
+    for field in dataclasses.fields(MiningOptions):
+        assert flags[field.name].opts == ["--" + field.name.replace("_", "-")]
+        assert flags[field.name].default == field.default
