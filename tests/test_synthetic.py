@@ -140,7 +140,7 @@ def test_photos_are_no_noise_and_no_flat_colour(world: WorldSummary) -> None:
         for path in photos(world, scene):
             picture = grey(path)
             beside = np.corrcoef(picture[:, 1:].ravel(), picture[:, :-1].ravel())[0, 1]
-            assert beside > 0.75
+            assert beside > 0.6
             assert picture.std() > 8
             assert path.stat().st_size < 0.8 * picture.size
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
-from sfm2tuples.world.materials import Colour, surface, texels
+from sfm2tuples.world.materials import Colour, noise, surface, texels
 from sfm2tuples.world.openings import Stamp, Wall, WindowStyle, arch, darker, door, window
 
 
@@ -160,6 +160,6 @@ def _bake(random: np.random.Generator, wall: Wall) -> Painted:
     y = np.arange(tall, dtype=np.float32)[:, None, None]
     foot = 1 - 0.22 * np.exp(-(tall - y) / texels(1.0))
     eave = 1 - 0.18 * np.exp(-y / texels(0.7))
-    grime = 1 + 0.03 * random.normal(0, 1, (1, colour.shape[1], 1)).astype(np.float32)
+    grime = 1 + 0.02 * noise(random, 2, colour.shape[1], texels(1.5))[:1, :, None]
     shaded = np.clip(colour * foot * eave * grime, 0, 255).astype(np.uint8)
     return Painted(shaded, np.asarray(wall.glass) > 127)

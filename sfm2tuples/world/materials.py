@@ -97,7 +97,7 @@ def masonry(
 def plaster(random: np.random.Generator, shape: tuple[int, int], colour: Colour) -> np.ndarray:
     """Rendered wall with stains and some streaks: ``(h, w, 3) uint8``."""
     height, width = shape
-    streaks = noise(random, 2, width, 6)[:1] * np.linspace(0.06, 0, height, dtype=np.float32)[:, None]
+    streaks = noise(random, 2, width, texels(0.8))[:1] * np.linspace(0.05, 0, height, dtype=np.float32)[:, None]
     brightness = 1 + 0.05 * noise(random, height, width, 90) - np.abs(streaks)
     return tint(colour, brightness + random.normal(0, 0.02, shape).astype(np.float32))
 

@@ -177,7 +177,8 @@ def shade(
     upward = np.where(panels.kind == EXTRA, 0.8, 0.5 + 0.5 * normal[:, 2]).astype(np.float32)
     lit = facing[panel]
     if light.sun > 0.05:
-        lit = lit * _lit(shadows, texels, points, light, radius)
+        # Cut-outs turn, and the one that the sun sees would throw a hard edge onto the one that the camera sees.
+        lit = lit * np.where(panels.kind[panel] == EXTRA, 1.0, _lit(shadows, texels, points, light, radius))
     texel = buffers.texel.ravel()[hit]
     albedo = _LINEAR[texels.colour[texel]]
     ambient = upward[panel][:, None] * light.sky_colour + (1 - upward[panel])[:, None] * light.bounce_colour

@@ -104,7 +104,7 @@ _MOODS = {
         (30, 60),
     ),
 }
-_OFTEN = {"clear": 0.42, "golden": 0.16, "overcast": 0.22, "hazy": 0.12, "dusk": 0.08}
+_OFTEN = {"clear": 0.52, "golden": 0.13, "overcast": 0.24, "hazy": 0.07, "dusk": 0.04}
 
 
 def draw_light(random: np.random.Generator) -> Light:
@@ -114,7 +114,7 @@ def draw_light(random: np.random.Generator) -> Light:
     azimuth = float(random.normal(-np.pi / 2, 1.1))
     elevation = float(np.radians(random.uniform(*heights)))
     direction = [np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)]
-    vary = 1 + random.normal(0, 0.06, 3)
+    vary = 1 + random.normal(0, 0.035, 3)
     sky_colour = np.asarray(sky_light) * vary
     return Light(
         direction=np.asarray(direction),
@@ -152,8 +152,8 @@ class Sky:
         blend = np.sqrt(height)[:, None]
         colour = light.horizon * (1 - blend) + light.zenith * blend
         reach = 90 / np.maximum(slope + 0.12, 0.02) / np.maximum(flat, 1e-6)
-        row = (rays[:, 0] * reach + light.drift[0]).astype(np.int64) % _CLOUDS
-        column = (rays[:, 1] * reach + light.drift[1]).astype(np.int64) % _CLOUDS
+        row = _mirrored(rays[:, 0] * reach + light.drift[0])
+        column = _mirrored(rays[:, 1] * reach + light.drift[1])
         density = np.clip((self.clouds[row, column] + light.cover * 1.6 - 0.85) * 1.6, 0, 1)[:, None]
         shading = 0.82 + 0.18 * self.clouds[column, row][:, None]
         colour = colour * (1 - density) + density * light.cloud * shading
@@ -163,6 +163,11 @@ class Sky:
         veil = 1 - np.exp(-160 / light.haze)
         land = self.paint[around] * ambient * (1 - veil) + veil * light.haze_colour
         return np.where(behind[:, None], land, colour).astype(np.float32)
+
+
+def _mirrored(position: np.ndarray) -> np.ndarray:
+    """Row of the cloud table; it goes on as in a mirror, without a seam."""
+    return np.abs(position.astype(np.int64) % (2 * _CLOUDS - 1) - (_CLOUDS - 1))
 
 
 def draw_sky(random: np.random.Generator) -> Sky:

@@ -79,7 +79,7 @@ def tree(random: np.random.Generator, atlas: Atlas) -> Sprite:
         ],
         (74, 60, 46),
     )
-    count = 900
+    count = 2200
     turn, share = random.uniform(0, 2 * np.pi, count), np.sqrt(random.uniform(0, 1, count))
     shade = random.normal(0, 0.12, count)
     for number in np.argsort(share * 0.6 + random.uniform(0, 1, count))[::-1]:
@@ -90,7 +90,7 @@ def tree(random: np.random.Generator, atlas: Atlas) -> Sprite:
         else:
             x_at, y_at = wide / 2 + x * wide * 0.44, high * 0.6 + y * high * 0.36
         light = 0.78 + 0.3 * y - 0.18 * x + shade[number]
-        size = high * float(random.uniform(0.012, 0.03))
+        size = high * float(random.uniform(0.006, 0.019))
         picture.disc(float(x_at), float(y_at), size * 1.2, size, darker(leaf, float(np.clip(light, 0.35, 1.3))))
     return picture.sprite(atlas)
 

@@ -9,13 +9,13 @@ from sfm2tuples.world.materials import Colour
 from sfm2tuples.world.openings import WindowStyle
 
 WALLS: list[tuple[str, Colour]] = [
-    ("brick", (158, 84, 62)),
-    ("stone", (186, 172, 146)),
-    ("plaster", (222, 196, 140)),
-    ("plaster", (226, 218, 204)),
-    ("stone", (158, 152, 144)),
-    ("plaster", (206, 150, 126)),
-    ("brick", (176, 120, 84)),
+    ("brick", (156, 76, 56)),
+    ("stone", (198, 178, 140)),
+    ("plaster", (228, 190, 112)),
+    ("plaster", (232, 226, 214)),
+    ("stone", (142, 140, 138)),
+    ("plaster", (214, 142, 116)),
+    ("brick", (186, 138, 92)),
 ]
 TRIMS: list[Colour] = [(226, 216, 196), (198, 184, 158), (236, 232, 224), (150, 140, 128)]
 ROOFS: list[tuple[str, Colour]] = [
@@ -76,5 +76,5 @@ def draw_style(random: np.random.Generator, place: int, outlines: tuple[str, ...
 
 def _varied(random: np.random.Generator, colour: Colour) -> Colour:
     """The same paint, another year."""
-    red, green, blue = np.clip(np.asarray(colour) + random.normal(0, 6, 3), 0, 255).astype(int)
+    red, green, blue = np.clip(np.asarray(colour) * random.normal(1, 0.06) + random.normal(0, 3, 3), 0, 255).astype(int)
     return (int(red), int(green), int(blue))
