@@ -265,6 +265,36 @@ def test_every_batch_of_tuples_is_one_step_and_the_rest_too(tuples: Path, monkey
     assert (trained.queries, len(steps)) == (5, 3)
 
 
+def test_each_step_sees_the_gradient_of_its_own_tuples_only(tuples: Path):
+    """Five tuples, two a step, against a plain loop; loss and cosines are means at the moment of training."""
+    from retrieval.extraction import to_input
+    from retrieval.losses import contrastive
+
+    file, options = read_tuples(tuples), quick(batch_size=2, learning_rate=1e-3)
+    photos, chosen = TuplePhotos(file, SIZE), file.tuples["train"]
+    net, plain = network(), network()
+    trained = train_round(net, build_optimiser(net, options), chosen, photos, options, 1)
+    order, optimiser = training_steps._order(chosen, photos, options.seed, 1), build_optimiser(plain, options)
+    losses, near, far = [], [], []
+    for batch in (order[:2], order[2:4], order[4:]):
+        plain.zero_grad()
+        for t in batch:
+            q, p, *n = (
+                plain(to_input([photos.load(int(row))], plain.device))[0]
+                for row in (chosen.query[t], chosen.positive[t, 0], *chosen.negative[t])
+            )
+            losses.append(contrastive(q[None], p[None, None], torch.stack(n)[None], options.margin))
+            losses[-1].backward()
+            near.append((q @ p).item())
+            far += [(q @ x).item() for x in n]
+        optimiser.step()
+    for got, want in zip(net.parameters(), plain.parameters(), strict=True):
+        assert torch.allclose(got, want, atol=2e-5)
+    assert trained.loss == pytest.approx(np.mean([loss.item() for loss in losses]), rel=1e-3)
+    assert trained.positive_similarity == pytest.approx(np.mean(near), rel=1e-4)
+    assert trained.negative_similarity == pytest.approx(np.mean(far), rel=1e-4)
+
+
 def test_missing_negatives_are_masked(tuples: Path):
     file, options = read_tuples(tuples), quick(batch_size=5)
     photos = TuplePhotos(file, SIZE)
@@ -633,7 +663,9 @@ def test_the_command_resumes_without_repeating_flags(tuples: Path, tmp_path: Pat
         CliRunner().invoke(command, [*arguments, "--backbone", "squeezenet1_1"], catch_exceptions=False)
 
 
-def test_an_interruption_says_how_to_go_on(tuples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_interruption_says_how_to_go_on(
+    tuples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     from cli.main import main
 
     def interrupted(*arguments: object) -> None:
@@ -643,4 +675,5 @@ def test_an_interruption_says_how_to_go_on(tuples: Path, tmp_path: Path, monkeyp
     with pytest.raises(SystemExit) as ending:
         main(["train", str(tuples), "-o", str(tmp_path / "run"), *FLAGS])
     assert ending.value.code == 130
+    assert f"go on with: sfm2tuples train {tuples} -o {tmp_path / 'run'} --resume" in capsys.readouterr().err
     assert load_checkpoint(tmp_path / "run" / "last.pt")["round"] == 0
