@@ -99,7 +99,8 @@ def command(
             on_round=lambda figures: output.say(_line(figures)),
         )
     except KeyboardInterrupt as interruption:
-        raise KeyboardInterrupt(f"go on with: sfm2tuples train {tuples} -o {run_dir} --resume") from interruption
+        # Not KeyboardInterrupt: click would turn it into an Abort of its own and lose the message.
+        raise click.Abort(f"go on with: sfm2tuples train {tuples} -o {run_dir} --resume") from interruption
     _conclude(run, tuples, output)
 
 
