@@ -75,8 +75,8 @@ def draw_camera(random: np.random.Generator, extent: Extent, number: int, count:
     across = abs(np.sin(azimuth)) * extent.width + abs(np.cos(azimuth)) * extent.depth
     part = (
         float(np.exp(random.uniform(np.log(0.42), np.log(0.7))))
-        if random.random() < 0.22
-        else float(random.uniform(0.85, 1.2))
+        if random.random() < 0.18
+        else float(random.uniform(0.8, 1.08))
     )
     need = max(across, extent.height * 1.05 * pixels[0] / pixels[1]) * part
     distance = float(random.uniform(0.9, 1.7)) * max(across, extent.height) + 0.5 * max(extent.width, extent.depth)

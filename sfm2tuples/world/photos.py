@@ -52,9 +52,9 @@ def take_photo(random: np.random.Generator, place: Place, camera: Camera) -> tup
 def _develop(random: np.random.Generator, image: np.ndarray, evening: bool) -> np.ndarray:
     """Exposure, white balance, tone curve, vignette, colour and noise: linear ``(h, w, 3)`` to ``uint8``."""
     middle = float(np.exp(np.log(image.mean(axis=2) + 0.02).mean()))
-    aim = float(random.uniform(0.09, 0.14)) if evening else float(random.uniform(0.19, 0.31))
+    aim = float(random.uniform(0.09, 0.14)) if evening else float(random.uniform(0.21, 0.3))
     exposed = image * (aim / middle) ** 0.8
-    warm = float(random.normal(0, 0.06))
+    warm = float(random.normal(0, 0.045))
     exposed = exposed * np.asarray([1 + warm, 1 + random.normal(0, 0.02), 1 - warm], np.float32)
     high, wide = image.shape[:2]
     y, x = np.linspace(-1, 1, high)[:, None], np.linspace(-1, 1, wide)[None, :]
@@ -63,7 +63,7 @@ def _develop(random: np.random.Generator, image: np.ndarray, evening: bool) -> n
     contrast = float(random.uniform(0.98, 1.3))
     toned = 0.5 + (toned - 0.5) * contrast
     grey = toned.mean(axis=2, keepdims=True)
-    toned = grey + (toned - grey) * (0.0 if random.random() < 0.02 else float(random.uniform(0.9, 1.3)))
+    toned = grey + (toned - grey) * (0.0 if random.random() < 0.015 else float(random.uniform(0.9, 1.3)))
     grain = float(random.uniform(0.003, 0.014)) * (1.8 if evening else 1.0)
     toned = toned + random.normal(0, grain, toned.shape).astype(np.float32)
     return (np.clip(toned, 0, 1) * 255 + 0.5).astype(np.uint8)

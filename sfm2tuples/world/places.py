@@ -106,12 +106,12 @@ def draw_passing(random: np.random.Generator, place: Place, camera: Camera) -> l
     distance = float(np.linalg.norm(camera.centre[:2]))
     free = distance - 0.5 * max(place.extent.width, place.extent.depth)
     found = []
-    for _ in range(int(random.integers(0, 7))):
+    for _ in range(int(random.integers(0, 6))):
         sprite = place.passing[int(random.integers(len(place.passing)))]
         ahead = random.uniform(min(9.0, 0.6 * free), max(free, 9.0))
         aside = random.normal(0, 0.28) * ahead
         found.append((sprite, camera.centre[:2] + ahead * away + aside * across))
-    if random.random() < 0.35:
+    if random.random() < 0.22:
         tree = place.trees[int(random.integers(len(place.trees)))]
         ahead = random.uniform(0.45, 0.85) * max(free, 8.0)
         aside = random.choice([-1, 1]) * random.uniform(0.2, 0.4) * ahead

@@ -104,7 +104,7 @@ _MOODS = {
         (30, 60),
     ),
 }
-_OFTEN = {"clear": 0.52, "golden": 0.13, "overcast": 0.24, "hazy": 0.07, "dusk": 0.04}
+_OFTEN = {"clear": 0.58, "golden": 0.09, "overcast": 0.26, "hazy": 0.04, "dusk": 0.03}
 
 
 def draw_light(random: np.random.Generator) -> Light:

@@ -15,7 +15,7 @@ from sfm2tuples.world.photos import take_photo
 from sfm2tuples.world.places import Place, make_place
 from sfm2tuples.world.randomness import generator
 
-DETAILS = 8000
+DETAILS = 10000
 """Spots of a building that may become points."""
 ENOUGH = 160
 """Details that a photo must show, else the photographer tries again ..."""
