@@ -87,6 +87,10 @@ def write_world(
     # Pillow and pycolmap may abort together: the models are written by a process that has not rendered.
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         pool.submit(write_models, models).result()
+    return _summary(folder, places, photos_per_place, models)
+
+
+def _summary(folder: Path, places: int, photos_per_place: int, models: list[SceneModel]) -> WorldSummary:
     return WorldSummary(
         folder=folder,
         places=places,
