@@ -82,11 +82,11 @@ class Observations:
     """`/observations`: which image sees which point, as CSR over images."""
 
     indptr: np.ndarray
-    """(n + 1,) int64."""
+    """(n + 1,) int64, where each image's observations start."""
     point: np.ndarray
     """(k,) int64, row of the point."""
     xy: np.ndarray
-    """(k, 2) float32, pixels."""
+    """(k, 2) float32, where the image sees the point, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class CovisibilityGraph:
     """`/covisibility`: image to neighbour as CSR, symmetric, neighbours rising, with METHOD.md section 2's figures."""
 
     indptr: np.ndarray
-    """(n + 1,) int64."""
+    """(n + 1,) int64, where each image's neighbours start."""
     neighbour: np.ndarray
     """(e,) int64, row of the other image."""
     shared: np.ndarray

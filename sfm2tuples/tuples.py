@@ -62,7 +62,7 @@ class Candidates:
     query: np.ndarray
     """(c,) int64, rising rows of `/images` that have a candidate."""
     indptr: np.ndarray
-    """(c + 1,) int64."""
+    """(c + 1,) int64, where each query's candidates start."""
     image: np.ndarray
     """(k,) int64, row of the candidate."""
     shared: np.ndarray
@@ -82,21 +82,21 @@ class TupleSet:
     query: np.ndarray
     """(t,) int64, row of `/images`."""
     positive: np.ndarray
-    """(t, P) int64; -1 where there are fewer."""
+    """(t, P) int64, rows of `/images`; -1 where there are fewer."""
     negative: np.ndarray
     """(t, K) int64, most similar first; -1 where there are fewer (validation only)."""
     shared: np.ndarray
     """(t, P) int32, shared points of query and positive."""
     overlap: np.ndarray
-    """(t, P) float32."""
+    """(t, P) float32, shared points over the query's points."""
     scale_change: np.ndarray
-    """(t, P) float32."""
+    """(t, P) float32, >= 1 or NaN."""
     angle: np.ndarray
-    """(t, P) float32, radians."""
+    """(t, P) float32, mean viewing angle in radians."""
     positive_similarity: np.ndarray
     """(t, P) float32, cosine of the descriptors used; -inf where there is none."""
     negative_similarity: np.ndarray
-    """(t, K) float32."""
+    """(t, K) float32, likewise of query and negative."""
     pool: np.ndarray
     """(s,) int64, rising rows that negatives were chosen from."""
 

@@ -336,7 +336,7 @@ def rmac_grid(height, width, levels=3):
 
 def pool_rmac(x, whole_image=False, eps=1e-6):
     """R-MAC of one map (K, h, w): the sum of its regions' normalised MAC vectors."""
-    vectors = [pool_mac(x[:, t : t + s, l : l + s]) for t, l, s in rmac_grid(x.shape[1], x.shape[2])]
+    vectors = [pool_mac(x[:, t : t + s, left : left + s]) for t, left, s in rmac_grid(x.shape[1], x.shape[2])]
     if whole_image:
         vectors.append(pool_mac(x))
     return sum(v / (math.sqrt(sum(float(c) ** 2 for c in v)) + eps) for v in vectors)

@@ -1,0 +1,50 @@
+"""Print the tables of docs/formats.md from the dataclasses that define the files: python docs/schema_tables.py"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import itertools
+import re
+from collections.abc import Iterator
+
+from sfm2tuples import index, tuples
+
+INDEX = {
+    "/models": index.Models,
+    "/cameras": index.Cameras,
+    "/images": index.Images,
+    "/observations": index.Observations,
+    "/points": index.Points,
+    "/covisibility": index.CovisibilityGraph,
+    "/places": index.Places,
+}
+TUPLES = {
+    "/images": tuples.ImageTable,
+    "/places": tuples.PlaceTable,
+    "/train": tuples.TupleSet,
+    "/train/candidates": tuples.Candidates,
+}
+
+
+def fields_of(table: type) -> Iterator[tuple[str, str, str, str]]:
+    """Name, type, shape and meaning of each column of a dataclass, from its source."""
+    body = ast.parse(inspect.getsource(table)).body[0].body  # type: ignore[attr-defined]
+    for field, text in itertools.pairwise(body):
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+            said = " ".join(text.value.value.split()).rstrip(".")  # type: ignore[attr-defined]
+            found = re.match(r"\(([^)]*)\) (\w+)[,;:]?\s*(.*)", said)
+            shape, kind, meaning = found.groups() if found else ("rows", "string", said)
+            yield field.target.id, kind, shape.rstrip(","), meaning  # type: ignore[union-attr]
+
+
+def table(groups: dict[str, type]) -> str:
+    """One table in Markdown for some groups of a file."""
+    lines = ["| dataset | type | shape | what |", "|---|---|---|---|"]
+    for group, columns in groups.items():
+        lines += [f"| `{group}/{name}` | {kind} | {shape} | {what} |" for name, kind, shape, what in fields_of(columns)]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table(INDEX), table(TUPLES), sep="\n\n")

@@ -1,0 +1,95 @@
+"""docs/formats.md says what the writers write."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from retrieval.whitening import learn_pca, write_whitening
+from sfm2tuples.descriptor_files import Descriptors, write_descriptors
+from sfm2tuples.image_table import prepare
+from sfm2tuples.ingest import IngestOptions, build_index
+from sfm2tuples.mining import MiningOptions, choose_tuples, plan_round
+from sfm2tuples.tuples import write_tuples
+from tests.hand_made import write_scene
+from tests.worlds import random_index, unit_rows
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "formats.md"
+
+
+def documented(format: str) -> dict[str, str]:
+    """Dataset to type, from the section of a format."""
+    section = PAGE.read_text(encoding="utf-8").split(f"`{format}`, version", 1)[1].split("\n## ", 1)[0]
+    return dict(re.findall(r"^\| `(/[^`]+)` \| (\w+) \|", section, re.MULTILINE))
+
+
+def written(path: Path) -> dict[str, str]:
+    """Dataset to type, as in a file; a string column counts as one."""
+    found: dict[str, str] = {}
+
+    def visit(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset):
+            column, _, last = f"/{name}".rpartition("/")
+            if last in ("utf8", "offsets"):
+                found[column] = "string"
+            else:
+                found[f"/{name}"] = item.dtype.name
+
+    with h5py.File(path) as file:
+        file.visititems(visit)
+    return found
+
+
+@pytest.fixture
+def index_and_tuples(tmp_path: Path) -> tuple[Path, Path]:
+    rng = np.random.default_rng(0)
+    index = random_index(rng, (6,) * 8, tuple(range(8)), val=2)
+    for scene in ("a", "b"):
+        write_scene(tmp_path / "models", scene, {f"{i}.jpg": f"{scene}{i}".encode() for i in range(3)})
+    build_index([tmp_path / "models"], tmp_path / "index.h5", IngestOptions())
+    options = MiningOptions(num_negatives=2, min_overlap=0.0, max_scale_change=100.0, query_share=1.0)
+    prepared = prepare(index, options, lambda path: (640, 480))
+    mined = {}
+    for split in ("train", "val"):
+        plan = plan_round(prepared.images, prepared.places, prepared.candidates[split], options, split, 0)
+        values = unit_rows(rng, len(plan.rows_needed), 8)
+        mined[split] = choose_tuples(plan, values, prepared.images, prepared.candidates[split], options)
+    photos = [b"jpeg"] * len(prepared.images.key)
+    target = tmp_path / "tuples.h5"
+    write_tuples(target, prepared.images, prepared.places, mined, prepared.candidates, {}, [], photos, 362)
+    return tmp_path / "index.h5", target
+
+
+def test_the_index_is_as_documented(index_and_tuples: tuple[Path, Path]) -> None:
+    assert written(index_and_tuples[0]) == documented("sfm2tuples-index")
+
+
+def test_the_tuple_file_is_as_documented(index_and_tuples: tuple[Path, Path]) -> None:
+    train = {name: kind for name, kind in written(index_and_tuples[1]).items() if not name.startswith("/val")}
+    assert train == documented("sfm2tuples-tuples")
+
+
+def test_val_has_the_datasets_of_train(index_and_tuples: tuple[Path, Path]) -> None:
+    found = written(index_and_tuples[1])
+    of = {s: {n[len(s) :]: k for n, k in found.items() if n.startswith(s)} for s in ("/val", "/train")}
+    assert of["/val"] == of["/train"]
+
+
+def test_descriptors_and_whitening_are_as_documented(tmp_path: Path) -> None:
+    values = unit_rows(np.random.default_rng(0), 10, 4)
+    write_descriptors(tmp_path / "d.h5", Descriptors([str(i) for i in range(10)], values))
+    write_whitening(tmp_path / "w.h5", learn_pca(values))
+    assert written(tmp_path / "d.h5") == documented("sfm2tuples-descriptors")
+    assert written(tmp_path / "w.h5") == documented("sfm2tuples-whitening")
+
+
+def test_the_tables_are_those_that_the_dataclasses_print() -> None:
+    from docs.schema_tables import INDEX, TUPLES, table
+
+    page = PAGE.read_text(encoding="utf-8")
+    assert table(INDEX) in page
+    assert table(TUPLES) in page
