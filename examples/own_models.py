@@ -58,7 +58,7 @@ def write_fold_labels(data: Path, held_out: list[str], target: Path) -> Path:
     return target
 
 
-def prepare_fold(data: Path, work: Path, fold: int, network: list[object]) -> tuple[Path, Path]:
+def prepare_fold(data: Path, work: Path, fold: int, network: list[object], val_share: float) -> tuple[Path, Path]:
     """Index and tuples of the training places, and the labels of the landmarks held out."""
     landmarks = landmarks_of(data)
     held_out = [landmarks[fold], landmarks[fold + 3]]
@@ -66,7 +66,19 @@ def prepare_fold(data: Path, work: Path, fold: int, network: list[object]) -> tu
     roots = [data / "reconstructions"] + [data / "collection_models" / n for n in landmarks if n not in held_out]
     places = data / "reconstructions" / "places.csv"
     photos = data / "collection" / "images"
-    index = make(work / "index.h5", "build-index", *roots, "--images", photos, "--places", places, "--jobs", 2)
+    index = make(
+        work / "index.h5",
+        "build-index",
+        *roots,
+        "--images",
+        photos,
+        "--places",
+        places,
+        "--jobs",
+        2,
+        "--val-share",
+        val_share,
+    )
     options = ["--query-share", 1.0, "--queries-per-place", 15, "--pack-images", 362]
     tuples = make(work / "tuples.h5", "mine-tuples", index, *network, *options)
     return tuples, write_fold_labels(data, held_out, work / "labels.csv")
@@ -85,13 +97,13 @@ def measure(data: Path, work: Path, tuples: Path, labels: Path, network: list[ob
 
 
 def run_fold(
-    data: Path, work: Path, fold: int, pooling: str, seed: int, size: int, train_options: list[object]
+    data: Path, work: Path, fold: int, pooling: str, seed: int, size: int, val_share: float, train_options: list[str]
 ) -> list[float]:
     """The four figures of one fold: off the shelf, + L_w, fine-tuned, + L_w."""
     weights = data / "weights" / "squeezenet1_1.npz"
     pretrained = ["--backbone", "squeezenet1_1", "--weights", weights, "--pooling", pooling]
     folder = work / f"fold{fold}"
-    tuples, labels = prepare_fold(data, folder, fold, pretrained)
+    tuples, labels = prepare_fold(data, folder, fold, pretrained, val_share)
     checkpoint = folder / f"{pooling}_seed{seed}" / "run" / "best.pt"
     if not checkpoint.exists():
         checkpoint.parent.parent.mkdir(parents=True, exist_ok=True)
@@ -121,6 +133,7 @@ def print_table(pooling: str, figures: np.ndarray) -> None:
 @click.option("--fold", "folds", multiple=True, type=click.IntRange(0, 2), default=FOLDS, show_default=True)
 @click.option("--seeds", default=1, show_default=True, help="how many seeds to train with")
 @click.option("--image-size", default=512, show_default=True, help="longest side at test, in pixels")
+@click.option("--val-share", default=0.2, show_default=True, help="share of the training places kept for validation")
 @click.option("--train-option", "train_options", multiple=True, help="passed on to train: --train-option=--rounds=2")
 def main(
     data: Path,
@@ -129,12 +142,13 @@ def main(
     folds: tuple[int, ...],
     seeds: int,
     image_size: int,
+    val_share: float,
     train_options: tuple[str, ...],
 ) -> None:
     """Print the table of DATA's landmark folds; everything made on the way stays below WORK."""
     for pooling in poolings:
         figures = [
-            [run_fold(data, work, fold, pooling, seed, image_size, list(train_options)) for fold in folds]
+            [run_fold(data, work, fold, pooling, seed, image_size, val_share, list(train_options)) for fold in folds]
             for seed in range(seeds)
         ]
         print_table(pooling, np.array(figures))
