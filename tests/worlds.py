@@ -105,6 +105,14 @@ def table_of(index: Index) -> tuple[ImageTable, PlaceTable, np.ndarray]:
     return images, PlaceTable(index.places.name, index.places.split), table_row
 
 
+def of_split(candidates: Candidates, chosen: np.ndarray) -> Candidates:
+    """The candidates of the queries where `chosen` (c,) is true."""
+    keep = np.repeat(chosen, np.diff(candidates.indptr))
+    columns = ("image", "shared", "overlap", "scale_change", "angle")
+    values = {name: getattr(candidates, name)[keep] for name in columns}
+    return Candidates(candidates.query[chosen], indptr_of(np.diff(candidates.indptr)[chosen]), **values)
+
+
 def unit_rows(rng: np.random.Generator, count: int, dimension: int, distinct: int = 0) -> np.ndarray:
     """Random descriptors (count, dimension) float32; only `distinct` different ones, if given, so that many tie."""
     rows = rng.standard_normal((distinct or count, dimension))

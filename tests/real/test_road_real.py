@@ -1,0 +1,33 @@
+"""A short version of examples/own_models.py: the orderings of the method on landmarks never trained on."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+pytestmark = pytest.mark.real
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "own_models.py"
+
+
+@pytest.fixture(scope="module")
+def example() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("own_models", EXAMPLE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_whitening_and_fine_tuning_raise_map_on_unseen_landmarks(
+    example: ModuleType, shared: Path, tmp_path: Path
+) -> None:
+    """One fold at half the size, two rounds: off the shelf < L_w, off the shelf < fine-tuned < fine-tuned + L_w."""
+    options = ["--rounds", "2", "--image-size", "256", "--patience", "0"]
+    off, off_lw, tuned, tuned_lw = example.run_fold(shared, tmp_path, 1, "gem", 0, 256, 0.0, options)
+    assert off_lw > off + 3
+    assert tuned > off + 3
+    assert tuned_lw > max(tuned, off_lw)

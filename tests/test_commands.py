@@ -1,0 +1,172 @@
+"""The commands as a user meets them: help, flags, exit codes, one-line errors, and the whole road on a small world."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from dataclasses import fields
+from pathlib import Path
+
+import click
+import pytest
+
+from cli.main import COMMANDS, main
+from retrieval.extraction import ExtractionOptions
+from retrieval.training_options import TrainingOptions
+from retrieval.whitening_pairs import WhiteningOptions
+from sfm2tuples.ingest import IngestOptions
+from sfm2tuples.mining import MiningOptions
+from sfm2tuples.synthetic import write_world
+
+ROOT = Path(__file__).resolve().parents[1]
+OPTIONS = {
+    "build-index": (IngestOptions, set()),
+    "mine-tuples": (MiningOptions, set()),
+    "train": (TrainingOptions, set()),
+    "whiten": (WhiteningOptions, set()),
+    "extract": (ExtractionOptions, set()),
+}
+
+
+def command_of(name: str) -> click.Command:
+    return importlib.import_module(f"cli.{name.replace('-', '_')}").command
+
+
+def run(*words: object) -> int:
+    """Exit code of a command, run in this process."""
+    try:
+        main([str(word) for word in words])
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself_with_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(name, "--help") == 0
+    text = capsys.readouterr().out
+    assert f"Example: sfm2tuples {name}" in text
+    undocumented = [p.name for p in command_of(name).params if isinstance(p, click.Option) and not p.help]
+    assert set(undocumented) <= {"method", "layout"}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_option_field_is_a_flag_of_the_same_name(name: str) -> None:
+    table, without_flag = OPTIONS[name]
+    flags = {p.name for p in command_of(name).params}
+    assert {field.name for field in fields(table)} - flags == without_flag
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["evaluate"], 2, "say what to measure on"),
+        (["evaluate", "--index", "a.h5", "--labels", "b.csv"], 2, "say what to measure on"),
+        (["train", "absent.h5", "-o", "run", "--backbone", "squeezenet1_1"], 1, "absent.h5: no such file"),
+        (["build-index", "/absent/models", "-o", "index.h5"], 1, "/absent/models: does not exist"),
+        (["inspect", "absent.h5"], 1, "absent.h5: no such file"),
+        (["whiten", "absent.h5", "-o", "w.h5", "--shrinkage", "much"], 2, "neither auto nor a number"),
+        (["extract", "absent", "-o", "d.h5", "--dim", "3"], 2, "--whitening"),
+        (["no-such-command"], 2, "No such command"),
+    ],
+)
+def test_a_wrong_request_is_one_line_and_an_exit_code(
+    words: list[str],
+    code: int,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(*words) == code
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_wheel_holds_the_three_packages_and_the_templates(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    skip = shutil.ignore_patterns(".git", ".venv", "build", "demo", "*.egg-info", "__pycache__", ".*_cache", "tests")
+    shutil.copytree(ROOT, source, ignore=skip)
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*pip, "-w", str(tmp_path), str(source)], check=True, capture_output=True)
+    names = set(zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist())
+    wanted = [p for package in ("sfm2tuples", "retrieval", "cli") for p in (ROOT / package).rglob("*.py")]
+    wanted += (ROOT / "retrieval" / "templates").iterdir()
+    assert {p.relative_to(ROOT).as_posix() for p in wanted} - names == set()
+    assert not [name for name in names if name.startswith("tests/")]
+
+
+@pytest.fixture(scope="module")
+def road(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole road on a small world, by commands alone."""
+    folder = tmp_path_factory.mktemp("road")
+    write_world(folder / "world", places=5, photos_per_place=6, size=(160, 120), jobs=2)
+    network = ["--backbone", "squeezenet1_1"]
+    size = ["--image-size", 64]
+    index, tuples = folder / "index.h5", folder / "tuples.h5"
+    assert run("build-index", folder / "world", "-o", index, "--val-share", 0.4) == 0
+    mining = ["--query-share", 1, "--num-negatives", 2, "--min-overlap", 0.05, "--pack-images", 96]
+    assert run("mine-tuples", index, "-o", tuples, *network, *size, *mining) == 0
+    assert run("train", tuples, "-o", folder / "run", *network, *size, "--rounds", 1, "--learning-rate", 1e-3) == 0
+    trained = ["--network", folder / "run" / "last.pt"]
+    assert run("extract", index, "-o", folder / "d.h5", *trained, *size) == 0
+    whitening = ["--descriptors", folder / "d.h5", "--dim", 16, "--min-overlap", 0.05]
+    assert run("whiten", tuples, "-o", folder / "w.h5", *whitening) == 0
+    measured = ["--descriptors", folder / "d.h5", "--min-shared", 5]
+    assert run("evaluate", "--index", index, *measured, "--whitening", folder / "w.h5", "-o", folder / "e.json") == 0
+    assert run("report", tuples, "-o", folder / "page") == 0
+    return folder
+
+
+def test_the_road_ends_with_a_map_on_unseen_places(road: Path) -> None:
+    result = json.loads((road / "e.json").read_text())
+    assert result["format"] == "sfm2tuples-evaluation"
+    assert 0 < result["mean_over_queries"] <= 1
+    assert result["settings"]["dim"] == 16
+    assert len(result["per_query"]) == result["queries"] + result["left_out_without_positives"]
+
+
+def test_the_road_leaves_no_temporary_file(road: Path) -> None:
+    assert [path.name for path in road.rglob("*.part*")] == []
+
+
+@pytest.mark.parametrize("name", ["index.h5", "tuples.h5", "d.h5", "w.h5", "run/best.pt"])
+def test_inspect_knows_every_file_of_the_road(road: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("inspect", road / name) == 0
+    assert "sfm2tuples" in capsys.readouterr().out
+
+
+def test_an_output_that_exists_is_not_replaced(road: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (road / "index.h5").read_bytes()
+    assert run("build-index", road / "world", "-o", road / "index.h5") == 2
+    assert "--force" in capsys.readouterr().err
+    assert (road / "index.h5").read_bytes() == before
+
+
+def test_the_same_seed_gives_the_same_bytes(road: Path, tmp_path: Path) -> None:
+    assert run("build-index", road / "world", "-o", tmp_path / "index.h5", "--val-share", 0.4, "--jobs", 2) == 0
+    assert (tmp_path / "index.h5").read_bytes() == (road / "index.h5").read_bytes()
+
+
+def test_an_unreadable_and_a_missing_photo_are_counted_and_left_out(
+    road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(road / "world", tmp_path / "world")
+    photos = sorted((tmp_path / "world").rglob("*.jpg"))
+    photos[0].write_bytes(b"no photo")
+    photos[1].unlink()
+    assert run("build-index", tmp_path / "world", "-o", tmp_path / "index.h5") == 0
+    assert "1 of " in capsys.readouterr().err
+    words = ["--backbone", "squeezenet1_1", "--image-size", 64]
+    assert run("extract", tmp_path / "index.h5", "-o", tmp_path / "d.h5", *words) == 0
+    error = capsys.readouterr().err
+    assert "1 photos could not be read" in error
+    assert photos[0].name in error
+    assert run("extract", tmp_path / "index.h5", "-o", tmp_path / "e.h5", "--strict", *words) == 1
