@@ -170,3 +170,9 @@ def test_an_unreadable_and_a_missing_photo_are_counted_and_left_out(
     assert "1 photos could not be read" in error
     assert photos[0].name in error
     assert run("extract", tmp_path / "index.h5", "-o", tmp_path / "e.h5", "--strict", *words) == 1
+
+
+def test_the_page_of_commands_is_their_help() -> None:
+    from docs.command_pages import page
+
+    assert (ROOT / "docs" / "commands.md").read_text(encoding="utf-8") == page()
