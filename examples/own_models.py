@@ -42,6 +42,15 @@ def make(target: Path, *arguments: object) -> Path:
     return target
 
 
+def train(tuples: Path, run_dir: Path, done: Path, options: list[object]) -> None:
+    """Train, or go on with a training that was interrupted; `done` says that it has ended."""
+    if done.exists():
+        return
+    run_dir.parent.mkdir(parents=True, exist_ok=True)
+    how = ["--resume"] if (run_dir / "last.pt").exists() else options
+    done.write_text(json.dumps(run("train", tuples, *how, "-o", run_dir), indent=1))
+
+
 def landmarks_of(data: Path) -> list[str]:
     """The landmarks that have a model, in alphabetical order."""
     return sorted(folder.name for folder in (data / "collection_models").iterdir() if folder.is_dir())
@@ -104,12 +113,10 @@ def run_fold(
     pretrained = ["--backbone", "squeezenet1_1", "--weights", weights, "--pooling", pooling]
     folder = work / f"fold{fold}"
     tuples, labels = prepare_fold(data, folder, fold, pretrained, val_share)
-    checkpoint = folder / f"{pooling}_seed{seed}" / "run" / "best.pt"
-    if not checkpoint.exists():
-        checkpoint.parent.parent.mkdir(parents=True, exist_ok=True)
-        run("train", tuples, *pretrained, "--seed", seed, *train_options, "-o", checkpoint.parent)
+    tuned = folder / f"{pooling}_seed{seed}"
+    train(tuples, tuned / "run", tuned / "trained.json", [*pretrained, "--seed", seed, *train_options])
     before = measure(data, folder / f"{pooling}_pretrained", tuples, labels, pretrained, size)
-    after = measure(data, folder / f"{pooling}_seed{seed}", tuples, labels, ["--network", checkpoint], size)
+    after = measure(data, tuned, tuples, labels, ["--network", tuned / "run" / "best.pt"], size)
     return before + after
 
 

@@ -14,8 +14,11 @@ from pathlib import Path
 import click
 import pytest
 
+from cli import network_options
 from cli.main import COMMANDS, main
+from retrieval.backbones import BACKBONES
 from retrieval.extraction import ExtractionOptions
+from retrieval.pooling import POOLINGS
 from retrieval.training_options import TrainingOptions
 from retrieval.whitening_pairs import WhiteningOptions
 from sfm2tuples.ingest import IngestOptions
@@ -59,6 +62,11 @@ def test_every_option_field_is_a_flag_of_the_same_name(name: str) -> None:
     table, without_flag = OPTIONS[name]
     flags = {p.name for p in command_of(name).params}
     assert {field.name for field in fields(table)} - flags == without_flag
+
+
+def test_the_flags_offer_every_backbone_and_pooling() -> None:
+    assert set(network_options.BACKBONES) == set(BACKBONES)
+    assert set(network_options.POOLINGS) == set(POOLINGS)
 
 
 @pytest.mark.parametrize(

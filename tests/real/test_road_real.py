@@ -25,9 +25,8 @@ def example() -> ModuleType:
 def test_whitening_and_fine_tuning_raise_map_on_unseen_landmarks(
     example: ModuleType, shared: Path, tmp_path: Path
 ) -> None:
-    """One fold at half the size, two rounds: off the shelf < L_w, off the shelf < fine-tuned < fine-tuned + L_w."""
-    options = ["--rounds", "2", "--image-size", "256", "--patience", "0"]
-    off, off_lw, tuned, tuned_lw = example.run_fold(shared, tmp_path, 1, "gem", 0, 256, 0.0, options)
+    """One fold, one round: off the shelf < L_w < fine-tuned + L_w, and off the shelf < fine-tuned."""
+    off, off_lw, tuned, tuned_lw = example.run_fold(shared, tmp_path, 1, "gem", 0, 512, 0.0, ["--rounds", "1"])
     assert off_lw > off + 3
-    assert tuned > off + 3
-    assert tuned_lw > max(tuned, off_lw)
+    assert tuned > off
+    assert tuned_lw > off_lw
