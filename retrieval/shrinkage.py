@@ -32,7 +32,7 @@ class ShrinkageCurve:
     num_places: int
     """Places measured, each left out once."""
     best: float
-    """The value of λ with the highest mean."""
+    """The middle one of the values of λ that are as good as the highest mean, within a standard error."""
 
     def table(self) -> list[tuple[str, str]]:
         """Rows for people: λ and mAP in percent."""
@@ -53,7 +53,7 @@ def choose_shrinkage(
 
     The places that have pairs are dealt into folds, in order. For each fold a whitening is learned on all other
     places, and images of the fold's places look for the partners that the pairs give them among all images; other
-    images of their place are junk.
+    images of their place are junk. See `middle_of_plateau` for the choice.
 
     Parameters
     ----------
@@ -85,11 +85,35 @@ def choose_shrinkage(
         )
     folds = [with_pairs[k::num_folds] for k in range(min(num_folds, len(with_pairs)))]
     results = [_measure_fold(descriptors, pairs, places, fold, grid, dim, queries_per_place) for fold in folds]
-    by_place = np.concatenate(results, axis=1).mean(axis=1)
-    best = float(grid[int(np.argmax(by_place[1:]))])
-    curve = ShrinkageCurve(tuple(grid), by_place[1:], float(by_place[0]), len(with_pairs), best)
+    by_place = np.concatenate(results, axis=1)
+    best = float(grid[middle_of_plateau(by_place[1:])])
+    means = by_place.mean(axis=1)
+    curve = ShrinkageCurve(tuple(grid), means[1:], float(means[0]), len(with_pairs), best)
     logger.info("shrinkage %g is best on %d places left out", best, len(with_pairs))
     return curve
+
+
+def middle_of_plateau(by_place: np.ndarray) -> int:
+    """Choose among settings that a few places can hardly tell apart.
+
+    A network that has learned its places by heart finds almost everything there under any shrinkage, and the highest
+    mean is then an accident, often at the end of the grid. So all settings count as equal whose loss against the best
+    one is within one standard error over places (of the paired differences), and the middle of them is taken.
+
+    Parameters
+    ----------
+    by_place : (settings, places) float64
+        What each setting reached on each place.
+
+    Returns
+    -------
+    int
+        Row of the setting.
+    """
+    loss = by_place[np.argmax(by_place.mean(axis=1))] - by_place
+    error = loss.std(axis=1) / np.sqrt(by_place.shape[1])
+    plateau = np.flatnonzero(loss.mean(axis=1) <= error)
+    return int(plateau[len(plateau) // 2])
 
 
 def _measure_fold(

@@ -291,3 +291,12 @@ def test_one_place_cannot_be_left_out() -> None:
         choose_shrinkage(descriptors, pairs, places)
     with pytest.raises(UsageError, match="here are 0"):
         choose_shrinkage(descriptors, np.empty((0, 2), int), places)
+
+
+def test_the_middle_of_equally_good_shrinkages_is_taken() -> None:
+    from retrieval.shrinkage import middle_of_plateau
+
+    flat = np.array([[0.5, 0.6], [0.99, 0.97], [0.98, 0.99], [0.97, 1.0], [0.99, 0.98], [0.2, 0.3]])
+    assert middle_of_plateau(flat) == 3
+    clear = np.array([[0.1, 0.2], [0.8, 0.9], [0.5, 0.6]])
+    assert middle_of_plateau(clear) == 1
