@@ -19,7 +19,7 @@ from retrieval.whitening import read_whitening
 from sfm2tuples.container import SOFTWARE
 from sfm2tuples.descriptor_files import Descriptors, read_descriptors
 from sfm2tuples.errors import UsageError
-from sfm2tuples.index import SPLITS, read_index
+from sfm2tuples.index import SPLITS, Index, read_index
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,9 @@ def measure(
     """
     source = options.index or options.labels
     photos = photos_of(Path(str(source)), options.images, extraction.image_size)
-    if options.index is not None:
-        photos = photos.only(_split_keys(options.index, options.split))
+    index = read_index(options.index) if options.index is not None else None
+    if index is not None:
+        photos = photos.only(_split_keys(index, options.split))
     found = descriptors_of(descriptors, choice, photos, extraction)
     parents = [photos.parent, found.fingerprint]
     warning = None
@@ -111,23 +112,21 @@ def measure(
         warning = mismatch_warning(options.whitening, whitening, found)
         found = whiten_descriptors(found, whitening, options.dim)
         parents.append(whitening.fingerprint)
-    evaluation = _evaluate(options, found)
+    evaluation = _evaluate(options, index, found)
     protocol = "sfm" if options.index is not None else "labels"
     return Measurement(evaluation, protocol, found.settings, [p for p in parents if p], warning)
 
 
-def _split_keys(path: Path, split: str) -> list[str]:
+def _split_keys(index: Index, split: str) -> list[str]:
     """Keys of the photos of a split, each once."""
-    index = read_index(path)
     rows = np.flatnonzero((index.image_split == SPLITS.index(split)) & index.images.has_photo)
     return list(dict.fromkeys(index.images.key[row] for row in rows))
 
 
-def _evaluate(options: MeasurementOptions, found: Descriptors) -> Evaluation:
-    if options.labels is not None:
-        return evaluate_labels(read_labels(options.labels), found)
-    path = Path(str(options.index))
+def _evaluate(options: MeasurementOptions, index: Index | None, found: Descriptors) -> Evaluation:
+    if index is None:
+        return evaluate_labels(read_labels(Path(str(options.labels))), found)
     distractors = read_descriptors(options.distractors) if options.distractors else None
     return evaluate_index(
-        read_index(path), found, SPLITS.index(options.split), options.min_shared, distractors, str(path)
+        index, found, SPLITS.index(options.split), options.min_shared, distractors, str(options.index)
     )
