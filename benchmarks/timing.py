@@ -1,0 +1,58 @@
+"""What every bench has in common: a row of the table, the median of several runs, the peak memory of a process."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: one way to do one piece of work."""
+
+    work: str
+    """The piece of work, with its size."""
+    way: str
+    """Who does it: "ours", or the usual way."""
+    seconds: float
+    """Median of the runs."""
+    peak_mb: float | None = None
+    """Peak memory in MB, where it was measured; `note` says of what."""
+    note: str = ""
+    """What else a reader must know: the goal, the recall, what is included."""
+
+
+def median_seconds(work: Callable[[], Any], repeats: int = 3) -> float:
+    """Median wall time of `work`, after one run that is not counted (compilation, caches of files)."""
+    work()
+    return statistics.median(_seconds(work) for _ in range(repeats))
+
+
+def command_seconds(arguments: list[str], repeats: int = 3) -> float:
+    """Median wall time of a command of ours, from the start of its process to its end."""
+    command = [sys.executable, "-m", "cli", *arguments, "--quiet"]
+    return median_seconds(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL), repeats)
+
+
+def peak_of_process(work: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
+    """Run `work`, a function of a module, in a fresh process: its peak memory in MB, and what it returned."""
+    with get_context("spawn").Pool(1) as pool:
+        return pool.apply(_with_peak, (work, arguments))
+
+
+def _with_peak(work: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[float, Any]:
+    result = work(*arguments)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, result
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
