@@ -120,12 +120,10 @@ def run_fold(
     return before + after
 
 
-def print_table(pooling: str, figures: np.ndarray) -> None:
+def print_table(pooling: str, folds: tuple[int, ...], figures: np.ndarray) -> None:
     """One row a network, one column a fold, the mean over folds, and its spread over seeds."""
     click.echo(f"\n{pooling}: mAP, mean over landmarks; {figures.shape[0]} seed(s)")
-    click.echo(
-        f"{'':22}" + "".join(f"{f'fold {fold}':>9}" for fold in range(figures.shape[1])) + f"{'mean':>9}   spread"
-    )
+    click.echo(f"{'':22}" + "".join(f"{f'fold {fold}':>9}" for fold in folds) + f"{'mean':>9}   spread")
     for row, name in enumerate(ROWS):
         by_fold = figures[:, :, row].mean(axis=0)
         by_seed = figures[:, :, row].mean(axis=1)
@@ -140,7 +138,7 @@ def print_table(pooling: str, figures: np.ndarray) -> None:
 @click.option("--fold", "folds", multiple=True, type=click.IntRange(0, 2), default=FOLDS, show_default=True)
 @click.option("--seeds", default=1, show_default=True, help="how many seeds to train with")
 @click.option("--image-size", default=512, show_default=True, help="longest side at test, in pixels")
-@click.option("--val-share", default=0.2, show_default=True, help="share of the training places kept for validation")
+@click.option("--val-share", default=0.0, show_default=True, help="share of the training places kept for validation")
 @click.option("--train-option", "train_options", multiple=True, help="passed on to train: --train-option=--rounds=2")
 def main(
     data: Path,
@@ -158,7 +156,7 @@ def main(
             [run_fold(data, work, fold, pooling, seed, image_size, val_share, list(train_options)) for fold in folds]
             for seed in range(seeds)
         ]
-        print_table(pooling, np.array(figures))
+        print_table(pooling, folds, np.array(figures))
 
 
 if __name__ == "__main__":
