@@ -14,8 +14,9 @@ from sfm2tuples.columns import indptr_of
 from sfm2tuples.covisibility import Covisibility
 from sfm2tuples.errors import DataError
 from sfm2tuples.index import Cameras, CovisibilityGraph, Images, Index, Models, Observations, Places, Points
+from sfm2tuples.joining import Grouping, group_models, photo_joins, scene_joins
 from sfm2tuples.photo_contents import number_photos
-from sfm2tuples.places import Grouping, group_models, photo_joins, scene_joins, split_places
+from sfm2tuples.places import split_places
 from sfm2tuples.readers.discover import ModelLocation
 from sfm2tuples.readers.sparse_model import SparseModel
 
@@ -72,10 +73,9 @@ def merge_models(
     camera_start = indptr_of(np.array([len(m.camera_ids) for m in models]))
     roots = ["" if root is None else os.path.abspath(root) for root in photo_roots]
     images = _images(built, roots, camera_start)
-    model_photos = np.split(np.where(images.has_photo, images.photo, -1), image_start[1:-1])
     scenes = [b.location.scene for b in built]
     names = [b.location.name for b in built]
-    joins = photo_joins([photos[photos >= 0] for photos in model_photos]) + scene_joins(scenes, roots)
+    joins = photo_joins(images.photo, images.has_photo, images.model) + scene_joins(scenes, roots)
     grouping = group_models(names, scenes, joins, choices.listed)
     index = Index(
         header=None,

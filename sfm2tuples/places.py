@@ -1,27 +1,20 @@
-"""Places: which models show the same thing, what the user says about it, and the split of each place."""
+"""What the user says about places, and the split of each place."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
 import io
-import logging
 import math
 import os
-from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import networkx as nx
 import numpy as np
 
 from sfm2tuples.errors import DataError, first_three
 from sfm2tuples.index import SPLITS, TRAIN, VAL
-
-log = logging.getLogger(__name__)
-
-SAME_SCENE = "same scene folder"
 
 
 @dataclass(frozen=True)
@@ -32,32 +25,6 @@ class ListedPlaces:
     """By model: the place it is listed in, or None."""
     split: dict[str, int]
     """Place to `TRAIN` or `VAL`, where the file fixes it."""
-
-
-@dataclass(frozen=True)
-class Join:
-    """Evidence that two models show the same place."""
-
-    first: int
-    """Row of a model."""
-    second: int
-    """Row of another model, higher than `first`."""
-    photos: int
-    """Photos of the same content; 0 where the two only lie in the same scene folder."""
-
-
-@dataclass(frozen=True)
-class Grouping:
-    """Models grouped into places."""
-
-    place: np.ndarray
-    """(m,) int64, row of each model's place; places are numbered by their first model."""
-    name: list[str]
-    """Name of each place."""
-    reason: list[str]
-    """Why the models of a place were joined; empty for a place of one model."""
-    contradictions: list[str]
-    """Evidence that the places file overrules, one line each."""
 
 
 def read_places(path: str | Path, folders: Sequence[Path], roots: Sequence[Path]) -> ListedPlaces:
@@ -107,91 +74,6 @@ def read_places(path: str | Path, folders: Sequence[Path], roots: Sequence[Path]
             "a model is a path relative to this file's folder or to a ROOT; take out the rows that are not built",
         )
     return ListedPlaces(places, _fixed_splits(path, rows))
-
-
-def photo_joins(photos: Sequence[np.ndarray]) -> list[Join]:
-    """Pairs of models that hold photos of the same content.
-
-    Parameters
-    ----------
-    photos : sequence of (n,) int64
-        For each model the numbers of its photos' contents.
-
-    Returns
-    -------
-    list of Join
-        Each model with the first one that holds the photo: as many pairs as connect them, never all pairs.
-    """
-    first_with: dict[int, int] = {}
-    counts: Counter[tuple[int, int]] = Counter()
-    for model, contents in enumerate(photos):
-        for photo in np.unique(contents).tolist():
-            first = first_with.setdefault(photo, model)
-            if first != model:
-                counts[first, model] += 1
-    return [Join(first, second, count) for (first, second), count in sorted(counts.items())]
-
-
-def scene_joins(scenes: Sequence[Path], photo_roots: Sequence[str]) -> list[Join]:
-    """Pairs of models of one scene folder and one photo root: photos of one folder most likely show one site.
-
-    Parameters
-    ----------
-    scenes : sequence of Path
-    photo_roots : sequence of str
-        "" where a model has no photos. Models that only share a photo root are not joined: it may be a collection.
-
-    Returns
-    -------
-    list of Join
-        Each model with the first one of its scene.
-    """
-    first: dict[tuple[Path, str], int] = {}
-    pairs = [(first.setdefault(key, model), model) for model, key in enumerate(zip(scenes, photo_roots, strict=True))]
-    return [Join(a, b, 0) for a, b in pairs if a != b]
-
-
-def group_models(
-    names: Sequence[str], scenes: Sequence[Path], joins: Sequence[Join], listed: Sequence[str | None]
-) -> Grouping:
-    """Group models into places: connected components of the evidence, overruled by the places file.
-
-    Evidence is taken from the strongest to the weakest. What would connect two places of the file is set aside and
-    reported, so a model that is not listed stays with the models it shares most photos with.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Names of the models, for the reasons.
-    scenes : sequence of Path
-        Their scene folders, which name the places that the file does not.
-    joins : sequence of Join
-    listed : sequence of str or None
-        By model: its place in the file.
-    """
-    groups = nx.utils.UnionFind(range(len(names)))
-    reasons: list[tuple[int, str]] = []
-    contradictions: list[str] = []
-    label: dict[int, str] = {}
-    first: dict[str, int] = {}
-    for model, place in enumerate(listed):
-        if place is not None:
-            groups.union(first.setdefault(place, model), model)
-            label[groups[model]] = place
-            if first[place] != model:
-                reasons.append((model, "places file"))
-    for join in sorted(joins, key=lambda j: (-j.photos, j.first, j.second)):
-        a, b = groups[join.first], groups[join.second]
-        text = _evidence(join, names)
-        if a in label and b in label and label[a] != label[b]:
-            contradictions.append(f"places {label[a]} and {label[b]} stay apart as listed, against: {text}")
-            continue
-        named = label.get(a, label.get(b))
-        groups.union(a, b)
-        if named is not None:
-            label[groups[join.first]] = named
-        reasons.append((join.first, text))
-    return _numbered(groups, label, reasons, contradictions, scenes)
 
 
 def split_places(
@@ -271,49 +153,3 @@ def _normal(path: Path) -> str:
 def _upwards(path: str) -> list[str]:
     """The path and all its parents, longest first."""
     return [path, *(str(parent) for parent in Path(path).parents)]
-
-
-def _evidence(join: Join, names: Sequence[str]) -> str:
-    what = (
-        f"{join.photos} {'photo' if join.photos == 1 else 'photos'} of the same content" if join.photos else SAME_SCENE
-    )
-    return f"{what} ({names[join.first]}, {names[join.second]})"
-
-
-def _numbered(
-    groups: nx.utils.UnionFind,
-    label: dict[int, str],
-    reasons: Sequence[tuple[int, str]],
-    contradictions: list[str],
-    scenes: Sequence[Path],
-) -> Grouping:
-    """Number the groups by their first model, name them, and give each its reasons."""
-    rows: dict[int, int] = {}
-    place = np.array([rows.setdefault(groups[model], len(rows)) for model in range(len(scenes))], np.int64)
-    taken = set(label.values())
-    names = []
-    firsts = np.unique(place, return_index=True)[1].tolist()
-    for root, first in zip(rows, firsts, strict=True):
-        names.append(label[root] if root in label else _free_name(scenes[first].name or "place", taken))
-        taken.add(names[-1])
-    texts: dict[int, list[str]] = defaultdict(list)
-    for model, text in reasons:
-        if text not in texts[place[model]]:
-            texts[place[model]].append(text)
-    return Grouping(place, names, [_summary(texts[row]) for row in range(len(names))], contradictions)
-
-
-def _free_name(name: str, taken: set[str]) -> str:
-    """The name, or with the first number that makes it unique."""
-    number = 1
-    unique = name
-    while unique in taken:
-        number += 1
-        unique = f"{name}_{number}"
-    return unique
-
-
-def _summary(texts: Sequence[str]) -> str:
-    """Up to three reasons of a place, and how many more there are."""
-    more = [f"{len(texts) - 3} more"] if len(texts) > 3 else []
-    return "; ".join([*texts[:3], *more])

@@ -162,7 +162,8 @@ def lw_by_inverse_root(descriptors, pairs, shrinkage=0.0):
     """L_w with C_S^(-1/2) in place of the inverse Cholesky factor: mean, projection; rows differ by sign only."""
     f = [np.array(row, np.float64) for row in descriptors]
     dimension = len(f[0])
-    mean = sum(f[query] for query, _ in pairs) / len(pairs)
+    queries = {query for query, _ in pairs}
+    mean = sum(f[query] for query in queries) / len(queries)
     matching = sum(np.outer(f[i] - f[j], f[i] - f[j]) for i, j in pairs) / len(pairs)
     matching = (1 - shrinkage) * matching + shrinkage * np.trace(matching) / dimension * np.eye(dimension)
     values, vectors = np.linalg.eigh(matching)
@@ -403,3 +404,16 @@ def assert_same_model(model, folder):
         np.testing.assert_allclose(mine[2], np.array(quaternion) / norm, rtol=0, atol=1e-14)
         np.testing.assert_allclose(mine[3], translation, rtol=0, atol=1e-12)
         assert mine[4] == seen
+
+
+# --- joining ---
+
+
+def photo_joins_by_sets(images: list[tuple[int, int]]) -> dict[tuple[int, int], int]:
+    """(first model with a photo, another with it) to the number of such photos, from (model, content), models rising."""
+    joins: dict[tuple[int, int], set[int]] = {}
+    for content in {content for _, content in images}:
+        models = sorted({model for model, other in images if other == content})
+        for model in models[1:]:
+            joins.setdefault((models[0], model), set()).add(content)
+    return {pair: len(contents) for pair, contents in joins.items()}

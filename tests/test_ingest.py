@@ -66,7 +66,7 @@ def test_photos_of_the_same_bytes_join_places_whatever_their_names(root: Path) -
     write_scene(root, "c", {"1.jpg": b"diff"})
     index = build(root).index
     assert place_of(index) == {"a/sparse/0": "a", "b/sparse/0": "a", "c/sparse/0": "c"}
-    assert index.places.reason == ["1 photo of the same content (a/sparse/0, b/sparse/0)", ""]
+    assert index.places.reason == ["a/sparse/0 and b/sparse/0 share 1 photo", ""]
     assert index.images.photo.tolist() == [0, 1, 0, 3]
 
 
@@ -83,7 +83,7 @@ def test_models_of_one_scene_are_one_place(root: Path) -> None:
     write_scene(root, "a", photos("3.jpg"), model="sparse/1")
     index = build(root).index
     assert place_of(index) == {"a/sparse/0": "a", "a/sparse/1": "a"}
-    assert index.places.reason == ["same scene folder (a/sparse/0, a/sparse/1)"]
+    assert index.places.reason == ["same scene folder: a/sparse/0, a/sparse/1"]
 
 
 def test_scenes_named_by_numbers_are_scenes_of_their_own(root: Path) -> None:
@@ -264,7 +264,7 @@ def test_the_command_speaks_json(root: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(command, [str(root), "-o", str(tmp_path / "i.h5"), "--json"], catch_exceptions=False)
     values = json.loads(result.stdout)
     assert values["models"] == 2
-    assert values["joined"] == {"a": "1 photo of the same content (a/sparse/0, b/sparse/0)"}
+    assert values["joined"] == {"a": "a/sparse/0 and b/sparse/0 share 1 photo"}
     assert values["missing_photos"] == 0
 
 

@@ -12,38 +12,50 @@ from hypothesis import strategies as st
 
 from sfm2tuples.errors import DataError
 from sfm2tuples.index import TRAIN, VAL
-from sfm2tuples.places import (
-    Join,
-    ListedPlaces,
-    group_models,
-    photo_joins,
-    read_places,
-    scene_joins,
-    split_places,
-)
+from sfm2tuples.joining import Grouping, Join, group_models, photo_joins, scene_joins
+from sfm2tuples.places import ListedPlaces, read_places, split_places
 from sfm2tuples.twins import TwinCandidate, find_twins
 
 
-def group(names: str, joins: list[Join], listed: dict[str, str] | None = None):  # type: ignore[no-untyped-def]
+def group(names: str, joins: list[Join], listed: dict[str, str] | None = None) -> Grouping:
     """Group models named by single letters, each in a scene folder of its name."""
     listed = listed or {}
     return group_models(list(names), [Path("/scenes") / n for n in names], joins, [listed.get(n) for n in names])
 
 
+def joins_of(models: str, photos: str, missing: str = "") -> list[Join]:
+    """Joins of images by the letters of their models, in order, and of their photos' contents."""
+    photo = np.array([photos.index(letter) for letter in photos])
+    has_photo = np.array([letter not in missing for letter in photos])
+    return photo_joins(photo, has_photo, np.array([ord(letter) - ord("a") for letter in models]))
+
+
 def test_photos_of_the_same_content_join_models() -> None:
-    assert photo_joins([np.array([1, 2, 3]), np.array([7]), np.array([3, 2, 9]), np.array([9])]) == [
-        Join(0, 2, 2),
-        Join(2, 3, 1),
-    ]
+    assert joins_of("aaabcccd", "xyzwzyvv") == [Join(0, 2, photos=2), Join(2, 3, photos=1)]
 
 
 def test_a_photo_twice_in_one_model_counts_once() -> None:
-    assert photo_joins([np.array([4, 4]), np.array([4, 4])]) == [Join(0, 1, 1)]
+    assert joins_of("aabb", "xxxx") == [Join(0, 1, photos=1)]
+
+
+def test_missing_photos_join_nothing() -> None:
+    assert joins_of("ab", "xx", missing="x") == []
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), max_size=40))
+def test_photo_joins_equal_sets(images: list[tuple[int, int]]) -> None:
+    images.sort(key=lambda image: image[0])
+    contents = [content for _, content in images]
+    photo = np.array([contents.index(content) for content in contents], np.int64)
+    model = np.array([row for row, _ in images], np.int64)
+    found = photo_joins(photo, np.ones(len(images), bool), model)
+    assert {(j.first, j.second): j.photos for j in found} == oracles.photo_joins_by_sets(images)
 
 
 def test_models_of_one_scene_folder_and_photo_root_are_joined() -> None:
     scenes = [Path("/a"), Path("/b"), Path("/a"), Path("/a")]
-    assert scene_joins(scenes, ["/a/images", "/a/images", "/a/images", "/elsewhere"]) == [Join(0, 2, 0)]
+    assert scene_joins(scenes, ["/a/images", "/a/images", "/a/images", "/elsewhere"]) == [Join(0, 2)]
 
 
 def test_models_that_share_nothing_are_places_of_their_own() -> None:
@@ -53,16 +65,42 @@ def test_models_that_share_nothing_are_places_of_their_own() -> None:
     assert grouping.reason == ["", "", ""]
 
 
-def test_a_place_says_why_its_models_were_joined() -> None:
-    grouping = group("abcd", [Join(0, 2, 10), Join(1, 3, 0)])
-    assert grouping.place.tolist() == [0, 1, 0, 1]
-    assert grouping.reason == ["10 photos of the same content (a, c)", "same scene folder (b, d)"]
+def test_a_place_says_which_models_were_joined_and_why() -> None:
+    joins = [Join(0, 2, photos=10), Join(1, 3), Join(4, 5, image_pairs=5, matches=1037), Join(5, 6, photos=1)]
+    grouping = group("abcdefg", joins)
+    assert grouping.place.tolist() == [0, 1, 0, 1, 2, 2, 2]
+    assert grouping.reason == [
+        "a and c share 10 photos",
+        "same scene folder: b, d",
+        "f and g share 1 photo; e and f: 1,037 verified matches over 5 image pairs",
+    ]
+
+
+def test_a_place_gives_only_the_strongest_evidence_that_connects_it() -> None:
+    joins = [Join(0, 1), Join(0, 2), Join(0, 1, photos=3), Join(0, 1, image_pairs=9, matches=900)]
+    assert group("abc", joins).reason == ["a and b share 3 photos; same scene folder: a, c"]
+
+
+def test_a_scene_folder_is_one_reason_for_all_its_models() -> None:
+    assert group("abcd", [Join(0, 1), Join(0, 2), Join(0, 3)]).reason == ["same scene folder: a, b, c, d"]
+
+
+def test_matches_over_more_pairs_are_stronger() -> None:
+    joins = [Join(0, 1, image_pairs=3, matches=900), Join(1, 2, image_pairs=4, matches=80)]
+    assert group("abc", joins, {"a": "left", "c": "right"}).place.tolist() == [0, 1, 1]
+
+
+def test_shared_photos_are_stronger_than_matches_and_these_than_a_scene_folder() -> None:
+    listed = {"a": "left", "c": "right"}
+    joins = [Join(0, 1, photos=1), Join(1, 2, image_pairs=90, matches=9000)]
+    assert group("abc", joins, listed).place.tolist() == [0, 0, 1]
+    assert group("abc", [Join(0, 1), joins[1]], listed).place.tolist() == [0, 1, 1]
 
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)).filter(lambda link: link[0] < link[1]), max_size=12))
 def test_places_are_the_connected_components_of_the_evidence(links: list[tuple[int, int]]) -> None:
-    grouping = group("abcdefghij", [Join(a, b, 1) for a, b in links])
+    grouping = group("abcdefghij", [Join(a, b, photos=1) for a, b in links])
     assert grouping.place.tolist() == oracles.places_by_flooding(10, links)
 
 
@@ -70,7 +108,7 @@ def test_the_places_file_joins_models_that_share_nothing() -> None:
     grouping = group("abc", [], {"a": "court", "c": "court"})
     assert grouping.place.tolist() == [0, 1, 0]
     assert grouping.name == ["court", "b"]
-    assert grouping.reason == ["places file", ""]
+    assert grouping.reason == ["places file: a, c", ""]
 
 
 def test_a_model_that_is_not_listed_keeps_its_automatic_place() -> None:
@@ -82,9 +120,7 @@ def test_a_model_that_is_not_listed_keeps_its_automatic_place() -> None:
 def test_the_places_file_overrules_shared_photos_and_says_so() -> None:
     grouping = group("ab", [Join(0, 1, 3)], {"a": "left", "b": "right"})
     assert grouping.place.tolist() == [0, 1]
-    assert grouping.contradictions == [
-        "places left and right stay apart as listed, against: 3 photos of the same content (a, b)"
-    ]
+    assert grouping.contradictions == ["places left and right stay apart as listed, against: a and b share 3 photos"]
 
 
 def test_a_model_between_two_listed_places_goes_where_it_shares_most() -> None:
@@ -97,6 +133,13 @@ def test_scene_folders_of_the_same_name_give_places_of_different_names() -> None
     scenes = [Path("/x/castle"), Path("/y/castle"), Path("/z/castle")]
     grouping = group_models(["p", "q", "r"], scenes, [], [None, None, "castle"])
     assert grouping.name == ["castle_2", "castle_3", "castle"]
+
+
+def test_places_of_one_scene_name_are_numbered_on() -> None:
+    scenes = [Path(f"/{letter}/sparse") for letter in "abcdef"]
+    listed = [None, None, "sparse_3", None, None, "sparse"]
+    names = group_models(list("abcdef"), scenes, [], listed).name
+    assert names == ["sparse_2", "sparse_4", "sparse_3", "sparse_5", "sparse_6", "sparse"]
 
 
 def folders(tmp_path: Path, *names: str) -> list[Path]:

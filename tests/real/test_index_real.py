@@ -94,8 +94,8 @@ def _assert_equal_edges(index: Index, rows: range, expected: dict) -> None:  # t
 
 def test_shared_photos_alone_make_the_castle_and_the_university_one_place_each(summary: IngestSummary) -> None:
     assert groups(summary.index) == [["castle_p19", "castle_p30"], ["south_building", "south_building_5"]]
-    reasons = [reason.split(" (")[0] for reason in summary.index.places.reason if reason]
-    assert reasons == ["10 photos of the same content", "5 photos of the same content"]
+    reasons = [reason.split(" share ")[1] for reason in summary.index.places.reason if reason]
+    assert reasons == ["10 photos", "5 photos"]
 
 
 def test_the_places_file_joins_the_portal_and_the_fountain_to_the_castle(shared: Path, tmp_path: Path) -> None:
