@@ -108,7 +108,7 @@ class PairStatistics:
     """What L_w takes from the matching pairs, before any shrinkage."""
 
     mean: np.ndarray
-    """(K,) float64: mean of the pairs' queries; a query counts once for each of its pairs."""
+    """(K,) float64: mean of the pairs' queries, each once, so that an image with many partners does not draw it."""
     covariance: np.ndarray
     """(K, K) float64: mean over pairs of (f(i) - f(j)) (f(i) - f(j))ᵀ."""
     num_pairs: int
@@ -118,15 +118,13 @@ class PairStatistics:
     def of(cls, descriptors: np.ndarray, pairs: np.ndarray) -> PairStatistics:
         """Gather them from (n, K) descriptors and (m, 2) pairs of rows, in blocks; O(m K²)."""
         dimension = descriptors.shape[1]
-        total = np.zeros(dimension)
         covariance = np.zeros((dimension, dimension))
         for start in range(0, len(pairs), BLOCK_ROWS):
             block = pairs[start : start + BLOCK_ROWS]
-            queries = descriptors[block[:, 0]].astype(np.float64)
-            difference = queries - descriptors[block[:, 1]]
-            total += queries.sum(axis=0)
+            difference = descriptors[block[:, 0]].astype(np.float64) - descriptors[block[:, 1]]
             covariance += difference.T @ difference
-        return cls(total / len(pairs), covariance / len(pairs), len(pairs))
+        mean = descriptors[np.unique(pairs[:, 0])].mean(axis=0, dtype=np.float64)
+        return cls(mean, covariance / len(pairs), len(pairs))
 
     def whitening(self, images: np.ndarray, shrinkage: float) -> Whitening:
         """Learn L_w at one shrinkage; `images` (r, K) are the descriptors of all images of the set."""

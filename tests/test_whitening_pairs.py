@@ -122,11 +122,13 @@ def test_a_whitening_is_learned_on_the_images_of_the_pairs_and_carries_the_descr
     assert (whitening.settings, whitening.dim, curve) == ({"size": 362}, 4, None)
 
 
-def test_auto_learns_at_the_shrinkage_that_was_best() -> None:
+def test_auto_learns_at_the_shrinkage_that_was_chosen() -> None:
     descriptors, matching = learnable()
     whitening, curve = learn_whitening(descriptors, matching, WhiteningOptions())
     assert curve is not None
-    assert whitening.shrinkage == curve.best == curve.grid[int(np.argmax(curve.mean))]
+    assert whitening.shrinkage == curve.best
+    fixed, _ = learn_whitening(descriptors, matching, WhiteningOptions(shrinkage=curve.best))
+    np.testing.assert_array_equal(whitening.projection, fixed.projection)
 
 
 def test_pca_looks_at_the_images_alone_and_as_published_unless_told() -> None:
