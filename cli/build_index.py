@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from sfm2tuples.ingest import IngestSummary
 
 
+def _refuse_database(context: click.Context, option: click.Parameter, database: Path | None) -> None:
+    """Say what to run, before anything else of the request is looked at."""
+    if database is not None:
+        from sfm2tuples.readers.model_kinds import database_refusal
+
+        raise database_refusal(database)
+
+
 @click.command("build-index", epilog="Example: sfm2tuples build-index my_models/ -o index.h5 --places places.csv")
 @click.argument("roots", nargs=-1, required=True, metavar="ROOT...", type=click.Path(path_type=Path))
 @click.option("-o", "--output", "target", type=click.Path(path_type=Path), required=True, help="the index to write")
@@ -46,6 +54,15 @@ if TYPE_CHECKING:
     help="share of the places for validation",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="decides which places those are")
+@click.option(
+    "--from-database",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    is_eager=True,
+    expose_value=False,
+    callback=_refuse_database,
+    help="refused, with what to run first: matches without a model have no 3D points",
+)
 @click.option("--force", is_flag=True, help="replace the index where it exists")
 @output_options
 def command(

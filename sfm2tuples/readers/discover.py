@@ -8,18 +8,30 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from sfm2tuples.errors import DataError, UsageError
+from sfm2tuples.readers.model_kinds import (
+    PARTS,
+    WHAT_A_MODEL_IS,
+    Kind,
+    database_refusal,
+    file_of_nvm,
+    is_database,
+    model_kind,
+    models_in,
+    models_of_file,
+)
+
+__all__ = ["ModelLocation", "PhotoFolder", "find_models", "find_photo_root", "model_kind", "scene_folder"]
 
 log = logging.getLogger(__name__)
 
-Kind = Literal["colmap_binary", "colmap_text"]
-
-PARTS = ("cameras", "images", "points3D")
-"""The files that every COLMAP model has, as .bin or as .txt."""
 LAYOUT_FOLDERS = ("sparse", "sparses", "dense")
 """Folders that COLMAP's tools put between a scene and its models; below them, models are numbered."""
+BUNDLER_FOLDERS = ("bundle", "pmvs")
+"""Folders that Bundler's tools put between a scene and `bundle.out`."""
+NUMBERED_BY_HLOC = "models"
+"""Folder below a model in which hloc leaves the smaller models of the same reconstruction."""
 
 
 @dataclass(frozen=True)
@@ -27,15 +39,25 @@ class ModelLocation:
     """Where a model lies, before it is read."""
 
     path: Path
-    """Folder that holds the model's files."""
+    """COLMAP: the folder that holds the model's files. Bundler and NVM: the file; FILE/k for model number k > 0 of an
+    NVM file."""
     root: Path
-    """The ROOT below which it was found."""
+    """The ROOT below which it was found; the folder of a ROOT that is a file."""
     name: str
     """Unique among the models found together: its path relative to the ROOT, or to the common parent of several."""
     scene: Path
-    """The nearest folder above `sparse`, `sparses`, `dense` and numbers below them: an absolute path."""
+    """The nearest folder above those that tools put between a scene and its models (`scene_folder`): absolute."""
     kind: Kind
     """Which reader reads it; binary is preferred where a folder holds both in full."""
+
+    def files(self) -> list[Path]:
+        """Files that the model is read from, for its size; some may be absent."""
+        if self.kind == "bundler":
+            return [self.path]
+        if self.kind == "nvm":
+            return [file_of_nvm(self.path)[0]]
+        suffix = ".bin" if self.kind == "colmap_binary" else ".txt"
+        return [self.path / f"{part}{suffix}" for part in (*PARTS, "rigs", "frames")]
 
 
 @dataclass(frozen=True)
@@ -102,44 +124,33 @@ def find_models(roots: Sequence[Path]) -> list[ModelLocation]:
     found: list[tuple[Path, Path, Kind]] = []
     seen: set[Path] = set()
     for root in roots:
-        if not os.path.isdir(root):
-            what = "is not a folder" if os.path.lexists(root) else "does not exist"
-            raise DataError(root, what, "give a folder with COLMAP models")
-        kinds = [(path, kind) for path in _folders(root) if (kind := model_kind(path)) is not None]
-        if not kinds:
-            raise DataError(
-                root, "holds no model (cameras, images and points3D, as .bin or .txt)", "give another folder"
-            )
-        for path, kind in kinds:
+        for path, kind in _models_below(root):
             if path.resolve() not in seen:
                 seen.add(path.resolve())
-                found.append((path, root, kind))
-    names = _names([path for path, _, _ in found], roots)
+                found.append((path, root if os.path.isdir(root) else root.parent, kind))
+    names = _names([path for path, _, _ in found], [root if os.path.isdir(root) else root.parent for root in roots])
     return [
-        ModelLocation(path, root, name, scene_folder(path), kind)
+        ModelLocation(path, root, name, _scene_of(path, kind), kind)
         for (path, root, kind), name in zip(found, names, strict=True)
     ]
-
-
-def model_kind(folder: Path) -> Kind | None:
-    """Which reader a folder is for, or None where it holds no file of a model."""
-    binary = [os.path.isfile(folder / f"{part}.bin") for part in PARTS]
-    text = [os.path.isfile(folder / f"{part}.txt") for part in PARTS]
-    if all(binary) or (any(binary) and not all(text)):
-        return "colmap_binary"
-    return "colmap_text" if any(text) else None
 
 
 def scene_folder(path: Path) -> Path:
     """Climb from a model over `sparse`, `sparses`, `dense` and the numbers right below them: an absolute path.
 
-    Other numbers are names: `0001/sparse/0` is of the scene `0001`. A ROOT is no bound, so that the scene does not
-    depend on how the models were given.
+    Other numbers are names: `0001/sparse/0` is of the scene `0001`. hloc's `sfm/models/1` is of the scene `sfm`, where
+    `sfm` itself holds a model; any other folder called `models` is a name too. A ROOT is no bound, so that the scene
+    does not depend on how the models were given.
     """
     path = Path(os.path.normpath(path.absolute()))
-    while path.name in LAYOUT_FOLDERS or (path.name.isdigit() and path.parent.name in LAYOUT_FOLDERS):
-        path = path.parent
-    return path
+    while True:
+        numbered = path.name.isdigit() and path.parent.name in LAYOUT_FOLDERS
+        if path.name in LAYOUT_FOLDERS or numbered:
+            path = path.parent
+        elif _is_left_by_hloc(path):
+            path = path.parent.parent
+        else:
+            return path
 
 
 def find_photo_root(
@@ -160,9 +171,12 @@ def find_photo_root(
     -------
     Path or None
         The nearest `images/` in the model's folder, beside it, or beside one of its parents up to the ROOT; else the
-        first of `overrides` that holds a name; else None.
+        first of `overrides` that holds a name; else None. Photos of Bundler and VisualSFM also lie in those folders
+        themselves, since their names are relative to the list or the model (`images/x.jpg`).
     """
-    candidates = [folder / "images" for folder in _parents(location.path, location.root)]
+    candidates = []
+    for folder in _parents(location.path, location.root):
+        candidates += [folder / "images"] if location.kind.startswith("colmap") else [folder / "images", folder]
     root = location.root.resolve()
     own = [choice.folder for choice in overrides if choice.root is not None and choice.root.resolve() == root]
     candidates += own + [choice.folder for choice in overrides if choice.root is None]
@@ -170,6 +184,46 @@ def find_photo_root(
         if any(os.path.isfile(folder / name) for name in first_names):
             return folder
     return None
+
+
+def _models_below(root: Path) -> list[tuple[Path, Kind]]:
+    """Models at or below a root, or an error that says why there is none."""
+    if os.path.isfile(root):
+        if is_database(root):
+            raise database_refusal(root)
+        models = models_of_file(root)
+        if not models:
+            raise DataError(root, "is not a folder, nor a file with a model", f"give a folder with {WHAT_A_MODEL_IS}")
+        return models
+    if not os.path.isdir(root):
+        raise DataError(root, "does not exist", "give a folder with models")
+    databases: list[Path] = []
+    models = []
+    for folder in _folders(root):
+        models += models_in(folder)
+        databases += [] if models else [path for path in sorted(folder.glob("*.db")) if is_database(path)]
+    if not models:
+        if databases:
+            raise database_refusal(databases[0])
+        raise DataError(root, f"holds no model ({WHAT_A_MODEL_IS})", "give another folder")
+    return models
+
+
+def _scene_of(path: Path, kind: Kind) -> Path:
+    """Scene folder of a model: for one in a file, that of the file's folder."""
+    if kind == "nvm":
+        path = file_of_nvm(path)[0]
+    if kind in ("bundler", "nvm"):
+        path = path.absolute().parent
+    if kind == "bundler" and path.name in BUNDLER_FOLDERS:
+        path = path.parent
+    return scene_folder(path)
+
+
+def _is_left_by_hloc(path: Path) -> bool:
+    """`sfm/models/1`: hloc moves the files of the largest model up into `sfm` and leaves the others."""
+    numbered = path.name.isdigit() and path.parent.name == NUMBERED_BY_HLOC
+    return numbered and model_kind(path.parent.parent) is not None
 
 
 def _parents(path: Path, root: Path) -> Iterator[Path]:

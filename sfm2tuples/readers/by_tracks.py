@@ -1,0 +1,202 @@
+"""Models whose files list the observations by point, Bundler's and VisualSFM's: parsed in blocks, regrouped by image.
+
+Measurements of both are relative to the principal point. The size of the photos is not in the files, and a reader
+needs no photos: so cameras have the size (0, 0) and the principal point (0, 0), and coordinates stay centred, x to the
+right and y down as in COLMAP. Projecting with such a camera gives such coordinates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sfm2tuples.errors import ModelError
+from sfm2tuples.readers.files import CUT
+from sfm2tuples.readers.nvm_sections import Numbered
+from sfm2tuples.readers.parts import CameraPart, ImagePart, PointPart, assemble
+from sfm2tuples.readers.sparse_model import SparseModel
+from sfm2tuples.readers.text_rows import parse_numbers, whole_numbers
+
+OBSERVATION = np.dtype([("x", "<f8"), ("y", "<f8"), ("point", "<i8")])
+"""An observation as in COLMAP's images.bin."""
+VIEW_COLUMNS = 4
+"""Of an observation in a track: image, feature, x, y."""
+LARGEST_SKEW = 1e-2
+"""A rotation's rows may be off from unit length and right angles by so much: files hold as few as four digits."""
+NOT_REGISTERED = "observations in a camera that is not registered"
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """Observations in the order of the file."""
+
+    point: np.ndarray
+    """(m,) int64, row of the point."""
+    image: np.ndarray
+    """(m,) int64, row of the image in the file."""
+    xy: np.ndarray
+    """(m, 2) float64, pixels from the principal point as written."""
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """Images of a file with their cameras, one each."""
+
+    ids: np.ndarray
+    """(n,) int64, number of the image in the file, from 0."""
+    model: int
+    """COLMAP's camera model of all."""
+    params: np.ndarray
+    """(n, k) float64, in COLMAP's order."""
+    rotations: np.ndarray
+    """(n, 4) float64, quaternions wxyz, world to camera."""
+    translations: np.ndarray
+    """(n, 3) float64, world to camera."""
+    names: list[bytes]
+    """Names of the photos, relative."""
+
+
+def parse_table(rows: Sequence[Numbered], width: int, path: Path) -> np.ndarray:
+    """Parse rows of `width` numbers each as (rows, width) float64; refuse others, and what is not finite."""
+    values, fields = _parse(rows, path)
+    _refuse(fields != width, rows, path, lambda row: f"has {fields[row]} columns, {width} belong there")
+    table = values.reshape(-1, width)
+    _refuse(~np.isfinite(table).all(axis=1), rows, path, lambda _: "holds a number that is not finite")
+    return table
+
+
+def parse_tracks(rows: Sequence[Numbered], lead: int, num_images: int, path: Path) -> tuple[np.ndarray, Tracks]:
+    """Parse one row a point: `lead` columns, the last of which counts the observations that follow.
+
+    Parameters
+    ----------
+    rows : sequence of (line number, row)
+    lead : int
+    num_images : int
+        Images are numbered from 0 to less than this.
+    path : Path
+        For messages.
+
+    Returns
+    -------
+    np.ndarray
+        (rows, lead) float64, the columns before the observations.
+    Tracks
+    """
+    values, fields = _parse(rows, path)
+    _refuse(fields < lead, rows, path, lambda row: f"has {fields[row]} columns, at least {lead} belong there; {CUT}")
+    first = np.cumsum(fields) - fields
+    head = values[first[:, None] + np.arange(lead)]
+    lengths = (fields - lead) // VIEW_COLUMNS
+    whole = (fields - lead) % VIEW_COLUMNS == 0
+    _refuse(
+        ~whole | (head[:, -1] != lengths),
+        rows,
+        path,
+        lambda row: f"claims {head[row, -1]:.15g} observations, has {fields[row] - lead} columns of 4 each; {CUT}",
+    )
+    inside = np.ones(len(values), bool)
+    inside[(first[:, None] + np.arange(lead)).ravel()] = False
+    views = values[inside].reshape(-1, VIEW_COLUMNS)
+    point = np.repeat(np.arange(len(rows)), lengths)
+    if not np.isfinite(head).all() or not np.isfinite(views).all():
+        faulty = ~np.isfinite(head).all(axis=1)
+        faulty[point[~np.isfinite(views).all(axis=1)]] = True
+        _refuse(faulty, rows, path, lambda _: "holds a number that is not finite")
+    image = whole_numbers(views[:, 0], 0, num_images - 1)
+    if image is None:
+        faulty = np.zeros(len(rows), bool)
+        off = (views[:, 0] < 0) | (views[:, 0] >= num_images) | (views[:, 0] != np.floor(views[:, 0]))
+        faulty[point[off]] = True
+        _refuse(faulty, rows, path, lambda _: f"names an image that is none of the {num_images:,} of the file")
+        raise ModelError(path, "names an image that is not there")
+    return head, Tracks(point, image, np.ascontiguousarray(views[:, 2:]))
+
+
+def rotation_quaternions(matrices: np.ndarray, rows: Sequence[Numbered], path: Path) -> np.ndarray:
+    """Quaternions wxyz (n, 4) of rotation matrices (n, 3, 3); `rows` name the line of each, for messages."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        product = matrices @ matrices.transpose(0, 2, 1)
+        sound = (np.abs(product - np.eye(3)) < LARGEST_SKEW).all(axis=(1, 2)) & (np.linalg.det(matrices) > 0)
+    _refuse(~sound, rows, path, lambda _: "the matrix is no rotation")
+    # The eigenvector of this symmetric matrix's largest eigenvalue is the rotation nearest to a matrix that is slightly
+    # off, whatever its angle (Bar-Itzhack 2000).
+    m = matrices
+    k = np.zeros((len(m), 4, 4))
+    k[:, 0, 0] = np.trace(m, axis1=1, axis2=2)
+    k[:, 1:, 1:] = m + m.transpose(0, 2, 1) - k[:, :1, :1] * np.eye(3)
+    axis = np.stack([m[:, 2, 1] - m[:, 1, 2], m[:, 0, 2] - m[:, 2, 0], m[:, 1, 0] - m[:, 0, 1]], axis=1)
+    k[:, 0, 1:] = k[:, 1:, 0] = axis
+    quaternions = np.linalg.eigh(k)[1][:, :, -1]
+    return quaternions * np.where(quaternions[:, :1] < 0, -1.0, 1.0)
+
+
+def model_from_tracks(cameras: Cameras, points: np.ndarray, tracks: Tracks, num_images: int, path: Path) -> SparseModel:
+    """Regroup the observations by image and check what both formats share with COLMAP's.
+
+    Parameters
+    ----------
+    cameras : Cameras
+        The registered images.
+    points : np.ndarray
+        (p, 3) float64.
+    tracks : Tracks
+        Observations of images that are not registered are left out and counted.
+    num_images : int
+        Images of the file, those that are not registered included.
+    path : Path
+        For messages.
+
+    Returns
+    -------
+    SparseModel
+        Ids are numbers in the file, from 0. The files hold no reprojection errors: they are NaN.
+    """
+    there = np.zeros(num_images, bool)
+    there[cameras.ids] = True
+    kept = np.flatnonzero(there[tracks.image])
+    kept = kept[np.argsort(tracks.image[kept], kind="stable")]
+    records = np.empty(len(kept), OBSERVATION)
+    records["x"], records["y"], records["point"] = tracks.xy[kept, 0], tracks.xy[kept, 1], tracks.point[kept]
+    counts = np.bincount(tracks.image[kept], minlength=num_images)[cameras.ids]
+    starts = (np.cumsum(counts) - counts) * OBSERVATION.itemsize
+    poses = np.hstack([cameras.rotations, cameras.translations])
+    none = np.zeros(len(points), np.int64)
+    model = assemble(
+        CameraPart(
+            path,
+            cameras.ids,
+            np.full(len(cameras.ids), cameras.model, np.int32),
+            np.zeros((len(cameras.ids), 2), np.int64),
+            list(cameras.params),
+        ),
+        ImagePart(path, cameras.ids, poses, cameras.ids, cameras.names, records.view(np.uint8), starts, counts),
+        PointPart(
+            path, np.arange(len(points)), points, np.full(len(points), np.nan), np.empty(0, np.uint8), none, none
+        ),
+        None,
+    )
+    if len(kept) < len(tracks.image):
+        model.dropped[NOT_REGISTERED] = len(tracks.image) - len(kept)
+    return model
+
+
+def check_last_line(lines: Sequence[bytes], path: Path) -> None:
+    """Refuse a file that does not end with a line break: it may end inside a number, and would look whole."""
+    if lines and lines[-1].strip():
+        remedy = f"{CUT} Where it is whole, add a line break"
+        raise ModelError(path, f"line {len(lines)}: the file ends without a line break", remedy)
+
+
+def _parse(rows: Sequence[Numbered], path: Path) -> tuple[np.ndarray, np.ndarray]:
+    return parse_numbers([line for _, line in rows], [number for number, _ in rows], path)
+
+
+def _refuse(faulty: np.ndarray, rows: Sequence[Numbered], path: Path, what: Callable[[int], str]) -> None:
+    """Raise for the first faulty row, naming its line."""
+    if faulty.any():
+        row = int(np.argmax(faulty))
+        raise ModelError(path, f"line {rows[row][0]}: {what(row)}")

@@ -1,0 +1,115 @@
+"""VisualSFM's NVM files: quaternions and camera centres, measurements from the principal point with y down.
+
+A file holds several models, each a reader's model of its own, and at its end the photos that are in none.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from sfm2tuples.errors import ModelError
+from sfm2tuples.readers.bundler import UNREGISTERED
+from sfm2tuples.readers.by_tracks import (
+    Cameras,
+    check_last_line,
+    model_from_tracks,
+    parse_table,
+    parse_tracks,
+    rotation_quaternions,
+)
+from sfm2tuples.readers.camera_models import CAMERA_MODEL_IDS
+from sfm2tuples.readers.nvm_sections import Header, Numbered, split_sections
+from sfm2tuples.readers.parts import unit_poses
+from sfm2tuples.readers.photo_names import relative_names
+from sfm2tuples.readers.sparse_model import SparseModel
+from sfm2tuples.readers.text_rows import read_lines
+
+POINT_COLUMNS = 7
+"""xyz, rgb and the number of observations, which follow."""
+QUATERNION_COLUMNS = 10
+"""After a name: focal length, quaternion, centre, radial distortion, 0."""
+MATRIX_COLUMNS = 15
+"""NVM_V3_R9T: focal length, rotation, translation, radial distortion, 0."""
+
+
+def read(path: Path, number: int = 0) -> SparseModel:
+    """Read one model of an NVM file.
+
+    Parameters
+    ----------
+    path : Path
+        The file: NVM_V3 or NVM_V3_R9T, with or without FixedK.
+    number : int
+        Which of its models, from 0. The photos at its end that are in no model are counted in `dropped` of the first.
+
+    Returns
+    -------
+    SparseModel
+        Cameras are SIMPLE_RADIAL (OPENCV under FixedK) with size and principal point 0, coordinates as written.
+        VisualSFM's distortion goes from the photo to the ideal picture, COLMAP's the other way: the coefficient
+        changes its sign, which is right to first order.
+
+    Raises
+    ------
+    ModelError
+        One line that names the file and the line at fault.
+    """
+    lines = read_lines(path)
+    header, models, unregistered = split_sections(lines, path)
+    check_last_line(lines, path)
+    if number >= len(models):
+        raise ModelError(path, f"holds {len(models)} models, number {number} (from 0) is not there")
+    rows = [row for section in models for row in section.cameras]
+    width = MATRIX_COLUMNS if header.matrices else QUATERNION_COLUMNS
+    split = [_split_name(row, width, path) for row in rows]
+    # Over all models, so that a photo has one name in all of them.
+    names = relative_names([name for name, _ in split], path)
+    first = sum(len(section.cameras) for section in models[:number])
+    own = slice(first, first + len(models[number].cameras))
+    cameras = _cameras([numbers for _, numbers in split[own]], names[own], header, path)
+    head, tracks = parse_tracks(models[number].points, POINT_COLUMNS, len(cameras.ids), path)
+    model = model_from_tracks(cameras, np.ascontiguousarray(head[:, :3]), tracks, len(cameras.ids), path)
+    if unregistered and number == 0:
+        model.dropped[UNREGISTERED] = unregistered
+    return model
+
+
+def _split_name(row: Numbered, width: int, path: Path) -> tuple[bytes, Numbered]:
+    """A camera's name and its numbers. VisualSFM writes '"' for a space; others write the space."""
+    number, line = row
+    fields = line.rsplit(None, width)
+    if len(fields) <= width:
+        columns = f"{len(line.split())} columns, a name and {width} numbers belong there"
+        raise ModelError(path, f"line {number}: has {columns}")
+    return fields[0].strip().replace(b'"', b" "), (number, b" ".join(fields[1:]))
+
+
+def _cameras(rows: list[Numbered], names: list[bytes], header: Header, path: Path) -> Cameras:
+    table = parse_table(rows, MATRIX_COLUMNS if header.matrices else QUATERNION_COLUMNS, path)
+    if header.matrices:
+        rotations = rotation_quaternions(table[:, 1:10].reshape(-1, 3, 3), rows, path)
+        translations = table[:, 10:13]
+    else:
+        labels = [f"line {number}" for number, _ in rows]
+        rotations = unit_poses(table[:, 1:8], labels, path)[:, :4]
+        translations = -rotate(rotations, table[:, 5:8])
+    model, params = _intrinsics(table[:, 0], table[:, -2], header)
+    return Cameras(np.arange(len(rows)), CAMERA_MODEL_IDS[model], params, rotations, translations, names)
+
+
+def _intrinsics(focal: np.ndarray, radial: np.ndarray, header: Header) -> tuple[str, np.ndarray]:
+    """Camera model and parameters, the principal point at 0."""
+    zero = np.zeros(len(focal))
+    if header.fixed is None:
+        return "SIMPLE_RADIAL", np.stack([focal, zero, zero, -radial], axis=1)
+    fx, fy = (np.full(len(focal), value) for value in header.fixed)
+    return "OPENCV", np.stack([fx, fy, zero, zero, -radial, zero, zero, zero], axis=1)
+
+
+def rotate(quaternions: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """Rotate vectors (n, 3) by unit quaternions wxyz (n, 4)."""
+    w, axis = quaternions[:, :1], quaternions[:, 1:]
+    turned = np.cross(axis, vectors)
+    return vectors + 2 * (w * turned + np.cross(axis, turned))
