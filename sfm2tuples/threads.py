@@ -1,0 +1,76 @@
+"""Threads over blocks of rows: how many there are, and how work is split; the results never depend on either.
+
+Compiled loops release the interpreter's lock, so a plain pool of threads is enough and nothing is left running.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import parent_process
+from typing import TypeVar
+
+import numpy as np
+
+from sfm2tuples.errors import UsageError
+
+T = TypeVar("T")
+
+VARIABLE = "SFM2TUPLES_THREADS"
+"""Environment variable that says how many threads one process uses."""
+ENTRIES_A_THREAD = 1 << 16
+"""Work below this many entries is not worth a thread."""
+BLOCKS_A_THREAD = 8
+"""More blocks than threads, so that one that drew heavy blocks does not keep the others waiting."""
+
+
+def default_threads() -> int:
+    """Number of threads of this process.
+
+    Returns
+    -------
+    int
+        The environment's SFM2TUPLES_THREADS where it is set; 1 in a worker process, whose siblings keep the other
+        cores busy; else the number of cores that this process may run on.
+
+    Raises
+    ------
+    UsageError
+        SFM2TUPLES_THREADS is not a whole number of at least 1.
+    """
+    text = os.environ.get(VARIABLE)
+    if text:
+        if not text.isdecimal() or int(text) < 1:
+            raise UsageError(f"{VARIABLE} is {text!r}; give a whole number of threads, 1 or more")
+        return int(text)
+    if parent_process() is not None:
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def over_blocks(work: Callable[[int, int], T], indptr: np.ndarray, threads: int | None) -> list[T]:
+    """Call `work(first row, last row + 1)` on consecutive blocks of rows.
+
+    Parameters
+    ----------
+    work : callable
+        Releases the interpreter's lock, and writes only what belongs to its rows.
+    indptr : np.ndarray
+        (n + 1,) rising, where each row's entries start: blocks have about as many entries as each other.
+    threads : int or None
+        None stands for `default_threads()`.
+
+    Returns
+    -------
+    list
+        One result a block, in the order of the rows; at least one block, which may be empty.
+    """
+    rows, entries = len(indptr) - 1, int(indptr[-1])
+    threads = max(1, min(default_threads() if threads is None else threads, entries // ENTRIES_A_THREAD))
+    if threads == 1:
+        return [work(0, rows)]
+    wanted = np.linspace(0, entries, BLOCKS_A_THREAD * threads + 1)[1:-1]
+    bounds = np.unique(np.concatenate([[0], np.searchsorted(indptr, wanted), [rows]])).tolist()
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, bounds[:-1], bounds[1:]))
