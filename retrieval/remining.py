@@ -31,7 +31,7 @@ def tuples_of_round(
     MiningError
         The tuple file's places do not allow what is asked.
     DataError
-        Without mining anew: the file has no training tuples.
+        Without mining anew: the file has no training tuples, or they have no negatives, as imported ones.
     """
     if not options.remine:
         return _from_file(tuples, options, round)
@@ -63,6 +63,10 @@ def _from_file(tuples: TupleFile, options: TrainingOptions, round: int) -> Tuple
     train = tuples.tuples["train"]
     if len(train.query) == 0:
         raise DataError(tuples.path, "has no training tuples", "mine again, or leave out --no-remine")
+    if (train.negative < 0).all():
+        raise DataError(
+            tuples.path, "its training tuples have no negatives", "leave out --no-remine, so that each round mines them"
+        )
     if len(train.query) <= options.queries_per_round:
         return train
     number = item_numbers([str(row) for row in range(len(train.query))])

@@ -12,8 +12,9 @@ from markupsafe import Markup
 
 from retrieval.histograms import Series, histogram
 from retrieval.thumbnails import Thumbnails
-from sfm2tuples.tuples import SPLITS, PackedPhotos, TupleFile, TupleSet, read_tuples
+from sfm2tuples.tuples import SPLITS, UNKNOWN_SHARED, PackedPhotos, TupleFile, TupleSet, read_tuples
 
+NOT_KNOWN = "not known"
 FREQUENT_PLACES = 12
 """How many of the places that were most often chosen as negatives are shown."""
 
@@ -138,7 +139,8 @@ def evidence_figures(tuples: TupleFile) -> list[Figure]:
         series = []
         for split in SPLITS:
             rows = tuples.tuples[split]
-            series.append(Series(split, getattr(rows, column)[rows.positive >= 0] * scale))
+            known = (rows.positive >= 0) & (rows.shared != UNKNOWN_SHARED)
+            series.append(Series(split, getattr(rows, column)[known] * scale))
         figures.append(_figure(title, axis, series, decimals))
     for split, name in zip(SPLITS, ("training", "validation"), strict=True):
         rows = tuples.tuples[split]
@@ -243,16 +245,17 @@ def _montage(look: _Look, rows: TupleSet, row: int) -> Montage:
 
 def _positives(look: _Look, rows: TupleSet, row: int) -> Iterator[Tile]:
     for column, image in enumerate(rows.positive[row].tolist()):
-        scale_change = float(rows.scale_change[row, column])
+        shared, scale_change = int(rows.shared[row, column]), float(rows.scale_change[row, column])
+        overlap, angle = float(rows.overlap[row, column]), float(np.degrees(rows.angle[row, column]))
         yield look.tile(
             "positive",
             image,
             float(rows.positive_similarity[row, column]),
             (
-                ("shared points", f"{int(rows.shared[row, column]):,}"),
-                ("overlap", f"{rows.overlap[row, column]:.2f}"),
-                ("scale change", f"{scale_change:.2f}×" if np.isfinite(scale_change) else "not known"),
-                ("angle", f"{np.degrees(rows.angle[row, column]):.1f}°"),
+                ("shared points", f"{shared:,}" if shared != UNKNOWN_SHARED else NOT_KNOWN),
+                ("overlap", f"{overlap:.2f}" if np.isfinite(overlap) else NOT_KNOWN),
+                ("scale change", f"{scale_change:.2f}×" if np.isfinite(scale_change) else NOT_KNOWN),
+                ("angle", f"{angle:.1f}°" if np.isfinite(angle) else NOT_KNOWN),
             ),
         )
 

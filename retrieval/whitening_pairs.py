@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from sfm2tuples.mining_options import MiningOptions
 from sfm2tuples.positives import allowed, find_candidates
 from sfm2tuples.tuples import FORMAT as TUPLES_FORMAT
 from sfm2tuples.tuples import Candidates, TupleFile, read_tuples
+
+logger = logging.getLogger(__name__)
 
 ALL_SPLITS = "all"
 
@@ -105,6 +108,13 @@ def pairs_of_tuples(tuples: TupleFile, options: WhiteningOptions) -> MatchingPai
     """All ordered m3 pairs among a tuple file's images, from its candidates; distractors are images without pairs."""
     kept = _in_split(tuples.image_split, options)
     splits = SPLITS if options.split == ALL_SPLITS else (options.split,)
+    unknown = sum(int(tuples.candidates[split].unknown.sum()) for split in splits)
+    if unknown:
+        logger.warning(
+            "%s: %s imported pairs have no overlap and scale change and are used whatever their limits are",
+            tuples.path,
+            f"{unknown:,}",
+        )
     pairs = np.concatenate([_pairs(tuples.candidates[split], options) for split in splits])
     number = np.cumsum(kept) - 1
     rows = np.flatnonzero(kept)

@@ -135,7 +135,7 @@ def _split_column(file: tuples.TupleFile, split: str) -> Section:
         "images in the pool": len(rows.pool),
         "possible queries": len(file.candidates[split].query),
         "candidates": len(file.candidates[split].image),
-        "median shared points": _median(rows.shared[positive], 0),
+        "median shared points": _median(rows.shared[positive & (rows.shared != tuples.UNKNOWN_SHARED)], 0),
         "median overlap": _median(rows.overlap[positive]),
         "median scale change": _median(rows.scale_change[positive]),
         "median angle in degrees": _median(np.degrees(rows.angle[positive]), 1),

@@ -58,11 +58,16 @@ def plan_round(
     Raises
     ------
     MiningError
-        Training has too few places for the negatives asked, or no image with a positive.
+        Training has too few places for the negatives asked, or no image with a positive; m2 of imported pairs.
     """
     eligible = possible_queries(candidates, options)
     is_split = places.split[images.place] == SPLITS.index(split)
     registered = int(np.count_nonzero(is_split & (images.index_row >= 0)))
+    if options.positives == "m2" and candidates.unknown.any():
+        raise MiningError(
+            f"m2 chooses by shared points, which {int(candidates.unknown.sum()):,} imported pairs do not have; "
+            "choose m3, which draws among them, or m1"
+        )
     if split == SPLITS[TRAIN]:
         _check_places(images.place[is_split], options)
         _check_queries(eligible, registered, options)

@@ -82,12 +82,12 @@ def allowed(candidates: Candidates, options: MiningOptions) -> np.ndarray:
     """Which candidates may be chosen: (k,) bool.
 
     m1 and m2 take any; m3 asks for ``overlap >= min_overlap`` and ``scale_change <= max_scale_change``, so that an
-    undefined (NaN) scale change never passes.
+    undefined (NaN) scale change never passes. Imported pairs, which have no evidence at all, always pass.
     """
     if options.positives != "m3":
         return np.ones(len(candidates.image), bool)
     enough = candidates.overlap >= np.float32(options.min_overlap)
-    return enough & (candidates.scale_change <= np.float32(options.max_scale_change))
+    return candidates.unknown | (enough & (candidates.scale_change <= np.float32(options.max_scale_change)))
 
 
 def possible_queries(candidates: Candidates, options: MiningOptions) -> np.ndarray:

@@ -17,6 +17,8 @@ __all__ = ["SPLITS", "TRAIN", "VAL", "Candidates", "ImageTable", "PlaceTable", "
 
 FORMAT = "sfm2tuples-tuples"
 VERSION = 1
+UNKNOWN_SHARED = np.int32(-1)
+"""Shared points of a pair that came from elsewhere without evidence."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class ImageTable:
     size: np.ndarray
     """(n, 2) int64, width and height of the photo in pixels."""
     index_row: np.ndarray
-    """(n,) int64, row in the index; -1 for a distractor, which has none."""
+    """(n,) int64, row in the index, or number in an imported file; -1 for a distractor, which has none."""
 
     def path(self, row: int) -> Path:
         """Where the photo lay when the tuples were mined."""
@@ -66,13 +68,18 @@ class Candidates:
     image: np.ndarray
     """(k,) int64, row of the candidate."""
     shared: np.ndarray
-    """(k,) int32, shared points."""
+    """(k,) int32, shared points; -1 for an imported pair, which came without evidence."""
     overlap: np.ndarray
-    """(k,) float32, shared points over the query's points."""
+    """(k,) float32, shared points over the query's points, or NaN."""
     scale_change: np.ndarray
     """(k,) float32, >= 1 or NaN."""
     angle: np.ndarray
-    """(k,) float32, mean viewing angle in radians."""
+    """(k,) float32, mean viewing angle in radians, or NaN."""
+
+    @property
+    def unknown(self) -> np.ndarray:
+        """(k,) bool, which pairs came without evidence: whoever made them has chosen them."""
+        return self.shared == UNKNOWN_SHARED
 
 
 @dataclass(frozen=True)
@@ -86,13 +93,13 @@ class TupleSet:
     negative: np.ndarray
     """(t, K) int64, most similar first; -1 where there are fewer (validation only)."""
     shared: np.ndarray
-    """(t, P) int32, shared points of query and positive."""
+    """(t, P) int32, shared points of query and positive; -1 for an imported pair."""
     overlap: np.ndarray
-    """(t, P) float32, shared points over the query's points."""
+    """(t, P) float32, shared points over the query's points, or NaN."""
     scale_change: np.ndarray
     """(t, P) float32, >= 1 or NaN."""
     angle: np.ndarray
-    """(t, P) float32, mean viewing angle in radians."""
+    """(t, P) float32, mean viewing angle in radians, or NaN."""
     positive_similarity: np.ndarray
     """(t, P) float32, cosine of the descriptors used; -inf where there is none."""
     negative_similarity: np.ndarray

@@ -6,6 +6,7 @@ METHOD.md section 10: each image of a place that has a positive is a query; its 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -17,6 +18,8 @@ from sfm2tuples.descriptor_files import Descriptors, align
 from sfm2tuples.errors import UsageError
 from sfm2tuples.index import SPLITS, VAL, Index
 from sfm2tuples.tuples import TupleFile
+
+logger = logging.getLogger(__name__)
 
 MIN_SHARED = 15
 """Shared points that make a positive unless said otherwise; the method names no number."""
@@ -118,9 +121,15 @@ def tuples_ground_truth(tuples: TupleFile, split: int = VAL, min_shared: int = M
     """Ground truth of the protocol from a tuple file, whose candidates are the graph's strongest edges.
 
     `SfmTruth.photos` are rows of its image table, those of the split's places. An image beyond a query's candidates
-    shares fewer points than they do, and is junk.
+    shares fewer points than they do, and is junk. Imported pairs, whose shared points are not known, are positives.
     """
     images, candidates = tuples.images, tuples.candidates[SPLITS[split]]
+    if candidates.unknown.any():
+        logger.warning(
+            "%s: %s imported pairs have no count of shared points and are positives whatever min_shared is",
+            tuples.path,
+            f"{int(candidates.unknown.sum()):,}",
+        )
     counts = np.zeros(len(images.key), np.int64)
     counts[candidates.query] = np.diff(candidates.indptr)
     rows = np.flatnonzero(tuples.image_split == split)
@@ -128,7 +137,7 @@ def tuples_ground_truth(tuples: TupleFile, split: int = VAL, min_shared: int = M
         images.place,
         indptr_of(counts),
         candidates.image,
-        candidates.shared,
+        np.where(candidates.unknown, np.int32(min_shared), candidates.shared),
         rows,
         np.arange(len(images.key)),
         min_shared,
