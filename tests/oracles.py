@@ -417,3 +417,109 @@ def photo_joins_by_sets(images: list[tuple[int, int]]) -> dict[tuple[int, int], 
         for model in models[1:]:
             joins.setdefault((models[0], model), set()).add(content)
     return {pair: len(contents) for pair, contents in joins.items()}
+
+
+# ---- Bundler and VisualSFM ------------------------------------------------------------------------------------------
+
+
+def bundler_projection(rotation, translation, focal, k1, k2, point):
+    """Bundler's manual: P = R X + t, p = -P / P.z, p' = f (1 + k1 |p|^2 + k2 |p|^4) p; centre of the photo, y up."""
+    seen = [sum(rotation[i][j] * point[j] for j in range(3)) + translation[i] for i in range(3)]
+    x, y = -seen[0] / seen[2], -seen[1] / seen[2]
+    square = x * x + y * y
+    factor = focal * (1 + k1 * square + k2 * square * square)
+    return factor * x, factor * y
+
+
+def colmap_projection(quaternion, translation, focal, k1, k2, point):
+    """COLMAP's RADIAL camera with the principal point 0: z forward, y down."""
+    rotation = rotation_matrix(quaternion)
+    seen = [sum(rotation[i][j] * point[j] for j in range(3)) + translation[i] for i in range(3)]
+    x, y = seen[0] / seen[2], seen[1] / seen[2]
+    square = x * x + y * y
+    factor = focal * (1 + k1 * square + k2 * square * square)
+    return factor * x, factor * y
+
+
+def export_bundler(reconstruction, path, list_path):
+    """Write a COLMAP model (pycolmap) as COLMAP's own converter writes Bundler's format, any camera by its mean focal."""
+    images = [reconstruction.images[i] for i in sorted(reconstruction.reg_image_ids())]
+    row_of = {image.image_id: row for row, image in enumerate(images)}
+    lines = ["# Bundle file v0.3", f"{len(images)} {len(reconstruction.points3D)}"]
+    for image in images:
+        camera, pose = reconstruction.cameras[image.camera_id], np.array(image.cam_from_world().matrix())
+        k1, k2 = _radial(camera)
+        flipped = pose * np.array([[1.0], [-1.0], [-1.0]])
+        lines.append(f"{camera.mean_focal_length()!r} {k1!r} {k2!r}")
+        lines += [" ".join(repr(float(v)) for v in row) for row in flipped[:, :3]]
+        lines.append(" ".join(repr(float(v)) for v in flipped[:, 3]))
+    for point in reconstruction.points3D.values():
+        lines.append(" ".join(repr(float(v)) for v in point.xyz))
+        lines.append(" ".join(str(int(v)) for v in point.color))
+        views = []
+        for element in point.track.elements:
+            image = reconstruction.images[element.image_id]
+            camera, xy = reconstruction.cameras[image.camera_id], image.points2D[element.point2D_idx].xy
+            x, y = float(xy[0]) - camera.principal_point_x, camera.principal_point_y - float(xy[1])
+            views.append(f"{row_of[element.image_id]} {element.point2D_idx} {x!r} {y!r}")
+        lines.append(" ".join([str(len(views)), *views]))
+    path.write_text("\n".join(lines) + "\n")
+    list_path.write_text("".join(f"{image.name}\n" for image in images))
+
+
+def export_nvm(reconstruction, path):
+    """Write a COLMAP model (pycolmap) as COLMAP's own converter writes NVM: absolute coordinates, one view an image."""
+    images = [reconstruction.images[i] for i in sorted(reconstruction.reg_image_ids())]
+    row_of = {image.image_id: row for row, image in enumerate(images)}
+    lines = ["NVM_V3 ", " ", f"{len(images)}  "]
+    for image in images:
+        camera, pose = reconstruction.cameras[image.camera_id], image.cam_from_world()
+        x, y, z, w = (float(v) for v in pose.rotation.quat)
+        centre = [float(v) for v in image.projection_center()]
+        numbers = [camera.mean_focal_length(), w, x, y, z, *centre, -_radial(camera)[0]]
+        lines.append(f"{image.name} {' '.join(repr(v) for v in numbers)} 0")
+    lines += ["", str(len(reconstruction.points3D))]
+    for point in reconstruction.points3D.values():
+        views = {}
+        for element in point.track.elements:
+            x, y = reconstruction.images[element.image_id].points2D[element.point2D_idx].xy
+            text = f"{row_of[element.image_id]} {element.point2D_idx} {float(x)!r} {float(y)!r}"
+            views.setdefault(element.image_id, text)
+        xyz, color = [repr(float(v)) for v in point.xyz], [str(int(v)) for v in point.color]
+        lines.append(" ".join([*xyz, *color, str(len(views)), *views.values()]))
+    path.write_text("\n".join(lines) + "\n")
+
+
+def _radial(camera):
+    """Radial distortion of SIMPLE_RADIAL and RADIAL cameras; 0 of all others."""
+    name, params = camera.model.name, [float(v) for v in camera.params]
+    if name == "SIMPLE_RADIAL":
+        return params[3], 0.0
+    return (params[3], params[4]) if name == "RADIAL" else (0.0, 0.0)
+
+
+def assert_same_geometry(ours, original):
+    """A model read through another format: same images, poses, points and graph as the COLMAP original, ids aside."""
+    from sfm2tuples.covisibility import covisibility
+
+    assert ours.image_names == original.image_names
+    for row in range(len(original.image_names)):
+        r, s = rotation_matrix(ours.quaternions[row]), rotation_matrix(original.quaternions[row])
+        assert np.allclose(r, s, atol=1e-9)
+        a, b = np.array(r).T @ ours.translations[row], np.array(s).T @ original.translations[row]
+        assert np.allclose(a, b, rtol=1e-9, atol=1e-9)
+        seen = _points_seen(ours, row)
+        assert np.allclose(seen, _points_seen(original, row), rtol=1e-12, atol=1e-12)
+    assert sorted(map(tuple, ours.points.tolist())) == sorted(map(tuple, original.points.tolist()))
+    a, b = covisibility(ours), covisibility(original)
+    assert np.array_equal(a.indptr, b.indptr)
+    assert np.array_equal(a.neighbour, b.neighbour)
+    assert np.array_equal(a.shared, b.shared)
+    for name in ("scale_change", "angle", "axis_angle"):
+        assert np.allclose(getattr(a, name), getattr(b, name), rtol=1e-5, atol=1e-6, equal_nan=True)
+
+
+def _points_seen(model, row):
+    """Positions of the points that an image sees, each once, in order."""
+    rows = model.observation_points[model.observation_indptr[row] : model.observation_indptr[row + 1]]
+    return sorted(map(tuple, model.points[sorted(set(rows.tolist()))].tolist()))

@@ -15,18 +15,16 @@ from sfm2tuples.errors import ModelError, first_three
 from sfm2tuples.readers.by_tracks import (
     Cameras,
     Tracks,
-    check_last_line,
     model_from_tracks,
-    parse_table,
     parse_tracks,
     rotation_quaternions,
 )
 from sfm2tuples.readers.camera_models import CAMERA_MODEL_IDS
 from sfm2tuples.readers.files import CUT
-from sfm2tuples.readers.nvm_sections import Numbered
 from sfm2tuples.readers.photo_names import relative_names
+from sfm2tuples.readers.row_lists import Rows, check_last_line
 from sfm2tuples.readers.sparse_model import SparseModel
-from sfm2tuples.readers.text_rows import Row, is_data, read_lines
+from sfm2tuples.readers.text_rows import read_lines
 
 CAMERA_ROWS = 5
 """f k1 k2; three rows of R; t."""
@@ -57,15 +55,16 @@ def read(path: Path) -> SparseModel:
         One line that names the file and the line at fault.
     """
     lines = read_lines(path)
-    rows = _data_rows(lines, path)
-    num_cameras = _checked_cameras(rows, path)
+    _check_header(lines[0], path)
+    rows = Rows.of(lines, path)
+    num_cameras = _checked_cameras(rows)
     check_last_line(lines, path)
+    del lines
     first_point = 1 + CAMERA_ROWS * num_cameras
-    names = relative_names(*_listed(path, num_cameras))
-    cameras = _cameras(rows[1:first_point], names, path)
-    points = parse_table(rows[first_point::POINT_ROWS], 3, path)
-    parse_table(rows[first_point + 1 :: POINT_ROWS], 3, path)
-    _, tracks = parse_tracks(rows[first_point + 2 :: POINT_ROWS], 1, num_cameras, path)
+    cameras = _cameras(rows.part(slice(1, first_point)), relative_names(*_listed(path, num_cameras)))
+    points = rows.part(slice(first_point, None, POINT_ROWS)).table(3)
+    rows.part(slice(first_point + 1, None, POINT_ROWS)).table(3)
+    _, tracks = parse_tracks(rows.part(slice(first_point + 2, None, POINT_ROWS)), 1, num_cameras)
     tracks = Tracks(tracks.point, tracks.image, tracks.xy * [1.0, -1.0])
     model = model_from_tracks(cameras, points, tracks, num_cameras, path)
     if len(cameras.ids) < num_cameras:
@@ -95,28 +94,26 @@ def find_list(path: Path) -> list[Path]:
     return found
 
 
-def _data_rows(lines: list[bytes], path: Path) -> list[Numbered]:
-    """Rows after the header that are neither blank nor comments."""
-    version = re.match(rb"# Bundle file v(\S{1,10})\s*$", lines[0])
+def _check_header(line: bytes, path: Path) -> None:
+    version = re.match(rb"# Bundle file v(\S{1,10})\s*$", line)
     if version is None or version[1] != b"0.3":
         what = f"is version {version[1].decode(errors='replace')}" if version else "has not Bundler's header"
         raise ModelError(path, f"line 1: {what}; only '# Bundle file v0.3' is read")
-    return [(number, line) for number, line in enumerate(lines, 1) if is_data(line)]
 
 
-def _checked_cameras(rows: list[Numbered], path: Path) -> int:
+def _checked_cameras(rows: Rows) -> int:
     """Number of cameras; it and that of the points are held against the rows that are there."""
-    if not rows:
-        raise ModelError(path, "line 2: ends before the numbers of cameras and points", CUT)
-    row = Row(path, *rows[0])
+    if not len(rows):
+        raise ModelError(rows.path, "line 2: ends before the numbers of cameras and points", CUT)
+    row = rows.row(0)
     num_cameras, num_points = row.integer(), row.integer()
     row.finish()
     wanted = 1 + CAMERA_ROWS * num_cameras + POINT_ROWS * num_points
     if len(rows) < wanted:
-        what = f"claims {num_cameras:,} cameras and {num_points:,} points, {wanted:,} rows, but has {len(rows):,}"
-        raise ModelError(path, f"line {rows[0][0]}: {what}", CUT)
+        claim = f"claims {num_cameras:,} cameras and {num_points:,} points"
+        raise row.error(f"{claim}, {wanted:,} rows, but has {len(rows):,}; {CUT}")
     if len(rows) > wanted:
-        raise ModelError(path, f"line {rows[wanted][0]}: comes after the last of {num_points:,} points")
+        raise rows.row(wanted).error(f"comes after the last of {num_points:,} points")
     return num_cameras
 
 
@@ -140,20 +137,23 @@ def _name(line: bytes) -> bytes:
     return re.sub(rb"\s+[01]\s+[-+.0-9eE]+\s*$", b"", line)
 
 
-def _cameras(rows: list[Numbered], names: list[bytes], path: Path) -> Cameras:
+def _cameras(rows: Rows, names: list[bytes]) -> Cameras:
     """Registered cameras, turned to COLMAP's axes."""
-    table = parse_table(rows, 3, path).reshape(-1, CAMERA_ROWS, 3)
+    table = rows.table(3).reshape(-1, CAMERA_ROWS, 3)
     ids = np.flatnonzero(table[:, 0, 0] != 0)
     registered = table[ids]
     params = np.zeros((len(ids), 5))
     params[:, 0] = registered[:, 0, 0]
     params[:, 3:] = registered[:, 0, 1:]
-    rotations = registered[:, 1:4] * TO_COLMAP[:, None]
+    rotation_lines = [CAMERA_ROWS * row + 1 for row in ids.tolist()]
     return Cameras(
         ids=ids,
         model=CAMERA_MODEL_IDS["RADIAL"],
         params=params,
-        rotations=rotation_quaternions(rotations, [rows[CAMERA_ROWS * row + 1] for row in ids.tolist()], path),
+        rotations=rotation_quaternions(
+            registered[:, 1:4] * TO_COLMAP[:, None],
+            Rows(rows.path, [rows.lines[at] for at in rotation_lines], rows.numbers[rotation_lines]),
+        ),
         translations=registered[:, 4] * TO_COLMAP,
         names=[names[row] for row in ids.tolist()],
     )

@@ -7,18 +7,15 @@ right and y down as in COLMAP. Projecting with such a camera gives such coordina
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from sfm2tuples.errors import ModelError
 from sfm2tuples.readers.files import CUT
-from sfm2tuples.readers.nvm_sections import Numbered
 from sfm2tuples.readers.parts import CameraPart, ImagePart, PointPart, assemble
+from sfm2tuples.readers.row_lists import Rows
 from sfm2tuples.readers.sparse_model import SparseModel
-from sfm2tuples.readers.text_rows import parse_numbers, whole_numbers
 
 OBSERVATION = np.dtype([("x", "<f8"), ("y", "<f8"), ("point", "<i8")])
 """An observation as in COLMAP's images.bin."""
@@ -59,26 +56,15 @@ class Cameras:
     """Names of the photos, relative."""
 
 
-def parse_table(rows: Sequence[Numbered], width: int, path: Path) -> np.ndarray:
-    """Parse rows of `width` numbers each as (rows, width) float64; refuse others, and what is not finite."""
-    values, fields = _parse(rows, path)
-    _refuse(fields != width, rows, path, lambda row: f"has {fields[row]} columns, {width} belong there")
-    table = values.reshape(-1, width)
-    _refuse(~np.isfinite(table).all(axis=1), rows, path, lambda _: "holds a number that is not finite")
-    return table
-
-
-def parse_tracks(rows: Sequence[Numbered], lead: int, num_images: int, path: Path) -> tuple[np.ndarray, Tracks]:
+def parse_tracks(rows: Rows, lead: int, num_images: int) -> tuple[np.ndarray, Tracks]:
     """Parse one row a point: `lead` columns, the last of which counts the observations that follow.
 
     Parameters
     ----------
-    rows : sequence of (line number, row)
+    rows : Rows
     lead : int
     num_images : int
         Images are numbered from 0 to less than this.
-    path : Path
-        For messages.
 
     Returns
     -------
@@ -86,42 +72,23 @@ def parse_tracks(rows: Sequence[Numbered], lead: int, num_images: int, path: Pat
         (rows, lead) float64, the columns before the observations.
     Tracks
     """
-    values, fields = _parse(rows, path)
-    _refuse(fields < lead, rows, path, lambda row: f"has {fields[row]} columns, at least {lead} belong there; {CUT}")
-    first = np.cumsum(fields) - fields
-    head = values[first[:, None] + np.arange(lead)]
-    lengths = (fields - lead) // VIEW_COLUMNS
-    whole = (fields - lead) % VIEW_COLUMNS == 0
-    _refuse(
-        ~whole | (head[:, -1] != lengths),
-        rows,
-        path,
-        lambda row: f"claims {head[row, -1]:.15g} observations, has {fields[row] - lead} columns of 4 each; {CUT}",
-    )
-    inside = np.ones(len(values), bool)
-    inside[(first[:, None] + np.arange(lead)).ravel()] = False
-    views = values[inside].reshape(-1, VIEW_COLUMNS)
-    point = np.repeat(np.arange(len(rows)), lengths)
-    if not np.isfinite(head).all() or not np.isfinite(views).all():
-        faulty = ~np.isfinite(head).all(axis=1)
-        faulty[point[~np.isfinite(views).all(axis=1)]] = True
-        _refuse(faulty, rows, path, lambda _: "holds a number that is not finite")
-    image = whole_numbers(views[:, 0], 0, num_images - 1)
-    if image is None:
-        faulty = np.zeros(len(rows), bool)
-        off = (views[:, 0] < 0) | (views[:, 0] >= num_images) | (views[:, 0] != np.floor(views[:, 0]))
-        faulty[point[off]] = True
-        _refuse(faulty, rows, path, lambda _: f"names an image that is none of the {num_images:,} of the file")
-        raise ModelError(path, "names an image that is not there")
-    return head, Tracks(point, image, np.ascontiguousarray(views[:, 2:]))
+    heads, lengths, images, xys = [np.empty((0, lead))], [np.empty(0, np.int64)], [np.empty(0, np.int64)], []
+    for block in rows.blocks():
+        head, length, views = _parse_block(block, lead)
+        heads.append(head)
+        lengths.append(length)
+        images.append(_image_rows(views[:, 0], length, num_images, block))
+        xys.append(np.ascontiguousarray(views[:, 2:]))
+    point = np.repeat(np.arange(len(rows)), np.concatenate(lengths))
+    return np.concatenate(heads), Tracks(point, np.concatenate(images), np.concatenate([np.empty((0, 2)), *xys]))
 
 
-def rotation_quaternions(matrices: np.ndarray, rows: Sequence[Numbered], path: Path) -> np.ndarray:
-    """Quaternions wxyz (n, 4) of rotation matrices (n, 3, 3); `rows` name the line of each, for messages."""
+def rotation_quaternions(matrices: np.ndarray, rows: Rows) -> np.ndarray:
+    """Quaternions wxyz (n, 4) of rotation matrices (n, 3, 3); `rows` are the lines of each, for messages."""
     with np.errstate(over="ignore", invalid="ignore"):
         product = matrices @ matrices.transpose(0, 2, 1)
         sound = (np.abs(product - np.eye(3)) < LARGEST_SKEW).all(axis=(1, 2)) & (np.linalg.det(matrices) > 0)
-    _refuse(~sound, rows, path, lambda _: "the matrix is no rotation")
+    rows.refuse(~sound, lambda _: "the matrix is no rotation")
     # The eigenvector of this symmetric matrix's largest eigenvalue is the rotation nearest to a matrix that is slightly
     # off, whatever its angle (Bar-Itzhack 2000).
     m = matrices
@@ -184,19 +151,30 @@ def model_from_tracks(cameras: Cameras, points: np.ndarray, tracks: Tracks, num_
     return model
 
 
-def check_last_line(lines: Sequence[bytes], path: Path) -> None:
-    """Refuse a file that does not end with a line break: it may end inside a number, and would look whole."""
-    if lines and lines[-1].strip():
-        remedy = f"{CUT} Where it is whole, add a line break"
-        raise ModelError(path, f"line {len(lines)}: the file ends without a line break", remedy)
+def _parse_block(rows: Rows, lead: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Columns before the observations (rows, lead), numbers of observations (rows,), and observations (m, 4)."""
+    values, fields = rows.parse()
+    rows.refuse(fields < lead, lambda at: f"has {fields[at]} columns, at least {lead} belong there; {CUT}")
+    columns = (np.cumsum(fields) - fields)[:, None] + np.arange(lead)
+    head = values[columns]
+    lengths = (fields - lead) // VIEW_COLUMNS
+    rows.refuse(
+        (head[:, -1] != lengths) | ((fields - lead) % VIEW_COLUMNS != 0),
+        lambda at: f"claims {head[at, -1]:.15g} observations, has {fields[at] - lead} columns of 4 each; {CUT}",
+    )
+    inside = np.ones(len(values), bool)
+    inside[columns.ravel()] = False
+    views = values[inside].reshape(-1, VIEW_COLUMNS)
+    infinite = ~np.isfinite(head).all(axis=1)
+    infinite[np.repeat(np.arange(len(rows)), lengths)[~np.isfinite(views).all(axis=1)]] = True
+    rows.refuse(infinite, lambda _: "holds a number that is not finite")
+    return head, lengths, views
 
 
-def _parse(rows: Sequence[Numbered], path: Path) -> tuple[np.ndarray, np.ndarray]:
-    return parse_numbers([line for _, line in rows], [number for number, _ in rows], path)
-
-
-def _refuse(faulty: np.ndarray, rows: Sequence[Numbered], path: Path, what: Callable[[int], str]) -> None:
-    """Raise for the first faulty row, naming its line."""
-    if faulty.any():
-        row = int(np.argmax(faulty))
-        raise ModelError(path, f"line {rows[row][0]}: {what(row)}")
+def _image_rows(values: np.ndarray, lengths: np.ndarray, num_images: int, rows: Rows) -> np.ndarray:
+    """Numbers of images as integers; one that is none of the file's is refused."""
+    off = (values < 0) | (values >= num_images) | (values != np.floor(values))
+    faulty = np.zeros(len(rows), bool)
+    faulty[np.repeat(np.arange(len(rows)), lengths)[off]] = True
+    rows.refuse(faulty, lambda _: f"names an image that is none of the {num_images:,} of the file")
+    return values.astype(np.int64)

@@ -13,16 +13,15 @@ from sfm2tuples.errors import ModelError
 from sfm2tuples.readers.bundler import UNREGISTERED
 from sfm2tuples.readers.by_tracks import (
     Cameras,
-    check_last_line,
     model_from_tracks,
-    parse_table,
     parse_tracks,
     rotation_quaternions,
 )
 from sfm2tuples.readers.camera_models import CAMERA_MODEL_IDS
-from sfm2tuples.readers.nvm_sections import Header, Numbered, split_sections
+from sfm2tuples.readers.nvm_sections import Header, split_sections
 from sfm2tuples.readers.parts import unit_poses
 from sfm2tuples.readers.photo_names import relative_names
+from sfm2tuples.readers.row_lists import Rows, check_last_line
 from sfm2tuples.readers.sparse_model import SparseModel
 from sfm2tuples.readers.text_rows import read_lines
 
@@ -57,43 +56,46 @@ def read(path: Path, number: int = 0) -> SparseModel:
         One line that names the file and the line at fault.
     """
     lines = read_lines(path)
-    header, models, unregistered = split_sections(lines, path)
+    header, models, unregistered = split_sections(Rows.of(lines, path))
     check_last_line(lines, path)
     if number >= len(models):
-        raise ModelError(path, f"holds {len(models)} models, number {number} (from 0) is not there")
-    rows = [row for section in models for row in section.cameras]
+        what = f"holds {len(models)} models, number {number} (from 0) is not there" if models else "holds no model"
+        raise ModelError(path, f"line {len(lines)}: {what}")
+    del lines
     width = MATRIX_COLUMNS if header.matrices else QUATERNION_COLUMNS
-    split = [_split_name(row, width, path) for row in rows]
+    split = [_split_names(section.cameras, width) for section in models]
     # Over all models, so that a photo has one name in all of them.
-    names = relative_names([name for name, _ in split], path)
-    first = sum(len(section.cameras) for section in models[:number])
-    own = slice(first, first + len(models[number].cameras))
-    cameras = _cameras([numbers for _, numbers in split[own]], names[own], header, path)
-    head, tracks = parse_tracks(models[number].points, POINT_COLUMNS, len(cameras.ids), path)
+    names = relative_names([name for listed, _ in split for name in listed], path)
+    first = sum(len(listed) for listed, _ in split[:number])
+    cameras = _cameras(split[number][1], names[first : first + len(split[number][0])], header)
+    head, tracks = parse_tracks(models[number].points, POINT_COLUMNS, len(cameras.ids))
     model = model_from_tracks(cameras, np.ascontiguousarray(head[:, :3]), tracks, len(cameras.ids), path)
     if unregistered and number == 0:
         model.dropped[UNREGISTERED] = unregistered
     return model
 
 
-def _split_name(row: Numbered, width: int, path: Path) -> tuple[bytes, Numbered]:
-    """A camera's name and its numbers. VisualSFM writes '"' for a space; others write the space."""
-    number, line = row
-    fields = line.rsplit(None, width)
-    if len(fields) <= width:
-        columns = f"{len(line.split())} columns, a name and {width} numbers belong there"
-        raise ModelError(path, f"line {number}: has {columns}")
-    return fields[0].strip().replace(b'"', b" "), (number, b" ".join(fields[1:]))
+def _split_names(rows: Rows, width: int) -> tuple[list[bytes], Rows]:
+    """Names of the cameras, and their numbers. VisualSFM writes '"' for a space; others write the space."""
+    names, numbers = [], []
+    for at, line in enumerate(rows.lines):
+        fields = line.rsplit(None, width)
+        if len(fields) <= width:
+            columns = f"{len(line.split())} columns, a name and {width} numbers belong there"
+            raise rows.row(at).error(f"has {columns}")
+        names.append(fields[0].strip().replace(b'"', b" "))
+        numbers.append(b" ".join(fields[1:]))
+    return names, Rows(rows.path, numbers, rows.numbers)
 
 
-def _cameras(rows: list[Numbered], names: list[bytes], header: Header, path: Path) -> Cameras:
-    table = parse_table(rows, MATRIX_COLUMNS if header.matrices else QUATERNION_COLUMNS, path)
+def _cameras(rows: Rows, names: list[bytes], header: Header) -> Cameras:
+    table = rows.table(MATRIX_COLUMNS if header.matrices else QUATERNION_COLUMNS)
     if header.matrices:
-        rotations = rotation_quaternions(table[:, 1:10].reshape(-1, 3, 3), rows, path)
+        rotations = rotation_quaternions(table[:, 1:10].reshape(-1, 3, 3), rows)
         translations = table[:, 10:13]
     else:
-        labels = [f"line {number}" for number, _ in rows]
-        rotations = unit_poses(table[:, 1:8], labels, path)[:, :4]
+        labels = [f"line {number}" for number in rows.numbers]
+        rotations = unit_poses(table[:, 1:8], labels, rows.path)[:, :4]
         translations = -rotate(rotations, table[:, 5:8])
     model, params = _intrinsics(table[:, 0], table[:, -2], header)
     return Cameras(np.arange(len(rows)), CAMERA_MODEL_IDS[model], params, rotations, translations, names)

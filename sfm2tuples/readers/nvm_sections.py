@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from sfm2tuples.errors import ModelError
 from sfm2tuples.readers.files import CUT
+from sfm2tuples.readers.row_lists import Rows
 from sfm2tuples.readers.text_rows import Row, is_data
 
-Numbered = tuple[int, bytes]
-"""A row with the number of its line, from 1."""
+VERSIONS = ("NVM_V3", "NVM_V3_R9T")
 
 
 @dataclass(frozen=True)
 class Header:
-    """First line of the file."""
+    """What the file says before its first model."""
 
     matrices: bool
     """NVM_V3_R9T: rotations as matrices and translations, in place of quaternions and camera centres."""
@@ -30,51 +29,38 @@ class Header:
 class Section:
     """One model of the file, its rows not yet parsed."""
 
-    cameras: list[Numbered]
+    cameras: Rows
     """One row an image."""
-    points: list[Numbered]
+    points: Rows
     """One row a point."""
 
 
 def count_models(path: Path) -> int:
-    """Number of models in a file; 1 where it cannot be read, so that reading it says why."""
+    """Number of models in a file, read once without keeping it; 1 where it is faulty, so that reading it says why."""
+    kept = 0
     try:
         with path.open("rb") as file:
-            rows = _data(file)
-            read_header(rows, path)
-            kept = sum(num_points > 0 for _, num_points in _skip_sections(rows, path))
-    except (OSError, ModelError):
-        return 1
+            rows = filter(is_data, file)
+            first = [*islice(rows, 1)]
+            following = next(rows, b"0")
+            if following.split()[0] == b"FixedK":
+                following = next(rows, b"0")
+            while first and (num_cameras := int(following)) > 0:
+                num_points = int(next(islice(rows, num_cameras, None), b"0"))
+                kept += num_points > 0
+                following = next(islice(rows, num_points, None), b"0")
+    except (OSError, ValueError, OverflowError):
+        return max(kept, 1)
     return max(kept, 1)
 
 
-def read_header(rows: Iterator[Numbered], path: Path) -> Header:
-    """Take the first line, and the calibration that may follow on it or on the next."""
-    number, line = next(rows, (1, b""))
-    row = Row(path, number, line)
-    word = row.word() if line.strip() else ""
-    if word not in ("NVM_V3", "NVM_V3_R9T"):
-        raise row.error(f"begins with {word[:40]!r}; only NVM_V3 and NVM_V3_R9T are read")
-    fixed = None
-    if row.left():
-        word = row.word()
-        if word != "FixedK" or row.left() < 4:
-            raise row.error("only 'FixedK fx cx fy cy [r]' may follow the version")
-        numbers = row.numbers(4)
-        fixed = (float(numbers[0]), float(numbers[2]))
-        if not all(0 < value < float("inf") for value in fixed):
-            raise row.error("FixedK's focal lengths are not positive")
-    return Header(line.split()[0].endswith(b"R9T"), fixed)
-
-
-def split_sections(lines: Iterable[bytes], path: Path) -> tuple[Header, list[Section], int]:
+def split_sections(rows: Rows) -> tuple[Header, list[Section], int]:
     """Split a file into its models.
 
     Parameters
     ----------
-    lines : iterable of bytes
-    path : Path
-        For messages.
+    rows : Rows
+        All rows of the file.
 
     Returns
     -------
@@ -89,61 +75,50 @@ def split_sections(lines: Iterable[bytes], path: Path) -> tuple[Header, list[Sec
     ModelError
         Another format, a count that is none, or fewer rows than a count says.
     """
-    rows = _data(lines)
-    header = read_header(rows, path)
+    header, at = _header(rows)
     sections = []
-    while (wanted := _count(rows, path)) is not None and wanted[1] > 0:
-        cameras = _take(rows, wanted, "cameras", path)
-        num_points = _count(rows, path)
-        if num_points is None:
-            raise ModelError(path, f"line {cameras[-1][0]}: ends before the number of points", CUT)
-        sections.append(Section(cameras, _take(rows, num_points, "points", path)))
-    models = [section for section in sections if section.points] or sections[:1]
+    while at < len(rows) and (num_cameras := _count(rows, at, "cameras")) > 0:
+        points_at = at + 1 + num_cameras
+        if points_at == len(rows):
+            raise ModelError(rows.path, f"line {rows.numbers[-1]}: ends before the number of points", CUT)
+        num_points = _count(rows, points_at, "points")
+        end = points_at + 1 + num_points
+        sections.append(Section(rows.part(slice(at + 1, points_at)), rows.part(slice(points_at + 1, end))))
+        at = end
+    models = [section for section in sections if len(section.points)] or sections[:1]
     rest = sum(len(section.cameras) for section in sections) - sum(len(section.cameras) for section in models)
     return header, models, rest
 
 
-def _data(lines: Iterable[bytes]) -> Iterator[Numbered]:
-    """Rows that are neither blank nor comments; a calibration on a line of its own is joined to the header."""
-    rows = ((number, line) for number, line in enumerate(lines, 1) if is_data(line))
-    first = next(rows, None)
-    second = next(rows, None)
-    if first and second and second[1].split()[0] == b"FixedK":
-        yield first[0], first[1].rstrip() + b" " + second[1]
-    else:
-        yield from (row for row in (first, second) if row is not None)
-    yield from rows
+def _header(rows: Rows) -> tuple[Header, int]:
+    """The header, whose calibration may be on a line of its own, and how many rows it takes."""
+    first = rows.row(0) if len(rows) else Row(rows.path, 1, b"")
+    version = first.word() if first.left() else ""
+    if version not in VERSIONS:
+        raise first.error(f"begins with {version[:40]!r}; only {' and '.join(VERSIONS)} are read")
+    second_line = len(rows) > 1 and rows.lines[1].split()[0] == b"FixedK"
+    calibration = rows.row(1) if second_line else first
+    fixed = _fixed(calibration) if calibration.left() else None
+    return Header(version.endswith("R9T"), fixed), 1 + second_line
 
 
-def _skip_sections(rows: Iterator[Numbered], path: Path) -> Iterator[tuple[int, int]]:
-    """Numbers of cameras and points of each section, its rows passed over."""
-    while (cameras := _count(rows, path)) is not None and cameras[1] > 0:
-        _pass(rows, cameras[1])
-        _, num_points = _count(rows, path) or (0, 0)
-        _pass(rows, num_points)
-        yield cameras[1], num_points
+def _fixed(row: Row) -> tuple[float, float]:
+    """Focal lengths of `FixedK fx cx fy cy [r]`."""
+    if row.word() != "FixedK" or row.left() < 4:
+        raise row.error("only 'FixedK fx cx fy cy [r]' may follow the version")
+    fx, _, fy, _ = row.numbers(4).tolist()
+    if not (0 < fx < float("inf") and 0 < fy < float("inf")):
+        raise row.error("FixedK's focal lengths are not positive")
+    return fx, fy
 
 
-def _pass(rows: Iterator[Numbered], count: int) -> None:
-    for _ in islice(rows, count):
-        pass
-
-
-def _count(rows: Iterator[Numbered], path: Path) -> tuple[int, int] | None:
-    """Take a row that holds one number, as (line, number); None at the end of the file."""
-    number, line = next(rows, (0, b""))
-    if not number:
-        return None
-    row = Row(path, number, line)
+def _count(rows: Rows, at: int, what: str) -> int:
+    """A row that holds one number, held against the rows that follow."""
+    row, line = rows.row(at), rows.lines[at]
     if not re.fullmatch(rb"\s*\d{1,10}\s*", line):
-        raise row.error(f"{line[:40]!r} is not the number of cameras or points that belongs here")
-    return number, row.integer()
-
-
-def _take(rows: Iterator[Numbered], wanted: tuple[int, int], what: str, path: Path) -> list[Numbered]:
-    """Take as many rows as the count (line, number) says; memory grows with the rows that are there."""
-    line, count = wanted
-    taken = list(islice(rows, count))
-    if len(taken) < count:
-        raise ModelError(path, f"line {line}: claims {count:,} {what}, has rows for {len(taken):,}", CUT)
-    return taken
+        shown = line[:40].strip().decode("utf-8", "backslashreplace")
+        raise row.error(f"{shown!r} is not the number of {what} that belongs here")
+    count, there = int(line), len(rows) - at - 1
+    if count > there:
+        raise row.error(f"claims {count:,} {what}, but {there:,} rows follow; {CUT}")
+    return count
