@@ -16,13 +16,15 @@ from sfm2tuples.readers.parts import CameraPart, ImagePart, PointPart, assemble
 from sfm2tuples.readers.sparse_model import SparseModel
 
 
-def read(folder: Path) -> SparseModel:
+def read(folder: Path, threads: int | None = None) -> SparseModel:
     """Read the binary model in a folder.
 
     Parameters
     ----------
     folder : Path
         Holds cameras.bin, images.bin, points3D.bin and, since COLMAP 3.12, rigs.bin and frames.bin.
+    threads : int, optional
+        By default `sfm2tuples.threads.default_threads()`; changes nothing but the time.
 
     Returns
     -------
@@ -37,12 +39,13 @@ def read(folder: Path) -> SparseModel:
     """
     cameras = _read_cameras(folder / "cameras.bin")
     frames = _read_frames(folder)
-    images = _read_images(folder / "images.bin")
+    images = read_images(folder / "images.bin")
     points = _read_points(folder / "points3D.bin")
-    return assemble(cameras, images, points, frames)
+    return assemble(cameras, images, points, frames, threads)
 
 
-_IMAGE = struct.Struct("<I7dI")
+IMAGE = np.dtype([("id", "<u4"), ("pose", "<f8", 7), ("camera", "<u4")])
+"""The first bytes of an image."""
 
 
 class _Cursor:
@@ -93,46 +96,32 @@ def _read_cameras(path: Path) -> CameraPart:
     return CameraPart(path, np.array(ids, np.int64), np.array(models, np.int32), sizes_column, params)
 
 
-def _read_images(path: Path) -> ImagePart:
-    """One Python step an image, to find where it starts; its observations stay where they are."""
+def read_images(path: Path) -> ImagePart:
+    """Read images.bin: where its images start is found in one pass, their observations stay where they are."""
     buffer = load_bytes(path)
-    data = buffer.data
-    if len(data) < 8:
-        raise ModelError(path, f"ends inside the number of images, after {len(data):,} bytes", CUT)
-    count = checked_count(struct.unpack_from("<Q", data)[0], len(data) - 8, 73, "images", path)
-    ids, cameras, starts, counts = (np.empty(count, np.int64) for _ in range(4))
-    poses = np.empty((count, 7), np.float64)
-    names = []
-    at = 8
-    for row in range(count):
-        if at + 64 > len(data):
-            raise _cut_image(row, count, path)
-        ids[row], *poses[row], cameras[row] = _IMAGE.unpack_from(data, at)
-        end = _find_nul(buffer, at + 64)
-        if end < 0 or end + 9 > len(data):
-            raise _cut_image(row, count, path)
-        names.append(bytes(data[at + 64 : end]))
-        (observations,) = struct.unpack_from("<Q", data, end + 1)
-        at = end + 9
-        room = len(data) - at
-        checked_count(observations, room, kernels.OBSERVATION_BYTES, f"observations of image {names[-1]!r}", path)
-        starts[row], counts[row] = at, observations
-        at += observations * kernels.OBSERVATION_BYTES
-    check_end(at, len(data), path)
-    return ImagePart(path, ids, poses, cameras, names, buffer, starts, counts)
+    if buffer.size < 8:
+        raise ModelError(path, f"ends inside the number of images, after {buffer.size:,} bytes", CUT)
+    number = int.from_bytes(buffer[:8].tobytes(), "little")
+    count = checked_count(number, buffer.size - 8, kernels.IMAGE_BYTES + 9, "images", path)
+    starts, ends, counts = (np.empty(count, np.int64) for _ in range(3))
+    rows, end = kernels.find_images(buffer, starts, ends, counts)
+    if rows < count:
+        if counts[rows] == -1:
+            raise ModelError(path, f"ends inside image {rows + 1:,} of {count:,}", CUT)
+        name = _names(buffer, starts[rows : rows + 1], ends[rows : rows + 1])[0]
+        what = f"observations of image {name!r}"
+        checked_count(int(counts[rows].view(np.uint64)), buffer.size - end, kernels.OBSERVATION_BYTES, what, path)
+    check_end(end, buffer.size, path)
+    head = buffer[starts[:, None] + np.arange(kernels.IMAGE_BYTES)].view(IMAGE)[:, 0]
+    ids, cameras = head["id"].astype(np.int64), head["camera"].astype(np.int64)
+    names = _names(buffer, starts, ends)
+    return ImagePart(path, ids, head["pose"].astype(np.float64), cameras, names, buffer, ends + 9, counts)
 
 
-def _cut_image(row: int, count: int, path: Path) -> ModelError:
-    return ModelError(path, f"ends inside image {row + 1:,} of {count:,}", CUT)
-
-
-def _find_nul(buffer: np.ndarray, start: int) -> int:
-    """First zero byte at or after `start`, or -1; names are short, so windows keep the search local."""
-    for begin in range(start, buffer.size, 4096):
-        zeros = np.flatnonzero(buffer[begin : begin + 4096] == 0)
-        if zeros.size:
-            return begin + int(zeros[0])
-    return -1
+def _names(buffer: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> list[bytes]:
+    """Names of images as written."""
+    begins = (starts + kernels.IMAGE_BYTES).tolist()
+    return [bytes(buffer.data[begin:end]) for begin, end in zip(begins, ends.tolist(), strict=True)]
 
 
 def _read_points(path: Path) -> PointPart:

@@ -30,13 +30,15 @@ POINT_COLUMNS = 8
 """Id, xyz, rgb and error; the track follows."""
 
 
-def read(folder: Path) -> SparseModel:
+def read(folder: Path, threads: int | None = None) -> SparseModel:
     """Read the text model in a folder.
 
     Parameters
     ----------
     folder : Path
         Holds cameras.txt, images.txt, points3D.txt and, since COLMAP 3.12, rigs.txt and frames.txt.
+    threads : int, optional
+        By default `sfm2tuples.threads.default_threads()`; changes nothing but the time.
 
     Returns
     -------
@@ -53,7 +55,7 @@ def read(folder: Path) -> SparseModel:
     frames = _read_frames(folder)
     images = _read_images(folder / "images.txt")
     points = _read_points(folder / "points3D.txt")
-    return assemble(cameras, images, points, frames)
+    return assemble(cameras, images, points, frames, threads)
 
 
 def _read_cameras(path: Path) -> CameraPart:

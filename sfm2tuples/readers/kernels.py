@@ -1,4 +1,6 @@
-"""Compiled loops over the bytes of a model: one pass over the points, one over their tracks, one over the observations.
+"""Compiled loops over the bytes of a model: one pass over the points, one over their tracks, two over the observations.
+
+Loops that take `begin` and `end` work on a block of rows and release the interpreter's lock: see `sfm2tuples.threads`.
 
 A byte buffer is used as it came from the file, so records are not aligned and integers are put together from bytes,
 which the compiler turns into one load; where a loop is hot, a block of records is copied to where it is aligned. Rows
@@ -15,6 +17,8 @@ POINT_BYTES = 51
 """A point of points3D.bin without its track: id, xyz, rgb, error, track length."""
 TRACK_BYTES = 8
 """An element of a track: image id and observation index, uint32 each."""
+IMAGE_BYTES = 64
+"""An image of images.bin up to its name: id, pose, camera."""
 OBSERVATION_BYTES = 24
 """An observation: x, y as float64 and the point's id as uint64, all ones where there is no point."""
 
@@ -39,7 +43,7 @@ def _float64(buffer, at):  # type: ignore[no-untyped-def]
     return np.int64(_int64(buffer, at)).view(np.float64)
 
 
-@njit(cache=True)
+@njit(nogil=True, cache=True)
 def _search(key, keys):  # type: ignore[no-untyped-def]
     """Row of `key` in the sorted `keys`, or -1."""
     place = np.searchsorted(keys, key)
@@ -67,7 +71,33 @@ def row_table(keys: np.ndarray) -> np.ndarray:
     return table
 
 
-@njit(cache=True)
+@njit(nogil=True, cache=True)
+def find_images(buffer, starts, names, counts):  # type: ignore[no-untyped-def]
+    """Find where the images of images.bin start, where their names end, and how many observations they have.
+
+    O(images), and the letters of their names. Returns (images found, byte after the last one): fewer images than asked
+    for means that the file ends inside that image; its count is then -1, or the one that there is no room for.
+    """
+    at = 8
+    for row in range(starts.size):
+        starts[row] = at
+        counts[row] = -1
+        name = at + IMAGE_BYTES
+        while name < buffer.size and buffer[name] != 0:
+            name += 1
+        if name + 9 > buffer.size:
+            return row, at
+        names[row] = name
+        counts[row] = _int64(buffer, name + 1)
+        at = name + 9
+        # As an unsigned number, a count of 2^63 or more is too large rather than negative.
+        if np.uint64(counts[row]) > np.uint64((buffer.size - at) // OBSERVATION_BYTES):
+            return row, at
+        at += OBSERVATION_BYTES * counts[row]
+    return starts.size, at
+
+
+@njit(nogil=True, cache=True)
 def scan_points(buffer, ids, xyz, errors, starts, lengths):  # type: ignore[no-untyped-def]
     """Fill the columns of points3D.bin in one pass, O(points); tracks are jumped over.
 
@@ -92,18 +122,19 @@ def scan_points(buffer, ids, xyz, errors, starts, lengths):  # type: ignore[no-u
     return ids.size, at
 
 
-@njit(cache=True)
-def count_stray_tracks(buffer, starts, lengths, image_ids, table, num_observations):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True)
+def count_stray_tracks(begin, end, buffer, starts, lengths, image_ids, table, counts):  # type: ignore[no-untyped-def]
     """Count the track elements that name an absent image, and those that name an observation the image lacks.
 
-    O(sum of track lengths) time, memory for the longest track. `num_observations` is by row of the sorted `image_ids`.
+    O(sum of track lengths) time, memory for the longest track. `counts`, of observations, is by row of the sorted
+    `image_ids`.
     """
     absent = 0
     outside = 0
     dense = table.size > 0
-    aligned = np.empty(TRACK_BYTES * lengths.max() if lengths.size else 0, np.uint8)
+    aligned = np.empty(TRACK_BYTES * lengths[begin:end].max() if end > begin else 0, np.uint8)
     words = aligned.view(np.uint32)
-    for point in range(starts.size):
+    for point in range(begin, end):
         size = TRACK_BYTES * lengths[point]
         aligned[:size] = buffer[starts[point] : starts[point] + size]
         for element in range(lengths[point]):
@@ -114,43 +145,60 @@ def count_stray_tracks(buffer, starts, lengths, image_ids, table, num_observatio
                 row = _search(key, image_ids)
             if row < 0:
                 absent += 1
-            elif words[2 * element + 1] >= num_observations[row]:
+            elif words[2 * element + 1] >= counts[row]:
                 outside += 1
     return absent, outside
 
 
-@njit(cache=True)
-def count_with_point(buffer, starts, counts):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True)
+def count_with_point(begin, end, buffer, starts, counts, named):  # type: ignore[no-untyped-def]
     """Count by image the observations that name a point; O(observations), memory for the largest image."""
-    named = np.zeros(starts.size, np.int64)
-    aligned = np.empty(OBSERVATION_BYTES * counts.max() if counts.size else 0, np.uint8)
+    aligned = np.empty(OBSERVATION_BYTES * counts[begin:end].max() if end > begin else 0, np.uint8)
     longs = aligned.view(np.int64)
-    for image in range(starts.size):
+    for image in range(begin, end):
         size = OBSERVATION_BYTES * counts[image]
         aligned[:size] = buffer[starts[image] : starts[image] + size]
+        found = 0
         for item in range(counts[image]):
-            named[image] += longs[3 * item + 2] != -1
-    return named
+            found += longs[3 * item + 2] != -1
+        named[image] = found
 
 
-@njit(cache=True)
-def gather_observations(buffer, starts, counts, point_ids, table, points, xy):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True)
+def gather_point_ids(begin, end, buffer, starts, counts, indptr, ids):  # type: ignore[no-untyped-def]
+    """Fill the point's id of each observation that names one; O(observations), memory for the largest image."""
+    aligned = np.empty(OBSERVATION_BYTES * counts[begin:end].max() if end > begin else 0, np.uint8)
+    longs = aligned.view(np.int64)
+    for image in range(begin, end):
+        size = OBSERVATION_BYTES * counts[image]
+        aligned[:size] = buffer[starts[image] : starts[image] + size]
+        out = indptr[image]
+        for item in range(counts[image]):
+            if longs[3 * item + 2] != -1:
+                ids[out] = longs[3 * item + 2]
+                out += 1
+
+
+@njit(nogil=True, cache=True)
+def gather_observations(  # type: ignore[no-untyped-def]
+    begin, end, buffer, starts, counts, indptr, point_ids, table, points, xy
+):
     """Fill row of the point (-1: absent) and coordinates of each observation that names a point, image by image.
 
     O(observations) time, memory for the largest image: its bytes are copied once to where they are aligned, which is
     three times faster than to put numbers together from bytes. Returns (observations of an absent point, whether all
     coordinates are finite).
     """
-    aligned = np.empty(OBSERVATION_BYTES * counts.max() if counts.size else 0, np.uint8)
+    aligned = np.empty(OBSERVATION_BYTES * counts[begin:end].max() if end > begin else 0, np.uint8)
     longs = aligned.view(np.int64)
     doubles = aligned.view(np.float64)
-    out = 0
     absent = 0
     zero = 0.0
     dense = table.size > 0
-    for image in range(starts.size):
+    for image in range(begin, end):
         size = OBSERVATION_BYTES * counts[image]
         aligned[:size] = buffer[starts[image] : starts[image] + size]
+        out = indptr[image]
         for item in range(counts[image]):
             key = longs[3 * item + 2]
             if key == -1:

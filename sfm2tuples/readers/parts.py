@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from sfm2tuples.columns import indptr_of
 from sfm2tuples.errors import ModelError, first_three
 from sfm2tuples.readers import kernels
 from sfm2tuples.readers.frames import Frames
 from sfm2tuples.readers.sparse_model import SparseModel
+from sfm2tuples.threads import over_blocks
 
 DROPPED_TRACK_IMAGE = "track elements that name an absent image"
 DROPPED_TRACK_INDEX = "track elements that name an observation its image lacks"
@@ -80,7 +82,9 @@ class PointPart:
     """(p,) int64, number of track elements."""
 
 
-def assemble(cameras: CameraPart, images: ImagePart, points: PointPart, frames: Frames | None) -> SparseModel:
+def assemble(
+    cameras: CameraPart, images: ImagePart, points: PointPart, frames: Frames | None, threads: int | None = None
+) -> SparseModel:
     """Check the parts against each other and join them.
 
     Parameters
@@ -89,6 +93,8 @@ def assemble(cameras: CameraPart, images: ImagePart, points: PointPart, frames: 
         The tables as read.
     frames : Frames or None
         Rigs and frames of COLMAP 3.12 and later; the pose of an image that belongs to a frame is the frame's.
+    threads : int, optional
+        By default `sfm2tuples.threads.default_threads()`; changes nothing but the time.
 
     Returns
     -------
@@ -104,17 +110,17 @@ def assemble(cameras: CameraPart, images: ImagePart, points: PointPart, frames: 
         absent, a pose, a parameter or a point that is not finite, a rotation of zeros.
     """
     camera_order = _sorted_once(cameras.ids, "camera id", cameras.path)
-    camera_params = [cameras.params[row] for row in camera_order]
+    camera_params = [cameras.params[row] for row in np.arange(len(cameras.ids))[camera_order]]
     _check_finite(np.array([np.isfinite(p).all() for p in cameras.params], bool), "camera", cameras.ids, cameras.path)
-    names = [check_name(name, images.path) for name in images.names]
-    image_order = _order_by_name(names, images.path)
+    names, image_order = names_in_order(images)
     image_cameras = _camera_rows(images, names, cameras.ids[camera_order])
     poses = _poses(images, names, frames)
     point_order = _sorted_once(points.ids, "point id", points.path)
-    _check_finite(np.isfinite(points.xyz).all(axis=1), "point", points.ids, points.path)
-    dropped = _count_strays(images, points)
+    if not np.isfinite(points.xyz).all():
+        _check_finite(np.isfinite(points.xyz).all(axis=1), "point", points.ids, points.path)
+    dropped = _count_strays(images, points, threads)
     point_ids = points.ids[point_order]
-    indptr, rows, xy = _observations(images, names, image_order, point_ids, dropped)
+    indptr, rows, xy = _observations(images, names, image_order, point_ids, dropped, threads)
     return SparseModel(
         camera_ids=cameras.ids[camera_order],
         camera_models=cameras.models[camera_order],
@@ -134,6 +140,24 @@ def assemble(cameras: CameraPart, images: ImagePart, points: PointPart, frames: 
         point_errors=points.errors[point_order],
         dropped=dropped,
     )
+
+
+def names_in_order(images: ImagePart) -> tuple[list[str], np.ndarray]:
+    """Names of the images, checked, in the order of the file; and the order that sorts them, which is a model's."""
+    names = [check_name(name, images.path) for name in images.names]
+    return names, _order_by_name(names, images.path)
+
+
+def observations_with_point(images: ImagePart, order: np.ndarray, threads: int | None) -> np.ndarray:
+    """Where the observations of the images in `order` start, those without a point left out: (n + 1,) int64."""
+    starts, counts = images.starts[order], images.counts[order]
+    named = np.empty(len(order), np.int64)
+
+    def one_block(begin: int, end: int) -> None:
+        kernels.count_with_point(begin, end, images.buffer, starts, counts, named)
+
+    over_blocks(one_block, indptr_of(counts), threads)
+    return indptr_of(named)
 
 
 def check_name(name: bytes, path: Path) -> str:
@@ -173,10 +197,12 @@ def unit_poses(poses: np.ndarray, labels: list[str], path: Path) -> np.ndarray:
     return np.hstack([scaled / np.linalg.norm(scaled, axis=1, keepdims=True), poses[:, 4:]])
 
 
-def _sorted_once(ids: np.ndarray, what: str, path: Path) -> np.ndarray:
-    """Order of the ids; an id that is out of range or comes twice is an error."""
+def _sorted_once(ids: np.ndarray, what: str, path: Path) -> np.ndarray | slice:
+    """Order of the ids, a slice where they rise as they stand; one that is out of range or comes twice is an error."""
     if ids.size and ids.min() < 0:
         raise ModelError(path, f"a {what} is out of range")
+    if (ids[1:] > ids[:-1]).all():
+        return slice(None)
     order = np.argsort(ids, kind="stable")
     twice = np.flatnonzero(np.diff(ids[order]) == 0)
     if twice.size:
@@ -220,34 +246,48 @@ def _poses(images: ImagePart, names: list[str], frames: Frames | None) -> np.nda
     return frames.apply(images.ids, images.cameras, poses)
 
 
-def _count_strays(images: ImagePart, points: PointPart) -> dict[str, int]:
+def _count_strays(images: ImagePart, points: PointPart, threads: int | None) -> dict[str, int]:
     """Count the track elements that lead nowhere, by reason."""
     order = np.argsort(images.ids)
-    ids = images.ids[order]
-    absent, outside = kernels.count_stray_tracks(
-        points.buffer, points.starts, points.lengths, ids, kernels.row_table(ids), images.counts[order]
-    )
-    counts = {DROPPED_TRACK_IMAGE: int(absent), DROPPED_TRACK_INDEX: int(outside)}
-    return {reason: count for reason, count in counts.items() if count}
+    ids, counts = images.ids[order], images.counts[order]
+    table = kernels.row_table(ids)
+
+    def one_block(begin: int, end: int) -> tuple[int, int]:
+        return kernels.count_stray_tracks(begin, end, points.buffer, points.starts, points.lengths, ids, table, counts)
+
+    absent, outside = np.sum(over_blocks(one_block, indptr_of(points.lengths), threads), axis=0).tolist()
+    strays = {DROPPED_TRACK_IMAGE: absent, DROPPED_TRACK_INDEX: outside}
+    return {reason: count for reason, count in strays.items() if count}
 
 
 def _observations(
-    images: ImagePart, names: list[str], order: np.ndarray, point_ids: np.ndarray, dropped: dict[str, int]
+    images: ImagePart,
+    names: list[str],
+    order: np.ndarray,
+    point_ids: np.ndarray,
+    dropped: dict[str, int],
+    threads: int | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Observations that have a point, in CSR by image row; those of an absent point are counted in `dropped`."""
     starts, counts = images.starts[order], images.counts[order]
-    indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(kernels.count_with_point(images.buffer, starts, counts))])
-    rows = np.empty(indptr[-1], np.int64)
-    xy = np.empty((indptr[-1], 2), np.float64)
+    indptr = observations_with_point(images, order, threads)
+    rows, xy = np.empty(indptr[-1], np.int64), np.empty((indptr[-1], 2), np.float64)
     table = kernels.row_table(point_ids)
-    absent, finite = kernels.gather_observations(images.buffer, starts, counts, point_ids, table, rows, xy)
+
+    def one_block(begin: int, end: int) -> tuple[int, bool]:
+        return kernels.gather_observations(
+            begin, end, images.buffer, starts, counts, indptr, point_ids, table, rows, xy
+        )
+
+    blocks = over_blocks(one_block, indptr, threads)
+    absent, finite = sum(block[0] for block in blocks), all(block[1] for block in blocks)
     if not finite:
         first = np.flatnonzero(~np.isfinite(xy).all(axis=1))[0]
         name = names[order[np.searchsorted(indptr, first, side="right") - 1]]
         raise ModelError(images.path, f"image {name!r} has an observation that is not finite")
     if absent:
-        dropped[DROPPED_POINT] = int(absent)
+        dropped[DROPPED_POINT] = absent
         there = rows >= 0
-        indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(there)])[indptr]
+        indptr = indptr_of(there)[indptr]
         rows, xy = rows[there], xy[there]
     return indptr, rows, xy
