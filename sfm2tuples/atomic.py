@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,17 +32,36 @@ def refuse_overwrite(path: str | Path, force: bool) -> None:
 
 
 @contextmanager
-def write_atomically(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is synced and renamed, on any failure removed."""
+def write_atomically(path: str | Path, sync: bool = True) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it is synced and renamed, on any failure removed.
+
+    Parameters
+    ----------
+    path : str or Path
+    sync : bool
+        False for files that can be made again, and that say of themselves whether they are whole.
+    """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = _beside(path, "part")
     try:
         yield temporary
-        _sync(temporary, os.O_RDWR)
+        if sync:
+            _sync(temporary, os.O_RDWR)
         os.replace(temporary, path)
-        _sync(path.parent, os.O_RDONLY)
+        if sync:
+            _sync(path.parent, os.O_RDONLY)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_stale_temporaries(path: str | Path) -> None:
+    """Remove what killed writers of `path` left beside it; only for one who knows that nobody is writing it now."""
+    path = Path(path)
+    start = f".{path.name}."
+    for entry in list(os.scandir(path.parent)):
+        middle = entry.name[len(start) : -len(".part")]
+        if entry.name == f"{start}{middle}.part" and "." not in middle and entry.is_file(follow_symlinks=False):
+            os.unlink(entry.path)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -57,8 +77,7 @@ def write_folder_atomically(path: str | Path) -> Iterator[Path]:
     A folder that stands there already is replaced as a whole; whether it may be is for the caller to ask first.
     """
     path = Path(path).absolute()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    replaced = path.with_name(f".{path.name}.{os.getpid()}.old")
+    temporary, replaced = _beside(path, "part"), _beside(path, "old")
     try:
         temporary.mkdir()
         yield temporary
@@ -73,6 +92,11 @@ def write_folder_atomically(path: str | Path) -> Iterator[Path]:
             os.replace(replaced, path)
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _beside(path: Path, ending: str) -> Path:
+    """A free name in the same folder; processes of several machines that share it must not meet, hence the token."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.{ending}")
 
 
 def _sync(path: Path, flags: int) -> None:

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import h5py
 import numpy as np
+
+
+@dataclass(frozen=True)
+class ColumnStream:
+    """A column that is too large to hold: its type and shape are known, its rows come in blocks."""
+
+    dtype: np.dtype
+    """Type of the values."""
+    shape: tuple[int, ...]
+    """Rows, and what a row holds."""
+    blocks: Callable[[], Iterator[np.ndarray]]
+    """Gives consecutive blocks of rows, all rows together."""
 
 
 def write_strings(group: h5py.Group, name: str, strings: Sequence[str]) -> None:
@@ -30,6 +44,30 @@ def write_columns(group: h5py.Group, columns: dict[str, np.ndarray]) -> None:
     """Store plain columns, in the order of their names, so that equal content gives equal bytes."""
     for name in sorted(columns):
         group[name] = np.ascontiguousarray(columns[name])
+
+
+def allocate_column(group: h5py.Group, name: str, column: ColumnStream) -> h5py.Dataset:
+    """Make an empty dataset whose place in the file is taken at once, so that bytes do not depend on who fills it."""
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    kind, space = h5py.h5t.py_create(column.dtype, logical=True), h5py.h5s.create_simple(column.shape)
+    return h5py.Dataset(h5py.h5d.create(group.id, name.encode(), kind, space, plan))
+
+
+def fill_column(dataset: h5py.Dataset, column: ColumnStream) -> str:
+    """Write the blocks of a column one after the other; gives the SHA-256 of its bytes as hex digits.
+
+    Several datasets of a file may be filled by as many threads: hashing and reading release the interpreter's lock.
+    """
+    digest = hashlib.sha256()
+    start = 0
+    for block in column.blocks():
+        block = np.ascontiguousarray(block, column.dtype)
+        dataset[start : start + len(block)] = block
+        digest.update(block.data)
+        start += len(block)
+    return digest.hexdigest()
 
 
 def read_columns(group: h5py.Group, names: Sequence[str]) -> dict[str, np.ndarray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +46,7 @@ def create_file(
     options: dict[str, Any],
     parents: Sequence[str] = (),
     leave_out: Sequence[str] = (),
+    digests: Mapping[str, str] | None = None,
 ) -> Iterator[h5py.File]:
     """Open a new file beside `path`; on a clean exit fingerprint it, write its header, sync and rename.
 
@@ -55,6 +56,8 @@ def create_file(
         Become the header's fields.
     leave_out : sequence of str
         Datasets that the fingerprint does not cover (where photos lie on this machine).
+    digests : mapping of str to str, optional
+        SHA-256 of the datasets whose bytes were hashed as they were written; looked at on exit, others are read back.
     """
     with write_atomically(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
         yield file
@@ -63,7 +66,7 @@ def create_file(
         file.attrs["software"] = SOFTWARE
         file.attrs["options"] = json.dumps(options, sort_keys=True)
         file.attrs["parents"] = json.dumps(list(parents))
-        file.attrs["fingerprint"] = content_fingerprint(file, leave_out)
+        file.attrs["fingerprint"] = content_fingerprint(file, leave_out, digests or {})
 
 
 @contextmanager
@@ -124,19 +127,29 @@ def header_of(file: h5py.File) -> Header:
     )
 
 
-def content_fingerprint(file: h5py.File, leave_out: Sequence[str] = ()) -> str:
-    """SHA-256 over names, types, shapes and bytes of all datasets, in the order of their names."""
+def content_fingerprint(
+    file: h5py.File, leave_out: Sequence[str] = (), digests: Mapping[str, str] | None = None
+) -> str:
+    """SHA-256 over a line for each dataset, in the order of their names: name, type, shape, SHA-256 of the bytes."""
     names: list[str] = []
     file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
     skip = tuple(leave_out)
-    digest = hashlib.sha256()
+    known = digests or {}
+    whole = hashlib.sha256()
     for name in sorted(names):
         if any(name == s or name.startswith(s + "/") for s in skip):
             continue
         dataset = file[name]
-        digest.update(f"{name} {dataset.dtype.str} {dataset.shape}\n".encode())
-        for block in _blocks(dataset):
-            digest.update(np.ascontiguousarray(block).data)
+        content = known[name] if name in known else _digest(dataset)
+        whole.update(f"{name} {dataset.dtype.str} {dataset.shape} {content}\n".encode())
+    return whole.hexdigest()
+
+
+def _digest(dataset: h5py.Dataset) -> str:
+    """SHA-256 of a dataset's bytes."""
+    digest = hashlib.sha256()
+    for block in _blocks(dataset):
+        digest.update(np.ascontiguousarray(block).data)
     return digest.hexdigest()
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,15 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sfm2tuples.columns import read_columns, read_strings, write_columns, write_strings
+from sfm2tuples.columns import (
+    ColumnStream,
+    allocate_column,
+    fill_column,
+    read_columns,
+    read_strings,
+    write_columns,
+    write_strings,
+)
 from sfm2tuples.container import Header, create_file, header_of, open_file
 
 FORMAT = "sfm2tuples-index"
@@ -184,11 +193,44 @@ _GROUPS = {
 }
 
 
+Column = list[str] | np.ndarray | ColumnStream
+"""Strings, an array, or an array that is still to be gathered."""
+
+
 def write_index(path: str | Path, index: Index, options: dict[str, Any], parents: Sequence[str] = ()) -> None:
     """Write `index.h5`; the same content and options give the same bytes."""
-    with create_file(path, FORMAT, VERSION, options, parents, leave_out=("models/photo_root",)) as file:
-        for name in _GROUPS:
-            write_table(file.create_group(name), getattr(index, name))
+    write_index_columns(path, {name: vars(getattr(index, name)) for name in _GROUPS}, options, parents)
+
+
+def write_index_columns(
+    path: str | Path,
+    tables: Mapping[str, Mapping[str, Column]],
+    options: dict[str, Any],
+    parents: Sequence[str] = (),
+    threads: int = 1,
+) -> None:
+    """Write `index.h5` from columns that need not be in memory.
+
+    Parameters
+    ----------
+    path : str or Path
+    tables : mapping
+        By group, such as ``images``, its columns by name: all fields of the group's dataclass.
+    options, parents
+        For the header.
+    threads : int
+        How many columns are gathered, written and hashed at a time; the file is the same for any number.
+    """
+    digests: dict[str, str] = {}
+    with create_file(path, FORMAT, VERSION, options, parents, ("models/photo_root",), digests) as file:
+        streams: list[tuple[h5py.Dataset, ColumnStream]] = []
+        for name, table in _GROUPS.items():
+            columns = {field.name: tables[name][field.name] for field in fields(table)}
+            streams += _write_columns(file.create_group(name), columns)
+        streams.sort(key=lambda stream: -stream[0].nbytes)
+        with ThreadPoolExecutor(threads) as pool:
+            for (dataset, _), digest in zip(streams, pool.map(lambda s: fill_column(*s), streams), strict=True):
+                digests[dataset.name.strip("/")] = digest
 
 
 def read_index(path: str | Path) -> Index:
@@ -206,17 +248,28 @@ def read_index(path: str | Path) -> Index:
 
 def write_table(group: h5py.Group, table: Any) -> None:
     """Store a dataclass of columns: its lists of strings and its arrays."""
-    columns: dict[str, np.ndarray] = {}
-    for field in fields(table):
-        value = getattr(table, field.name)
-        if isinstance(value, list):
-            write_strings(group, field.name, value)
-        else:
-            columns[field.name] = value
-    write_columns(group, columns)
+    _write_columns(group, {field.name: getattr(table, field.name) for field in fields(table)})
 
 
 def read_table(group: h5py.Group, table: type[Any]) -> Any:
     """Read a dataclass of columns back."""
     strings = {f.name: read_strings(group, f.name) for f in fields(table) if "list" in str(f.type)}
     return table(**strings, **read_columns(group, [f.name for f in fields(table) if f.name not in strings]))
+
+
+def _write_columns(group: h5py.Group, columns: Mapping[str, Column]) -> list[tuple[h5py.Dataset, ColumnStream]]:
+    """Store strings, then the others in the order of their names, so that equal content gives equal bytes.
+
+    Gives the streams with the datasets that have their place in the file and are still to be filled.
+    """
+    for name, column in columns.items():
+        if isinstance(column, list):
+            write_strings(group, name, column)
+    streams = []
+    for name in sorted(columns):
+        column = columns[name]
+        if isinstance(column, ColumnStream):
+            streams.append((allocate_column(group, name, column), column))
+        elif isinstance(column, np.ndarray):
+            write_columns(group, {name: column})
+    return streams
