@@ -2,10 +2,10 @@
 
 Loops that take `begin` and `end` work on a block of rows and release the interpreter's lock: see `sfm2tuples.threads`.
 
-A byte buffer is used as it came from the file, so records are not aligned and integers are put together from bytes,
-which the compiler turns into one load; where a loop is hot, a block of records is copied to where it is aligned. Rows
-are looked up in the loop itself: as an inlined function with arrays for arguments it costs twice the whole loop.
-A key is compared as an unsigned number, so that one comparison serves for negative and too large ones.
+A byte buffer is used as it came from the file. A run of records of one kind is viewed as numbers where it lies, aligned
+or not, which costs nothing on x86 and ARM; single integers are put together from bytes, which the compiler turns into
+one load. Rows are looked up in the loop itself: as an inlined function with arrays for arguments it costs twice the
+whole loop. A key is compared as an unsigned number, so that one comparison serves for negative and too large ones.
 """
 
 from __future__ import annotations
@@ -126,17 +126,14 @@ def scan_points(buffer, ids, xyz, errors, starts, lengths):  # type: ignore[no-u
 def count_stray_tracks(begin, end, buffer, starts, lengths, image_ids, table, counts):  # type: ignore[no-untyped-def]
     """Count the track elements that name an absent image, and those that name an observation the image lacks.
 
-    O(sum of track lengths) time, memory for the longest track. `counts`, of observations, is by row of the sorted
+    O(sum of track lengths). `counts`, of observations, is by row of the sorted
     `image_ids`.
     """
     absent = 0
     outside = 0
     dense = table.size > 0
-    aligned = np.empty(TRACK_BYTES * lengths[begin:end].max() if end > begin else 0, np.uint8)
-    words = aligned.view(np.uint32)
     for point in range(begin, end):
-        size = TRACK_BYTES * lengths[point]
-        aligned[:size] = buffer[starts[point] : starts[point] + size]
+        words = buffer[starts[point] : starts[point] + TRACK_BYTES * lengths[point]].view(np.uint32)
         for element in range(lengths[point]):
             key = np.int64(words[2 * element])
             if dense:
@@ -152,12 +149,9 @@ def count_stray_tracks(begin, end, buffer, starts, lengths, image_ids, table, co
 
 @njit(nogil=True, cache=True)
 def count_with_point(begin, end, buffer, starts, counts, named):  # type: ignore[no-untyped-def]
-    """Count by image the observations that name a point; O(observations), memory for the largest image."""
-    aligned = np.empty(OBSERVATION_BYTES * counts[begin:end].max() if end > begin else 0, np.uint8)
-    longs = aligned.view(np.int64)
+    """Count by image the observations that name a point; O(observations)."""
     for image in range(begin, end):
-        size = OBSERVATION_BYTES * counts[image]
-        aligned[:size] = buffer[starts[image] : starts[image] + size]
+        longs = buffer[starts[image] : starts[image] + OBSERVATION_BYTES * counts[image]].view(np.int64)
         found = 0
         for item in range(counts[image]):
             found += longs[3 * item + 2] != -1
@@ -166,12 +160,9 @@ def count_with_point(begin, end, buffer, starts, counts, named):  # type: ignore
 
 @njit(nogil=True, cache=True)
 def gather_point_ids(begin, end, buffer, starts, counts, indptr, ids):  # type: ignore[no-untyped-def]
-    """Fill the point's id of each observation that names one; O(observations), memory for the largest image."""
-    aligned = np.empty(OBSERVATION_BYTES * counts[begin:end].max() if end > begin else 0, np.uint8)
-    longs = aligned.view(np.int64)
+    """Fill the point's id of each observation that names one; O(observations)."""
     for image in range(begin, end):
-        size = OBSERVATION_BYTES * counts[image]
-        aligned[:size] = buffer[starts[image] : starts[image] + size]
+        longs = buffer[starts[image] : starts[image] + OBSERVATION_BYTES * counts[image]].view(np.int64)
         out = indptr[image]
         for item in range(counts[image]):
             if longs[3 * item + 2] != -1:
@@ -185,19 +176,14 @@ def gather_observations(  # type: ignore[no-untyped-def]
 ):
     """Fill row of the point (-1: absent) and coordinates of each observation that names a point, image by image.
 
-    O(observations) time, memory for the largest image: its bytes are copied once to where they are aligned, which is
-    three times faster than to put numbers together from bytes. Returns (observations of an absent point, whether all
-    coordinates are finite).
+    O(observations). Returns (observations of an absent point, whether all coordinates are finite).
     """
-    aligned = np.empty(OBSERVATION_BYTES * counts[begin:end].max() if end > begin else 0, np.uint8)
-    longs = aligned.view(np.int64)
-    doubles = aligned.view(np.float64)
     absent = 0
     zero = 0.0
     dense = table.size > 0
     for image in range(begin, end):
-        size = OBSERVATION_BYTES * counts[image]
-        aligned[:size] = buffer[starts[image] : starts[image] + size]
+        records = buffer[starts[image] : starts[image] + OBSERVATION_BYTES * counts[image]]
+        longs, doubles = records.view(np.int64), records.view(np.float64)
         out = indptr[image]
         for item in range(counts[image]):
             key = longs[3 * item + 2]
