@@ -19,6 +19,8 @@ COMMANDS = {
     "evaluate": "measure mAP on places unseen in training, or on labelled photos",
     "report": "write an HTML page of tuples to look at",
     "inspect": "say what is in a file of ours",
+    "export": "write tuples for cirtorch, or pairs and the graph for other programs",
+    "import-tuples": "turn cirtorch's training data into a tuple file",
     "demo": "run the whole road on a built-in world",
 }
 """Command name to its one-line help, in the order of the road."""
