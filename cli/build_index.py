@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from tqdm import tqdm
 
+from cli.joined_places import say_joined
 from cli.output import Output, output_options
 
 if TYPE_CHECKING:
+    from sfm2tuples.index import Index
     from sfm2tuples.ingest import IngestSummary
 
 
@@ -55,6 +58,33 @@ def _refuse_database(context: click.Context, option: click.Parameter, database: 
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="decides which places those are")
 @click.option(
+    "--join-scenes/--no-join-scenes",
+    default=True,
+    show_default=True,
+    help="whether models of one scene folder and one folder of photos are one place",
+)
+@click.option(
+    "--database",
+    "databases",
+    multiple=True,
+    metavar="[ROOT=]FILE",
+    help="COLMAP database whose verified matches join models, besides each database.db near them; may be repeated",
+)
+@click.option(
+    "--min-matches",
+    type=click.IntRange(1),
+    default=30,
+    show_default=True,
+    help="verified matches that a pair of images needs to count for joining two models",
+)
+@click.option(
+    "--min-match-pairs",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    help="such pairs of images that join two models",
+)
+@click.option(
     "--from-database",
     metavar="FILE",
     type=click.Path(path_type=Path),
@@ -72,6 +102,7 @@ def command(
     jobs: int,
     strict: bool,
     places: Path | None,
+    databases: tuple[str, ...],
     force: bool,
     output: Output,
     **values: Any,
@@ -80,6 +111,7 @@ def command(
     from sfm2tuples.atomic import refuse_overwrite
     from sfm2tuples.ingest import IngestOptions, build_index
     from sfm2tuples.readers.discover import PhotoFolder
+    from sfm2tuples.verified_matches import GivenDatabase
 
     refuse_overwrite(target, force)
     photo_roots = [PhotoFolder.parse(text, roots) for text in images]
@@ -95,6 +127,7 @@ def command(
             IngestOptions(**values),
             photo_roots=photo_roots,
             places=places,
+            databases=[GivenDatabase.parse(text, roots) for text in databases],
             strict=strict,
             jobs=jobs,
             progress=progress,
@@ -112,14 +145,23 @@ def _counts(summary: IngestSummary) -> str:
     )
 
 
+def _say_joined(index: Index, output: Output) -> None:
+    from sfm2tuples.joining import reasons_of
+
+    models = Counter(index.models.place.tolist())
+    reasons = [reasons_of(reason) for reason in index.places.reason]
+    joined = {index.places.name[row]: (count, reasons[row]) for row, count in sorted(models.items()) if count > 1}
+    if joined:
+        output.say("joined models (sfm2tuples inspect --all shows all):")
+        say_joined(joined, False, output)
+
+
 def _print_summary(summary: IngestSummary, output: Output) -> None:
     index = summary.index
     val = int(index.places.split.sum())
     for twin, kept in summary.twins:
         output.say(f"left out {twin}: all its images are in {kept}")
-    for name, reason in zip(index.places.name, index.places.reason, strict=True):
-        if reason:
-            output.say(f"joined {name}: {reason}")
+    _say_joined(index, output)
     output.say(f"{len(index.places.name)} places: {len(index.places.name) - val} for training, {val} for validation")
     if summary.behind or summary.without_focal_length:
         output.say(

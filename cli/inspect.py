@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from cli.joined_places import say_joined
 from cli.output import Output, output_options
 
 ROWS = 20
@@ -15,11 +16,13 @@ ROWS = 20
 
 @click.command("inspect", epilog="Example: sfm2tuples inspect tuples.h5")
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--all", "show_all", is_flag=True, help="print every place and every reason, not a screenful")
 @output_options
-def command(file: Path, output: Output) -> None:
+def command(file: Path, show_all: bool, output: Output) -> None:
     """Say what is in a file of ours, made from what and by which options: index, tuples, descriptors, whitening or
     checkpoint."""
     from retrieval.inspection import inspect_file
+    from sfm2tuples.inspection import JOINED
 
     sections = inspect_file(file)
     output.result(sections)
@@ -27,8 +30,10 @@ def command(file: Path, output: Output) -> None:
         if not section:
             continue
         output.say(click.style(title, bold=True))
-        if all(isinstance(value, dict) for value in section.values()):
-            _say_table(section, output)
+        if title == JOINED:
+            say_joined({name: (len(row["models"]), row["why"]) for name, row in section.items()}, show_all, output)
+        elif all(isinstance(value, dict) for value in section.values()):
+            _say_table(section, show_all, output)
         else:
             _say_values(section, output)
 
@@ -39,12 +44,13 @@ def _say_values(section: dict[str, Any], output: Output) -> None:
         output.say(f"  {label.ljust(width)}  {_text(label, value)}")
 
 
-def _say_table(section: dict[str, dict[str, Any]], output: Output) -> None:
+def _say_table(section: dict[str, dict[str, Any]], show_all: bool, output: Output) -> None:
     columns = [name for name in next(iter(section.values())) if any(row[name] != "" for row in section.values())]
     rows = [[f"  {label}", *(_text(name, row[name]) for name in columns)] for label, row in section.items()]
-    output.table(rows[:ROWS], ["  ", *columns])
-    if len(rows) > ROWS:
-        output.say(f"  … {len(rows) - ROWS:,} more; --json has all")
+    shown = rows if show_all else rows[:ROWS]
+    output.table(shown, ["  ", *columns])
+    if len(rows) > len(shown):
+        output.say(f"  … {len(rows) - len(shown):,} more; --all shows them")
 
 
 def _text(label: str, value: Any) -> str:

@@ -18,6 +18,7 @@ from sfm2tuples.places import ListedPlaces, read_places
 from sfm2tuples.readers import read_model
 from sfm2tuples.readers.discover import ModelLocation, PhotoFolder, find_models, find_photo_root
 from sfm2tuples.twins import TwinCandidate, find_twins
+from sfm2tuples.verified_matches import GivenDatabase, MatchOptions, joins_by_matches
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +33,22 @@ class IngestOptions:
     """Share of the places that goes to validation."""
     seed: int = 0
     """Decides, with a place's name, whether it goes to validation."""
+    join_scenes: bool = True
+    """Whether models of one scene folder and photo root are one place."""
+    min_matches: int = 30
+    """Verified matches that a pair of images of two models needs to count for joining them; COLMAP's mapper wants
+    as many to register an image."""
+    min_match_pairs: int = 3
+    """Such pairs of images that join two models."""
 
     def __post_init__(self) -> None:
         if self.min_shared < 1:
             raise UsageError(f"min-shared is {self.min_shared}; give 1 point or more")
         if not 0 <= self.val_share <= 1:
             raise UsageError(f"val-share is {self.val_share}; give a share from 0 to 1")
+        for name in ("min_matches", "min_match_pairs"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name.replace('_', '-')} is {getattr(self, name)}; give 1 or more")
 
 
 @dataclass(frozen=True)
@@ -69,6 +80,7 @@ def build_index(
     *,
     photo_roots: Sequence[PhotoFolder] = (),
     places: Path | None = None,
+    databases: Sequence[GivenDatabase] = (),
     strict: bool = False,
     jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
@@ -86,6 +98,8 @@ def build_index(
         Where to look for photos that lie in no `images/` near their model.
     places : Path, optional
         Places file, see `sfm2tuples.places.read_places`.
+    databases : sequence of GivenDatabase
+        COLMAP databases besides those that lie near the models; their verified matches join models.
     strict : bool
         Stop at the first model that cannot be read, instead of leaving it out with a warning.
     jobs : int
@@ -105,21 +119,26 @@ def build_index(
         A model cannot be read, where `strict` is set.
     """
     locations = sorted(find_models(roots), key=lambda location: location.name)
-    listed = ListedPlaces([None] * len(locations), {})
-    if places is not None:
-        listed = read_places(places, [location.path for location in locations], roots)
+    listed = _listed_places(places, locations, roots)
     place_of = dict(zip((location.name for location in locations), listed.place, strict=True))
     built, failed = _read_all(locations, options.min_shared, strict, jobs, progress)
     if not built:
         raise DataError(roots[0], f"none of {len(locations)} models can be used", f"the first: {failed[0]}")
     built, twins = _without_twins(built, place_of)
     found_roots = [find_photo_root(b.location, photo_roots, b.model.image_names) for b in built]
-    choices = PlaceChoices([place_of[b.location.name] for b in built], listed.split, options.val_share, options.seed)
+    choices = _place_choices(built, found_roots, place_of, listed, databases, options, strict)
     index, grouping = merge_models(built, found_roots, choices)
     write_index(target, index, asdict(options))
     summary = _summary(built, index, failed, twins, grouping.contradictions)
     _warn(summary)
     return summary
+
+
+def _listed_places(places: Path | None, locations: Sequence[ModelLocation], roots: Sequence[Path]) -> ListedPlaces:
+    """What the places file says of the models, or nothing where there is none."""
+    if places is None:
+        return ListedPlaces([None] * len(locations), {})
+    return read_places(places, [location.path for location in locations], roots)
 
 
 def _read_all(
@@ -194,6 +213,34 @@ def _without_twins(
     )
     names = [(built[twin].location.name, built[kept].location.name) for twin, kept in sorted(twins.items())]
     return [b for row, b in enumerate(built) if row not in twins], names
+
+
+def _place_choices(
+    built: Sequence[BuiltModel],
+    photo_roots: Sequence[Path | None],
+    place_of: dict[str, str | None],
+    listed: ListedPlaces,
+    databases: Sequence[GivenDatabase],
+    options: IngestOptions,
+    strict: bool,
+) -> PlaceChoices:
+    """What the places file, the options and COLMAP's databases say of the models."""
+    matches = joins_by_matches(
+        [b.location for b in built],
+        [b.model.image_names for b in built],
+        ["" if root is None else str(root) for root in photo_roots],
+        databases,
+        MatchOptions(options.min_matches, options.min_match_pairs),
+        strict,
+    )
+    return PlaceChoices(
+        listed=[place_of[b.location.name] for b in built],
+        fixed_split=listed.split,
+        val_share=options.val_share,
+        seed=options.seed,
+        matches=matches,
+        join_scenes=options.join_scenes,
+    )
 
 
 def _summary(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,12 @@ from sfm2tuples.columns import read_strings
 from sfm2tuples.container import Header, open_file, read_header
 from sfm2tuples.errors import FileFormatError
 from sfm2tuples.index import SPLITS, Models, Places, read_table
+from sfm2tuples.joining import reasons_of
 
 Section = dict[str, Any]
 """Label to value; a section whose values are all sections is a table, a row for each."""
+JOINED = "joined places"
+"""Title of the section that says which models were joined, and why."""
 Describe = Callable[[Path], dict[str, Section]]
 """The sections of a file of one format, by title."""
 
@@ -83,7 +86,8 @@ def _describe_index(path: Path) -> dict[str, Section]:
             "observations": len(file["observations/point"]),
             "pairs that share points": len(file["covisibility/neighbour"]) // 2,
         }
-    return {"content": content, "places": _places(models, places, image_model)}
+    table = _places(models, places, image_model)
+    return {"content": content, "places": table, JOINED: _joined(models, places, list(table))}
 
 
 def _places(models: Models, places: Places, image_model: np.ndarray) -> Section:
@@ -95,9 +99,21 @@ def _places(models: Models, places: Places, image_model: np.ndarray) -> Section:
             "split": SPLITS[places.split[row]],
             "models": int(num_models[row]),
             "images": int(num_images[row]),
-            "joined": places.reason[row],
         }
         for row in np.lexsort((-num_images, -num_models)).tolist()
+    }
+
+
+def _joined(models: Models, places: Places, order: Sequence[str]) -> Section:
+    """Models of each place that has several, and why they were joined, in the order of the table of places."""
+    members: dict[str, list[str]] = {}
+    for model, place in zip(models.name, models.place.tolist(), strict=True):
+        members.setdefault(places.name[place], []).append(model)
+    reason = dict(zip(places.name, places.reason, strict=True))
+    return {
+        name: {"models": members[name], "why": reasons_of(reason[name])}
+        for name in order
+        if len(members.get(name, ())) > 1
     }
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import networkx as nx
 import numpy as np
 
+_BETWEEN = "; "
+
 
 @dataclass(frozen=True)
 class Join:
@@ -130,6 +132,11 @@ def group_models(
     return _numbered(groups, label, _reasons(used, members, names), contradictions, scenes)
 
 
+def reasons_of(reason: str) -> list[str]:
+    """The single reasons that `Grouping.reason` holds of a place."""
+    return reason.split(_BETWEEN) if reason else []
+
+
 def _evidence(join: Join, names: Sequence[str]) -> str:
     """One piece of evidence as a person reads it."""
     both = f"{names[join.first]} and {names[join.second]}"
@@ -172,7 +179,7 @@ def _numbered(
     texts: dict[int, list[str]] = defaultdict(list)
     for model, text in reasons:
         texts[int(place[model])].append(text)
-    return Grouping(place, names, ["; ".join(texts[row]) for row in range(len(names))], contradictions)
+    return Grouping(place, names, [_BETWEEN.join(texts[row]) for row in range(len(names))], contradictions)
 
 
 def _place_names(listed: Sequence[str | None], scenes: Sequence[str]) -> list[str]:

@@ -1,36 +1,55 @@
-"""Merge models into the columns of one index: rows, keys, photos, places and splits."""
+"""Merge the parts of an index: rows, keys, photos, places and splits in memory, the large columns as streams."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from sfm2tuples.columns import indptr_of
-from sfm2tuples.covisibility import Covisibility
+from sfm2tuples.columns import ColumnStream, indptr_of
 from sfm2tuples.errors import DataError
-from sfm2tuples.index import Cameras, CovisibilityGraph, Images, Index, Models, Observations, Places, Points
-from sfm2tuples.joining import Grouping, group_models, photo_joins, scene_joins
+from sfm2tuples.index import Column, Places
+from sfm2tuples.joining import Grouping, Join, group_models, photo_joins, scene_joins
+from sfm2tuples.model_parts import COLUMNS, KINDS, ModelRecord, Part
 from sfm2tuples.photo_contents import number_photos
 from sfm2tuples.places import split_places
 from sfm2tuples.readers.discover import ModelLocation
-from sfm2tuples.readers.sparse_model import SparseModel
+
+BLOCK_ROWS = 1 << 19
+"""Rows of one model that are gathered at a time: a few megabytes."""
+SHIFTED = {"images/camera": "cameras", "observations/point": "points", "covisibility/neighbour": "images"}
+"""Columns of rows within a model, and what they are rows of: in the index they count from its first row."""
+LENGTHS = {
+    "cameras/indptr": "cameras/num_params",
+    "observations/indptr": "images/num_observations",
+    "covisibility/indptr": "images/num_neighbours",
+}
+"""Row starts of the index, and the column of a part that they are summed from."""
 
 
 @dataclass(frozen=True)
-class BuiltModel:
-    """One model, read, with its graph."""
+class StoredModel:
+    """A model in a part."""
 
     location: ModelLocation
-    """Where it lies."""
-    model: SparseModel
-    """Its columns; it has images."""
-    graph: Covisibility
-    """Its co-visibility graph."""
+    """Where it was read from."""
+    part: Part
+    """The part that holds it."""
+    row: int
+    """Its row there."""
+    image_names: list[str]
+    """COLMAP's names."""
+
+    @property
+    def record(self) -> ModelRecord:
+        """What the part says of it."""
+        return self.part.models[self.row]
 
 
 @dataclass(frozen=True)
@@ -45,49 +64,118 @@ class PlaceChoices:
     """Share of the places that goes to validation."""
     seed: int
     """Seed of the split."""
+    matches: Sequence[Join] = ()
+    """Joins by the verified matches of COLMAP's databases."""
+    join_scenes: bool = True
+    """Whether models of one scene folder and photo root are one place."""
 
 
-def merge_models(
-    built: Sequence[BuiltModel], photo_roots: Sequence[Path | None], choices: PlaceChoices
-) -> tuple[Index, Grouping]:
-    """Merge models into one index.
+@dataclass(frozen=True)
+class MergedImages:
+    """The images of all models, as far as places and photos need them."""
+
+    key: list[str]
+    """Key of each image."""
+    name: list[str]
+    """COLMAP's names."""
+    model: np.ndarray
+    """(n,) int64, row of the model."""
+    photo: np.ndarray
+    """(n,) int64, first row whose photo has the same content."""
+    has_photo: np.ndarray
+    """(n,) bool, whether the photo is there."""
+
+
+def stored_models(part: Part, locations: Sequence[ModelLocation]) -> list[StoredModel]:
+    """The models of a part with their names, for the locations of its rows."""
+    lengths = part.read_whole("images/num_name_bytes")
+    ends = np.cumsum(lengths).tolist()
+    text = part.read_whole("images/name").tobytes()
+    names = [text[end - length : end].decode() for end, length in zip(ends, lengths.tolist(), strict=True)]
+    images = part.starts["images"].tolist()
+    return [StoredModel(locations[row], part, row, names[a:b]) for row, (a, b) in enumerate(itertools.pairwise(images))]
+
+
+def merge_images(models: Sequence[StoredModel], photo_roots: Sequence[str]) -> MergedImages:
+    """Keys and photos of all images.
 
     Parameters
     ----------
-    built : sequence of BuiltModel
+    models : sequence of StoredModel
         In the order of their rows.
-    photo_roots : sequence of Path or None
-        For each model the folder that its image names are relative to; None where its photos were not found.
-    choices : PlaceChoices
-
-    Returns
-    -------
-    Index
-        Its header is None.
-    Grouping
-        How the models were joined, with the evidence that the places file overrules.
+    photo_roots : sequence of str
+        By model: absolute path that its image names are relative to, or "" where its photos were not found.
     """
-    models = [b.model for b in built]
-    image_start = indptr_of(np.array([len(m.image_ids) for m in models]))
-    point_start = indptr_of(np.array([len(m.point_ids) for m in models]))
-    camera_start = indptr_of(np.array([len(m.camera_ids) for m in models]))
-    roots = ["" if root is None else os.path.abspath(root) for root in photo_roots]
-    images = _images(built, roots, camera_start)
-    scenes = [b.location.scene for b in built]
-    names = [b.location.name for b in built]
-    joins = photo_joins(images.photo, images.has_photo, images.model) + scene_joins(scenes, roots)
-    grouping = group_models(names, scenes, joins, choices.listed)
-    index = Index(
-        header=None,
-        models=Models(names, roots, grouping.place, image_start, point_start, camera_start),
-        cameras=_cameras(models),
-        images=images,
-        observations=_observations(models, point_start),
-        points=_points(models),
-        covisibility=_graph([b.graph for b in built], image_start),
-        places=_places(grouping, images, choices),
-    )
-    return index, grouping
+    names = [model.image_names for model in models]
+    keys = list(itertools.chain.from_iterable(photo_keys(names, photo_roots, [m.location.scene for m in models])))
+    files = [
+        os.path.normpath(f"{root}/{name}") if root else ""
+        for root, model_names in zip(photo_roots, names, strict=True)
+        for name in model_names
+    ]
+    photo, has_photo = number_photos(files, keys)
+    model_of = np.repeat(np.arange(len(models)), [len(n) for n in names])
+    return MergedImages(keys, list(itertools.chain.from_iterable(names)), model_of, photo, has_photo)
+
+
+def group_into_places(
+    models: Sequence[StoredModel], photo_roots: Sequence[str], images: MergedImages, choices: PlaceChoices
+) -> tuple[Grouping, Places]:
+    """Join models into places, by shared photos, verified matches and scene folders; split the places."""
+    scenes = [model.location.scene for model in models]
+    joins = photo_joins(images.photo, images.has_photo, images.model) + list(choices.matches)
+    if choices.join_scenes:
+        joins += scene_joins(scenes, photo_roots)
+    grouping = group_models([model.location.name for model in models], scenes, joins, choices.listed)
+    with_photos = np.bincount(grouping.place[images.model[images.has_photo]], minlength=len(grouping.name)) > 0
+    split = split_places(grouping.name, with_photos.tolist(), choices.fixed_split, choices.val_share, choices.seed)
+    return grouping, Places(name=grouping.name, split=split, reason=grouping.reason)
+
+
+def merge_columns(
+    models: Sequence[StoredModel],
+    photo_roots: Sequence[str],
+    images: MergedImages,
+    grouping: Grouping,
+    places: Places,
+) -> dict[str, dict[str, Column]]:
+    """All columns of the index by group and name; the large ones are streams over the parts.
+
+    Parameters
+    ----------
+    models, photo_roots, images
+        As for `merge_images`, and its result.
+    grouping, places
+        Results of `group_into_places`.
+    """
+    segments = _segments(models)
+    starts = {kind: indptr_of(np.array([model.record.counts[kind] for model in models])) for kind in KINDS}
+    columns: dict[str, Column] = {
+        "models/name": [model.location.name for model in models],
+        "models/photo_root": list(photo_roots),
+        "models/place": grouping.place,
+        "models/image_start": starts["images"],
+        "models/point_start": starts["points"],
+        "models/camera_start": starts["cameras"],
+        "images/key": images.key,
+        "images/name": images.name,
+        "images/model": images.model,
+        "images/photo": images.photo,
+        "images/has_photo": images.has_photo,
+        **{f"places/{name}": column for name, column in vars(places).items()},
+    }
+    for name, (kind, dtype, width) in COLUMNS.items():
+        if name not in ("images/name", *LENGTHS.values()):
+            shift = starts[SHIFTED[name]] if name in SHIFTED else None
+            blocks = partial(_blocks, segments, name, shift)
+            columns[name] = ColumnStream(np.dtype(dtype), (int(starts[kind][-1]), *width), blocks)
+    for name, source in LENGTHS.items():
+        columns[name] = indptr_of(np.concatenate(list(_blocks(segments, source, None))))
+    tables: dict[str, dict[str, Column]] = {}
+    for name, column in columns.items():
+        group, _, field = name.partition("/")
+        tables.setdefault(group, {})[field] = column
+    return tables
 
 
 def photo_keys(
@@ -118,75 +206,42 @@ def photo_keys(
     ]
 
 
-def _images(built: Sequence[BuiltModel], roots: Sequence[str], camera_start: np.ndarray) -> Images:
-    models = [b.model for b in built]
-    model_keys = photo_keys([m.image_names for m in models], roots, [b.location.scene for b in built])
-    keys = [key for part in model_keys for key in part]
-    names = [name for m in models for name in m.image_names]
-    row_roots = [root for root, m in zip(roots, models, strict=True) for _ in m.image_names]
-    files = [os.path.normpath(f"{root}/{name}") if root else "" for root, name in zip(row_roots, names, strict=True)]
-    photo, has_photo = number_photos(files, keys)
-    return Images(
-        key=keys,
-        name=names,
-        id=np.concatenate([m.image_ids for m in models]).astype(np.int64),
-        model=np.repeat(np.arange(len(models)), [len(m.image_ids) for m in models]),
-        camera=_shifted([m.image_cameras for m in models], camera_start),
-        quaternion=np.concatenate([m.quaternions for m in models]),
-        translation=np.concatenate([m.translations for m in models]),
-        photo=photo,
-        has_photo=has_photo,
-    )
+@dataclass(frozen=True)
+class _Segment:
+    """Consecutive models of the index that lie in one part, in the same order."""
+
+    part: Part
+    rows: np.ndarray
+    """(k,) rows of the part, rising."""
+    first: int
+    """Row of the first model in the index."""
 
 
-def _cameras(models: Sequence[SparseModel]) -> Cameras:
-    return Cameras(
-        id=np.concatenate([m.camera_ids for m in models]).astype(np.int64),
-        model=np.concatenate([m.camera_models for m in models]).astype(np.int32),
-        size=np.concatenate([m.camera_sizes for m in models]).astype(np.int64),
-        indptr=_joined_indptr([m.camera_indptr for m in models]),
-        params=np.concatenate([m.camera_params for m in models]),
-    )
+def _segments(models: Sequence[StoredModel]) -> list[_Segment]:
+    """Cut the models where the part changes, or its order is another one."""
+    segments: list[_Segment] = []
+    rows: list[int] = []
+    for position, model in enumerate(models):
+        rows.append(model.row)
+        following = models[position + 1] if position + 1 < len(models) else None
+        if following is None or following.part is not model.part or following.row <= model.row:
+            segments.append(_Segment(model.part, np.array(rows), position + 1 - len(rows)))
+            rows = []
+    return segments
 
 
-def _observations(models: Sequence[SparseModel], point_start: np.ndarray) -> Observations:
-    return Observations(
-        indptr=_joined_indptr([m.observation_indptr for m in models]),
-        point=_shifted([m.observation_points for m in models], point_start),
-        xy=np.concatenate([m.observation_xy for m in models]).astype(np.float32),
-    )
-
-
-def _points(models: Sequence[SparseModel]) -> Points:
-    return Points(
-        id=np.concatenate([m.point_ids for m in models]).astype(np.int64),
-        xyz=np.concatenate([m.points for m in models]),
-        error=np.concatenate([m.point_errors for m in models]),
-    )
-
-
-def _graph(graphs: Sequence[Covisibility], image_start: np.ndarray) -> CovisibilityGraph:
-    return CovisibilityGraph(
-        indptr=_joined_indptr([g.indptr for g in graphs]),
-        neighbour=_shifted([g.neighbour for g in graphs], image_start),
-        shared=np.concatenate([g.shared for g in graphs]),
-        scale_change=np.concatenate([g.scale_change for g in graphs]),
-        angle=np.concatenate([g.angle for g in graphs]),
-        axis_angle=np.concatenate([g.axis_angle for g in graphs]),
-    )
-
-
-def _places(grouping: Grouping, images: Images, choices: PlaceChoices) -> Places:
-    with_photos = np.bincount(grouping.place[images.model[images.has_photo]], minlength=len(grouping.name)) > 0
-    split = split_places(grouping.name, with_photos.tolist(), choices.fixed_split, choices.val_share, choices.seed)
-    return Places(name=grouping.name, split=split, reason=grouping.reason)
-
-
-def _shifted(rows: Sequence[np.ndarray], start: np.ndarray) -> np.ndarray:
-    """Rows within each model to rows of the index."""
-    return np.concatenate([part + first for part, first in zip(rows, start[:-1], strict=True)]).astype(np.int64)
-
-
-def _joined_indptr(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """One CSR's row starts from those of its parts."""
-    return indptr_of(np.concatenate([np.diff(part) for part in parts]))
+def _blocks(segments: Sequence[_Segment], column: str, shift: np.ndarray | None) -> Iterator[np.ndarray]:
+    """A column of the index in blocks: of one model in pieces, of several of a part (they are small) at once."""
+    for segment in segments:
+        starts = segment.part.starts[COLUMNS[column][0]]
+        begin, end = starts[segment.rows], starts[segment.rows + 1]
+        added = None if shift is None else shift[segment.first : segment.first + len(segment.rows)]
+        if len(segment.rows) == 1:
+            for start in range(int(begin[0]), int(end[0]), BLOCK_ROWS):
+                block = segment.part.read(column, start, min(start + BLOCK_ROWS, int(end[0])))
+                yield block if added is None else block + added[0]
+            continue
+        block = segment.part.read(column, int(begin[0]), int(end[-1]))
+        if (begin[1:] != end[:-1]).any():
+            block = np.concatenate([block[a:b] for a, b in zip(begin - begin[0], end - begin[0], strict=True)])
+        yield block if added is None else block + np.repeat(added, end - begin)

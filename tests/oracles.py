@@ -523,3 +523,16 @@ def _points_seen(model, row):
     """Positions of the points that an image sees, each once, in order."""
     rows = model.observation_points[model.observation_indptr[row] : model.observation_indptr[row + 1]]
     return sorted(map(tuple, model.points[sorted(set(rows.tolist()))].tolist()))
+
+
+def match_joins_by_loops(models, pairs, needed):
+    """(low model, high model) to (image pairs, matches), from each model's images and {(image, image): matches}."""
+    found = {}
+    for (a, b), matches in pairs.items():
+        for m, images in enumerate(models):
+            for n, others in enumerate(models):
+                if m != n and a in images and b in others:
+                    pair = min(m, n), max(m, n)
+                    count, total = found.get(pair, (0, 0))
+                    found[pair] = count + 1, total + matches
+    return {pair: evidence for pair, evidence in found.items() if evidence[0] >= needed}

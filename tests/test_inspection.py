@@ -35,7 +35,7 @@ def from_json(path: Path) -> dict[str, Any]:
 @pytest.fixture
 def index_file(tmp_path: Path) -> Path:
     index = random_index(np.random.default_rng(3), (4, 5, 6), (0, 0, 1), val=1)
-    index.places.reason[0] = "7 photos of the same content"
+    index.places.reason[0] = "model0 and model1 share 7 photos"
     index.images.has_photo[:2] = False
     write_index(tmp_path / "index.h5", index, {"min_shared": 1}, ["e" * 64])
     return tmp_path / "index.h5"
@@ -55,23 +55,38 @@ def test_an_index_says_its_counts_places_and_why_models_were_joined(index_file: 
         "observations": len(index.observations.point),
         "pairs that share points": len(index.covisibility.neighbour) // 2,
     }
-    assert found["places"]["place0"] == {
-        "split": "train",
-        "models": 2,
-        "images": 9,
-        "joined": "7 photos of the same content",
+    assert found["places"] == {
+        "place0": {"split": "train", "models": 2, "images": 9},
+        "place1": {"split": "val", "models": 1, "images": 6},
     }
-    assert found["places"]["place1"] == {"split": "val", "models": 1, "images": 6, "joined": ""}
+    why = ["model0 and model1 share 7 photos"]
+    assert found["joined places"] == {"place0": {"models": ["model0", "model1"], "why": why}}
     text = printed(index_file)
-    assert "7 photos of the same content" in text
+    assert "  place0, 2 models\n    model0 and model1 share 7 photos\n" in text
     assert "e" * 16 in text
+
+
+def test_of_many_joined_places_and_reasons_a_screenful_is_shown(tmp_path: Path) -> None:
+    index = random_index(np.random.default_rng(0), (1,) * 60, tuple(np.repeat(np.arange(30), 2).tolist()))
+    index.places.reason[:] = [f"reason {i}" for i in range(30)]
+    index.places.reason[0] = "; ".join(["same scene folder: " + "x" * 500] + [f"reason 0.{i}" for i in range(1, 9)])
+    write_index(tmp_path / "index.h5", index, {})
+    text, everything = printed(tmp_path / "index.h5"), printed(tmp_path / "index.h5", "--all")
+    assert "… 10 more joined places" in text
+    assert "… 4 more reasons" in text
+    assert "reason 0.5" not in text
+    assert max(map(len, text.splitlines())) < 200
+    assert "reason 29" in everything
+    assert "reason 0.8" in everything
+    assert "x" * 500 in everything
+    assert "…" not in everything
 
 
 def test_an_index_of_many_places_fits_on_a_screen(tmp_path: Path) -> None:
     index = random_index(np.random.default_rng(0), (2,) * 60, tuple(range(60)))
     write_index(tmp_path / "index.h5", index, {})
     assert len(printed(tmp_path / "index.h5").splitlines()) <= 50
-    assert "40 more; --json has all" in printed(tmp_path / "index.h5")
+    assert "40 more; --all shows them" in printed(tmp_path / "index.h5")
     assert len(from_json(tmp_path / "index.h5")["places"]) == 60
 
 
