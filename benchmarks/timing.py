@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 
@@ -49,7 +50,15 @@ def peak_of_process(work: Callable[..., Any], *arguments: Any) -> tuple[float, A
 
 def _with_peak(work: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[float, Any]:
     result = work(*arguments)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, result
+    return _own_peak_mb(), result
+
+
+def _own_peak_mb() -> float:
+    """Peak of this process since its program was loaded: on Linux, ru_maxrss starts at that of the parent."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
 def _seconds(work: Callable[[], Any]) -> float:
