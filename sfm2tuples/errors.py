@@ -35,7 +35,7 @@ class DataError(SfmTuplesError):
         self.path = str(path)
         self.what = what
         self.remedy = remedy
-        super().__init__(_one_line(f"{self.path}: {what}" + (f"; {remedy}" if remedy else "")))
+        super().__init__(one_line(f"{self.path}: {what}" + (f"; {remedy}" if remedy else "")))
 
     def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
         """Survive the way home from a worker process."""
@@ -64,9 +64,9 @@ class MiningError(SfmTuplesError):
 
 def first_three(names: Sequence[str]) -> str:
     """Name up to three offenders of many: ``"a, b, c …"``."""
-    return ", ".join(str(name) for name in names[:3]) + (" …" if len(names) > 3 else "")
+    return one_line(", ".join(str(name) for name in names[:3]) + (" …" if len(names) > 3 else ""))
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Printable on one line whatever a hostile file name holds."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)

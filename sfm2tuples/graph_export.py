@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from sfm2tuples.atomic import write_atomically, write_text
-from sfm2tuples.errors import UsageError, first_three
+from sfm2tuples.errors import UsageError, first_three, one_line
 from sfm2tuples.index import SPLITS, Index
 from sfm2tuples.queries import rank_in_run
 
@@ -105,17 +105,17 @@ def write_graphml(index: Index, path: Path, places: Collection[str] = (), min_sh
             f"{int(keep.sum()):,} edges are more than graph tools open ({MOST_EDGES:,}); choose with --place NAME, or "
             "raise --min-shared"
         )
-    graph = networkx.Graph()
+    graph = networkx.Graph()  # XML has no control characters, so names are escaped as in messages
     for row in edges.row[wanted[edges.row]].tolist():
         place = int(index.image_place[row])
         graph.add_node(
-            _printable(index.images.key[row]),
-            name=_printable(index.images.name[row]),
-            place=_printable(index.places.name[place]),
+            one_line(index.images.key[row]),
+            name=one_line(index.images.name[row]),
+            place=one_line(index.places.name[place]),
             split=SPLITS[int(index.places.split[place])],
         )
     for query, other, edge in zip(*(a[keep].tolist() for a in (edges.query, edges.other, edges.edge)), strict=True):
-        ends = (_printable(index.images.key[row]) for row in edges.row[[query, other]].tolist())
+        ends = (one_line(index.images.key[row]) for row in edges.row[[query, other]].tolist())
         graph.add_edge(*ends, **_evidence(index, edge))
     content = io.BytesIO()
     networkx.write_graphml(graph, content)
@@ -160,7 +160,7 @@ def _names(index: Index, names: str) -> list[str]:
     key_of: dict[str, str] = {}
     for name, key in zip(called, index.images.key, strict=True):
         if key_of.setdefault(name, key) != key:
-            raise UsageError(f"{name} is the name of two photos, {key_of[name]} and {key}; give --names key")
+            raise UsageError(one_line(f"{name} is the name of two photos, {key_of[name]} and {key}; give --names key"))
     return called
 
 
@@ -169,8 +169,3 @@ def _evidence(index: Index, edge: int) -> dict[str, int | float]:
     values: dict[str, int | float] = {"shared": int(graph.shared[edge]), "angle": float(graph.angle[edge])}
     scale_change = float(graph.scale_change[edge])
     return values if np.isnan(scale_change) else {**values, "scale_change": scale_change}
-
-
-def _printable(text: str) -> str:
-    """XML has no control characters."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
