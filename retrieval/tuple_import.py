@@ -18,7 +18,7 @@ from retrieval.tuple_mining import FIRST_ROUND
 from sfm2tuples.cirtorch_files import CirtorchSplit, read_cirtorch
 from sfm2tuples.cirtorch_tuples import Imported, from_cirtorch, without_negatives
 from sfm2tuples.descriptor_files import read_descriptors
-from sfm2tuples.errors import PhotoError, UsageError
+from sfm2tuples.errors import DataError, PhotoError, UsageError
 from sfm2tuples.index import SPLITS, TRAIN
 from sfm2tuples.mining import MiningOptions, Plan, choose_tuples
 from sfm2tuples.mining_options import parse_pool
@@ -101,7 +101,7 @@ def import_tuple_file(sources: ImportSources, target: Path, options: ImportOptio
     Raises
     ------
     DataError
-        The pickle is torn, hostile or of another layout; none of its photos is there; descriptors do not fit.
+        The pickle is torn, hostile, empty or of another layout; none of its photos is there; descriptors do not fit.
     MiningError
         Negatives are to be mined, and the pool has too few.
     UsageError
@@ -111,6 +111,8 @@ def import_tuple_file(sources: ImportSources, target: Path, options: ImportOptio
     MiningOptions(**asdict(options))
     store = _descriptor_store(sources, options)
     splits = read_cirtorch(sources.pickle)
+    if not any(len(split.qidxs) for split in splits.values()):
+        raise DataError(sources.pickle, "holds no pairs")
     with ExitStack() as stack:
         packed = None
         if sources.pack_images:

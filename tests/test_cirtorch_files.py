@@ -377,6 +377,16 @@ def test_none_of_the_photos_is_one_line_that_names_the_flag(tmp_path: Path) -> N
         import_tuple_file(sources, tmp_path / "t.h5", QUICK)
 
 
+def test_a_file_without_pairs_is_refused_and_one_without_validation_is_not(world: Path, tmp_path: Path) -> None:
+    train = documented_reader(world, "retrieval-SfM-mine", "train")[1]
+    ims = world / "retrieval-SfM-mine" / "ims"
+    import_tuple_file(ImportSources(write_pickle(tmp_path / "x.pkl", train), ims, NO_NETWORK), tmp_path / "t.h5", QUICK)
+    assert len(read_tuples(tmp_path / "t.h5").tuples["val"].query) == 0
+    empty = write_pickle(tmp_path / "x.pkl", {**train, "qidxs": [], "pidxs": []})
+    with pytest.raises(DataError, match="holds no pairs"):
+        import_tuple_file(ImportSources(empty, ims, NO_NETWORK), tmp_path / "no.h5", QUICK)
+
+
 def test_a_file_of_the_released_size_is_imported(tmp_path: Path) -> None:
     """91,642 training and 6,403 validation images, 180,000 pairs; each cluster's counts against a plain loop."""
     rng = np.random.default_rng(0)
