@@ -128,6 +128,142 @@ def test_a_root_that_is_absent_a_file_or_without_a_model_is_named(tmp_path: Path
         find_models([])
 
 
+# ---- Bundler, VisualSFM, hloc, databases ----------------------------------------------------------------------------
+
+
+def put_bundler(path: Path, header: bytes = b"# Bundle file v0.3\n") -> Path:
+    """A file that begins as Bundler's do."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(header)
+    return path
+
+
+def put_database(path: Path) -> Path:
+    """A file that begins as COLMAP's database does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"SQLite format 3\0rest")
+    return path
+
+
+def test_a_scene_of_an_internet_collection_is_found_with_its_scene_and_photos(tmp_path: Path) -> None:
+    put_bundler(tmp_path / "root" / "notredame" / "bundle" / "bundle.out")
+    put_photo(tmp_path / "root" / "notredame" / "list.txt")
+    put_photo(tmp_path / "root" / "notredame" / "images" / "a.jpg")
+    (location,) = find_models([tmp_path / "root"])
+    scene = tmp_path / "root" / "notredame"
+    assert (location.name, location.kind, location.scene) == ("notredame/bundle/bundle.out", "bundler", scene)
+    assert location.files() == [scene / "bundle" / "bundle.out"]
+    # Names are relative to the list's folder, or to that of the photos.
+    assert find_photo_root(location, [], ["images/a.jpg"]) == scene
+    assert find_photo_root(location, [], ["a.jpg"]) == scene / "images"
+    assert find_photo_root(location, [], ["b.jpg"]) is None
+    (alone,) = find_models([scene / "bundle"])
+    assert find_photo_root(alone, [], ["images/a.jpg"]) == scene
+
+
+def test_a_folder_called_bundle_is_a_scene_of_its_own_for_other_models(tmp_path: Path) -> None:
+    put_model(tmp_path / "bundle")
+    (location,) = find_models([tmp_path])
+    assert location.scene == tmp_path / "bundle"
+
+
+def test_photos_beside_an_nvm_file_are_found(tmp_path: Path) -> None:
+    put_photo(tmp_path / "castle" / "castle.nvm")
+    put_photo(tmp_path / "castle" / "a.jpg")
+    (location,) = find_models([tmp_path])
+    assert (location.name, location.kind, location.scene) == ("castle/castle.nvm", "nvm", tmp_path / "castle")
+    assert find_photo_root(location, [], ["a.jpg"]) == tmp_path / "castle"
+
+
+def test_photos_that_lie_beside_a_colmap_model_are_not_taken(tmp_path: Path) -> None:
+    put_photo(put_model(tmp_path / "m") / "a.jpg")
+    (location,) = find_models([tmp_path])
+    assert find_photo_root(location, [], ["a.jpg"]) is None
+
+
+def test_a_colmap_model_is_preferred_to_what_lies_beside_it(tmp_path: Path) -> None:
+    put_model(tmp_path / "m")
+    put_bundler(tmp_path / "m" / "bundle.out")
+    put_photo(tmp_path / "m" / "m.nvm")
+    (location,) = find_models([tmp_path])
+    assert location.kind == "colmap_binary"
+
+
+def test_bundle_out_is_preferred_to_its_stages_and_else_every_file_with_the_header_is_a_model(tmp_path: Path) -> None:
+    put_bundler(tmp_path / "stages" / "bundle.out")
+    put_bundler(tmp_path / "stages" / "bundle_001.out")
+    put_bundler(tmp_path / "stages" / "bundle.rd.out")
+    put_bundler(tmp_path / "others" / "bundle.rd.out")
+    put_bundler(tmp_path / "others" / "gt_bundle.out")
+    put_bundler(tmp_path / "others" / "slurm.out", b"job 1 started\n")
+    assert names_of(tmp_path) == ["others/bundle.rd.out", "others/gt_bundle.out", "stages/bundle.out"]
+
+
+def test_copies_of_a_model_with_undistorted_photos_are_passed_over(tmp_path: Path) -> None:
+    put_bundler(tmp_path / "a" / "bundle" / "bundle.out")
+    put_bundler(tmp_path / "a" / "pmvs" / "bundle.rd.out")
+    put_bundler(tmp_path / "b" / "pmvs" / "bundle.rd.out")
+    put_photo(tmp_path / "c" / "c.nvm")
+    put_bundler(tmp_path / "c" / "c.nvm.cmvs" / "00" / "bundle.rd.out")
+    assert names_of(tmp_path) == ["a/bundle/bundle.out", "b/pmvs/bundle.rd.out", "c/c.nvm"]
+    assert [location.scene.name for location in find_models([tmp_path])] == ["a", "b", "c"]
+
+
+def test_a_root_may_be_a_file_with_a_model(tmp_path: Path) -> None:
+    put_bundler(tmp_path / "scene" / "bundle.out")
+    put_photo(tmp_path / "scene" / "a.nvm")
+    assert names_of(tmp_path / "scene" / "bundle.out") == ["bundle.out"]
+    assert names_of(tmp_path / "scene" / "a.nvm", tmp_path / "scene") == ["a.nvm", "bundle.out"]
+    (location,) = find_models([tmp_path / "scene" / "a.nvm"])
+    assert location.root == tmp_path / "scene"
+
+
+def test_all_models_of_hlocs_output_are_found_and_belong_to_one_scene(tmp_path: Path) -> None:
+    sfm = tmp_path / "outputs" / "sfm_superpoint+superglue"
+    put_model(sfm)
+    put_model(sfm / "models" / "1")
+    put_model(sfm / "models" / "10")
+    (sfm / "models" / "0").mkdir()
+    put_database(sfm / "database.db")
+    for name in ("feats-superpoint-n4096-r1024.h5", "pairs-netvlad.txt", "global-feats-netvlad.h5"):
+        put_photo(tmp_path / "outputs" / name)
+    put_photo(tmp_path / "datasets" / "images" / "a.jpg")
+    locations = find_models([tmp_path / "outputs"])
+    assert [location.name for location in locations] == [
+        "sfm_superpoint+superglue",
+        "sfm_superpoint+superglue/models/1",
+        "sfm_superpoint+superglue/models/10",
+    ]
+    assert {location.scene for location in locations} == {sfm}
+    given = [PhotoFolder(tmp_path / "datasets" / "images")]
+    assert {find_photo_root(location, given, ["a.jpg"]) for location in locations} == {given[0].folder}
+    assert names_of(sfm) == ["sfm_superpoint+superglue", "models/1", "models/10"]
+
+
+def test_a_folder_called_models_that_a_user_made_holds_scenes_of_their_own(tmp_path: Path) -> None:
+    for name in ("1", "2", "castle"):
+        put_model(tmp_path / "models" / name)
+    assert [location.scene.name for location in find_models([tmp_path])] == ["1", "2", "castle"]
+
+
+@pytest.mark.parametrize("root", ["scene", "scene/database.db", "."])
+def test_a_database_without_a_model_is_refused_as_a_usage_error_that_says_what_to_run(
+    tmp_path: Path, root: str
+) -> None:
+    put_database(tmp_path / "scene" / "database.db")
+    put_photo(tmp_path / "scene" / "images" / "a.jpg")
+    with pytest.raises(UsageError, match=r"database\.db: holds matches but no model; .* colmap mapper --database_path"):
+        find_models([tmp_path / root])
+
+
+def test_other_files_called_db_do_not_count_as_a_database(tmp_path: Path) -> None:
+    put_photo(tmp_path / "Thumbs.db")
+    with pytest.raises(DataError, match="holds no model"):
+        find_models([tmp_path])
+    with pytest.raises(DataError, match="nor a file with a model"):
+        find_models([tmp_path / "Thumbs.db"])
+
+
 # ---- names and scenes ----------------------------------------------------------------------------------------------
 
 

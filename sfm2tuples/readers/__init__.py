@@ -36,8 +36,9 @@ def read_model(model: ModelLocation | Path) -> SparseModel:
     path, kind = (model.path, model.kind) if isinstance(model, ModelLocation) else _only_model(model)
     if kind == "nvm":
         return nvm.read(*file_of_nvm(path))
-    readers = {"colmap_binary": colmap_binary.read, "colmap_text": colmap_text.read, "bundler": bundler.read}
-    return readers[kind](path)
+    if kind == "bundler":
+        return bundler.read(path)
+    return colmap_binary.read(path) if kind == "colmap_binary" else colmap_text.read(path)
 
 
 def _only_model(path: Path) -> tuple[Path, Kind]:

@@ -236,7 +236,7 @@ def _parents(path: Path, root: Path) -> Iterator[Path]:
 
 
 def _folders(root: Path) -> Iterator[Path]:
-    """Walk folders in order, each once whatever links lead to it; hidden folders and those of photos are left out."""
+    """Walk folders in order, each once whatever links lead to it."""
     seen: set[tuple[int, int]] = set()
     waiting = [root]
     while waiting:
@@ -251,10 +251,15 @@ def _folders(root: Path) -> Iterator[Path]:
             continue
         seen.add((status.st_dev, status.st_ino))
         yield folder
-        inside = [entry for entry in entries if not entry.name.startswith(".") and entry.name != "images"]
+        inside = [entry for entry in entries if not _is_passed_over(entry.name)]
         # Links last, so that a folder goes by its own name; os.path.isdir takes a link to itself for no folder.
         order = sorted((entry.is_symlink(), _numbers_by_value(entry.name)) for entry in inside if os.path.isdir(entry))
         waiting.extend(folder / name for _, (_, _, name) in reversed(order))
+
+
+def _is_passed_over(name: str) -> bool:
+    """Hidden folders, photos, and VisualSFM's dense workspaces, whose `bundle.rd.out` is a copy of the NVM file."""
+    return name.startswith(".") or name == "images" or name.endswith(".nvm.cmvs")
 
 
 def _numbers_by_value(name: str) -> tuple[int, int, str]:

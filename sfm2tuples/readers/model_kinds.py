@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Literal
 
 from sfm2tuples.errors import UsageError
 from sfm2tuples.readers.nvm_sections import count_models
+
+log = logging.getLogger(__name__)
 
 Kind = Literal["colmap_binary", "colmap_text", "bundler", "nvm"]
 
@@ -46,7 +49,7 @@ def models_in(folder: Path) -> list[tuple[Path, Kind]]:
         return [(folder, kind)]
     names = sorted(entry for entry in _listed(folder) if entry.endswith((".out", ".nvm")))
     files = [folder / name for name in names if os.path.isfile(folder / name)]
-    bundler = [path for path in files if path.suffix == ".out" and _is_bundler(path)]
+    bundler = [path for path in files if path.suffix == ".out" and _is_bundler(path) and not _is_copy(path)]
     main = [path for path in bundler if path.name == "bundle.out"]
     models = [model for path in main or bundler for model in models_of_file(path)]
     return models + [model for path in files if path.suffix == ".nvm" for model in models_of_file(path)]
@@ -84,6 +87,17 @@ def database_refusal(path: Path) -> UsageError:
 def _is_bundler(path: Path) -> bool:
     """`bundle.out` by its name, so that a damaged one is reported; others by their first line."""
     return path.name == "bundle.out" or (path.suffix == ".out" and _begins_with(path, BUNDLER_HEADER))
+
+
+def _is_copy(path: Path) -> bool:
+    """`pmvs/bundle.rd.out` is the model of `bundle/bundle.out` with undistorted photos."""
+    scene = path.absolute().parent.parent
+    copied = path.name == "bundle.rd.out" and any(
+        os.path.isfile(original) for original in (scene / "bundle" / "bundle.out", scene / "bundle.out")
+    )
+    if copied:
+        log.info("%s: passed over, an undistorted copy of the model beside it", path)
+    return copied
 
 
 def _begins_with(path: Path, start: bytes) -> bool:
