@@ -37,7 +37,7 @@ def put_photos(folder: Path, *names: str) -> None:
     """Files of different bytes in place of photos."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
-        (folder / name).write_bytes(f"{folder.name} {name}".encode())
+        (folder / name).write_bytes(f"{folder} {name}".encode())
 
 
 def index_of(tmp_path: Path, *words: object) -> Index:

@@ -16,7 +16,7 @@ class SparseModel:
     camera_models: np.ndarray
     """(c,) int32, COLMAP's camera model ids (0 SIMPLE_PINHOLE, 1 PINHOLE, 2 SIMPLE_RADIAL ...)."""
     camera_sizes: np.ndarray
-    """(c, 2) int64, width and height in pixels."""
+    """(c, 2) int64, width and height in pixels; (0, 0) from Bundler and VisualSFM, whose files do not say."""
     camera_indptr: np.ndarray
     """(c + 1,) int64, where each camera's parameters start."""
     camera_params: np.ndarray
@@ -42,6 +42,6 @@ class SparseModel:
     points: np.ndarray
     """(p, 3) float64, position in the model's world."""
     point_errors: np.ndarray
-    """(p,) float64, mean reprojection error in pixels."""
+    """(p,) float64, mean reprojection error in pixels; NaN from Bundler and VisualSFM, whose files hold none."""
     dropped: dict[str, int] = field(default_factory=dict)
     """What a lenient reading left out: reason to count."""
