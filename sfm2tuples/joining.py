@@ -63,9 +63,14 @@ def photo_joins(photo: np.ndarray, has_photo: np.ndarray, model: np.ndarray) -> 
         Each model with the first one that holds the photo: as many pairs as connect them, never all pairs.
     """
     again = np.flatnonzero(has_photo & (model[photo] != model))
-    held = np.unique(np.stack([model[photo[again]], model[again], photo[again]], axis=1), axis=0)
-    pairs, counts = np.unique(held[:, :2], axis=0, return_counts=True)
-    return [Join(a, b, photos=count) for (a, b), count in zip(pairs.tolist(), counts.tolist(), strict=True)]
+    columns = photo[again], model[again], model[photo[again]]
+    last, second, first = (column[np.lexsort(columns)] for column in columns)
+    same_models = (first[1:] == first[:-1]) & (second[1:] == second[:-1])
+    once = np.append(True, ~(same_models & (last[1:] == last[:-1])))[: len(again)]
+    starts = np.flatnonzero(np.append(True, ~same_models)[: len(again)])
+    counts = np.add.reduceat(once.astype(np.int64), starts) if len(starts) else starts
+    rows = zip(first[starts].tolist(), second[starts].tolist(), counts.tolist(), strict=True)
+    return [Join(a, b, photos=count) for a, b, count in rows]
 
 
 def scene_joins(scenes: Sequence[Path], photo_roots: Sequence[str]) -> list[Join]:

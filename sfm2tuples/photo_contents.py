@@ -5,16 +5,27 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from typing import TypeVar
 
 import numpy as np
+
+_BLOCK = 1 << 14
+"""Bytes from the middle of a photo that are compared before the whole is read."""
+_THREADS = 16
+_FILES_A_TASK = 512
+"""Files of one task: a thread's turn costs more than looking at one file."""
+_Result = TypeVar("_Result")
 
 
 def number_photos(files: Sequence[str], keys: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Number photos by content.
 
-    A file is read only where another one has the same size. An empty file is no photo: else all of them would be one.
+    The same path, or another name of the same file, is the same photo unread. Of files of one size a block is
+    compared, and only where that is the same the whole, by SHA-256. An empty file is no photo: else all of them
+    would be one. Time and memory are linear in the photos, besides sorting.
 
     Parameters
     ----------
@@ -30,49 +41,108 @@ def number_photos(files: Sequence[str], keys: Sequence[str]) -> tuple[np.ndarray
     has_photo : (n,) bool
         Whether the photo is there and can be opened.
     """
-    contents = _contents({file for file in files if file})
-    numbers: dict[tuple[str, object], int] = {}
+    rows = _first_rows(files)
+    paths = [files[row] for row in np.flatnonzero(rows == np.arange(len(files))).tolist()]
+    contents = np.zeros(len(files), np.int64)
+    contents[rows == np.arange(len(files))] = _contents(paths)
+    contents = contents[rows]
+    has_photo = contents >= 0
     photo = np.empty(len(files), np.int64)
-    has_photo = np.zeros(len(files), bool)
-    for row, (file, key) in enumerate(zip(files, keys, strict=True)):
-        content = contents.get(file)
-        has_photo[row] = content is not None
-        photo[row] = numbers.setdefault(("missing", key) if content is None else ("content", content), row)
+    _, first, which = np.unique(contents[has_photo], return_index=True, return_inverse=True)
+    photo[has_photo] = np.flatnonzero(has_photo)[first[which]]
+    missing = np.flatnonzero(~has_photo)
+    photo[missing] = missing[_first_rows([keys[row] for row in missing.tolist()])]
     return photo, has_photo
 
 
-def _contents(files: set[str]) -> dict[str, object]:
-    """For each file that can be read something equal only for equal bytes: its path, or a hash where sizes collide."""
-    by_size: dict[int, list[str]] = defaultdict(list)
-    for file in files:
-        size = _size(file)
-        if size > 0:
-            by_size[size].append(file)
-    contents: dict[str, object] = {}
-    for same_size in by_size.values():
-        for file in same_size:
-            content = file if len(same_size) == 1 else _hash(file)
-            if content is not None:
-                contents[file] = content
-    return contents
+def _first_rows(texts: Sequence[str]) -> np.ndarray:
+    """First row of the same text: (n,) int64."""
+    first: dict[str, int] = {}
+    return np.fromiter((first.setdefault(text, row) for row, text in enumerate(texts)), np.int64, len(texts))
 
 
-def _size(file: str) -> int:
-    """Bytes of a regular file that can be opened, else 0."""
+def _contents(paths: Sequence[str]) -> np.ndarray:
+    """A number for each path, equal only for equal bytes, -1 where there is no photo: (n,) int64."""
+    numbers = np.full(len(paths), -1, np.int64)
+    found = np.concatenate([np.zeros((0, 3), np.uint64), *_in_threads(_statuses, paths)])
+    there = np.flatnonzero(found[:, 0] > 0)
+    # One number for each file on disk: links to one photo are one photo. Then one for each size of these.
+    file = _numbered(found[there, 1], found[there, 2])
+    rows = there[np.unique(file, return_index=True)[1]]
+    content = _numbered(found[rows, 0])
+    unreadable = np.zeros(len(rows), bool)
+    for digest in (_hash_of_block, _hash):
+        content = _told_apart(content, unreadable, [paths[row] for row in rows.tolist()], digest)
+    numbers[there] = np.where(unreadable, -1, content)[file]
+    return numbers
+
+
+def _numbered(*columns: np.ndarray) -> np.ndarray:
+    """A number from 0 for each different row of some columns: (n,) int64."""
+    order = np.lexsort(columns)
+    new = np.zeros(len(order), bool)
+    for column in columns:
+        new[1:] |= column[order][1:] != column[order][:-1]
+    numbers = np.empty(len(order), np.int64)
+    numbers[order] = np.cumsum(new)
+    return numbers
+
+
+def _told_apart(
+    content: np.ndarray, unreadable: np.ndarray, paths: Sequence[str], digest: Callable[[str], bytes | None]
+) -> np.ndarray:
+    """Tell files of one number apart by a digest; those that cannot be read are marked in `unreadable`."""
+    equal = np.flatnonzero((np.bincount(content, minlength=1)[content] > 1) & ~unreadable)
+    tasks = _in_threads(lambda task: [digest(path) for path in task], [paths[row] for row in equal.tolist()])
+    numbers: dict[tuple[int, bytes | None], int] = {}
+    start = int(content.max(initial=-1)) + 1
+    result = content.copy()
+    for row, value in zip(equal.tolist(), chain.from_iterable(tasks), strict=True):
+        unreadable[row] = value is None
+        result[row] = numbers.setdefault((int(content[row]), value), start + len(numbers))
+    return result
+
+
+def _statuses(paths: Sequence[str]) -> np.ndarray:
+    """Size, device and inode of each regular file that can be opened, else zeros: (n, 3) uint64."""
+    found = np.zeros((len(paths), 3), np.uint64)
+    for row, path in enumerate(paths):
+        try:
+            status = os.stat(path)
+        except (OSError, ValueError):
+            continue
+        if stat.S_ISREG(status.st_mode) and os.access(path, os.R_OK):
+            found[row] = status.st_size, status.st_dev, status.st_ino
+    return found
+
+
+def _hash_of_block(path: str) -> bytes | None:
+    """The bytes in the middle of a file, where photos of one camera differ most, hashed; None where unreadable."""
     try:
-        status = os.stat(file)
-    except (OSError, ValueError):
-        return 0
-    return status.st_size if stat.S_ISREG(status.st_mode) and os.access(file, os.R_OK) else 0
+        with open(path, "rb", buffering=0) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            stream.seek(max(0, (size - _BLOCK) // 2))
+            return hashlib.sha256(stream.read(_BLOCK)).digest()
+    except OSError:
+        return None
 
 
-def _hash(file: str) -> bytes | None:
+def _hash(path: str) -> bytes | None:
     """SHA-256 of the file's bytes, or None where it cannot be read."""
     try:
         digest = hashlib.sha256()
-        with open(file, "rb") as stream:
+        with open(path, "rb", buffering=0) as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)
         return digest.digest()
     except OSError:
         return None
+
+
+def _in_threads(work: Callable[[Sequence[str]], _Result], paths: Sequence[str]) -> list[_Result]:
+    """The work's value for each task, in order; threads wait together for disks and networks."""
+    tasks = [paths[start : start + _FILES_A_TASK] for start in range(0, len(paths), _FILES_A_TASK)]
+    if len(tasks) <= 1:
+        return [work(task) for task in tasks]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(work, tasks))

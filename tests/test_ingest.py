@@ -17,7 +17,6 @@ from cli.main import main
 from sfm2tuples.errors import DataError, ModelError, UsageError
 from sfm2tuples.index import Index, read_index
 from sfm2tuples.ingest import IngestOptions, IngestSummary, build_index
-from sfm2tuples.photo_contents import number_photos
 from sfm2tuples.readers.discover import PhotoFolder
 
 
@@ -223,19 +222,6 @@ def test_contradictions_of_the_places_file_are_warned_of_once(
 def test_options_out_of_range_are_refused(options: dict) -> None:
     with pytest.raises(UsageError):
         IngestOptions(**options)
-
-
-def test_a_file_is_hashed_only_where_sizes_collide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hashed: list[str] = []
-    monkeypatch.setattr("sfm2tuples.photo_contents._hash", lambda file: hashed.append(file) or Path(file).read_bytes())
-    files = []
-    for name, content in [("a", b"1"), ("b", b"22"), ("c", b"33"), ("d", b"22")]:
-        (tmp_path / name).write_bytes(content)
-        files.append(str(tmp_path / name))
-    photo, has_photo = number_photos([*files, files[0], str(tmp_path / "absent"), "", ""], [*"abcda", "e", "f", "f"])
-    assert photo.tolist() == [0, 1, 2, 1, 0, 5, 6, 6]
-    assert has_photo.tolist() == [True] * 5 + [False] * 3
-    assert sorted(hashed) == files[1:]
 
 
 def test_the_command_writes_the_header_of_its_options(root: Path, tmp_path: Path) -> None:
