@@ -13,7 +13,8 @@ from sfm2tuples.negatives import Asking, Pool, choose_negatives, choose_pool
 from sfm2tuples.positives import choose_positives, possible_queries
 from sfm2tuples.queries import choose_queries
 from sfm2tuples.random_draws import item_numbers
-from sfm2tuples.similarity import pair_similarities
+from sfm2tuples.rows import Matrix, block_of, select
+from sfm2tuples.similarity import Search, most_similar, pair_similarities
 from sfm2tuples.tuples import Candidates, ImageTable, PlaceTable, TupleSet
 
 __all__ = ["MiningOptions", "Plan", "choose_tuples", "mining_options", "plan_round"]
@@ -90,11 +91,11 @@ def plan_round(
 
 def choose_tuples(
     plan: Plan,
-    descriptors: np.ndarray | None,
+    descriptors: Matrix | None,
     images: ImageTable,
     candidates: Candidates,
     options: MiningOptions,
-    block: int = 4096,
+    search: Search = most_similar,
 ) -> TupleSet:
     """Choose the positives (m1) and negatives of a planned round.
 
@@ -105,8 +106,8 @@ def choose_tuples(
         L2-normalised, one for each of `plan.rows_needed`; None where that is empty.
     images, candidates, options
         As given to `plan_round`.
-    block : int
-        Pool rows compared at once; bounds the memory and changes no result.
+    search : Search
+        How the most similar are found: on the CPU where left out.
 
     Raises
     ------
@@ -127,12 +128,14 @@ def choose_tuples(
             pool = np.union1d(pool, candidates.image[edge[edge >= 0]])
     positive = np.where(edge >= 0, np.append(candidates.image, -1)[edge], -1)
     similarity = _positive_similarity(plan.query, positive, descriptors, row_of)
+    asking = None if descriptors is None else block_of(descriptors, row_of[plan.query])
+    chosen_from = None if descriptors is None else select(descriptors, row_of[pool])
     negative, negative_similarity = choose_negatives(
-        Asking(images.place[plan.query], number[plan.query], _rows(descriptors, row_of[plan.query]), similarity[:, 0]),
-        Pool(pool, images.place[pool], number[pool], _rows(descriptors, row_of[pool])),
+        Asking(images.place[plan.query], number[plan.query], asking, similarity[:, 0]),
+        Pool(pool, images.place[pool], number[pool], chosen_from),
         options,
         plan.round,
-        block,
+        search,
     )
     if plan.split == SPLITS[TRAIN] and options.max_negative_similarity is None:
         _check_negatives(negative, images, plan.query, options)
@@ -156,12 +159,8 @@ def _candidates_of(candidates: Candidates, query: np.ndarray) -> np.ndarray:
     return np.unique(candidates.image[np.isin(of, query)])
 
 
-def _rows(descriptors: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
-    return None if descriptors is None else descriptors[rows]
-
-
 def _positive_similarity(
-    query: np.ndarray, positive: np.ndarray, descriptors: np.ndarray | None, row_of: np.ndarray
+    query: np.ndarray, positive: np.ndarray, descriptors: Matrix | None, row_of: np.ndarray
 ) -> np.ndarray:
     """(t, P) float64; -inf where there is no positive or no descriptor."""
     similarity = np.full(positive.shape, -np.inf)

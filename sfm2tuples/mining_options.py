@@ -9,6 +9,8 @@ from sfm2tuples.errors import UsageError
 
 POSITIVES = ("m1", "m2", "m3")
 NEGATIVES = ("N1", "N2", "random", "semi-hard")
+AUTO, EXACT, IVF = "auto", "exact", "ivf"
+SEARCHES = (AUTO, EXACT, IVF)
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class MiningOptions:
     """semi-hard: how much farther than the positive a negative may be."""
     max_negative_similarity: float | None = None
     """More similar images are no negatives, as they may show the query's place; None for no limit."""
+    search: str = AUTO
+    """How the most similar are found: exact, ivf (by inverted lists, nearly), auto: ivf in a pool beyond a million."""
     seed: int = 0
     """Seed of every draw."""
 
@@ -64,6 +68,7 @@ class MiningOptions:
         """Refuse values that mean nothing, each in one line."""
         _one_of("positives", self.positives, POSITIVES)
         _one_of("negatives", self.negatives, NEGATIVES)
+        _one_of("search", self.search, SEARCHES)
         for name in ("num_positives", "num_negatives", "num_candidates", "min_shared", "queries_per_place"):
             _at_least(name, getattr(self, name), 1)
         if self.num_queries is not None:

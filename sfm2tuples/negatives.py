@@ -9,7 +9,8 @@ import numpy as np
 from sfm2tuples.mining_options import MiningOptions, PoolStrategy
 from sfm2tuples.queries import rank_in_run
 from sfm2tuples.random_draws import draw
-from sfm2tuples.similarity import most_similar
+from sfm2tuples.rows import Matrix
+from sfm2tuples.similarity import Search, most_similar
 
 
 def choose_pool(
@@ -61,7 +62,7 @@ class Pool:
     """(s,) int64."""
     number: np.ndarray
     """(s,) uint64, number of each image in draws."""
-    descriptors: np.ndarray | None
+    descriptors: Matrix | None
     """(s, D) float32, L2-normalised; None for random negatives."""
 
 
@@ -80,15 +81,15 @@ class Asking:
 
 
 def choose_negatives(
-    queries: Asking, pool: Pool, options: MiningOptions, round: int, block: int = 4096
+    queries: Asking, pool: Pool, options: MiningOptions, round: int, search: Search = most_similar
 ) -> tuple[np.ndarray, np.ndarray]:
     """Choose the negatives of each query from other places.
 
     Parameters
     ----------
     queries, pool : Asking, Pool
-    block : int
-        Pool rows compared at once; bounds the memory and changes no result.
+    search : Search
+        How the most similar are found: on the CPU where left out.
 
     Returns
     -------
@@ -103,9 +104,9 @@ def choose_negatives(
     if options.max_negative_similarity is not None:
         ceiling[:] = np.nextafter(options.max_negative_similarity, np.inf)
     if options.negatives == "semi-hard":
-        return _semi_hard_negatives(queries, pool, options, ceiling, block)
+        return _semi_hard_negatives(queries, pool, options, ceiling, search)
     group = np.arange(len(pool.row)) if options.negatives == "N1" else pool.place
-    return _nearest(queries, pool, options.num_negatives, group, None, ceiling, block)
+    return _nearest(queries, pool, options.num_negatives, group, None, ceiling, search)
 
 
 def semi_hard_bounds(positive_similarity: np.ndarray, margin: float) -> tuple[np.ndarray, np.ndarray]:
@@ -124,25 +125,25 @@ def _nearest(
     group: np.ndarray,
     above: np.ndarray | None,
     below: np.ndarray,
-    block: int,
+    search: Search,
 ) -> tuple[np.ndarray, np.ndarray]:
     if queries.descriptors is None or pool.descriptors is None:
         raise ValueError("these negatives are chosen by descriptors, and none were given")
-    position, similarity = most_similar(
-        queries.descriptors, pool.descriptors, count, queries.place, pool.place, group, above, below, block
+    position, similarity = search(
+        queries.descriptors, pool.descriptors, count, queries.place, pool.place, group, above, below
     )
     return np.append(pool.row, -1)[position], similarity
 
 
 def _semi_hard_negatives(
-    queries: Asking, pool: Pool, options: MiningOptions, ceiling: np.ndarray, block: int
+    queries: Asking, pool: Pool, options: MiningOptions, ceiling: np.ndarray, search: Search
 ) -> tuple[np.ndarray, np.ndarray]:
     """The nearest that are semi-hard, one a place, filled up by N2."""
     count = options.num_negatives
     above, below = semi_hard_bounds(queries.positive_similarity, options.margin)
-    row, similarity = _nearest(queries, pool, count, pool.place, above, np.minimum(below, ceiling), block)
+    row, similarity = _nearest(queries, pool, count, pool.place, above, np.minimum(below, ceiling), search)
     # Fewer than `count` places are taken where one is missing, so the best of 2 x count places hold enough others.
-    more, more_similarity = _nearest(queries, pool, 2 * count, pool.place, None, ceiling, block)
+    more, more_similarity = _nearest(queries, pool, 2 * count, pool.place, None, ceiling, search)
     place_of = dict(zip(pool.row.tolist(), pool.place.tolist(), strict=True))
     for t in np.flatnonzero((row < 0).any(axis=1)):
         taken = {place_of[r] for r in row[t].tolist() if r >= 0}
@@ -158,8 +159,8 @@ def _random_negatives(queries: Asking, pool: Pool, options: MiningOptions, round
     order = np.argsort(pool.place, kind="stable")
     places, start = np.unique(pool.place[order], return_index=True)
     start = np.append(start, len(order))
-    # A place goes by the number of its first image in the pool.
-    place_number = pool.number[order[start[:-1]]]
+    # A place goes by the least number of its images in the pool, which their order does not change.
+    place_number = np.minimum.reduceat(pool.number[order], start[:-1]) if len(order) else pool.number[:0]
     row = np.full((len(queries.place), options.num_negatives), -1, np.int64)
     for t in range(len(row)):
         number = queries.number[t : t + 1]

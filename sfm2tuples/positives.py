@@ -9,6 +9,7 @@ from sfm2tuples.index import Index, distinct_points
 from sfm2tuples.mining_options import MiningOptions
 from sfm2tuples.queries import rank_in_run
 from sfm2tuples.random_draws import draw
+from sfm2tuples.rows import Matrix
 from sfm2tuples.similarity import pair_similarities
 from sfm2tuples.tuples import Candidates
 
@@ -102,7 +103,7 @@ def choose_positives(
     image_number: np.ndarray,
     options: MiningOptions,
     round: int,
-    descriptors: np.ndarray | None = None,
+    descriptors: Matrix | None = None,
     row_of: np.ndarray | None = None,
 ) -> np.ndarray:
     """Choose the positives of each query.

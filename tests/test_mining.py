@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ def mine(world, split="train", round=0, block=4096, **options):
     candidates = world.candidates[split]
     plan = plan_round(world.images, world.places, candidates, chosen, split, round)
     values = world.descriptors[plan.rows_needed] if chosen.needs_descriptors else None
-    return plan, choose_tuples(plan, values, world.images, candidates, chosen, block)
+    return plan, choose_tuples(plan, values, world.images, candidates, chosen, partial(most_similar, block=block))
 
 
 @settings(deadline=None, max_examples=20)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import oracles
 import pytest
@@ -105,7 +107,7 @@ def test_order_of_the_pool_and_block_size_do_not_matter(world, rule, block):
     asking, pool = make(**world)
     options = MiningOptions(negatives=rule, num_negatives=world["count"])
     row, similarity = choose_negatives(asking, pool, options, 0)
-    again = choose_negatives(asking, pool, options, 0, block=block)
+    again = choose_negatives(asking, pool, options, 0, partial(most_similar, block=block))
     assert np.array_equal(row, again[0])
     assert np.array_equal(similarity, again[1])
 

@@ -1,0 +1,163 @@
+"""The most similar of a pool beyond a million by faiss's inverted lists: nearly exact, and it says how nearly.
+
+faiss makes the lists; the rules are ours: the rows of the lists that a query looks into go through the same exact
+decision as in `sfm2tuples.similarity`. So one row a place is kept however many rows of one place are near, and no
+similarity is approximate: a row is found exactly or not at all.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sfm2tuples.best_rows import BestRows, PoolBlock
+from sfm2tuples.mining_options import AUTO, IVF
+from sfm2tuples.rows import Matrix, block_of
+from sfm2tuples.similarity import BLOCK, Search, most_similar
+
+IVF_FROM = 1_000_000
+"""A pool of more rows is searched by lists where nothing else is said."""
+LISTS_BY_ROOT = 1.5
+"""Lists there are, by the square root of the rows: a list then has about as many rows as there are lists."""
+TRAINED_BY_LIST = 64
+"""Rows that a list's centre is learned from; faiss asks for 39 at least."""
+PROBED = 1 / 16
+"""Share of the lists that a query looks into at first."""
+SAMPLE = 100
+"""Queries that are searched exactly too, to measure the recall."""
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SearchReport:
+    """How a search by lists went."""
+
+    pool: int
+    """Rows searched."""
+    lists: int
+    """Lists that they are divided into."""
+    probes: int
+    """Lists that every query looked into."""
+    doubled: int
+    """Times that a query had found too few rows and looked into twice as many lists."""
+    sampled: int
+    """Queries that were searched exactly too."""
+    recall: float
+    """Share of the exact rows of those queries that were found; NaN where there are none."""
+
+
+class IvfSearch:
+    """A search by inverted lists, see `sfm2tuples.similarity.Search`.
+
+    Parameters
+    ----------
+    exact : Search
+        Finds the exact rows of a sample of queries.
+    probes : int, optional
+        Lists that a query looks into at first; `PROBED` of them where left out.
+    sample : int
+        Queries of the sample; 0 measures nothing.
+    block : int
+        Rows compared at once; bounds the memory.
+
+    Attributes
+    ----------
+    report : SearchReport or None
+        Of the latest search.
+    """
+
+    def __init__(
+        self, exact: Search = most_similar, probes: int | None = None, sample: int = SAMPLE, block: int = BLOCK
+    ) -> None:
+        self.report: SearchReport | None = None
+        self._exact = exact
+        self._probes = probes
+        self._sample = sample
+        self._block = block
+
+    def __call__(
+        self,
+        queries: np.ndarray,
+        pool: Matrix,
+        count: int,
+        query_place: np.ndarray,
+        pool_place: np.ndarray,
+        group: np.ndarray,
+        above: np.ndarray | None = None,
+        below: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See `sfm2tuples.similarity.most_similar`; some rows may be missed, which `report` says."""
+        queries = np.ascontiguousarray(queries, np.float32)
+        best = BestRows(queries, count, query_place, above, below)
+        lists = inverted_lists(pool)
+        probes = min(lists.nlist, self._probes or max(1, round(PROBED * lists.nlist)))
+        doubled = self._search(best, lists, probes, np.asarray(pool_place), np.asarray(group))
+        size = lists.nlist
+        del lists
+        sample = np.linspace(0, len(queries) - 1, min(self._sample, len(queries))).astype(np.int64)
+        bounds = [None if bound is None else bound[sample] for bound in (above, below)]
+        rows, _ = self._exact(queries[sample], pool, count, query_place[sample], pool_place, group, *bounds)
+        recall = _recall(best.row[sample], rows)
+        self.report = SearchReport(len(pool), size, probes, doubled, len(sample), recall)
+        LOG.info("a pool of %d images, searched by %d lists: recall %.3f", len(pool), size, recall)
+        return best.row, best.similarity
+
+    def _search(self, best: BestRows, lists: Any, probes: int, place: np.ndarray, group: np.ndarray) -> int:
+        """Search the nearest lists of every query, and twice as many where it finds too few; count those times."""
+        waiting, start, end, doubled = np.arange(len(best.queries)), 0, probes, 0
+        while len(waiting) and start < lists.nlist and lists.ntotal:
+            _, nearest = lists.quantizer.search(best.queries[waiting], end)
+            self._offer_lists(best, lists, waiting, nearest[:, start:], place, group)
+            waiting = waiting[(best.row[waiting] < 0).any(axis=1)]
+            start, end = end, min(2 * end, lists.nlist)
+            doubled += len(waiting) if start < lists.nlist else 0
+        return doubled
+
+    def _offer_lists(
+        self, best: BestRows, lists: Any, query: np.ndarray, nearest: np.ndarray, place: np.ndarray, group: np.ndarray
+    ) -> None:
+        """Offer each list to the queries that look into it: one product a list."""
+        from faiss.contrib.inspect_tools import get_invlist
+
+        order = np.argsort(nearest.ravel(), kind="stable")
+        wanted, start = np.unique(nearest.ravel()[order], return_index=True)
+        asking = np.split(query[order // nearest.shape[1]], start[1:])
+        for number, queries in zip(wanted.tolist(), asking, strict=True):
+            row, codes = get_invlist(lists.invlists, number)
+            descriptors = codes.view(np.float32)
+            for first in range(0, len(row), self._block):
+                part = slice(first, first + self._block)
+                block = PoolBlock(row[part], descriptors[part], place[row[part]], group[row[part]])
+                best.offer_products(queries, best.queries[queries] @ block.descriptors.T, block)
+
+
+def inverted_lists(pool: Matrix) -> Any:
+    """faiss's inverted lists of a pool, which is read in blocks: a `faiss.IndexIVFFlat` by inner product."""
+    import faiss
+
+    size, dimension = pool.shape
+    count = max(1, min(size // TRAINED_BY_LIST, round(LISTS_BY_ROOT * size**0.5)))
+    lists = faiss.IndexIVFFlat(faiss.IndexFlatIP(dimension), dimension, count, faiss.METRIC_INNER_PRODUCT)
+    lists.cp.spherical = True
+    lists.cp.min_points_per_centroid = 1
+    if size:
+        spread = np.linspace(0, size - 1, min(size, TRAINED_BY_LIST * count)).astype(np.int64)
+        lists.train(block_of(pool, spread))
+    for start in range(0, size, 1 << 16):
+        lists.add(block_of(pool, slice(start, min(start + (1 << 16), size))))
+    return lists
+
+
+def search_for(search: str, pool_size: int, exact: Search) -> Search:
+    """The search that `MiningOptions.search` asks for in a pool of this size."""
+    by_lists = search == IVF or (search == AUTO and pool_size > IVF_FROM)
+    return IvfSearch(exact) if by_lists else exact
+
+
+def _recall(found: np.ndarray, exact: np.ndarray) -> float:
+    """Share of the exact rows that were found, query by query; NaN where there are none."""
+    hits = (exact[:, :, None] == found[:, None, :]).any(axis=2) & (exact >= 0)
+    return float(hits.sum() / (exact >= 0).sum()) if (exact >= 0).any() else float("nan")

@@ -1,0 +1,44 @@
+"""Some rows of a matrix, gathered block by block, so that a pool larger than memory is never copied whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a matrix of descriptors that lies in memory or is mapped from a file."""
+
+    values: np.ndarray
+    """(n, D) float32."""
+    row: np.ndarray
+    """(m,) int64, which of them, in the order wanted."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows, and their length."""
+        return len(self.row), int(self.values.shape[1])
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.row)
+
+    def __getitem__(self, which: slice | np.ndarray) -> np.ndarray:
+        """A copy of some of the rows: (k, D)."""
+        return self.values[self.row[which]]
+
+
+Matrix = np.ndarray | Rows
+"""Descriptors, (n, D): an array, an array mapped from a file, or chosen rows of one."""
+
+
+def block_of(matrix: Matrix, which: slice | np.ndarray) -> np.ndarray:
+    """Rows of a matrix in memory: (k, D) float32, contiguous; a view where it can be."""
+    return np.ascontiguousarray(matrix[which], np.float32)
+
+
+def select(matrix: Matrix, row: np.ndarray) -> Rows:
+    """Rows of a matrix without copying them."""
+    return Rows(matrix.values, matrix.row[row]) if isinstance(matrix, Rows) else Rows(matrix, row)
