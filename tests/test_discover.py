@@ -152,7 +152,6 @@ def test_a_scene_of_an_internet_collection_is_found_with_its_scene_and_photos(tm
     (location,) = find_models([tmp_path / "root"])
     scene = tmp_path / "root" / "notredame"
     assert (location.name, location.kind, location.scene) == ("notredame/bundle/bundle.out", "bundler", scene)
-    assert location.files() == [scene / "bundle" / "bundle.out"]
     # Names are relative to the list's folder, or to that of the photos.
     assert find_photo_root(location, [], ["images/a.jpg"]) == scene
     assert find_photo_root(location, [], ["a.jpg"]) == scene / "images"

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from sfm2tuples.errors import DataError, UsageError
 from sfm2tuples.readers.model_kinds import (
-    PARTS,
     WHAT_A_MODEL_IS,
     Kind,
     database_refusal,
@@ -49,15 +48,6 @@ class ModelLocation:
     """The nearest folder above those that tools put between a scene and its models (`scene_folder`): absolute."""
     kind: Kind
     """Which reader reads it; binary is preferred where a folder holds both in full."""
-
-    def files(self) -> list[Path]:
-        """Files that the model is read from, for its size; some may be absent."""
-        if self.kind == "bundler":
-            return [self.path]
-        if self.kind == "nvm":
-            return [file_of_nvm(self.path)[0]]
-        suffix = ".bin" if self.kind == "colmap_binary" else ".txt"
-        return [self.path / f"{part}{suffix}" for part in (*PARTS, "rigs", "frames")]
 
 
 @dataclass(frozen=True)
