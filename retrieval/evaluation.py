@@ -93,7 +93,9 @@ class Evaluation:
     top: np.ndarray
     """(q, TOP) int64: the first ranked database rows without junk, -1 where the ranking ends."""
     names: tuple[str, ...] | None = None
-    """Keys of the database rows, the queries' among them, where they are known."""
+    """Keys of the database rows, where they are known."""
+    query_names: tuple[str, ...] | None = None
+    """Keys of the queries, in their order; where not given they are rows of the database."""
 
     @property
     def counted(self) -> np.ndarray:
@@ -132,6 +134,15 @@ class Evaluation:
         """Compute mP@k over the queries that have positives [R18]."""
         return _mean(np.array([precision_at(self.ranks_of(int(q)), k) for q in np.flatnonzero(self.counted)]))
 
+    def mean_found_in(self, k: int) -> float:
+        """Mean number of positives among the first k ranked: UKBench's N-S with k = 4."""
+        return _mean(np.array([np.sum(self.ranks_of(int(q)) < k) for q in np.flatnonzero(self.counted)], np.float64))
+
+    def recall_at(self, k: int) -> float:
+        """Share of queries that have a positive among the first k ranked, of those that have any [A16]."""
+        found = [np.any(self.ranks_of(int(q)) < k) for q in np.flatnonzero(self.counted)]
+        return _mean(np.array(found, np.float64))
+
     def table(self) -> list[tuple[str, str, str]]:
         """Rows for people: name, queries, mAP in percent; places or labels first, then the two means."""
         rows = [(name, f"{count:,}", f"{100 * mean:.1f}") for name, count, mean in self.group_means()]
@@ -153,13 +164,16 @@ class Evaluation:
 
     def _query_as_dict(self, query: int) -> dict[str, Any]:
         return {
-            "query": self._name(self.queries[query]),
+            "query": self._query_name(query),
             "group": self.group_names[self.groups[query]],
             "average_precision": _plain(self.average_precision[query]),
             "positives": int(self.n_positives[query]),
-            "first_ranks": self.ranks_of(query)[:TOP].tolist(),
+            "ranks": self.ranks_of(query).tolist(),
             "top": [self._name(row) for row in self.top[query] if row >= 0],
         }
+
+    def _query_name(self, query: int) -> int | str:
+        return self._name(self.queries[query]) if self.query_names is None else self.query_names[query]
 
     def _name(self, row: int) -> int | str:
         return int(row) if self.names is None else self.names[row]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from retrieval.photo_names import photos_below
 from retrieval.protocols.labels import read_labels
 from sfm2tuples.container import read_header
 from sfm2tuples.errors import DataError, UsageError
@@ -17,8 +17,6 @@ from sfm2tuples.index import FORMAT as INDEX_FORMAT
 from sfm2tuples.index import read_index
 from sfm2tuples.tuples import FORMAT as TUPLES_FORMAT
 from sfm2tuples.tuples import PackedPhotos, TupleFile, read_tuples
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def photos_of(source: Path, images: Path | None = None, size: int = 0) -> PhotoS
         There is no such source, or it holds no photos.
     """
     if source.is_dir():
-        return _of_paths(source, source, sorted(_walk(source), key=os.fsencode))
+        return _of_paths(source, source, photos_below(source))
     if not source.is_file():
         raise DataError(source, "no such file or folder")
     if source.suffix == ".txt":
@@ -135,13 +133,3 @@ def _of_paths(source: Path, root: Path, names: list[str]) -> PhotoSources:
     if not names:
         raise DataError(source, "names no photos")
     return PhotoSources(names, [root / name for name in names], np.arange(len(names)), source)
-
-
-def _walk(folder: Path) -> list[str]:
-    found = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            (Path(parent) / name).relative_to(folder).as_posix() for name in files if name.lower().endswith(SUFFIXES)
-        ]
-    return found

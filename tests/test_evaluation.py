@@ -122,7 +122,7 @@ def test_the_result_of_each_query_goes_to_json_by_name() -> None:
             "group": "g0",
             "average_precision": pytest.approx((1 + 1 + 1 / 2 + 2 / 3) / 4),
             "positives": 2,
-            "first_ranks": [0, 2],
+            "ranks": [0, 2],
             "top": ["c.jpg", "d.jpg", "b.jpg"],
         }
     ]

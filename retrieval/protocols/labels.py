@@ -11,11 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from retrieval.evaluation import Evaluation, GroundTruth, evaluate_descriptors, make_ground_truth
+from retrieval.photo_names import photos_below
+from retrieval.protocols.benchmark import Benchmark
 from sfm2tuples.descriptor_files import Descriptors, align
 from sfm2tuples.errors import DataError, UsageError, first_three
 
 COLUMNS = ("image", "label", "role")
 ROLES = ("query", "database", "distractor")
+DISTRACTORS = "distractors"
+"""The sub-folder of a folder of labelled photos whose photos are never right."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,10 @@ class Labels:
 
 
 def read_labels(path: str | Path) -> Labels:
-    """Read a CSV with the columns ``image,label,role``.
+    """Read a CSV with the columns ``image,label,role``, or take the sub-folders of a folder for labels.
+
+    Below a folder, the photos of each of its sub-folders have that folder's name as their label and are queries, except
+    those of ``distractors``.
 
     Raises
     ------
@@ -70,6 +77,8 @@ def read_labels(path: str | Path) -> Labels:
         or no query.
     """
     path = Path(path)
+    if path.is_dir():
+        return _labels_of_folders(path)
     if not path.is_file():
         raise DataError(path, "no such file")
     try:
@@ -84,6 +93,16 @@ def read_labels(path: str | Path) -> Labels:
     _check_table(path, table)
     images, labels, roles = (list(column) for column in zip(*table, strict=True))
     return Labels(images, labels, roles, str(path))
+
+
+def _labels_of_folders(folder: Path) -> Labels:
+    """A label is the first folder of a photo's path."""
+    images = [name for name in photos_below(folder) if "/" in name]
+    labels = [name.split("/", 1)[0] for name in images]
+    roles = ["distractor" if label == DISTRACTORS else "query" for label in labels]
+    if "query" not in roles:
+        raise DataError(folder, "has no photos in sub-folders", "make a folder for each thing that photos show")
+    return Labels(images, labels, roles, str(folder))
 
 
 def _check_table(path: Path, table: list[tuple[str, ...]]) -> None:
@@ -112,6 +131,12 @@ def labels_ground_truth(labels: Labels) -> GroundTruth:
     members = [np.flatnonzero((label == name) & (role != "distractor")) for name in names]
     positives = [np.setdiff1d(members[group], query) for query, group in zip(queries, groups, strict=True)]
     return make_ground_truth(queries, positives, list(queries[:, None]), groups, [str(name) for name in names])
+
+
+def labels_benchmark(labels: Labels) -> Benchmark:
+    """Make the protocol: the table's photos are the database."""
+    truth = labels_ground_truth(labels)
+    return Benchmark(labels.images, [labels.images[query] for query in truth.queries], {"labels": truth})
 
 
 def evaluate_labels(labels: Labels, descriptors: Descriptors) -> Evaluation:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from retrieval.evaluation import Evaluation, GroundTruth, evaluate_descriptors, make_ground_truth
+from retrieval.protocols.benchmark import Benchmark
 from sfm2tuples.columns import gather_rows, indptr_of
 from sfm2tuples.descriptor_files import Descriptors, align
 from sfm2tuples.errors import UsageError
@@ -145,36 +146,25 @@ def tuples_ground_truth(tuples: TupleFile, split: int = VAL, min_shared: int = M
     )
 
 
-def evaluate_index(
-    index: Index,
-    descriptors: Descriptors,
-    split: int = VAL,
-    min_shared: int = MIN_SHARED,
-    distractors: Descriptors | None = None,
-    path_of_index: str = "index.h5",
-) -> Evaluation:
-    """Evaluate descriptors on the places of a split.
+def sfm_benchmark(
+    index: Index, split: int = VAL, min_shared: int = MIN_SHARED, path_of_index: str = "index.h5"
+) -> Benchmark:
+    """Make the protocol on the places of a split.
 
     Parameters
     ----------
     index : Index
-    descriptors : Descriptors
-        Holds at least the photos of the split, by key; one row a photo is enough.
     split : int
         `VAL` by default: places unseen in training.
     min_shared : int
         Shared points that make a positive.
-    distractors : Descriptors, optional
-        Added to the database after the split's photos; never right.
     path_of_index : str
         For messages.
 
     Raises
     ------
-    DataError
-        Photos have no descriptor.
     UsageError
-        The split has no photos with positives, or distractors of another dimension.
+        The split has no photos with positives.
     """
     rows = np.flatnonzero((index.image_split == split) & index.images.has_photo)
     graph = index.covisibility
@@ -194,8 +184,39 @@ def evaluate_index(
             "build the index with more places, or lower min shared"
         )
     keys = [index.images.key[photo] for photo in found.photos]
+    return Benchmark(keys, [keys[query] for query in found.truth.queries], {"sfm": found.truth})
+
+
+def evaluate_index(
+    index: Index,
+    descriptors: Descriptors,
+    split: int = VAL,
+    min_shared: int = MIN_SHARED,
+    distractors: Descriptors | None = None,
+    path_of_index: str = "index.h5",
+) -> Evaluation:
+    """Evaluate descriptors on the places of a split.
+
+    Parameters
+    ----------
+    index, split, min_shared, path_of_index
+        As `sfm_benchmark`.
+    descriptors : Descriptors
+        Holds at least the photos of the split, by key; one row a photo is enough.
+    distractors : Descriptors, optional
+        Added to the database after the split's photos; never right.
+
+    Raises
+    ------
+    DataError
+        Photos have no descriptor.
+    UsageError
+        The split has no photos with positives, or distractors of another dimension.
+    """
+    benchmark = sfm_benchmark(index, split, min_shared, path_of_index)
+    keys, truth = benchmark.database, benchmark.setups["sfm"]
     database = descriptors.values[align(descriptors, keys, path_of_index)]
-    queries = database[found.truth.queries]
+    queries = database[truth.queries]
     if distractors is not None:
         if distractors.values.shape[1] != database.shape[1]:
             raise UsageError(
@@ -203,4 +224,4 @@ def evaluate_index(
             )
         database = np.concatenate([database, distractors.values])
         keys += distractors.names
-    return replace(evaluate_descriptors(queries, database, found.truth), names=tuple(keys))
+    return replace(evaluate_descriptors(queries, database, truth), names=tuple(keys))

@@ -1,0 +1,65 @@
+"""INRIA Holidays: the query is taken out of its own ranking, what has its hundreds is right, mean over queries."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+
+from retrieval.evaluation import make_ground_truth
+from retrieval.protocols.benchmark import Benchmark, PhotoNames, names_of
+from retrieval.protocols.numbered import numbered_photos
+
+PATTERN = r"(1[0-9]{5})"
+"""NNNNMM: photo MM of group NNNN, of which 00 is the query."""
+PHOTOS, QUERIES = 1491, 500
+"""Size of the whole data set."""
+
+
+def holidays_benchmark(names: PhotoNames) -> Benchmark:
+    """Make the protocol from the photos that are there.
+
+    Parameters
+    ----------
+    names : PhotoNames
+        Names ``NNNNMM.jpg``; others are left out, so that the photos may lie among other ones.
+
+    Raises
+    ------
+    DataError
+        No photo of Holidays is there.
+    """
+    photos = numbered_photos(names.all, PATTERN, names.origin)
+    database = list(photos.values())
+    groups = defaultdict(list)
+    for row, number in enumerate(photos):
+        groups[number // 100].append(row)
+    queries = [row for row, number in enumerate(photos) if number % 100 == 0]
+    group_of = [list(photos)[row] // 100 for row in queries]
+    positives = [np.setdiff1d(groups[group], row) for group, row in zip(group_of, queries, strict=True)]
+    truth = make_ground_truth(
+        np.array(queries, np.int64),
+        positives,
+        [np.array([row]) for row in queries],
+        np.zeros(len(queries), np.int64),
+        ["holidays"],
+    )
+    return Benchmark(
+        database,
+        names_of([database[row] for row in queries], names.of_queries(), "queries"),
+        {"holidays": truth},
+        notes=_notes(len(photos), len(names.all), len(groups), len(queries)),
+    )
+
+
+def _notes(photos: int, named: int, groups: int, queries: int) -> tuple[str, ...]:
+    """What is absent and what was not looked at."""
+    notes = []
+    if photos < PHOTOS:
+        absent = f"{PHOTOS - photos:,} of {PHOTOS:,} photos of Holidays are absent"
+        notes.append(f"{absent}; {queries} of {QUERIES} queries are there")
+    if groups > queries:
+        notes.append(f"{groups - queries} groups are without their query and serve as distractors")
+    if named > photos:
+        notes.append(f"{named - photos:,} photos of other names are left out")
+    return tuple(notes)

@@ -1,0 +1,168 @@
+"""Place recognition: a photo taken near the query is right; recall@N, positions from file names or from an index."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from retrieval.evaluation import make_ground_truth
+from retrieval.protocols.benchmark import Benchmark, PhotoNames
+from sfm2tuples.errors import DataError, UsageError, first_three
+from sfm2tuples.index import Index
+
+MEASURES = ("recall@1", "recall@5", "recall@10", "recall@20", "mAP")
+MAX_DISTANCE = 25.0
+"""Metres within which a photo is right, as usual since [A16]."""
+QUERY_FOLDERS = ("queries", "query")
+DATABASE_FOLDERS = ("database", "db")
+
+
+def positions_in_names(names: Sequence[str], origin: str) -> np.ndarray:
+    """Positions (n, 2) float64 in metres from names ``@easting@northing@...@.jpg``.
+
+    Raises
+    ------
+    DataError
+        Some names hold no position.
+    """
+    positions = np.full((len(names), 2), np.nan)
+    for row, name in enumerate(names):
+        words = name.rsplit("/", 1)[-1].split("@")
+        try:
+            positions[row] = float(words[1]), float(words[2])
+        except (ValueError, IndexError):
+            continue
+    bad = [names[row] for row in np.flatnonzero(~np.isfinite(positions).all(axis=1))[:4]]
+    if bad:
+        count = int((~np.isfinite(positions).all(axis=1)).sum())
+        raise DataError(
+            origin,
+            f"{count:,} of {len(names):,} names hold no position, first {first_three(bad)}",
+            "names begin @easting@northing@",
+        )
+    return positions
+
+
+def named_positions_benchmark(names: PhotoNames, max_distance: float = MAX_DISTANCE) -> Benchmark:
+    """Make the protocol of photos that carry UTM positions in their names.
+
+    Photos below a folder ``queries`` are the queries and those below ``database`` the database; where there are no
+    such folders every photo is both, and is left out of its own ranking.
+
+    Parameters
+    ----------
+    names : PhotoNames
+    max_distance : float
+        Metres within which a photo is right.
+
+    Raises
+    ------
+    DataError
+        A name without a position, or no query or no database.
+    """
+    queries, database = _two_sides(names)
+    if not queries or not database:
+        raise DataError(names.origin, f"{len(queries):,} queries and {len(database):,} photos of a database")
+    near = _near(positions_in_names(queries, names.origin), positions_in_names(database, names.origin), max_distance)
+    row_of = {name: row for row, name in enumerate(database)}
+    own = [np.array([row_of[name]] if name in row_of else [], np.int64) for name in queries]
+    positives = [np.setdiff1d(rows, self_) for rows, self_ in zip(near, own, strict=True)]
+    truth = make_ground_truth(
+        np.arange(len(queries)), positives, own, np.zeros(len(queries), np.int64), ["place-recognition"]
+    )
+    return Benchmark(database, queries, {"place-recognition": truth}, MEASURES)
+
+
+def index_positions_benchmark(
+    index: Index, split: int, max_distance: float = MAX_DISTANCE, unit_length: float = 1.0, path: str = "index.h5"
+) -> Benchmark:
+    """Make the protocol of the camera centres of an index: every photo of a split is a query against all of it.
+
+    Positions compare within a model only. Photos of the query's place that are in none of its models are neither
+    right nor wrong, as is the query itself.
+
+    Parameters
+    ----------
+    index : Index
+    split : int
+        Places that take part.
+    max_distance : float
+        Distance within which a photo is right.
+    unit_length : float
+        Length of a model's unit, in the unit of `max_distance`; 1 measures in the model's own unit.
+    path : str
+        Of the index, for messages.
+
+    Raises
+    ------
+    UsageError
+        The split has no photos, or a length is not positive.
+    """
+    if not unit_length > 0:
+        raise UsageError(f"the length of a unit must be positive, not {unit_length}")
+    rows = np.flatnonzero((index.image_split == split) & index.images.has_photo)
+    if len(rows) == 0:
+        raise UsageError(f"{path}: the split has no photos; build the index with more places")
+    photos, item = np.unique(index.images.photo[rows], return_inverse=True)
+    models = index.images.model[rows]
+    positives = _right(item, models, camera_centres(index, rows), max_distance / unit_length)
+    junk = _not_comparable(item, models, index.image_place[rows])
+    keys = [index.images.key[photo] for photo in photos]
+    groups = np.zeros(len(photos), np.int64)
+    truth = make_ground_truth(np.arange(len(photos)), positives, junk, groups, ["place-recognition"])
+    return Benchmark(keys, keys, {"place-recognition": truth}, MEASURES)
+
+
+def _right(item: np.ndarray, models: np.ndarray, centres: np.ndarray, distance: float) -> list[np.ndarray]:
+    """Database rows near each database row in one of its models, itself excepted; `item` is each image's row."""
+    found: list[list[np.ndarray]] = [[] for _ in range(int(item.max()) + 1)]
+    for model in np.unique(models):
+        members = np.flatnonzero(models == model)
+        for image, near in zip(members, _near(centres[members], centres[members], distance), strict=True):
+            found[item[image]].append(item[members[near]])
+    return [np.setdiff1d(np.concatenate(near), row) for row, near in enumerate(found)]
+
+
+def _not_comparable(item: np.ndarray, models: np.ndarray, places: np.ndarray) -> list[np.ndarray]:
+    """Of each database row: itself, and the rows of its places that are in none of its models."""
+    of_model = {model: np.unique(item[models == model]) for model in np.unique(models)}
+    of_place = {place: np.unique(item[places == place]) for place in np.unique(places)}
+    junk = []
+    for row, images in enumerate(np.split(np.argsort(item, kind="stable"), np.cumsum(np.bincount(item))[:-1])):
+        around = np.concatenate([of_place[place] for place in np.unique(places[images])])
+        compared = np.concatenate([of_model[model] for model in np.unique(models[images])])
+        junk.append(np.union1d(np.setdiff1d(around, compared), row))
+    return junk
+
+
+def camera_centres(index: Index, rows: np.ndarray) -> np.ndarray:
+    """Camera centres -Rᵀ t (len(rows), 3) float64 of images, in the unit of their model."""
+    w, *v = (index.images.quaternion[rows] / np.linalg.norm(index.images.quaternion[rows], axis=1, keepdims=True)).T
+    axis, translation = np.stack(v, axis=1), index.images.translation[rows]
+    # Rotating by the conjugate: t + 2 u x (u x t + w t) with u = -v.
+    inner = np.cross(-axis, translation) + w[:, None] * translation
+    return -(translation + 2 * np.cross(-axis, inner))
+
+
+def _two_sides(names: PhotoNames) -> tuple[list[str], list[str]]:
+    if names.queries is not None:
+        return names.queries, names.database
+    queries = [name for name in names.database if _lies_in(name, QUERY_FOLDERS)]
+    database = [name for name in names.database if _lies_in(name, DATABASE_FOLDERS)]
+    return (queries, database) if queries or database else (names.database, names.database)
+
+
+def _lies_in(name: str, folders: tuple[str, ...]) -> bool:
+    return any(part in folders for part in name.split("/")[:-1])
+
+
+def _near(queries: np.ndarray, database: np.ndarray, max_distance: float) -> list[np.ndarray]:
+    """Rows of the database within a distance of each query, rising."""
+    from scipy.spatial import cKDTree
+
+    if not (math.isfinite(max_distance) and max_distance > 0):
+        raise UsageError(f"the distance must be positive, not {max_distance}")
+    found = cKDTree(database).query_ball_point(queries, max_distance)
+    return [np.array(sorted(rows), np.int64) for rows in found]
