@@ -1,4 +1,4 @@
-"""The flags by which every command is told its network: `--network`, or `--backbone`, `--weights`, `--pooling`."""
+"""The flags by which every command is told its network: `--network`, or `--backbone`, `--weights`, `--pooling` …"""
 
 from __future__ import annotations
 
@@ -9,23 +9,50 @@ from typing import Any
 
 import click
 
-BACKBONES = ("squeezenet1_1", "alexnet", "vgg16", "resnet18", "resnet50", "resnet101")
-POOLINGS = ("gem", "mac", "spoc", "rmac")
+BACKBONES = ("squeezenet1_1", "alexnet", "vgg16", "resnet18", "resnet50", "resnet101", "resnet152")
+POOLINGS = ("gem", "gem-channels", "mac", "spoc", "crow", "rmac", "netvlad", "fc6", "fc7")
+TIMM = "timm:"
+FIELDS = (
+    *("network", "backbone", "weights", "pooling", "regional", "whole_image", "clusters"),
+    *("whitening_layer", "output_dim"),
+)
+"""Of `retrieval.network_choice.NetworkChoice`."""
+
+
+class BackboneType(click.ParamType):
+    """One of `BACKBONES`, or ``timm:NAME``."""
+
+    name = "NAME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse a name that is neither."""
+        if value not in BACKBONES and not str(value).startswith(TIMM):
+            self.fail(f"{value!r} is not one of {', '.join(BACKBONES)}, timm:NAME", param, ctx)
+        return str(value)
 
 
 def network_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add the flags to a command and pass it a `retrieval.network_choice.NetworkChoice` as `choice`."""
 
-    @click.option("--network", type=click.Path(path_type=Path), help="a checkpoint made by train")
-    @click.option("--backbone", type=click.Choice(BACKBONES), help="a backbone, in place of a checkpoint")
-    @click.option("--weights", help="file or URL of its pretrained weights; random weights of fixed seed without")
+    @click.option("--network", type=click.Path(path_type=Path), help="a checkpoint made by train, or one of cirtorch")
+    @click.option(
+        "--backbone", type=BackboneType(), help=f"in place of a checkpoint: {', '.join(BACKBONES)}, or timm:NAME"
+    )
+    @click.option(
+        "--weights",
+        help="file or URL of its pretrained weights, imagenet for torchvision's, pretrained for timm's; "
+        "random weights of fixed seed without",
+    )
     @click.option("--pooling", type=click.Choice(POOLINGS), default="gem", show_default=True, help="its pooling")
+    @click.option("--regional", is_flag=True, help="pool regions, project each by a learned layer, and sum")
+    @click.option("--whole-image", is_flag=True, help="rmac, --regional: the whole image is one region more")
+    @click.option("--clusters", type=click.IntRange(1), help="netvlad: number of centres  [default: 64]")
+    @click.option("--whitening-layer", help="a learned layer at the end, started from a whitening FILE or random")
+    @click.option("--output-dim", type=click.IntRange(1), help="its dimension  [default: all]")
     @functools.wraps(function)
-    def wrapped(
-        *args: Any, network: Path | None, backbone: str | None, weights: str | None, pooling: str, **kwargs: Any
-    ) -> None:
+    def wrapped(*args: Any, **kwargs: Any) -> None:
         from retrieval.network_choice import NetworkChoice
 
-        function(*args, choice=NetworkChoice(network, backbone, weights, pooling), **kwargs)
+        function(*args, choice=NetworkChoice(**{name: kwargs.pop(name) for name in FIELDS}), **kwargs)
 
     return wrapped

@@ -1,13 +1,14 @@
-"""The convolutional part of six known networks, with torchvision's names for their weights.
+"""The convolutional part of seven known networks, with torchvision's names for their weights.
 
 Each ends where METHOD section 8 pools: AlexNet and VGG without their last max-pool, ResNet without its last two
-layers, SqueezeNet with all of `features`. The last operation is a ReLU, or keeps its sign.
+layers, SqueezeNet with all of `features`. The last operation is a ReLU, or keeps its sign. Every other network comes
+from timm (`timm_backbones`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,16 +17,43 @@ from sfm2tuples.errors import UsageError
 
 
 class Backbone(nn.Module):
-    """A network's convolutional part: (B, 3, H, W) normalised colours to a map (B, channels, h, w), not negative."""
+    """A network's convolutional part: (B, 3, H, W) normalised colours to a map (B, channels, h, w).
+
+    The map is not negative, but for those of timm that do not end in a ReLU.
+    """
 
     name: str
     """The name `--backbone` takes."""
     channels: int
     """K, the channels of the map and so the dimension of the descriptor."""
-    classifier: str
-    """Prefix of the weights that torchvision's file has beyond this part."""
+    classifier: str | tuple[str, ...]
+    """Prefix, or several, of the weights that a file has beyond this part."""
     smallest: int
     """The least side of a photo, in pixels, that gives a map of at least one cell."""
+
+    def initialise(self, seed: int) -> None:
+        """Fill with random weights that keep the scale of activations from layer to layer.
+
+        Parameters
+        ----------
+        seed : int
+            The same seed gives the same weights; torch's global generator is left alone.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                fan_in = module.weight[0].numel()
+                with torch.no_grad():
+                    module.weight.normal_(0.0, math.sqrt(2.0 / fan_in), generator=generator)
+                    # Half of each filter's mean is taken out: all of it, and colours are lost (mAP of a random
+                    # SqueezeNet falls from 11 to 7); nothing, and all photos look alike (cosines of 0.99).
+                    module.weight -= module.weight.mean(dim=(1, 2, 3), keepdim=True) / 2
+                    if module.bias is not None:
+                        module.bias.zero_()
+
+    def named_as_here(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A file's weights under the names that they have in this module's state."""
+        return dict(state)
 
 
 class Sequential(Backbone):
@@ -87,7 +115,7 @@ class Block(nn.Module):
     stride : int
         Stride of the 3x3 convolution (the first one of a basic block).
     bottleneck : bool
-        1x1, 3x3, 1x1 with four times the width out (ResNet50 and 101), or two 3x3 (ResNet18).
+        1x1, 3x3, 1x1 with four times the width out (ResNet50 and deeper), or two 3x3 (ResNet18).
     """
 
     def __init__(self, inputs: int, width: int, stride: int, bottleneck: bool) -> None:
@@ -157,18 +185,24 @@ class ResNet(Backbone):
         return x
 
 
-BACKBONES = ("squeezenet1_1", "alexnet", "vgg16", "resnet18", "resnet50", "resnet101")
-"""Names of the backbones, as `--backbone` takes them."""
+BACKBONES = ("squeezenet1_1", "alexnet", "vgg16", "resnet18", "resnet50", "resnet101", "resnet152")
+"""Names of the backbones, as `--backbone` takes them; ``timm:NAME`` besides."""
+TIMM = "timm:"
+"""What a backbone's name begins with when it comes from timm."""
 
 
 def build_backbone(name: str) -> Backbone:
-    """The backbone of that name, with PyTorch's default weights; see `initialise` and `weights.load_backbone_weights`.
+    """The backbone of that name, with arbitrary weights; see `Backbone.initialise`, `weights.load_backbone_weights`.
 
     Raises
     ------
     UsageError
-        There is no such backbone.
+        There is no such backbone, or timm is not installed.
     """
+    if name.startswith(TIMM):
+        from retrieval.timm_backbones import TimmBackbone
+
+        return TimmBackbone(name)
     if name == "squeezenet1_1":
         return Sequential(name, _squeezenet_layers(), channels=512, smallest=17)
     if name == "alexnet":
@@ -181,30 +215,9 @@ def build_backbone(name: str) -> Backbone:
         return ResNet(name, (3, 4, 6, 3), bottleneck=True)
     if name == "resnet101":
         return ResNet(name, (3, 4, 23, 3), bottleneck=True)
-    raise UsageError(f"no backbone is called {name!r}; there are {', '.join(BACKBONES)}")
-
-
-def initialise(backbone: Backbone, seed: int) -> None:
-    """Fill a backbone with random weights that keep the scale of activations from layer to layer.
-
-    Parameters
-    ----------
-    backbone : Backbone
-        Changed in place.
-    seed : int
-        The same seed gives the same weights; torch's global generator is left alone.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    for module in backbone.modules():
-        if isinstance(module, nn.Conv2d):
-            fan_in = module.weight[0].numel()
-            with torch.no_grad():
-                module.weight.normal_(0.0, math.sqrt(2.0 / fan_in), generator=generator)
-                # Half of each filter's mean is taken out: all of it, and colours are lost (mAP of a random SqueezeNet
-                # falls from 11 to 7); nothing, and all photos look alike (cosines of 0.99).
-                module.weight -= module.weight.mean(dim=(1, 2, 3), keepdim=True) / 2
-                if module.bias is not None:
-                    module.bias.zero_()
+    if name == "resnet152":
+        return ResNet(name, (3, 8, 36, 3), bottleneck=True)
+    raise UsageError(f"no backbone is called {name!r}; there are {', '.join(BACKBONES)} and timm:NAME")
 
 
 def _convolution(inputs: int, outputs: int, side: int, stride: int) -> nn.Conv2d:

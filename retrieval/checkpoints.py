@@ -70,10 +70,20 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     WeightsError
         Absent, torn, newer than this program, or no checkpoint of ours.
     """
-    content = load_torch_file(path)
+    return checked_content(load_torch_file(path), path)
+
+
+def checked_content(content: Any, path: str | Path) -> dict[str, Any]:
+    """What a file held, once it is known to be a checkpoint of ours; `path` names it in messages.
+
+    Raises
+    ------
+    WeightsError
+        It is none, newer than this program, or lacks an entry.
+    """
     if not isinstance(content, dict) or content.get("format") != CHECKPOINT_FORMAT:
         remedy = "a backbone's weights go with --backbone NAME --weights FILE"
-        raise WeightsError(path, "is no checkpoint of sfm2tuples", remedy)
+        raise WeightsError(path, "is no checkpoint of sfm2tuples or cirtorch", remedy)
     missing = [name for name in _HEADER if name not in content]
     if missing:
         raise WeightsError(path, f"a checkpoint without {', '.join(missing)}")

@@ -16,7 +16,6 @@ from tqdm import tqdm
 
 from retrieval.images import RESIZE_FILTER, PhotoSource, load_photo, photo_name, resize_photo
 from retrieval.network import Network
-from retrieval.pooling import GeM
 from retrieval.size_groups import in_batches
 from sfm2tuples.errors import PhotoError, UsageError
 
@@ -35,7 +34,7 @@ class ExtractionOptions:
     scales: tuple[float, ...] = (1.0,)
     """Scales at which a photo is described, relative to `image_size`; the descriptors are combined."""
     exponent: float | None = None
-    """Of the generalised mean over scales; None is METHOD section 10: the p of GeM, 1 for other poolings."""
+    """Of the generalised mean over scales; None is METHOD section 10: the p of plain GeM, else 1."""
 
     def __post_init__(self) -> None:
         """Refuse values without meaning."""
@@ -125,10 +124,8 @@ def extract_settings(network: Network, options: ExtractionOptions) -> dict[str, 
 
 
 def scale_exponent(network: Network, options: ExtractionOptions) -> float:
-    """The exponent that combines scales: as asked, else GeM's p, else 1 (METHOD section 10)."""
-    if options.exponent is not None:
-        return float(options.exponent)
-    return float(network.pool.p.item()) if isinstance(network.pool, GeM) else 1.0
+    """The exponent that combines scales: as asked, else the network's (METHOD section 10)."""
+    return network.scale_exponent if options.exponent is None else float(options.exponent)
 
 
 def combine_scales(descriptors: Tensor, exponent: float) -> Tensor:

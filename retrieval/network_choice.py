@@ -1,27 +1,39 @@
-"""Which network a command is to use: a checkpoint of ours, or a backbone with weights and a pooling."""
+"""Which network a command is to use: a checkpoint, or a backbone with weights and a pooling."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from retrieval.checkpoints import load_network
+from retrieval.checkpoints import checked_content, network_of
+from retrieval.cirtorch_checkpoints import cirtorch_network, is_cirtorch, load_with_arrays
 from retrieval.network import Network, build_network
+from retrieval.whitening_layer import add_whitening_layer
 from sfm2tuples.errors import UsageError
 
 
 @dataclass(frozen=True)
 class NetworkChoice:
-    """The flags `--network`, or `--backbone`, `--weights`, `--pooling`."""
+    """The flags `--network`, or `--backbone`, `--weights`, `--pooling` and what belongs to them."""
 
     network: Path | None = None
-    """A checkpoint, which holds its own description."""
+    """A checkpoint, which holds its own description: ours, or one of cirtorch."""
     backbone: str | None = None
     """Name of a backbone, to start from weights or from a random network."""
     weights: str | None = None
-    """File or URL of pretrained weights with torchvision's names; without them the network is random."""
+    """File or URL of pretrained weights; ``imagenet`` (torchvision's) or ``pretrained`` (timm's); else random."""
     pooling: str = "gem"
     """Pooling over the last convolutional map."""
+    regional: bool = False
+    """Pool regions, project each by a learned layer, and sum."""
+    whole_image: bool = False
+    """R-MAC and regions: the whole map is one region more."""
+    clusters: int | None = None
+    """NetVLAD's centres; 64 where left out."""
+    whitening_layer: str | None = None
+    """A whitening file, or ``random``: what a learned layer at the network's end starts from."""
+    output_dim: int | None = None
+    """Dimension of that layer; all where left out."""
 
     @property
     def named(self) -> bool:
@@ -36,20 +48,52 @@ def load_chosen(choice: NetworkChoice, seed: int = 0) -> Network:
     ----------
     choice : NetworkChoice
     seed : int
-        Of the random weights, where no file of weights is named.
+        Of the random weights, where no file of weights is named, and of a random whitening layer.
 
     Raises
     ------
     UsageError
-        Both a checkpoint and a backbone are named, or neither, or weights without a backbone.
+        Both a checkpoint and a backbone are named, or neither, or options that do not belong together.
     WeightsError
         The file does not fit the network.
     """
+    network = _load(choice, seed)
+    if choice.whitening_layer is not None:
+        add_whitening_layer(network, choice.whitening_layer, choice.output_dim, seed)
+    elif choice.output_dim is not None:
+        raise UsageError("--output-dim is the dimension of a whitening layer: add --whitening-layer FILE, or random")
+    return network
+
+
+def load_any_network(path: str | Path) -> Network:
+    """The network of a checkpoint of ours or of cirtorch, in evaluation mode, on the CPU.
+
+    Raises
+    ------
+    WeightsError
+        Absent, torn, or neither.
+    """
+    content = load_with_arrays(path)
+    if is_cirtorch(content):
+        return cirtorch_network(content, path)
+    return network_of(checked_content(content, path), path)
+
+
+def _load(choice: NetworkChoice, seed: int) -> Network:
+    parts: dict[str, object] = {
+        "--regional": choice.regional,
+        "--whole-image": choice.whole_image,
+        "--clusters": choice.clusters,
+    }
     if choice.network is not None:
-        if choice.backbone is not None or choice.weights is not None:
-            raise UsageError("--network is a whole network; leave out --backbone and --weights, or --network")
-        return load_network(choice.network)
+        parts |= {"--backbone": choice.backbone, "--weights": choice.weights}
+        given = [flag for flag, value in parts.items() if value]
+        if given:
+            raise UsageError(f"--network is a whole network; leave out {' and '.join(given)}, or --network")
+        return load_any_network(choice.network)
     if choice.backbone is None:
         hint = "--weights needs the --backbone it belongs to" if choice.weights else "name a network"
         raise UsageError(f"{hint}: --network CHECKPOINT, or --backbone NAME with --weights FILE")
-    return build_network(choice.backbone, choice.pooling, choice.weights, seed=seed)
+    return build_network(
+        choice.backbone, choice.pooling, choice.weights, seed, choice.whole_image, choice.regional, choice.clusters
+    )

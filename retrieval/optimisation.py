@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from retrieval.pooling import GeM
-from retrieval.recipes import GEM_RATE_FACTOR
+from retrieval.recipes import GEM_CHANNELS_RATE_FACTOR, GEM_RATE_FACTOR
 from retrieval.training_options import ADAM, SGD, TrainingOptions
 
 MOMENTUM = 0.9
@@ -16,19 +16,22 @@ MOMENTUM = 0.9
 
 
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Split the trainable parameters: GeM's p at ten times the rate without weight decay, and all the rest.
+    """Split the trainable parameters: GeM's p without weight decay at a rate of its own, and all the rest.
+
+    The rate is ten times that of the rest, a hundred times where each channel has its p.
 
     Returns
     -------
     list of dict
         Groups for an optimiser, each with its `rate_factor`, which `set_learning_rate` multiplies by.
     """
-    exponents = [p for module in network.modules() if isinstance(module, GeM) for p in module.parameters()]
-    ids = {id(p) for p in exponents}
+    pools = [module for module in network.modules() if isinstance(module, GeM)]
+    ids = {id(pool.p) for pool in pools}
     rest = [p for p in network.parameters() if p.requires_grad and id(p) not in ids]
-    groups = [{"params": rest, "weight_decay": weight_decay, "rate_factor": 1.0}]
-    if exponents:
-        groups.append({"params": exponents, "weight_decay": 0.0, "rate_factor": GEM_RATE_FACTOR})
+    groups: list[dict[str, Any]] = [{"params": rest, "weight_decay": weight_decay, "rate_factor": 1.0}]
+    for pool in pools:
+        factor = GEM_CHANNELS_RATE_FACTOR if pool.per_channel else GEM_RATE_FACTOR
+        groups.append({"params": [pool.p], "weight_decay": 0.0, "rate_factor": factor})
     return groups
 
 
@@ -57,6 +60,11 @@ def learning_rate(options: TrainingOptions, round: int) -> float:
     """
     epoch = (round - 1) // options.rounds_per_epoch
     return options.learning_rate * options.decay ** (epoch // options.decay_every)
+
+
+def warmed_up(rate: float, step: int, warm_up: int) -> float:
+    """The rate of a step, counted from 0 over the whole run, while it rises over the first `warm_up` steps."""
+    return rate * min(1.0, (step + 1) / warm_up) if warm_up else rate
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:

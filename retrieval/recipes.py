@@ -17,6 +17,9 @@ OTHERWISE = "otherwise"
 GEM_RATE_FACTOR = 10.0
 """GeM's exponent learns at ten times the rate, without weight decay [P18], [C] (METHOD.md section 7)."""
 
+GEM_CHANNELS_RATE_FACTOR = 100.0
+"""Likewise where each channel has an exponent of its own [C] (METHOD.md section 7)."""
+
 TRIPLET_MARGIN = 0.1
 """Difference of squared distances [E16] (METHOD.md section 6)."""
 
@@ -27,8 +30,11 @@ MARGINS_P18: Mapping[str, float] = {
     "resnet18": 0.85,
     "resnet50": 0.85,
     "resnet101": 0.85,
+    "resnet152": 0.85,
+    OTHERWISE: 0.85,
 }
-"""Contrastive margin by backbone: [P18]; SqueezeNet's is ours, as AlexNet's (METHOD.md section 6)."""
+"""Contrastive margin by backbone: [P18]; ours: SqueezeNet's, as AlexNet's (METHOD.md section 6), and timm's, as
+ResNet's."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ def for_backbone(values: Mapping[str, Value], backbone: str) -> Value:
 
 
 def margin_of(recipe: Recipe, loss: str, backbone: str) -> float:
-    """Margin of a loss: the recipe's by backbone for the contrastive one, 0.1 for the triplet."""
+    """Margin of a loss: the recipe's by backbone for the contrastive ones, 0.1 for the triplet."""
     return TRIPLET_MARGIN if loss == TRIPLET else for_backbone(recipe.margin, backbone)
 
 

@@ -1,4 +1,4 @@
-"""Reading a backbone's weights: .npz, .pth or .pt files and URLs, checked name by name and shape by shape."""
+"""Reading weights: .npz, .pth, .pt or .safetensors files and URLs, checked name by name and shape by shape."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retrieval.backbones import Backbone
-from sfm2tuples.errors import WeightsError, first_three
+from retrieval.backbones import TIMM, Backbone
+from retrieval.timm_backbones import PRETRAINED, TimmBackbone
+from sfm2tuples.errors import UsageError, WeightsError, first_three
 
 TORCHVISION_URLS = {
     name: f"https://download.pytorch.org/models/{file}"
@@ -25,6 +26,7 @@ TORCHVISION_URLS = {
         "resnet18": "resnet18-f37072fd.pth",
         "resnet50": "resnet50-0676ba61.pth",
         "resnet101": "resnet101-63fe2227.pth",
+        "resnet152": "resnet152-394f9c45.pth",
     }.items()
 }
 """Where torchvision publishes its ImageNet weights (version 1 of each); the name ends in the file's hash."""
@@ -44,16 +46,38 @@ def load_backbone_weights(backbone: Backbone, source: str | Path) -> None:
     backbone : Backbone
         Changed in place.
     source : str or Path
-        A .npz of arrays, a .pth or .pt state dict with torchvision's names (also one under `state_dict`), a URL of
-        one (file://, https://), or ``imagenet`` for torchvision's own.
+        A .npz or .safetensors of arrays, a .pth or .pt state dict with torchvision's names (also one under
+        `state_dict`), a URL of one (file://, https://), or ``imagenet`` for torchvision's own. For a backbone of
+        timm: a file with timm's names, or ``pretrained`` for timm's own.
 
     Raises
     ------
     WeightsError
         Absent, unreadable, a checkpoint of ours, or not the weights of this backbone.
+    UsageError
+        ``pretrained`` or ``imagenet`` for a backbone that has no such weights.
     """
-    source = TORCHVISION_URLS[backbone.name] if str(source) == IMAGENET else source
-    load_state(backbone, read_weights(source), source)
+    if str(source) == PRETRAINED and isinstance(backbone, TimmBackbone):
+        backbone.load_pretrained()
+        return
+    source = weights_address(backbone.name, source)
+    load_state(backbone, backbone.named_as_here(read_weights(source)), source)
+
+
+def weights_address(backbone: str, source: str | Path) -> str | Path:
+    """The file or URL that `--weights` means: torchvision's of the backbone for ``imagenet``.
+
+    Raises
+    ------
+    UsageError
+        ``pretrained`` or ``imagenet`` for a backbone that has no such weights.
+    """
+    if str(source) not in (IMAGENET, PRETRAINED):
+        return source
+    own = PRETRAINED if backbone.startswith(TIMM) else IMAGENET
+    if str(source) != own:
+        raise UsageError(f"--weights {source}: the published weights of {backbone} are asked for by --weights {own}")
+    return TORCHVISION_URLS[backbone]
 
 
 def read_weights(source: str | Path) -> dict[str, Tensor]:
@@ -131,6 +155,8 @@ def load_torch_file(path: str | Path) -> Any:
 def _read_file(path: Path) -> Any:
     if not path.is_file():
         raise WeightsError(path, "no such file")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
     if not _is_npz(path):
         return load_torch_file(path)
     try:
@@ -138,6 +164,20 @@ def _read_file(path: Path) -> Any:
             return {name: _tensor(arrays[name]) for name in arrays.files}
     except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise WeightsError(path, f"cannot be read as .npz ({_first_line(error)})") from error
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        remedy = "pip install 'sfm2tuples[timm]', or save it as .pth"
+        raise WeightsError(path, "needs the package safetensors to be read", remedy) from error
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise WeightsError(path, f"cannot be read as .safetensors ({_first_line(error)})") from error
+    return tensors
 
 
 def _is_npz(path: Path) -> bool:

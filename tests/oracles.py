@@ -536,3 +536,64 @@ def match_joins_by_loops(models, pairs, needed):
                     count, total = found.get(pair, (0, 0))
                     found[pair] = count + 1, total + matches
     return {pair: evidence for pair, evidence in found.items() if evidence[0] >= needed}
+
+
+# --- more poolings and losses (METHOD.md sections 6 and 8) --------------------------------------------------------
+
+
+def pool_gem_channels(x, p, eps=1e-6):
+    """GeM with an exponent for each channel: (K, h, w) and K numbers to (K,)."""
+    return np.array([pool_gem(x[k : k + 1], p[k], eps)[0] for k in range(len(x))])
+
+
+def pool_crow(x, eps=1e-6):
+    """CroW of one map (K, h, w), cell by cell and channel by channel."""
+    channels, height, width = x.shape
+    strength = {(i, j): sum(x[k, i, j] for k in range(channels)) for i in range(height) for j in range(width)}
+    norm = math.sqrt(sum(s * s for s in strength.values()))
+    share = [sum(1 for cell in strength if x[(k, *cell)] > 0) / (height * width) for k in range(channels)]
+    pooled = []
+    for k in range(channels):
+        weight = math.log((channels * eps + sum(share)) / (eps + share[k]))
+        pooled.append(sum(weight * math.sqrt(s / norm) * x[(k, *cell)] for cell, s in strength.items() if s > 0))
+    return np.array(pooled, dtype=np.float64)
+
+
+def pool_regions(x, pool_one, matrix, offset, whole_image=False, eps=1e-6):
+    """Each region pooled, divided by its norm, projected, divided again; the sum."""
+    regions = [x[:, top : top + side, left : left + side] for top, left, side in rmac_grid(x.shape[1], x.shape[2])]
+    total = np.zeros(len(matrix))
+    for region in ([x] if whole_image else []) + regions:
+        vector = pool_one(region)
+        vector = vector / (math.sqrt(sum(v * v for v in vector)) + eps)
+        projected = np.array([sum(m * v for m, v in zip(row, vector, strict=True)) for row in matrix]) + offset
+        total += projected / (math.sqrt(sum(v * v for v in projected)) + eps)
+    return total
+
+
+def pool_netvlad(x, weight, bias, centres):
+    """NetVLAD of one map (D, h, w): softmax of linear scores, residual sums, each part divided by its norm."""
+    sums = np.zeros(centres.shape)
+    for i in range(x.shape[1]):
+        for j in range(x.shape[2]):
+            cell, norm = x[:, i, j], math.sqrt(sum(v * v for v in x[:, i, j]))
+            cell = cell / norm if norm > 0 else cell
+            scores = [float(w @ cell) + b for w, b in zip(weight, bias, strict=True)]
+            powers = [math.exp(score - max(scores)) for score in scores]
+            for k, power in enumerate(powers):
+                sums[k] += power / sum(powers) * (cell - centres[k])
+    parts = []
+    for part in sums:
+        norm = math.sqrt(sum(v * v for v in part))
+        parts.append(part / norm if norm > 0 else part)
+    return np.concatenate(parts)
+
+
+def graded_contrastive_loss(query, positives, negatives, margin, overlap, grade):
+    """Contrastive loss whose positives weigh overlap ** grade, or 1 where the overlap is None."""
+    total = contrastive_loss(query, [[] for _ in query], negatives, margin)
+    for q, ps, overlaps in zip(query, positives, overlap, strict=True):
+        for p, o in zip(ps, overlaps, strict=True):
+            if p is not None:
+                total += (1.0 if o is None else o**grade) * contrastive_loss([q], [[p]], [[]], margin)
+    return total

@@ -1,4 +1,4 @@
-"""The six backbones have torchvision's names, counts and maps."""
+"""The backbones have torchvision's names, counts and maps."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval.backbones import BACKBONES, build_backbone, initialise
+from retrieval.backbones import BACKBONES, build_backbone
 from retrieval.weights import load_backbone_weights, read_weights
 from sfm2tuples.errors import UsageError, WeightsError
 
@@ -16,6 +16,7 @@ FULL = {
     "resnet18": 11_689_512,
     "resnet50": 25_557_032,
     "resnet101": 44_549_160,
+    "resnet152": 60_192_808,
     "squeezenet1_1": 1_235_496,
 }
 """Parameters of torchvision's whole networks."""
@@ -32,9 +33,10 @@ CLASSIFIER = {
     "resnet18": linear(512, 1000),
     "resnet50": linear(2048, 1000),
     "resnet101": linear(2048, 1000),
+    "resnet152": linear(2048, 1000),
     "squeezenet1_1": linear(512, 1000),
 }
-STRIDE = {"alexnet": 16, "vgg16": 16, "resnet18": 32, "resnet50": 32, "resnet101": 32, "squeezenet1_1": 16}
+STRIDE = {"alexnet": 16, "vgg16": 16, "squeezenet1_1": 16} | {f"resnet{n}": 32 for n in (18, 50, 101, 152)}
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -51,6 +53,7 @@ def test_parameters_are_torchvisions_less_the_classifier(name):
         ("squeezenet1_1", {"features.12.expand3x3.weight": (256, 64, 3, 3), "features.3.squeeze.bias": (16,)}),
         ("resnet18", {"layer4.1.bn2.running_var": (512,), "layer2.0.downsample.0.weight": (128, 64, 1, 1)}),
         ("resnet50", {"layer1.0.downsample.1.weight": (256,), "layer3.5.conv3.weight": (1024, 256, 1, 1)}),
+        ("resnet152", {"layer3.35.conv2.weight": (256, 256, 3, 3), "layer2.7.bn3.running_mean": (512,)}),
         ("resnet101", {"layer3.22.conv2.weight": (256, 256, 3, 3), "conv1.weight": (64, 3, 7, 7)}),
     ],
 )
@@ -64,7 +67,7 @@ def test_weights_have_torchvisions_names(name, keys):
 @pytest.mark.parametrize("name", BACKBONES)
 def test_map_has_its_channels_stride_and_sign(name):
     backbone = build_backbone(name).eval()
-    initialise(backbone, seed=1)
+    backbone.initialise(seed=1)
     with torch.inference_mode():
         features = backbone(torch.randn(2, 3, 128, 192, generator=torch.Generator().manual_seed(0)))
     rows, columns = features.shape[2:]
@@ -92,7 +95,7 @@ def test_random_weights_follow_the_seed_and_leave_the_global_generator_alone():
     backbone = build_backbone("squeezenet1_1")
     after_building = torch.random.get_rng_state()
     for seed in (3, 3, 4):
-        initialise(backbone, seed)
+        backbone.initialise(seed)
         states.append(backbone.state_dict()["features.3.squeeze.weight"].clone())
     assert torch.equal(torch.random.get_rng_state(), after_building)
     assert torch.equal(states[0], states[1])
@@ -108,7 +111,7 @@ def test_unknown_backbone_names_the_known_ones():
 def random_state(name: str = "squeezenet1_1") -> dict[str, torch.Tensor]:
     """A state dict such as torchvision would save, classifier included."""
     backbone = build_backbone(name)
-    initialise(backbone, seed=7)
+    backbone.initialise(seed=7)
     state = dict(backbone.state_dict())
     state[backbone.classifier + "1.weight"] = torch.zeros(1000, 512)
     return state

@@ -18,7 +18,7 @@ from cli import network_options
 from cli.main import COMMANDS, main
 from retrieval.backbones import BACKBONES
 from retrieval.extraction import ExtractionOptions
-from retrieval.pooling import POOLINGS
+from retrieval.pooling_choice import POOLINGS
 from retrieval.training_options import TrainingOptions
 from retrieval.whitening_pairs import WhiteningOptions
 from sfm2tuples.ingest import IngestOptions

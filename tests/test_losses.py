@@ -9,7 +9,8 @@ import oracles
 import pytest
 import torch
 
-from retrieval.losses import LOSSES, contrastive, triplet, tuple_loss
+from retrieval.losses import GRADE, GRADED, LOSSES, check_loss, contrastive, overlap_weight, triplet, tuple_loss
+from sfm2tuples.errors import UsageError
 
 
 def at(*degrees: float) -> torch.Tensor:
@@ -61,9 +62,15 @@ def test_losses_equal_the_naive_loops_with_missing_ones_left_out(name: str, seed
     positive_mask = torch.from_numpy(rng.random((4, 2)) < 0.7)
     negative_mask = torch.from_numpy(rng.random((4, 5)) < 0.7)
     margin = 1.3
-    got = tuple_loss(name, query, positives, negatives, margin, positive_mask, negative_mask)
-    oracle = {"contrastive": oracles.contrastive_loss, "triplet": oracles.triplet_loss}[name]
-    want = oracle(query.tolist(), as_lists(positives, positive_mask), as_lists(negatives, negative_mask), margin)
+    overlap = torch.from_numpy(rng.random((4, 2)).astype(np.float32))
+    overlap[0, 0] = float("nan")
+    got = tuple_loss(name, query, positives, negatives, margin, positive_mask, negative_mask, overlap=overlap)
+    inputs = [query.tolist(), as_lists(positives, positive_mask), as_lists(negatives, negative_mask), margin]
+    if name == GRADED:
+        known = [[None if math.isnan(o) else o for o in row] for row in overlap.tolist()]
+        want = oracles.graded_contrastive_loss(*inputs, known, GRADE)
+    else:
+        want = {"contrastive": oracles.contrastive_loss, "triplet": oracles.triplet_loss}[name](*inputs)
     assert want > 0
     assert got.item() == pytest.approx(want, rel=1e-12)
 
@@ -117,3 +124,63 @@ def test_a_missing_descriptor_reaches_neither_loss_nor_gradient(name: str):
     got.backward()
     assert got.item() == pytest.approx(want.item(), rel=1e-12)
     assert torch.isfinite(query.grad).all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_no_tuples_cost_nothing(name: str):
+    query = torch.zeros(0, 6, requires_grad=True)
+    loss = tuple_loss(name, query, torch.zeros(0, 2, 6), torch.zeros(0, 5, 6), 0.7, overlap=torch.zeros(0, 2))
+    loss.backward()
+    assert loss.item() == 0
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_two_positives_cost_as_much_as_two_tuples_of_one(name: str):
+    query, positives, negatives = random_tuples(7, b=1, p=2, k=3)
+    overlap = torch.tensor([[0.3, 0.9]])
+    both = tuple_loss(name, query, positives, negatives, 1.3, overlap=overlap)
+    single = [
+        tuple_loss(name, query, positives[:, i : i + 1], negatives, 1.3, overlap=overlap[:, i : i + 1]) for i in (0, 1)
+    ]
+    # The contrastive losses count negatives once a tuple, the triplet loss once a pair.
+    twice = 0.0 if name == "triplet" else tuple_loss(name, query, positives[:, :0], negatives, 1.3).item()
+    assert both.item() == pytest.approx(sum(loss.item() for loss in single) - twice, rel=1e-12)
+
+
+def test_a_positive_s_weight_rises_with_its_overlap():
+    weight = overlap_weight(torch.tensor([0.0, 0.25, 0.81, 1.0, float("nan")]))
+    torch.testing.assert_close(weight, torch.tensor([0.0, 0.5, 0.9, 1.0, 1.0]))
+
+
+def test_grade_zero_is_the_contrastive_loss():
+    query, positives, negatives = random_tuples(8)
+    overlap = torch.rand(4, 2)
+    graded = tuple_loss(GRADED, query, positives, negatives, 1.3, overlap=overlap, settings=["grade=0"])
+    assert graded.item() == contrastive(query, positives, negatives, 1.3).item()
+    assert graded.item() != tuple_loss(GRADED, query, positives, negatives, 1.3, overlap=overlap).item()
+
+
+def test_grade_changes_positives_only():
+    query, positives, negatives = random_tuples(9)
+    overlap = torch.full((4, 2), 0.5)
+    plain = contrastive(query, positives, negatives, 1.3)
+    graded = tuple_loss(GRADED, query, positives, negatives, 1.3, overlap=overlap, settings=["grade=1"])
+    half = 0.5 * contrastive(query, positives, negatives[:, :0], 1.3)
+    assert graded.item() == pytest.approx((plain - half).item(), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "match"),
+    [
+        ("quadruplet", (), "contrastive, triplet, graded-contrastive, pml:NAME"),
+        ("triplet", ("grade=1",), "no options"),
+        (GRADED, ("temperature=1",), "no option temperature"),
+        (GRADED, ("grade=-1",), "from 0 on"),
+        (GRADED, ("grade=much",), "from 0 on"),
+        (GRADED, ("grade",), "not key=value"),
+        (GRADED, ("grade=1", "grade=2"), "given twice"),
+    ],
+)
+def test_losses_that_cannot_be_made_are_refused(name: str, settings: tuple[str, ...], match: str):
+    with pytest.raises(UsageError, match=match):
+        check_loss(name, settings)

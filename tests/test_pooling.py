@@ -7,10 +7,15 @@ import oracles
 import pytest
 import torch
 
-from retrieval.pooling import GEM_P, POOLINGS, GeM, build_pooling, gem, l2_normalise, mac, rmac, spoc
+from retrieval.netvlad import ASSIGNMENT_RATIO, NetVLAD, cell_descriptors
+from retrieval.pooling import GEM_P, GeM, crow, gem, l2_normalise, mac, rmac, spoc
+from retrieval.pooling_choice import POOLINGS, REGION_POOLINGS, build_pooling, pooled_dimension
+from retrieval.region_projection import ProjectedRegions
 from retrieval.regions import extra_regions, rmac_regions
 from sfm2tuples.errors import UsageError
 
+OF_MAPS = [name for name in POOLINGS if not name.startswith("fc")]
+"""Poolings of maps of any size; neural codes have a fixed one."""
 SHAPES = [(1, 1), (1, 2), (2, 1), (1, 9), (2, 3), (5, 5), (7, 4), (6, 19)]
 
 
@@ -23,6 +28,17 @@ def maps(kind: str, height: int, width: int) -> np.ndarray:
     if kind == "zeros":
         x[:, 1:3] = 0
     return x.astype(np.float32)
+
+
+def pooling(name: str, channels: int = 4, **options) -> torch.nn.Module:
+    """A pooling of four channels; NetVLAD with three random centres, all learned weights random."""
+    generator = torch.Generator().manual_seed(1)
+    pool = build_pooling(name, "alexnet", channels, clusters=3 if name == "netvlad" else 0, **options)
+    with torch.no_grad():
+        for key, value in pool.named_parameters():
+            if not key.endswith("p"):
+                value.normal_(generator=generator)
+    return pool
 
 
 @pytest.mark.parametrize("kind", ["random", "ties", "zeros"])
@@ -53,10 +69,39 @@ class TestPoolingEqualsLoops:
         pooled = rmac(torch.from_numpy(x), whole_image=whole_image)
         self.check(pooled, x, lambda one: oracles.pool_rmac(one, whole_image))
 
-    @pytest.mark.parametrize("name", POOLINGS)
+    def test_gem_with_an_exponent_for_each_channel(self, kind, height, width):
+        x = maps(kind, height, width)
+        p = [1.0, 2.5, 3.0, 6.0]
+        pool = pooling("gem-channels")
+        with torch.no_grad():
+            pool.p.copy_(torch.tensor(p))
+        self.check(pool(torch.from_numpy(x)), x, lambda one: oracles.pool_gem_channels(one, p))
+
+    def test_crow(self, kind, height, width):
+        x = maps(kind, height, width)
+        self.check(crow(torch.from_numpy(x)), x, oracles.pool_crow)
+
+    @pytest.mark.parametrize("whole_image", [False, True])
+    @pytest.mark.parametrize(("name", "oracle"), [("mac", oracles.pool_mac), ("crow", oracles.pool_crow)])
+    def test_projected_regions(self, kind, height, width, name, oracle, whole_image):
+        x = maps(kind, height, width)
+        pool = pooling(name, regional=True, whole_image=whole_image)
+        matrix, offset = pool.projection.weight.detach().numpy(), pool.projection.bias.detach().numpy()
+        pooled = pool(torch.from_numpy(x)).detach()
+        self.check(pooled, x, lambda one: oracles.pool_regions(one, oracle, matrix, offset, whole_image))
+
+    def test_netvlad(self, kind, height, width):
+        x = maps(kind, height, width)
+        pool = pooling("netvlad")
+        weight, bias = pool.assignment.weight.detach().numpy()[:, :, 0, 0], pool.assignment.bias.detach().numpy()
+        centres = pool.centres.detach().numpy()
+        pooled = pool(torch.from_numpy(x)).detach()
+        self.check(pooled, x, lambda one: oracles.pool_netvlad(one, weight, bias, centres))
+
+    @pytest.mark.parametrize("name", OF_MAPS)
     def test_layout_in_memory_changes_nothing(self, kind, height, width, name):
         x = torch.from_numpy(maps(kind, height, width))
-        pool = build_pooling(name)
+        pool = pooling(name)
         torch.testing.assert_close(pool(x.to(memory_format=torch.channels_last)), pool(x))
 
 
@@ -83,9 +128,11 @@ def test_gem_learns_its_exponent_as_finite_differences_say():
 
 
 def test_gradients_on_dead_channels_are_finite():
-    for name in POOLINGS:
-        x = torch.from_numpy(maps("zeros", 5, 7)).requires_grad_()
-        build_pooling(name)(x).sum().backward()
+    for name in OF_MAPS:
+        x = torch.from_numpy(maps("zeros", 5, 7))
+        x[:, :, 2] = 0
+        x.requires_grad_()
+        pooling(name)(x).sum().backward()
         assert torch.isfinite(x.grad).all(), name
 
 
@@ -129,10 +176,90 @@ def test_l2_adds_eps_to_the_norm_and_keeps_zero():
 
 
 def test_unknown_pooling_names_the_known_ones():
-    with pytest.raises(UsageError, match="mac, spoc, gem, rmac"):
-        build_pooling("max")
+    with pytest.raises(UsageError, match="mac, spoc, gem, gem-channels, crow, rmac, netvlad"):
+        build_pooling("max", "alexnet", 4)
 
 
-def test_whole_image_is_refused_where_there_are_no_regions():
-    with pytest.raises(UsageError, match="rmac"):
-        build_pooling("gem", whole_image=True)
+@pytest.mark.parametrize(
+    ("name", "options", "match"),
+    [
+        ("gem", {"whole_image": True}, "rmac"),
+        ("rmac", {"regional": True}, "mac with regional is R-MAC"),
+        ("netvlad", {"regional": True, "clusters": 4}, "regional"),
+        ("netvlad", {"clusters": 0}, "clusters"),
+        ("mac", {"clusters": 4}, "clusters"),
+        ("fc6", {"backbone": "resnet18"}, "resnet18 has none"),
+    ],
+)
+def test_options_of_another_pooling_are_refused(name, options, match):
+    with pytest.raises(UsageError, match=match):
+        build_pooling(name, **{"backbone": "alexnet", "channels": 4, **options})
+
+
+@pytest.mark.parametrize("name", OF_MAPS)
+def test_no_photos_give_no_vectors(name):
+    pooled = pooling(name)(torch.zeros(0, 4, 3, 5))
+    assert pooled.shape == (0, pooled_dimension(name, 4, 3))
+
+
+@pytest.mark.parametrize("regional", [False, True])
+@pytest.mark.parametrize("name", OF_MAPS)
+def test_gradients_are_those_of_finite_differences(name, regional):
+    if regional and name not in REGION_POOLINGS:
+        pytest.skip("has no regions")
+    pool = pooling(name, channels=3, regional=regional).double()
+    x = torch.from_numpy(np.random.default_rng(3).random((2, 3, 3, 4)) + 0.1).requires_grad_()
+    parameters = list(pool.parameters())
+    assert torch.autograd.gradcheck(lambda x, *_: pool(x), (x, *parameters))
+
+
+def test_untrained_regions_are_plain_rmac():
+    x = torch.from_numpy(maps("random", 6, 9))
+    regions = build_pooling("mac", "alexnet", 4, regional=True, whole_image=True)
+    assert isinstance(regions, ProjectedRegions)
+    torch.testing.assert_close(regions(x), rmac(x, whole_image=True), rtol=1e-5, atol=1e-5)
+
+
+def test_crow_weighs_a_rare_channel_more_and_a_dead_one_finitely():
+    x = torch.zeros(1, 3, 2, 2)
+    x[0, 0] = 1.0
+    x[0, 1, 0, 0] = 4.0  # fires in one cell of four, as much in sum
+    pooled = crow(x)[0]
+    assert pooled[1] > pooled[0]
+    assert pooled[2] == 0
+    assert torch.isfinite(pooled).all()
+
+
+def test_crow_of_an_empty_map_is_zero():
+    assert crow(torch.zeros(1, 4, 3, 3)).abs().max() == 0
+
+
+def test_netvlad_starts_with_the_ratio_of_the_paper():
+    rng = np.random.default_rng(0)
+    cells = cell_descriptors(torch.from_numpy(rng.random((1, 8, 20, 20), dtype=np.float32)))[0].flatten(1).T
+    centres = cells[::57]
+    pool = NetVLAD(8, len(centres))
+    alpha = pool.initialise(centres, cells)
+    # From the definition: softmax of -alpha ||x - c||², sorted; geometric mean of the ratio of the first two.
+    distances = ((cells[:, None].double() - centres[None].double()) ** 2).sum(dim=2)
+    weights = (-alpha * distances).softmax(dim=1).sort(dim=1, descending=True).values
+    assert (weights[:, 0] / weights[:, 1]).log().mean().exp().item() == pytest.approx(ASSIGNMENT_RATIO, rel=1e-3)
+    scores = pool.assignment(cells.T[None, :, :, None])[0, :, :, 0].T
+    torch.testing.assert_close(scores.softmax(dim=1), (-alpha * distances).softmax(dim=1).float(), rtol=1e-3, atol=1e-5)
+
+
+def test_netvlad_of_cells_on_their_centres_is_zero_there():
+    pool = NetVLAD(2, 2)
+    centres = torch.eye(2)
+    pool.initialise(centres, torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+    pooled = pool(torch.tensor([1.0, 0.0]).view(1, 2, 1, 1) * 5)[0].detach()
+    assert pooled[:2].norm() == 0  # no residual to its own centre; the other's, though weak, is normalised
+    assert pooled[2:].norm() == pytest.approx(1.0)
+
+
+def test_netvlad_has_one_centre_where_one_is_asked_for():
+    pool = NetVLAD(3, 1)
+    pool.initialise(torch.tensor([[0.5, 0.5, 0.5]]), torch.rand(5, 3))
+    x = torch.rand(2, 3, 4, 4)
+    residuals = (cell_descriptors(x).flatten(2) - 0.5).sum(dim=2)
+    torch.testing.assert_close(pool(x), torch.nn.functional.normalize(residuals, dim=1))

@@ -1,0 +1,165 @@
+"""Losses of pytorch-metric-learning see our tuples, and only what is there of them."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from retrieval import metric_learning
+from retrieval.losses import check_loss, tuple_loss
+from retrieval.metric_learning import indices_tuple, pml_loss
+from retrieval.training_options import options_from_recipe
+from sfm2tuples.errors import UsageError
+
+
+class Recorder(nn.Module):
+    """Stands for a loss of pairs: the sum of positive distances less `scale` times that of negative ones."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, embeddings: Tensor, labels=None, indices_tuple=None) -> Tensor:
+        a1, p, a2, n = indices_tuple
+        near = (embeddings[a1] - embeddings[p]).square().sum()
+        return near - self.scale * (embeddings[a2] - embeddings[n]).square().sum()
+
+
+class ByClass(nn.Module):
+    """Stands for a loss with weights of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.proxies = nn.Parameter(torch.zeros(3))
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package of that name with two losses."""
+    package, losses = ModuleType("pytorch_metric_learning"), ModuleType("pytorch_metric_learning.losses")
+    losses.Recorder, losses.ByClass, losses.note = Recorder, ByClass, "no loss"
+    package.losses = losses
+    monkeypatch.setitem(sys.modules, "pytorch_metric_learning", package)
+    monkeypatch.setitem(sys.modules, "pytorch_metric_learning.losses", losses)
+    pml_loss.cache_clear()
+    yield
+    pml_loss.cache_clear()
+
+
+def tuples(seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Three queries with two positives and four negatives, some missing (NaN)."""
+    generator = torch.Generator().manual_seed(seed)
+    query, positives, negatives = (
+        torch.nn.functional.normalize(torch.randn(shape, generator=generator).double(), dim=-1)
+        for shape in [(3, 5), (3, 2, 5), (3, 4, 5)]
+    )
+    positive_mask = torch.tensor([[True, True], [True, False], [False, False]])
+    negative_mask = torch.tensor([[True] * 4, [False, True, False, True], [True] * 4])
+    positives[~positive_mask] = float("nan")
+    negatives[~negative_mask] = float("nan")
+    return query, positives, negatives, positive_mask, negative_mask
+
+
+def by_loops(scale: float) -> float:
+    query, positives, negatives, positive_mask, negative_mask = tuples()
+    total = 0.0
+    for b in range(3):
+        for p in range(2):
+            if positive_mask[b, p]:
+                total += float((query[b] - positives[b, p]).square().sum())
+        for n in range(4):
+            if negative_mask[b, n]:
+                total -= scale * float((query[b] - negatives[b, n]).square().sum())
+    return total
+
+
+def test_indices_name_each_pair_once():
+    assert [part.tolist() for part in indices_tuple(2, 3)] == [[0, 0], [1, 2], [0, 0, 0], [3, 4, 5]]
+    assert [part.tolist() for part in indices_tuple(0, 1)] == [[], [], [0], [1]]
+
+
+@pytest.mark.usefixtures("fake")
+def test_each_pair_is_seen_and_missing_ones_are_not():
+    query, positives, negatives, positive_mask, negative_mask = tuples()
+    query.requires_grad_()
+    got = tuple_loss("pml:Recorder", query, positives, negatives, 0.7, positive_mask, negative_mask)
+    got.backward()
+    assert got.item() == pytest.approx(by_loops(1.0), rel=1e-12)
+    assert torch.isfinite(query.grad).all()
+
+
+@pytest.mark.usefixtures("fake")
+def test_options_reach_the_loss():
+    got = tuple_loss("pml:Recorder", *tuples()[:3], 0.7, *tuples()[3:], settings=["scale=2.5"])
+    assert got.item() == pytest.approx(by_loops(2.5), rel=1e-12)
+
+
+@pytest.mark.usefixtures("fake")
+def test_batching_changes_nothing():
+    query, positives, negatives, positive_mask, negative_mask = tuples()
+    whole = tuple_loss("pml:Recorder", query, positives, negatives, 0.7, positive_mask, negative_mask)
+    parts = [tuple_loss("pml:Recorder", *(x[i : i + 1] for x in (query, positives, negatives)), 0.7,
+                        positive_mask[i : i + 1], negative_mask[i : i + 1]) for i in range(3)]  # fmt: skip
+    assert whole.item() == pytest.approx(sum(part.item() for part in parts), rel=1e-12)
+
+
+@pytest.mark.usefixtures("fake")
+def test_no_tuples_cost_nothing():
+    query = torch.zeros(0, 5, requires_grad=True)
+    loss = tuple_loss("pml:Recorder", query, torch.zeros(0, 2, 5), torch.zeros(0, 4, 5), 0.7)
+    loss.backward()
+    assert loss.item() == 0
+
+
+@pytest.mark.usefixtures("fake")
+@pytest.mark.parametrize(
+    ("name", "settings", "match"),
+    [
+        ("pml:Recorda", (), "no loss 'Recorda'; did you mean Recorder"),
+        ("pml:note", (), "no loss 'note'"),
+        ("pml:Recorder", ("sclae=1",), "cannot be made of"),
+        ("pml:ByClass", (), "learns weights by class"),
+    ],
+)
+def test_losses_that_cannot_be_made_are_one_line(name: str, settings: tuple[str, ...], match: str):
+    with pytest.raises(UsageError, match=match) as caught:
+        check_loss(name, settings)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_margin_of_ours_is_refused_beside_such_a_loss():
+    assert options_from_recipe("vgg16", loss="pml:Recorder", loss_option=("scale=2",)).loss_option == ("scale=2",)
+    with pytest.raises(UsageError, match="loss_option margin"):
+        options_from_recipe("vgg16", loss="pml:Recorder", margin=0.5)
+
+
+def test_without_the_package_one_line_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pytorch_metric_learning", None)
+    pml_loss.cache_clear()
+    with pytest.raises(UsageError, match=r"pip install 'sfm2tuples\[metric-learning\]'"):
+        check_loss("pml:NTXentLoss")
+
+
+def test_the_real_package_s_losses_equal_their_formulas():
+    pytest.importorskip("pytorch_metric_learning")
+    pml_loss.cache_clear()
+    query, positives, negatives, positive_mask, negative_mask = tuples()
+    rows = [0, 1]  # the third has no positive, and so no triplet and no softmax
+    inputs = [x[rows] for x in (query, positives, negatives)]
+    masks = [mask[rows] for mask in (positive_mask, negative_mask)]
+    got = tuple_loss("pml:NTXentLoss", *inputs, 0.7, *masks, settings=["temperature=0.2"])
+    want = 0.0
+    for q, ps, ns, pm, nm in zip(*inputs, *masks, strict=True):
+        against = sum(torch.exp(q @ n / 0.2) for n, there in zip(ns, nm, strict=True) if there)
+        terms = [-torch.log(torch.exp(q @ p / 0.2) / (torch.exp(q @ p / 0.2) + against))
+                 for p, there in zip(ps, pm, strict=True) if there]  # fmt: skip
+        want += float(sum(terms)) / len(terms)
+    assert got.item() == pytest.approx(want, rel=1e-6)
+    for name in ("pml:TripletMarginLoss", "pml:ContrastiveLoss", "pml:MultiSimilarityLoss", "pml:CircleLoss"):
+        assert torch.isfinite(tuple_loss(name, query, positives, negatives, 0.7, positive_mask, negative_mask))
+    assert metric_learning.PML == "pml:"
