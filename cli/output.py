@@ -25,6 +25,10 @@ class Output:
     collected: dict[str, Any] = field(default_factory=dict)
     """What goes into that object."""
 
+    def silent(self) -> Output:
+        """A voice that is not heard: for the processes of a team that do not lead it."""
+        return Output(quiet=True)
+
     def say(self, line: str) -> None:
         """Print a line for a person."""
         if not (self.quiet or self.json):

@@ -31,7 +31,15 @@ if TYPE_CHECKING:
     show_default=True,
     help="constants for whatever is not given below; small is ours for some hundred photos, the others the papers'",
 )
-@click.option("--loss", type=click.Choice(["contrastive", "triplet"]), help="contrastive by default")
+@click.option(
+    "--loss", help="contrastive (the default), triplet, graded-contrastive, or pml:NAME of pytorch-metric-learning"
+)
+@click.option(
+    "--loss-option",
+    multiple=True,
+    callback=lambda context, parameter, value: value or None,
+    help="KEY=VALUE, repeatable: grade of graded-contrastive, arguments of pml:NAME",
+)
 @click.option("--margin", type=float, help="of the loss; by backbone")
 @click.option("--eps", type=float, help="added to differences before the contrastive norm; by recipe")
 @click.option("--optimiser", type=click.Choice(["sgd", "adam", "adamw"]), help="by recipe")
@@ -57,9 +65,18 @@ if TYPE_CHECKING:
 @click.option("--pool", help="mining anew: by recipe, else as the file was mined")
 @click.option("--min-shared", type=int, help="shared points that make a positive in validation  [default: 15]")
 @click.option("--patience", type=int, help="stop after so many rounds without a better val mAP  [default: never]")
-@click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="of the network's forward and backward")
+@click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), help="of the network's forward and backward")
+@click.option("--warm-up", type=int, help="steps over which the rate rises to its full height  [default: 0]")
+@click.option("--flip", type=float, help="augmentation: probability that a tuple is mirrored  [default: 0]")
+@click.option("--colour", type=float, help="augmentation: change of brightness, contrast, saturation  [default: 0]")
+@click.option("--crop", type=float, help="augmentation: least share of a photo that a random crop keeps  [default: 1]")
 @click.option("--seed", type=int, help="of every draw  [default: 0]")
 @click.option("--workers", type=click.IntRange(0), default=2, show_default=True, help="threads that decode photos")
+@click.option(
+    "--photos-per-forward", type=click.IntRange(1), help="photos of one size together  [default: 1 on a CPU, else 64]"
+)
+@click.option("--chunked", is_flag=True, help="hold one forward's activations only: less memory, a third more time")
+@click.option("--compile", is_flag=True, help="compile the network by torch.compile")
 @click.option("--device", help="where to run, such as cpu or cuda  [default: cuda where there is one]")
 @click.option("--resume", is_flag=True, help="go on after the run's last whole round; no other flag is repeated")
 @click.option("--force", is_flag=True, help="replace a run that the folder holds")
@@ -69,6 +86,9 @@ def command(
     run_dir: Path,
     choice: NetworkChoice,
     workers: int,
+    photos_per_forward: int | None,
+    chunked: bool,
+    compile: bool,
     device: str | None,
     resume: bool,
     force: bool,
@@ -76,32 +96,40 @@ def command(
     **flags: Any,
 ) -> None:
     """Train a network on TUPLES, mining hard negatives anew each round; keep the best network on unseen places."""
+    from retrieval.distributed import join_team
     from retrieval.training import train
     from retrieval.training_runs import options_of_run
 
-    network = _network(run_dir, choice, resume, device)
     if click.get_current_context().get_parameter_source("recipe") is click.core.ParameterSource.DEFAULT:
         flags["recipe"] = None
-    options = options_of_run(run_dir if resume else None, network.description.backbone, **flags)
-    output.say(
-        f"{options.recipe}: {options.rounds} rounds, {options.loss}, {options.optimiser} at {options.learning_rate:g}"
-    )
-    try:
-        run = train(
-            tuples,
-            run_dir,
-            options,
-            network,
-            resume=resume,
-            force=force,
-            workers=workers,
-            progress=not output.quiet,
-            on_round=lambda figures: output.say(_line(figures)),
+    with join_team(device) as team:
+        output = output if team.leads else output.silent()
+        network = _network(run_dir, choice, resume, device)
+        options = options_of_run(run_dir if resume else None, network.description.backbone, **flags)
+        output.say(
+            f"{options.recipe}: {options.rounds} rounds, {options.loss}, {options.optimiser} at "
+            f"{options.learning_rate:g}{f', {team.size} processes' if team.size > 1 else ''}"
         )
-    except KeyboardInterrupt as interruption:
-        # Not KeyboardInterrupt: click would turn it into an Abort of its own and lose the message.
-        raise click.Abort(f"go on with: sfm2tuples train {tuples} -o {run_dir} --resume") from interruption
-    _conclude(run, tuples, output)
+        try:
+            run = train(
+                tuples,
+                run_dir,
+                options,
+                network,
+                resume=resume,
+                force=force,
+                workers=workers,
+                photos_per_forward=photos_per_forward,
+                chunked=chunked,
+                compile=compile,
+                team=team,
+                progress=not output.quiet,
+                on_round=lambda figures: output.say(_line(figures)),
+            )
+        except KeyboardInterrupt as interruption:
+            # Not KeyboardInterrupt: click would turn it into an Abort of its own and lose the message.
+            raise click.Abort(f"go on with: sfm2tuples train {tuples} -o {run_dir} --resume") from interruption
+        _conclude(run, tuples, output)
 
 
 def _network(run_dir: Path, choice: NetworkChoice, resume: bool, device: str | None) -> Network:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -60,20 +60,33 @@ class TuplePhotos:
             raise PhotoError(self._keys[row], f"{width} x {height} pixels are too few for this network")
         return photo
 
-    def in_order(self, groups: Sequence[Sequence[int]]) -> Iterator[list[np.ndarray]]:
+    def in_order(
+        self, groups: Sequence[Sequence[int]], change: Callable[[np.ndarray, int, int], np.ndarray] | None = None
+    ) -> Iterator[list[np.ndarray]]:
         """Yield the photos of each group of rows, in order; the next groups are decoded meanwhile.
 
         At most ``workers + 1`` groups are held in memory.
+
+        Parameters
+        ----------
+        groups : sequence of sequences of int
+            Rows of `/images`.
+        change : callable, optional
+            Photo, number of its group and row to the photo as it is wanted; called where photos are decoded.
         """
+
+        def load(number: int, row: int) -> np.ndarray:
+            return self.load(row) if change is None else change(self.load(row), number, row)
+
         if self._workers < 1:
-            for group in groups:
-                yield [self.load(row) for row in group]
+            for number, group in enumerate(groups):
+                yield [load(number, row) for row in group]
             return
         waiting: deque[list[Future[np.ndarray]]] = deque()
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="decode")
         try:
-            for group in groups:
-                waiting.append([pool.submit(self.load, row) for row in group])
+            for number, group in enumerate(groups):
+                waiting.append([pool.submit(load, number, row) for row in group])
                 if len(waiting) > self._workers:
                     yield [future.result() for future in waiting.popleft()]
             while waiting:

@@ -6,11 +6,14 @@ from dataclasses import fields, replace
 
 import numpy as np
 
-from retrieval.extraction import ExtractionOptions, extract
+from retrieval.distributed import Team
 from retrieval.network import Network
 from retrieval.photo_loading import TuplePhotos
+from retrieval.round_descriptors import describe_rows
+from retrieval.similarity_torch import exact_search
 from retrieval.training_options import TrainingOptions
 from sfm2tuples.errors import DataError
+from sfm2tuples.ivf_search import search_for
 from sfm2tuples.mining import MiningOptions, choose_tuples, mining_options, plan_round
 from sfm2tuples.random_draws import draw, item_numbers
 from sfm2tuples.tuples import TupleFile, TupleSet
@@ -23,8 +26,9 @@ def tuples_of_round(
     options: TrainingOptions,
     round: int,
     progress: str | None = None,
+    team: Team | None = None,
 ) -> TupleSet:
-    """Training tuples of one round, at most `queries_per_round`.
+    """Training tuples of one round, at most `queries_per_round`, the same in every process of a team.
 
     Raises
     ------
@@ -39,9 +43,9 @@ def tuples_of_round(
     plan = plan_round(tuples.images, tuples.places, tuples.candidates["train"], mining, "train", round)
     descriptors = None
     if len(plan.rows_needed):
-        sources, names = photos.sources(plan.rows_needed), photos.names(plan.rows_needed)
-        descriptors = extract(network, sources, ExtractionOptions(options.image_size), names, progress)
-    return choose_tuples(plan, descriptors, tuples.images, tuples.candidates["train"], mining)
+        descriptors = describe_rows(network, photos, plan.rows_needed, options.image_size, progress, team)
+    search = search_for(mining.search, len(plan.pool), exact_search(network.device))
+    return choose_tuples(plan, descriptors, tuples.images, tuples.candidates["train"], mining, search)
 
 
 def options_of_round(tuples: TupleFile, options: TrainingOptions) -> MiningOptions:

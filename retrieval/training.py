@@ -10,14 +10,16 @@ from pathlib import Path
 import torch
 
 from retrieval.curves import RoundFigures, TensorBoard
+from retrieval.distributed import Team
 from retrieval.network import Network
 from retrieval.optimisation import build_optimiser, learning_rate, set_learning_rate
+from retrieval.passes import passes_for
 from retrieval.photo_loading import TuplePhotos
-from retrieval.pooling import GeM
+from retrieval.preparation import prepare_network
 from retrieval.remining import tuples_of_round
-from retrieval.training_options import TrainingOptions
-from retrieval.training_runs import Run, resume_run, start_run
-from retrieval.training_steps import Trained, train_round
+from retrieval.training_options import FP16, TrainingOptions
+from retrieval.training_runs import Run, refuse_taken, resume_run, start_run
+from retrieval.training_steps import Means, Trained, train_round
 from retrieval.validation import Validation, prepare_validation, validate
 from sfm2tuples.tuples import TupleFile, read_tuples
 
@@ -34,6 +36,10 @@ def train(
     resume: bool = False,
     force: bool = False,
     workers: int = 2,
+    photos_per_forward: int | None = None,
+    chunked: bool = False,
+    compile: bool = False,
+    team: Team | None = None,
     progress: bool = False,
     on_round: Callable[[RoundFigures], None] | None = None,
 ) -> Run:
@@ -55,6 +61,14 @@ def train(
         Replace a run that the folder holds.
     workers : int
         Threads that decode photos ahead; changes no result.
+    photos_per_forward : int, optional
+        Photos of one size that go through the network together; by device where left out.
+    chunked : bool
+        Hold the activations of one forward only, see `passes.Passes`.
+    compile : bool
+        Compile the network with `torch.compile` for the training steps.
+    team : Team, optional
+        The processes that train together; the leader alone writes files.
     progress : bool
         Progress bars on stderr.
     on_round : callable, optional
@@ -71,19 +85,34 @@ def train(
     photos = TuplePhotos(tuples, options.image_size, network.backbone.smallest, workers)
     validation = prepare_validation(tuples, options.min_shared)
     optimiser = build_optimiser(network, options)
+    means = _means(network, options, photos_per_forward, chunked, team or Team())
+    fingerprint = tuples.header.fingerprint
     if resume:
-        run = resume_run(run_dir, options, tuples.header.fingerprint, network, optimiser)
+        run = resume_run(run_dir, options, fingerprint, network, optimiser, means.scaler)
     else:
-        run = start_run(run_dir, options, tuples.header.fingerprint, network, force)
-    board = TensorBoard(run_dir, run.round + 1)
-    for figures in _rounds(run, tuples, photos, validation, network, optimiser, progress):
-        run.add(figures, network, optimiser)
-        board.add(figures)
-        if on_round is not None:
+        refuse_taken(run_dir, force)
+        prepare_network(network, tuples, photos, options.seed, "prepare the pooling" if progress else None)
+        run = start_run(run_dir, options, fingerprint, network, force, means.team)
+    means.team.same_weights(network)
+    board = TensorBoard(run_dir, run.round + 1) if means.team.leads else None
+    if compile:
+        network.compile(dynamic=True)
+    for figures in _rounds(run, tuples, photos, validation, network, optimiser, means, progress):
+        run.add(figures, network, optimiser, means.scaler, write=means.team.leads)
+        if board is not None:
+            board.add(figures)
+        if on_round is not None and means.team.leads:
             on_round(figures)
-    board.close()
+    if board is not None:
+        board.close()
     network.eval()
     return run
+
+
+def _means(network: Network, options: TrainingOptions, photos: int | None, chunked: bool, team: Team) -> Means:
+    passes = passes_for(network.device, options.batch_size, photos, chunked)
+    scaler = torch.amp.GradScaler(network.device.type, enabled=options.precision == FP16)
+    return Means(passes, team, scaler)
 
 
 def _rounds(
@@ -93,6 +122,7 @@ def _rounds(
     validation: Validation,
     network: Network,
     optimiser: torch.optim.Optimizer,
+    means: Means,
     progress: bool,
 ) -> Iterator[RoundFigures]:
     """Mine, train, validate; the caller adds each round's figures to `run` before the next begins."""
@@ -100,15 +130,27 @@ def _rounds(
     for round in range(run.round + 1, options.rounds + 1):
         if run.stopped_early:
             return
-        title = f"round {round} " if progress else None
+        title = f"round {round} " if progress and means.team.leads else None
         started, rate, trained = time.monotonic(), math.nan, NOTHING
         if round > 0:
             rate = learning_rate(options, round)
             set_learning_rate(optimiser, rate)
-            chosen = tuples_of_round(tuples, network, photos, options, round, title and title + "mine")
-            trained = train_round(network, optimiser, chosen, photos, options, round, title and title + "train")
-        val_map, val_loss = validate(validation, network, photos, options, title and title + "validate")
-        yield _figures(round, rate, trained, val_loss, val_map, network, time.monotonic() - started)
+            chosen = tuples_of_round(tuples, network, photos, options, round, title and title + "mine", means.team)
+            trained = train_round(
+                network,
+                optimiser,
+                chosen,
+                photos,
+                options,
+                round,
+                title and title + "train",
+                means,
+                rate,
+                run.steps,
+            )
+        val_map, val_loss = validate(validation, network, photos, options, title and title + "validate", means.team)
+        figures = _figures(round, rate, trained, val_loss, val_map, network, time.monotonic() - started)
+        yield means.team.agree(figures)
 
 
 def _figures(
@@ -120,7 +162,7 @@ def _figures(
         train_loss=trained.loss,
         val_loss=val_loss,
         val_map=val_map,
-        gem_p=float(network.pool.p.item()) if isinstance(network.pool, GeM) else math.nan,
+        gem_p=math.nan if network.gem_p is None else network.gem_p,
         seconds=seconds,
         positive_similarity=trained.positive_similarity,
         negative_similarity=trained.negative_similarity,

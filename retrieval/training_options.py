@@ -5,13 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from retrieval.losses import CONTRASTIVE, LOSSES
+import torch
+
+from retrieval.augmentation import Augmentation
+from retrieval.losses import CONTRASTIVE, check_loss
+from retrieval.metric_learning import PML
 from retrieval.protocols.sfm import MIN_SHARED
 from retrieval.recipes import RECIPES, SMALL, for_backbone, margin_of
 from sfm2tuples.errors import UsageError
 
-FP32, BF16 = "fp32", "bf16"
-PRECISIONS = (FP32, BF16)
+FP32, BF16, FP16 = "fp32", "bf16", "fp16"
+AUTOCAST = {FP32: None, BF16: torch.bfloat16, FP16: torch.float16}
+"""Precision to what the network's forward and backward are cast to."""
+PRECISIONS = tuple(AUTOCAST)
 SGD, ADAM, ADAMW = "sgd", "adam", "adamw"
 OPTIMISERS = (SGD, ADAM, ADAMW)
 MINING_FIELDS = ("positives", "negatives", "num_negatives", "query_share", "queries_per_place", "pool")
@@ -25,9 +31,11 @@ class TrainingOptions:
     recipe: str
     """Name of the recipe that gave what was not chosen by hand."""
     loss: str
-    """``contrastive`` or ``triplet`` (METHOD.md section 6)."""
+    """``contrastive``, ``triplet`` (METHOD.md section 6), ``graded-contrastive`` (ours), or ``pml:NAME``."""
     margin: float
-    """Contrastive: distance from which on a negative is far enough; triplet: difference of squared distances."""
+    """Contrastive: distance from which on a negative is far enough; triplet: difference of squared distances.
+
+    A loss ``pml:NAME`` has its own among `loss_option`."""
     eps: float
     """Added to every component of a difference before the contrastive loss's norm; 1e-6 in cirtorch, else 0."""
     optimiser: str
@@ -50,6 +58,8 @@ class TrainingOptions:
     """Tuples of one round at most."""
     image_size: int
     """Longest side of a photo in pixels, aspect kept, never enlarged."""
+    loss_option: tuple[str, ...] = ()
+    """``key=value``: ``grade`` of the graded contrastive loss, arguments of a loss ``pml:NAME``."""
     remine: bool = True
     """Choose queries, positives and negatives anew each round with the current network; else keep the file's tuples."""
     positives: str | None = None
@@ -69,23 +79,37 @@ class TrainingOptions:
     patience: int = 0
     """Stop after so many rounds without a better validation mAP; 0: never."""
     precision: str = FP32
-    """``fp32``, or ``bf16`` for the network's forward and backward (the loss and the weights stay fp32)."""
+    """``fp32``, or ``bf16`` or ``fp16`` for the network's forward and backward (the loss and the weights stay fp32)."""
+    warm_up: int = 0
+    """Steps over which the rate rises linearly to its full height; 0: none."""
+    flip: float = 0.0
+    """Augmentation: probability that a tuple is mirrored, see `augmentation.Augmentation`."""
+    colour: float = 0.0
+    """Augmentation: change of brightness, contrast and saturation."""
+    crop: float = 1.0
+    """Augmentation: least share of a photo's area that a random crop keeps."""
     seed: int = 0
     """Of every draw: queries, positives, pool, order of tuples."""
 
     def __post_init__(self) -> None:
         """Refuse values without meaning."""
-        _require_known("loss", self.loss, LOSSES)
+        check_loss(self.loss, self.loss_option)
         _require_known("optimiser", self.optimiser, OPTIMISERS)
         _require_known("precision", self.precision, PRECISIONS)
         counts = ("decay_every", "batch_size", "rounds_per_epoch", "queries_per_round", "image_size", "min_shared")
         for name in counts:
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("margin", "eps", "learning_rate", "decay", "weight_decay", "rounds", "patience"):
+        for name in ("margin", "eps", "learning_rate", "decay", "weight_decay", "rounds", "patience", "warm_up"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UsageError(f"{name} must be a number from 0 on, not {getattr(self, name)}")
         self._refuse_mining_without_remine()
+        _ = self.augmentation  # refuses values without meaning
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """How photos are changed before the network sees them."""
+        return Augmentation(self.flip, self.colour, self.crop)
 
     def _refuse_mining_without_remine(self) -> None:
         chosen = [name for name in MINING_FIELDS if getattr(self, name) is not None]
@@ -124,6 +148,8 @@ def options_from_recipe(backbone: str, recipe: str = SMALL.name, **chosen: Any) 
     if unknown:
         raise UsageError(f"a training has no option {', '.join(unknown)}")
     loss = chosen.get("loss", CONTRASTIVE)
+    if loss.startswith(PML) and "margin" in chosen:
+        raise UsageError(f"loss {loss} has no margin of ours; give its own by loss_option margin=VALUE")
     values: dict[str, Any] = {
         "recipe": recipe,
         "loss": loss,

@@ -11,6 +11,7 @@ import torch
 
 from retrieval.checkpoints import load_checkpoint, network_of, save_checkpoint
 from retrieval.curves import RoundFigures, write_curves
+from retrieval.distributed import Team
 from retrieval.network import Network
 from retrieval.training_options import TrainingOptions, options_from_recipe
 from retrieval.weights import load_state
@@ -54,18 +55,34 @@ class Run:
         waited = self.round - self.best_round
         return 0 < self.options.patience <= waited and not math.isnan(self.best_map)
 
-    def add(self, figures: RoundFigures, network: Network, optimiser: torch.optim.Optimizer) -> None:
+    @property
+    def steps(self) -> int:
+        """Steps of all rounds that are over."""
+        return sum(math.ceil(figures.queries / self.options.batch_size) for figures in self.history)
+
+    def add(
+        self,
+        figures: RoundFigures,
+        network: Network,
+        optimiser: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler,
+        write: bool = True,
+    ) -> None:
         """Close a round: write the best network where this is it, then the checkpoint to go on from, then curves.
 
-        In this order, so that a run killed in between does the round again and writes the same files.
+        In this order, so that a run killed in between does the round again and writes the same files. Of a team only
+        the leader writes.
         """
         self.history.append(figures)
         # Without validation queries there is no better and no worse: the last network is the best known.
         if figures.round == 0 or math.isnan(figures.val_map) or figures.val_map > self.best_map:
             self.best_round = figures.round
-            save_checkpoint(self.folder / BEST, network, **self._state())
-        save_checkpoint(self.folder / LAST, network, optimiser=optimiser.state_dict(), **self._state())
-        write_curves(self.folder / CURVES, self.history)
+            if write:
+                save_checkpoint(self.folder / BEST, network, **self._state())
+        if write:
+            states = {"optimiser": optimiser.state_dict(), "scaler": scaler.state_dict()}
+            save_checkpoint(self.folder / LAST, network, **states, **self._state())
+            write_curves(self.folder / CURVES, self.history)
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -78,8 +95,23 @@ class Run:
         }
 
 
-def start_run(folder: Path, options: TrainingOptions, parent: str, network: Network, force: bool) -> Run:
-    """Make the folder of a new run.
+def refuse_taken(folder: Path, force: bool) -> None:
+    """Refuse a folder that holds a run already, unless `force` says to replace it.
+
+    Raises
+    ------
+    UsageError
+        It does.
+    """
+    taken = [name for name in (LAST, BEST) if (folder / name).exists()]
+    if taken and not force:
+        raise UsageError(f"{folder}: holds a run already ({taken[0]}); --resume goes on with it, --force replaces it")
+
+
+def start_run(
+    folder: Path, options: TrainingOptions, parent: str, network: Network, force: bool, team: Team | None = None
+) -> Run:
+    """Make the folder of a new run; of a team, the leader makes it.
 
     Raises
     ------
@@ -88,13 +120,14 @@ def start_run(folder: Path, options: TrainingOptions, parent: str, network: Netw
     DataError
         It cannot be made.
     """
-    taken = [name for name in (LAST, BEST) if (folder / name).exists()]
-    if taken and not force:
-        raise UsageError(f"{folder}: holds a run already ({taken[0]}); --resume goes on with it, --force replaces it")
+    refuse_taken(folder, force)
+    team = team or Team()
+    team.agree(None)  # nobody empties the folder before everybody has looked into it
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in (LAST, BEST, CURVES):
-            (folder / name).unlink(missing_ok=True)
+        if team.leads:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in (LAST, BEST, CURVES):
+                (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise DataError(folder, f"cannot be made a run's folder ({error.strerror})") from error
     return Run(folder, options, parent, started_from=network.fingerprint())
@@ -114,7 +147,7 @@ def read_run(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UsageError(f"{folder}: holds no {LAST} to resume from; start the run without --resume")
     checkpoint = load_checkpoint(path)
-    missing = [name for name in ("optimiser", "options", "history", "parents") if name not in checkpoint]
+    missing = [name for name in ("optimiser", "scaler", "options", "history", "parents") if name not in checkpoint]
     if missing:
         raise UsageError(f"{path}: is no checkpoint of a training run (it has no {missing[0]})")
     return checkpoint
@@ -142,9 +175,14 @@ def network_of_run(folder: Path) -> Network:
 
 
 def resume_run(
-    folder: Path, options: TrainingOptions, parent: str, network: Network, optimiser: torch.optim.Optimizer
+    folder: Path,
+    options: TrainingOptions,
+    parent: str,
+    network: Network,
+    optimiser: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
 ) -> Run:
-    """Put network and optimiser into the state that `LAST` holds.
+    """Put network, optimiser and fp16's scaler into the state that `LAST` holds.
 
     Raises
     ------
@@ -155,6 +193,7 @@ def resume_run(
     _refuse_others(folder, checkpoint, options, parent, network)
     load_state(network, checkpoint["weights"], folder / LAST)
     optimiser.load_state_dict(checkpoint["optimiser"])
+    scaler.load_state_dict(checkpoint["scaler"])
     return Run(
         folder=folder,
         options=options,

@@ -1,21 +1,25 @@
-"""One round of steps: photos to descriptors, loss, gradient, step; on a CPU one photo a forward."""
+"""One round of steps: photos to descriptors, loss, gradient, step."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from retrieval.extraction import to_input
+from retrieval.augmentation import augment
+from retrieval.distributed import Team
 from retrieval.losses import tuple_loss
 from retrieval.network import Network
+from retrieval.optimisation import set_learning_rate, warmed_up
+from retrieval.passes import Passes, add_gradient
 from retrieval.photo_loading import TuplePhotos
-from retrieval.training_options import BF16, TrainingOptions
+from retrieval.training_options import TrainingOptions
 from sfm2tuples.errors import SfmTuplesError
 from sfm2tuples.random_draws import draw, item_numbers
 from sfm2tuples.tuples import TupleSet
@@ -36,11 +40,25 @@ class Trained:
 
 
 @dataclass(frozen=True)
+class Means:
+    """What a round is carried out with; it changes results by rounding only."""
+
+    passes: Passes = field(default_factory=Passes)
+    """How photos go through the network."""
+    team: Team = field(default_factory=Team)
+    """The processes that share each step's tuples."""
+    scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler("cpu", enabled=False))
+    """Keeps fp16's gradients from vanishing; does nothing in other precisions."""
+
+
+@dataclass(frozen=True)
 class _Parts:
     """One tuple as rows of the image table and positions among its distinct ones."""
 
+    row: int
+    """Row of the tuple set."""
     rows: list[int]
-    """Distinct rows; the query first."""
+    """Distinct rows of the image table; the query first."""
     positive: Tensor
     """(P,) int64, positions in `rows`; -1 where missing."""
     negative: Tensor
@@ -55,11 +73,28 @@ def train_round(
     options: TrainingOptions,
     round: int,
     progress: str | None = None,
+    means: Means | None = None,
+    rate: float | None = None,
+    steps_before: int = 0,
 ) -> Trained:
     """Train on each tuple once, in an order of its own for every seed and round.
 
-    The gradient of a tuple is added up at once, so that memory holds one tuple's photos; a step follows every
-    `batch_size` tuples, and the last ones.
+    A step follows every `batch_size` tuples, and the last ones. The gradient of a step is added up over portions of
+    its tuples, and over the processes of a team, each of which takes its share.
+
+    Parameters
+    ----------
+    network, optimiser, chosen, photos, options
+    round : int
+        Names the draws.
+    progress : str, optional
+        Title of a progress bar.
+    means : Means, optional
+        One process, one photo a forward, where left out.
+    rate : float, optional
+        The round's learning rate, for the warm-up; the optimiser's own stands where left out.
+    steps_before : int
+        Steps of earlier rounds.
 
     Raises
     ------
@@ -68,40 +103,78 @@ def train_round(
     PhotoError
         A photo is absent or unreadable.
     """
-    tuples = [_parts(chosen, row) for row in _order(chosen, photos, options.seed, round)]
+    means = means or Means()
+    order = _order(chosen, photos, options.seed, round)
+    steps = [order[start : start + options.batch_size] for start in range(0, len(order), options.batch_size)]
+    shares = [[_parts(chosen, row) for row in means.team.share(step)] for step in steps]
     totals = np.zeros(5)  # loss; sum and count of positives' cosines; likewise of negatives
     network.train()
     optimiser.zero_grad(set_to_none=True)
-    bar = tqdm(total=len(tuples), desc=progress, unit="tuple", disable=True if progress is None else None, leave=False)
+    bar = tqdm(total=len(order), desc=progress, unit="tuple", disable=True if progress is None else None, leave=False)
     with bar:
-        loaded = photos.in_order([parts.rows for parts in tuples])
-        for number, (parts, pictures) in enumerate(zip(tuples, loaded, strict=True), 1):
-            descriptors = describe(network, pictures, options.precision)
-            loss = _loss(descriptors, parts, options)
-            if not math.isfinite(loss.item()):
-                raise _not_finite(loss.item(), round, photos.names(np.array(parts.rows[:1]))[0])
-            loss.backward()
-            if number % options.batch_size == 0 or number == len(tuples):
-                optimiser.step()
-                optimiser.zero_grad(set_to_none=True)
-            totals += [loss.item(), *_similarities(descriptors.detach(), parts)]
-            bar.set_postfix_str(f"loss {totals[0] / number:.4f}", refresh=False)
-            bar.update()
+        loaded = _load(photos, [parts for share in shares for parts in share], options, round)
+        for number, (step, share) in enumerate(zip(steps, shares, strict=True)):
+            for start in range(0, len(share), means.passes.tuples):
+                portion = share[start : start + means.passes.tuples]
+                pictures = [picture for group in islice(loaded, len(portion)) for picture in group]
+                totals += _add_portion(network, pictures, portion, chosen, photos, options, means, round)
+            if rate is not None and options.warm_up:
+                set_learning_rate(optimiser, warmed_up(rate, steps_before + number, options.warm_up))
+            _step(network, optimiser, means)
+            bar.set_postfix_str(f"loss {totals[0] / max(1, sum(map(len, shares[: number + 1]))):.4f}", refresh=False)
+            bar.update(len(step))
+    totals = means.team.add_up(totals)
     return Trained(
-        loss=_mean(totals[0], len(tuples)),
+        loss=_mean(totals[0], len(order)),
         positive_similarity=_mean(totals[1], totals[2]),
         negative_similarity=_mean(totals[3], totals[4]),
-        queries=len(tuples),
+        queries=len(order),
     )
 
 
-def describe(network: Network, pictures: Sequence[np.ndarray], precision: str) -> Tensor:
-    """Descriptors (n, D) float32 of photos of any sizes, with gradient."""
-    device = network.device
-    # One photo a forward: on a CPU a batch is slower than its photos one by one (docs/performance.md).
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == BF16):
-        rows = [network(to_input([picture], device)) for picture in pictures]
-    return torch.cat(rows).float()
+def _load(
+    photos: TuplePhotos, tuples: Sequence[_Parts], options: TrainingOptions, round: int
+) -> Iterator[list[np.ndarray]]:
+    """Photos of each tuple, decoded ahead, and augmented where that is asked for."""
+    augmentation = options.augmentation
+
+    def change(photo: np.ndarray, number: int, row: int) -> np.ndarray:
+        parts = tuples[number]
+        query, name = photos.names(np.array([parts.rows[0], row]))
+        return augment(photo, augmentation, options.seed, round, f"{query} {parts.row}", name)
+
+    return photos.in_order([parts.rows for parts in tuples], None if augmentation.is_off else change)
+
+
+def _add_portion(
+    network: Network,
+    pictures: Sequence[np.ndarray],
+    portion: Sequence[_Parts],
+    chosen: TupleSet,
+    photos: TuplePhotos,
+    options: TrainingOptions,
+    means: Means,
+    round: int,
+) -> np.ndarray:
+    """Add the gradient of some tuples; give back their part of the totals."""
+    query, positive, negative = _positions(portion, network.device)
+    overlap = torch.from_numpy(chosen.overlap[[parts.row for parts in portion]]).to(network.device)
+
+    def loss_of(descriptors: Tensor) -> Tensor:
+        loss = _loss(descriptors, query, positive, negative, overlap, options)
+        if not math.isfinite(loss.item()):
+            raise _not_finite(loss.item(), round, photos.names(np.array(portion[0].rows[:1]))[0])
+        return loss
+
+    loss, descriptors = add_gradient(network, pictures, options.precision, means.passes, loss_of, means.scaler.scale)
+    return np.array([loss.item(), *_similarities(descriptors, query, positive, negative)])
+
+
+def _step(network: Network, optimiser: torch.optim.Optimizer, means: Means) -> None:
+    means.team.add_up_gradients(network)
+    means.scaler.step(optimiser)
+    means.scaler.update()
+    optimiser.zero_grad(set_to_none=True)
 
 
 def _order(chosen: TupleSet, photos: TuplePhotos, seed: int, round: int) -> list[int]:
@@ -116,29 +189,43 @@ def _parts(chosen: TupleSet, row: int) -> _Parts:
     rows = list(dict.fromkeys(r for r in [int(chosen.query[row]), *ends[0], *ends[1]] if r >= 0))
     position = {r: i for i, r in enumerate(rows)} | {-1: -1}
     positive, negative = (torch.tensor([position[r] for r in end], dtype=torch.int64) for end in ends)
-    return _Parts(rows, positive, negative)
+    return _Parts(row, rows, positive, negative)
 
 
-def _loss(descriptors: Tensor, parts: _Parts, options: TrainingOptions) -> Tensor:
-    positive, negative = parts.positive.to(descriptors.device), parts.negative.to(descriptors.device)
+def _positions(portion: Sequence[_Parts], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Where the descriptors of a portion's queries (B,), positives (B, P) and negatives (B, K) are; -1: missing."""
+    first = np.cumsum([0, *(len(parts.rows) for parts in portion[:-1])]).tolist()
+    ends = []
+    for name in ("positive", "negative"):
+        own = [getattr(parts, name) for parts in portion]
+        shifted = [torch.where(end >= 0, end + start, -1) for end, start in zip(own, first, strict=True)]
+        ends.append(torch.stack(shifted).to(device))
+    return torch.tensor(first, device=device), ends[0], ends[1]
+
+
+def _loss(
+    descriptors: Tensor, query: Tensor, positive: Tensor, negative: Tensor, overlap: Tensor, options: TrainingOptions
+) -> Tensor:
     return tuple_loss(
         options.loss,
-        descriptors[:1],
-        descriptors[positive.clamp(min=0)][None],
-        descriptors[negative.clamp(min=0)][None],
+        descriptors[query],
+        descriptors[positive.clamp(min=0)],
+        descriptors[negative.clamp(min=0)],
         options.margin,
-        (positive >= 0)[None],
-        (negative >= 0)[None],
+        positive >= 0,
+        negative >= 0,
         options.eps,
+        overlap,
+        options.loss_option,
     )
 
 
-def _similarities(descriptors: Tensor, parts: _Parts) -> list[float]:
-    """Sum and count of the query's cosines with its positives, then with its negatives."""
-    cosines = (descriptors @ descriptors[0]).cpu()
+def _similarities(descriptors: Tensor, query: Tensor, positive: Tensor, negative: Tensor) -> list[float]:
+    """Sum and count of the queries' cosines with their positives, then with their negatives."""
     values: list[float] = []
-    for end in (parts.positive, parts.negative):
-        there = cosines[end[end >= 0]]
+    for end in (positive, negative):
+        cosines = (descriptors[query][:, None] * descriptors[end.clamp(min=0)]).sum(dim=2)
+        there = cosines[end >= 0]
         values += [there.sum().item(), float(len(there))]
     return values
 

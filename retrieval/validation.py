@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from retrieval.distributed import Team
 from retrieval.evaluation import GroundTruth, evaluate_descriptors
-from retrieval.extraction import ExtractionOptions, extract
 from retrieval.losses import tuple_loss
 from retrieval.network import Network
 from retrieval.photo_loading import TuplePhotos
 from retrieval.protocols.sfm import tuples_ground_truth
+from retrieval.round_descriptors import describe_rows
 from retrieval.training_options import TrainingOptions
 from sfm2tuples.index import VAL
 from sfm2tuples.tuples import TupleFile
@@ -35,6 +36,8 @@ class Validation:
     """(t, P) int64, positions in `rows`; -1 where missing."""
     negative: np.ndarray
     """(t, K) int64, positions in `rows`; -1 where missing."""
+    overlap: np.ndarray
+    """(t, P) float32, of the tuples' positives; NaN where not known."""
 
     @property
     def has_queries(self) -> bool:
@@ -57,11 +60,17 @@ def prepare_validation(tuples: TupleFile, min_shared: int) -> Validation:
         query=_positions(rows, val.query),
         positive=_positions(rows, val.positive),
         negative=_positions(rows, val.negative),
+        overlap=val.overlap,
     )
 
 
 def validate(
-    validation: Validation, network: Network, photos: TuplePhotos, options: TrainingOptions, progress: str | None
+    validation: Validation,
+    network: Network,
+    photos: TuplePhotos,
+    options: TrainingOptions,
+    progress: str | None,
+    team: Team | None = None,
 ) -> tuple[float, float]:
     """Measure a network.
 
@@ -74,9 +83,7 @@ def validate(
     """
     if len(validation.rows) == 0:
         return math.nan, math.nan
-    extraction = ExtractionOptions(image_size=options.image_size)
-    sources, names = photos.sources(validation.rows), photos.names(validation.rows)
-    descriptors = extract(network, sources, extraction, names, progress)
+    descriptors = describe_rows(network, photos, validation.rows, options.image_size, progress, team)
     loss = _loss(validation, torch.from_numpy(descriptors), options)
     if not validation.has_queries:
         return math.nan, loss
@@ -98,6 +105,8 @@ def _loss(validation: Validation, descriptors: torch.Tensor, options: TrainingOp
         positive >= 0,
         negative >= 0,
         options.eps,
+        torch.from_numpy(validation.overlap),
+        options.loss_option,
     )
     return total.item() / len(validation.query)
 

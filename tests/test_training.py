@@ -15,17 +15,18 @@ from click.testing import CliRunner
 from PIL import Image
 
 from cli.train import command
-from retrieval import training_steps
+from retrieval import passes, training_steps
 from retrieval.checkpoints import load_checkpoint, load_network
 from retrieval.curves import RoundFigures
 from retrieval.network import Network, build_network
 from retrieval.optimisation import build_optimiser, learning_rate, parameter_groups, set_learning_rate
+from retrieval.passes import describe
 from retrieval.photo_loading import TuplePhotos
 from retrieval.remining import options_of_round, tuples_of_round
 from retrieval.training import train
 from retrieval.training_options import TrainingOptions, options_from_recipe
 from retrieval.training_runs import Run, network_of_run, options_of_run
-from retrieval.training_steps import describe, train_round
+from retrieval.training_steps import train_round
 from retrieval.validation import prepare_validation, validate
 from sfm2tuples.columns import indptr_of
 from sfm2tuples.errors import DataError, MiningError, PhotoError, SfmTuplesError, UsageError
@@ -169,8 +170,8 @@ def test_triplet_brings_its_own_margin():
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"loss": "hinge"}, {"optimiser": "lion"}, {"precision": "fp16"}, {"recipe": "best"}, {"batch_size": 0},
-        {"rounds": -1}, {"learning_rate": float("nan")}, {"margin": -0.1}, {"colour": 1},
+        {"loss": "hinge"}, {"optimiser": "lion"}, {"precision": "fp8"}, {"recipe": "best"}, {"batch_size": 0},
+        {"rounds": -1}, {"learning_rate": float("nan")}, {"margin": -0.1}, {"hue": 1},
         {"remine": False, "negatives": "N1"},
     ],
 )  # fmt: skip
@@ -554,7 +555,7 @@ def test_a_run_killed_in_the_middle_of_a_round_resumes_to_the_same_bits(
         return describe(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training_steps, "describe", interrupted)
+        patch.setattr(passes, "describe", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(tuples, tmp_path / "run", quick(rounds=3), network())
     assert load_checkpoint(tmp_path / "run" / "last.pt")["round"] == 1
@@ -671,7 +672,7 @@ def test_an_interruption_says_how_to_go_on(
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training_steps, "describe", interrupted)
+    monkeypatch.setattr(passes, "describe", interrupted)
     with pytest.raises(SystemExit) as ending:
         main(["train", str(tuples), "-o", str(tmp_path / "run"), *FLAGS])
     assert ending.value.code == 130

@@ -1,0 +1,170 @@
+"""Several processes that train one network: who does which share, and how shares are put together.
+
+`torchrun` starts the processes and sets their environment; each joins a `Team`. Losses are sums over a batch, so the
+gradient of a batch is the sum of the shares' gradients, whatever the number of processes. A single process is a team
+of one, whose methods do nothing, so that no caller needs to ask.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from sfm2tuples.errors import SfmTuplesError, UsageError
+
+Item = TypeVar("Item")
+PATIENCE = timedelta(minutes=30)
+"""How long a process waits for the others: a round of mining may keep one of them busy."""
+
+
+class Team:
+    """The processes of one training; this one is number `rank` of `size`.
+
+    Parameters
+    ----------
+    rank, size : int
+        Of a team of one by default.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        self.rank = rank
+        self.size = size
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes files and speaks to the user."""
+        return self.rank == 0
+
+    def share(self, items: Sequence[Item]) -> list[Item]:
+        """This process's share of a list: every `size`-th item; shares differ by one item at most."""
+        return list(items[self.rank :: self.size])
+
+    def gather_rows(self, share: np.ndarray, count: int) -> np.ndarray:
+        """Put the rows of all shares together.
+
+        Parameters
+        ----------
+        share : (s, D) float
+            Rows for `share(range(count))`.
+        count : int
+            Rows of the whole.
+
+        Returns
+        -------
+        (count, D)
+            The same bits in every process.
+        """
+        if self.size == 1:
+            return share
+        whole = torch.zeros((count, share.shape[1]), dtype=torch.from_numpy(share[:0]).dtype)
+        whole[self.rank :: self.size] = torch.from_numpy(share)
+        # Where one process has its row the others have zeros: their sum is the row, bit for bit.
+        return self._summed(whole).numpy()
+
+    def add_up(self, values: np.ndarray) -> np.ndarray:
+        """Sum of an array over all processes, the same bits in each."""
+        return values if self.size == 1 else self._summed(torch.from_numpy(values.copy())).numpy()
+
+    def add_up_gradients(self, network: nn.Module) -> None:
+        """Give every process the sum of all gradients, in one message."""
+        if self.size == 1:
+            return
+        parameters = [p for p in network.parameters() if p.requires_grad]
+        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        flat = self._summed(torch.cat([part.reshape(-1) for part in parts]))
+        for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+            parameter.grad = part.view_as(parameter)
+
+    def agree(self, value: Any) -> Any:
+        """The leader's value, in every process."""
+        if self.size == 1:
+            return value
+        box = [value]
+        with _lost_member():
+            dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def same_weights(self, network: nn.Module) -> None:
+        """Give every process the leader's weights and statistics."""
+        if self.size == 1:
+            return
+        with _lost_member():
+            for tensor in network.state_dict().values():
+                moved = self._placed(tensor)
+                dist.broadcast(moved, src=0)
+                tensor.copy_(moved)
+
+    def _summed(self, tensor: torch.Tensor) -> torch.Tensor:
+        moved = self._placed(tensor)
+        with _lost_member():
+            dist.all_reduce(moved)
+        return moved.to(tensor.device)
+
+    def _placed(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Where the engine can send it from: NCCL only knows GPUs."""
+        return tensor.cuda() if dist.get_backend() == dist.Backend.NCCL else tensor
+
+
+@contextmanager
+def join_team(device: str | None = None) -> Iterator[Team]:
+    """Join the team that `torchrun` started; without it, a team of one.
+
+    Parameters
+    ----------
+    device : str, optional
+        Where the network runs: gloo carries messages between CPUs, NCCL between GPUs, each process on its own one.
+
+    Raises
+    ------
+    UsageError
+        The environment is half set, or there are fewer GPUs than processes on this machine.
+    SfmTuplesError
+        The others cannot be reached.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield Team()
+        return
+    missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise UsageError(f"WORLD_SIZE is {size}, but {', '.join(missing)} is not set; start with torchrun")
+    on_gpu = device != "cpu" and torch.cuda.is_available()
+    if on_gpu:
+        _take_own_gpu(int(os.environ["LOCAL_RANK"]))
+    try:
+        dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        raise SfmTuplesError(f"the other processes cannot be reached ({str(error).splitlines()[0]})") from error
+    try:
+        yield Team(dist.get_rank(), size)
+    finally:
+        dist.destroy_process_group()
+
+
+def _take_own_gpu(local_rank: int) -> None:
+    if local_rank >= torch.cuda.device_count():
+        raise UsageError(
+            f"process {local_rank} has no GPU of its own: there are {torch.cuda.device_count()}; "
+            "lower --nproc-per-node, or give --device cpu"
+        )
+    torch.cuda.set_device(local_rank)
+
+
+@contextmanager
+def _lost_member() -> Iterator[None]:
+    """Say in one line that another process is gone, in place of the engine's trace."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise SfmTuplesError(
+            f"another process of this training is gone ({str(error).splitlines()[0][:120]}); its own message says why; "
+            "go on from the last whole round with --resume"
+        ) from error

@@ -1,0 +1,43 @@
+"""Descriptors of a tuple file's photos by the network in training; a team describes a share each."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from retrieval.distributed import Team
+from retrieval.extraction import ExtractionOptions, extract
+from retrieval.network import Network
+from retrieval.photo_loading import TuplePhotos
+
+
+def describe_rows(
+    network: Network,
+    photos: TuplePhotos,
+    rows: np.ndarray,
+    image_size: int,
+    progress: str | None = None,
+    team: Team | None = None,
+) -> np.ndarray:
+    """Describe rows of `/images`, each once.
+
+    Parameters
+    ----------
+    network : Network
+    photos : TuplePhotos
+    rows : (m,) int64
+    image_size : int
+        Longest side in pixels.
+    progress : str, optional
+        Title of a progress bar.
+    team : Team, optional
+        Each process describes its share, and all of them get all rows.
+
+    Returns
+    -------
+    (m, D) float32
+    """
+    team = team or Team()
+    own = rows[team.rank :: team.size]
+    options = ExtractionOptions(image_size=image_size)
+    described = extract(network, photos.sources(own), options, photos.names(own), progress)
+    return team.gather_rows(described, len(rows))
