@@ -44,6 +44,14 @@ _MEDIANS = ("overlap", "scale_change", "angle", "positive_similarity", "negative
     help="photos of other places, for negatives: folder of folders, CSV",
 )
 @click.option("--pack-images", type=click.IntRange(0), default=0, help="pack the photos, longest side in pixels")
+@click.option("--device", help="where to run, such as cpu or cuda  [default: cuda where there is one]")
+@click.option(
+    "--block",
+    type=click.IntRange(1),
+    default=4096,
+    show_default=True,
+    help="pool images compared at once: bounds the memory, changes no result",
+)
 @click.option("--force", is_flag=True, help="replace the output where it exists")
 @output_options
 def command(
@@ -55,18 +63,21 @@ def command(
     options: MiningOptions,
     distractors: Path | None,
     pack_images: int,
+    device: str | None,
+    block: int,
     force: bool,
     output: Output,
 ) -> None:
     """Choose queries, positives and negatives from INDEX, with the evidence for each choice."""
-    from retrieval.tuple_mining import TupleSources, mine_tuple_file
+    from retrieval.tuple_mining import MiningMeans, TupleSources, mine_tuple_file
     from sfm2tuples.atomic import refuse_overwrite
 
     refuse_overwrite(target, force)
     sources = TupleSources(index, choice, descriptors, image_size, distractors, pack_images)
-    mined = mine_tuple_file(sources, target, options)
+    mined = mine_tuple_file(sources, target, options, MiningMeans(device, block))
     _say_left_out(mined, output)
     _say_tuples(mined, options, output)
+    _say_searches(mined, output)
     _say_suspicious(mined, output)
     train, val = (len(mined.tuples[split].query) for split in ("train", "val"))
     output.made(
@@ -102,13 +113,24 @@ def _say_tuples(mined: MinedTuples, options: MiningOptions, output: Output) -> N
         dropped = mined.plans[split].without_positive
         medians = ["-" if summary[name] is None else f"{summary[name]:.2f}" for name in _MEDIANS]
         rows.append([split, summary["tuples"], dropped, summary["pool"], *medians])
-        output.result({split: summary | {"without_positive": dropped}})
+        search = {"search": asdict(mined.searches[split])} if split in mined.searches else {}
+        output.result({split: summary | {"without_positive": dropped} | search})
         for what in ("missing_positives", "missing_negatives", "filled"):
             if summary[what]:
                 output.say(f"{split}: {summary[what]:,} {_MISSING[what]}")
     output.table(
         rows, ["split", "tuples", "no positive", "pool", "overlap", "scale", "angle", "sim. pos.", "sim. neg."]
     )
+
+
+def _say_searches(mined: MinedTuples, output: Output) -> None:
+    """Say which pools were searched by lists, and how many of the exact negatives that found."""
+    for split, report in mined.searches.items():
+        found = f"{report.recall:.1%} of the exact negatives of {report.sampled:,} queries were found"
+        output.say(
+            f"{split}: a pool of {report.pool:,} images, searched by {report.lists:,} lists: {found}; "
+            "--search exact finds all"
+        )
 
 
 def _say_suspicious(mined: MinedTuples, output: Output) -> None:

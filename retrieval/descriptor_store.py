@@ -12,6 +12,7 @@ from retrieval.extraction import ExtractionOptions, extract_readable
 from retrieval.network import Network
 from sfm2tuples.descriptor_files import Descriptors, align
 from sfm2tuples.errors import PhotoError
+from sfm2tuples.rows import Matrix, Rows
 
 
 class DescriptorStore(Protocol):
@@ -23,7 +24,7 @@ class DescriptorStore(Protocol):
     def add(self, keys: Sequence[str], paths: Sequence[Path]) -> dict[str, PhotoError]:
         """Make sure that these photos are described; return what is wrong with those that cannot be, by key."""
 
-    def values(self, keys: Sequence[str]) -> np.ndarray:
+    def values(self, keys: Sequence[str]) -> Matrix:
         """Descriptors of photos that were added: (n, D) float32."""
 
 
@@ -82,6 +83,6 @@ class FileDescriptors:
         align(self._descriptors, keys, self._index_path)
         return {}
 
-    def values(self, keys: Sequence[str]) -> np.ndarray:
-        """Descriptors of photos: (n, D) float32."""
-        return self._descriptors.values[align(self._descriptors, keys, self._index_path)]
+    def values(self, keys: Sequence[str]) -> Matrix:
+        """Descriptors of photos: (n, D) float32, not copied, since they may lie in a file larger than memory."""
+        return Rows(self._descriptors.values, align(self._descriptors, keys, self._index_path))

@@ -9,22 +9,43 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from retrieval.descriptor_store import DescriptorStore, FileDescriptors, NetworkDescriptors
+from retrieval.devices import choose_device
 from retrieval.distractors import read_distractors
 from retrieval.images import photo_size
 from retrieval.network_choice import NetworkChoice, load_chosen
 from retrieval.packing import PackedStore
+from retrieval.similarity_torch import exact_search
 from sfm2tuples.descriptor_files import read_descriptors
 from sfm2tuples.errors import PhotoError, UsageError
 from sfm2tuples.image_table import NO_DISTRACTORS, Prepared, key_root, prepare
 from sfm2tuples.index import SPLITS, Index, read_index
+from sfm2tuples.ivf_search import IvfSearch, SearchReport, search_for
 from sfm2tuples.mining import MiningOptions, Plan, choose_tuples, plan_round
+from sfm2tuples.queries import rank_in_run
+from sfm2tuples.rows import Matrix, block_of
+from sfm2tuples.similarity import BLOCK, Search
 from sfm2tuples.suspicious import SuspiciousPair, suspicious_places
 from sfm2tuples.tuples import TupleSet, write_tuples
 
 FIRST_ROUND = 0
 """The round whose tuples the file holds; training mines later ones itself."""
+
+
+COMPARED = 30_000
+"""Images that are compared with one another in the search for places that look alike; time grows with the square."""
+
+
+@dataclass(frozen=True)
+class MiningMeans:
+    """With what tuples are mined; none of it changes them."""
+
+    device: str | None = None
+    """Where the network runs and pools are compared, such as ``cpu`` or ``cuda``; None: cuda where there is one."""
+    block: int = BLOCK
+    """Pool images compared at once; bounds the memory."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +78,13 @@ class MinedTuples:
     """By split name."""
     suspicious: list[SuspiciousPair]
     """Pairs of places that may be one; empty where no descriptors were used."""
+    searches: dict[str, SearchReport]
+    """How well the negatives were found, by split name; of the splits whose pool was searched by inverted lists."""
 
 
-def mine_tuple_file(sources: TupleSources, target: Path, options: MiningOptions) -> MinedTuples:
+def mine_tuple_file(
+    sources: TupleSources, target: Path, options: MiningOptions, means: MiningMeans | None = None
+) -> MinedTuples:
     """Mine the tuples of both splits and write them.
 
     A photo that turns out to be unreadable, at packing or at description, is left out, and the plan made again without
@@ -71,6 +96,8 @@ def mine_tuple_file(sources: TupleSources, target: Path, options: MiningOptions)
     target : Path
         The file to write; an existing one is replaced once the new one is whole.
     options : MiningOptions
+    means : MiningMeans, optional
+        Defaults where left out.
 
     Raises
     ------
@@ -79,15 +106,21 @@ def mine_tuple_file(sources: TupleSources, target: Path, options: MiningOptions)
     MiningError
         Too few places for the negatives asked, no image with a positive, no photos.
     UsageError
-        Descriptors are needed, and neither a network nor a file is named; or both are.
+        Descriptors are needed, and neither a network nor a file is named; or both are. There is no such device.
     """
+    means = means or MiningMeans()
+    device = choose_device(means.device)
     index = read_index(sources.index)
-    store = _descriptor_store(sources, options)
+    store = _descriptor_store(sources, options, device)
     with ExitStack() as stack:
         packed = None
         if sources.pack_images:
             packed = stack.enter_context(PackedStore(target.parent, sources.pack_images))
         prepared, plans = _plan(index, sources, options, store, packed)
+        searches = {
+            split: search_for(options.search, len(plans[split].pool), exact_search(device, means.block))
+            for split in SPLITS
+        }
         tuples = {
             split: choose_tuples(
                 plans[split],
@@ -95,9 +128,11 @@ def mine_tuple_file(sources: TupleSources, target: Path, options: MiningOptions)
                 prepared.images,
                 prepared.candidates[split],
                 options,
+                searches[split],
             )
             for split in SPLITS
         }
+        reports = _reports(searches)
         write_tuples(
             target,
             prepared.images,
@@ -108,11 +143,18 @@ def mine_tuple_file(sources: TupleSources, target: Path, options: MiningOptions)
             [made_from.fingerprint for made_from in (index.header, store) if made_from is not None],
             packed.photos(prepared.images.key) if packed else None,
             sources.pack_images,
+            {split: asdict(report) for split, report in reports.items()},
         )
-    return MinedTuples(prepared, plans, tuples, _suspicious(store, prepared, plans))
+    return MinedTuples(prepared, plans, tuples, _suspicious(store, prepared, plans), reports)
 
 
-def _descriptor_store(sources: TupleSources, options: MiningOptions) -> DescriptorStore | None:
+def _reports(searches: dict[str, Search]) -> dict[str, SearchReport]:
+    """Of the searches by lists that found anything."""
+    by_lists = {split: search.report for split, search in searches.items() if isinstance(search, IvfSearch)}
+    return {split: report for split, report in by_lists.items() if report is not None}
+
+
+def _descriptor_store(sources: TupleSources, options: MiningOptions, device: torch.device) -> DescriptorStore | None:
     """Where descriptors come from; None where no choice looks at any."""
     if sources.descriptors is not None and sources.choice.named:
         raise UsageError("--descriptors are there already: leave out --network and --backbone, or --descriptors")
@@ -125,7 +167,7 @@ def _descriptor_store(sources: TupleSources, options: MiningOptions) -> Descript
             f"{options.positives} with {options.negatives} looks at descriptors: give --network CHECKPOINT, "
             "--backbone NAME with --weights FILE, or --descriptors FILE"
         )
-    return NetworkDescriptors(load_chosen(sources.choice), sources.image_size)
+    return NetworkDescriptors(load_chosen(sources.choice).to(device), sources.image_size)
 
 
 def _plan(
@@ -165,14 +207,26 @@ def _add(store: DescriptorStore | PackedStore, prepared: Prepared, rows: np.ndar
     return store.add(keys, [prepared.images.path(row) for row in rows])
 
 
-def _values(store: DescriptorStore | None, prepared: Prepared, rows: np.ndarray) -> np.ndarray | None:
+def _values(store: DescriptorStore | None, prepared: Prepared, rows: np.ndarray) -> Matrix | None:
     return None if store is None else store.values([prepared.images.key[row] for row in rows])
 
 
 def _suspicious(store: DescriptorStore | None, prepared: Prepared, plans: dict[str, Plan]) -> list[SuspiciousPair]:
     rows = np.unique(np.concatenate([plan.rows_needed for plan in plans.values()]))
-    values = _values(store, prepared, rows)
-    return [] if values is None or not len(rows) else suspicious_places(values, prepared.images.place[rows])
+    if store is None or not len(rows):
+        return []
+    rows = _first_of_places(rows, prepared.images.place[rows], COMPARED)
+    values = store.values([prepared.images.key[row] for row in rows])
+    return suspicious_places(block_of(values, slice(None)), prepared.images.place[rows])
+
+
+def _first_of_places(rows: np.ndarray, place: np.ndarray, most: int) -> np.ndarray:
+    """The first few of every place, as many of each as keep the number of all within `most`."""
+    order = np.argsort(place, kind="stable")
+    turn = np.empty(len(rows), np.int64)
+    turn[order] = rank_in_run(place[order])
+    allowed = int(np.searchsorted(np.cumsum(np.bincount(turn)), most, side="right"))
+    return rows[turn < max(2, allowed)]
 
 
 def _file_options(sources: TupleSources, options: MiningOptions, store: DescriptorStore | None) -> dict[str, Any]:

@@ -120,11 +120,9 @@ def pair_similarities(a: Matrix, b: Matrix, left: np.ndarray, right: np.ndarray)
     (k,) float64
         The same for a pair wherever it stands.
     """
-    if isinstance(a, Rows):
-        a, left = a.values, a.row[left]
-    if isinstance(b, Rows):
-        b, right = b.values, b.row[right]
-    return _pairs(np.ascontiguousarray(a, np.float32), np.ascontiguousarray(b, np.float32), left, right)
+    a_values, left = (a.values, a.row[left]) if isinstance(a, Rows) else (a, left)
+    b_values, right = (b.values, b.row[right]) if isinstance(b, Rows) else (b, right)
+    return _pairs(np.ascontiguousarray(a_values, np.float32), np.ascontiguousarray(b_values, np.float32), left, right)
 
 
 def _largest_norm(descriptors: np.ndarray) -> float:

@@ -28,6 +28,9 @@ NORM_TOLERANCE = 1e-3
 LARGEST_DIMENSION = 1 << 16
 """No descriptor is longer; a file that says so is damaged, and its size is not believed."""
 
+MAPPED_FROM = 1 << 28
+"""Bytes of descriptors from which on a file of ours is mapped, not read."""
+
 
 @dataclass(frozen=True)
 class Descriptors:
@@ -203,9 +206,19 @@ def _read_columns(path: Path, file: h5py.File) -> tuple[list[str], np.ndarray]:
     dataset = file["descriptors"]
     check_names(path, names)
     _check_shape(path, len(names), dataset.shape, dataset.dtype)
-    values = dataset[()].astype(np.float32, copy=False)
+    values = _mapped(path, dataset)
+    if values is None:
+        values = dataset[()].astype(np.float32, copy=False)
     check_values(path, names, values)
     return names, values
+
+
+def _mapped(path: Path, dataset: h5py.Dataset) -> np.ndarray | None:
+    """A large dataset mapped into memory, so that it may be larger than that; None where it cannot be or need not."""
+    offset = dataset.id.get_offset()
+    if dataset.dtype != np.dtype("<f4") or offset is None or dataset.size * 4 < MAPPED_FROM:
+        return None
+    return np.memmap(path, np.float32, "r", offset, dataset.shape)
 
 
 def _write_groups(file: h5py.File, descriptors: Descriptors) -> None:
@@ -277,10 +290,14 @@ def _check_shape(path: str | Path, count: int, shape: tuple[int, ...], dtype: np
 
 def _checked_norms(path: str | Path, names: Sequence[str], values: np.ndarray) -> np.ndarray:
     """The rows' lengths (n,), float64, after refusing rows that are not finite and rows of zeros."""
-    norms = np.sqrt(np.einsum("nd,nd->n", values, values, dtype=np.float64))
+    norms = np.concatenate([_norms(values[start : start + 65536]) for start in range(0, len(values), 65536)])
     _refuse_rows(path, names, ~np.isfinite(norms), "descriptors hold NaN or infinity", "extract them again")
     _refuse_rows(path, names, norms == 0, "descriptors are all zeros", "extract them again")
     return norms
+
+
+def _norms(values: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.einsum("nd,nd->n", values, values, dtype=np.float64))
 
 
 def _refuse_rows(path: str | Path, names: Sequence[str], bad: np.ndarray, what: str, remedy: str) -> None:

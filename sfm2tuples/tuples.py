@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,8 @@ class TupleFile:
     """Longest side of the packed photos in pixels; 0 where none are packed."""
     photo_indptr: np.ndarray = field(repr=False)
     """(n + 1,) int64, where each packed photo's JPEG bytes start; empty where none are packed."""
+    searches: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By split name, fields of `ivf_search.SearchReport`: of the splits whose pool was searched by inverted lists."""
 
     @property
     def image_split(self) -> np.ndarray:
@@ -141,8 +144,12 @@ def write_tuples(
     parents: Sequence[str],
     photos: Iterable[bytes] | None = None,
     packed_size: int = 0,
+    searches: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
-    """Write `tuples.h5`; `photos` gives the JPEG bytes of every image, in order, where they are to be packed."""
+    """Write `tuples.h5`; `photos` gives the JPEG bytes of every image, in order, where they are to be packed.
+
+    `searches`: by split name, how well its negatives were found, where they were searched by inverted lists.
+    """
     with create_file(path, FORMAT, VERSION, options, parents, leave_out=("images/root",)) as file:
         write_table(file.create_group("images"), images)
         write_table(file.create_group("places"), places)
@@ -150,6 +157,8 @@ def write_tuples(
             group = file.create_group(split)
             write_table(group, tuples[split])
             write_table(group.create_group("candidates"), candidates[split])
+            if searches and split in searches:
+                group.attrs["search"] = json.dumps(searches[split], sort_keys=True)
         if photos is not None:
             _write_photos(file.create_group("photos"), photos, packed_size)
 
@@ -173,6 +182,7 @@ def read_tuples(path: str | Path) -> TupleFile:
             candidates={split: read_table(file[split]["candidates"], Candidates) for split in SPLITS},
             packed_size=int(file["photos"].attrs["size"]) if packed else 0,
             photo_indptr=file["photos/indptr"][()] if packed else np.zeros(0, np.int64),
+            searches={s: json.loads(file[s].attrs["search"]) for s in SPLITS if "search" in file[s].attrs},
         )
 
 

@@ -249,3 +249,15 @@ def test_other_files_are_refused_in_one_line(tmp_path: Path) -> None:
 def test_an_unknown_layout_is_a_usage_error(descriptors: Descriptors, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="columnar, hloc"):
         write_descriptors(tmp_path / "d.h5", descriptors, layout="rows")
+
+
+def test_a_large_file_is_mapped_and_gives_the_same_rows(
+    descriptors: Descriptors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_descriptors(tmp_path / "d.h5", descriptors)
+    read = read_descriptors(tmp_path / "d.h5")
+    monkeypatch.setattr("sfm2tuples.descriptor_files.MAPPED_FROM", 1)
+    mapped = read_descriptors(tmp_path / "d.h5")
+    assert isinstance(mapped.values, np.memmap)
+    assert not isinstance(read.values, np.memmap)
+    assert np.array_equal(mapped.values, read.values)

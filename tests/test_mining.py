@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import World, random_index, unit_rows
 
+from sfm2tuples.columns import indptr_of
 from sfm2tuples.errors import MiningError, PhotoError, UsageError
 from sfm2tuples.image_table import Distractors, prepare
 from sfm2tuples.mining import MiningOptions, choose_tuples, mining_options, plan_round
@@ -135,6 +136,73 @@ def test_seed_and_round_change_the_tuples_and_nothing_else_does():
     for field in dataclasses.fields(again):
         assert np.array_equal(getattr(again, field.name), getattr(mined[1, 1], field.name), equal_nan=True)
     assert len({tuple(t.positive.ravel()) for t in mined.values()}) == 4
+
+
+def in_another_order(index, order):
+    """The same index with its models in another order, and each row's row there: (n,) int64."""
+    models, images = index.models, index.images
+    rows = [np.arange(models.image_start[m], models.image_start[m + 1]) for m in order]
+    old = np.concatenate(rows)
+    new = np.argsort(old)
+    graph = index.covisibility
+    edges, point = [np.arange(*graph.indptr[r : r + 2]) for r in old], index.observations
+    seen = np.concatenate([np.arange(*point.indptr[r : r + 2]) for r in old])
+    each = np.concatenate([e[np.argsort(new[graph.neighbour[e]])] for e in edges])
+    moved = dataclasses.replace(
+        index,
+        models=dataclasses.replace(
+            models,
+            name=[models.name[m] for m in order],
+            photo_root=[models.photo_root[m] for m in order],
+            place=models.place[order],
+            image_start=indptr_of(np.diff(models.image_start)[order]),
+        ),
+        images=dataclasses.replace(
+            images,
+            key=[images.key[r] for r in old],
+            name=[images.name[r] for r in old],
+            model=np.argsort(order)[images.model[old]],
+            photo=np.arange(len(old)),
+        ),
+        observations=dataclasses.replace(
+            point,
+            indptr=indptr_of(np.diff(point.indptr)[old]),
+            point=point.point[seen],
+        ),
+        covisibility=dataclasses.replace(
+            graph,
+            indptr=indptr_of(np.diff(graph.indptr)[old]),
+            neighbour=new[graph.neighbour[each]],
+            **{n: getattr(graph, n)[each] for n in ("shared", "scale_change", "angle", "axis_angle")},
+        ),
+    )
+    return moved, old
+
+
+def by_key(world, tuples):
+    """Each query's key with those of its positives and negatives."""
+    key = np.array([*world.images.key, ""])
+    return {
+        key[q]: (key[p].tolist(), key[n].tolist(), s.tolist())
+        for q, p, n, s in zip(tuples.query, tuples.positive, tuples.negative, tuples.negative_similarity, strict=True)
+    }
+
+
+@pytest.mark.parametrize("positives", ["m1", "m2", "m3"])
+@pytest.mark.parametrize("negatives", ["N1", "N2", "random", "semi-hard"])
+def test_the_order_of_models_changes_no_tuple(positives, negatives):
+    rng = np.random.default_rng(5)
+    index = random_index(rng, SIZES, PLACES, 1)
+    moved, old = in_another_order(index, np.array([3, 1, 7, 0, 5, 2, 6, 4]))
+    descriptors = unit_rows(rng, len(old), 8)
+    found = []
+    for shown, values in ((index, descriptors), (moved, descriptors[old])):
+        prepared = prepare(shown, MiningOptions(), no_size)
+        world = World(prepared.images, prepared.places, prepared.candidates, values)
+        rules = {"positives": positives, "negatives": negatives, "query_share": 0.5, "pool": "ends+per-place:4"}
+        found.append({s: by_key(world, mine(world, s, **rules)[1]) for s in ("train", "val")})
+    assert found[0] == found[1]
+    assert found[0]["train"]
 
 
 def test_m3_drops_a_query_without_a_positive_and_counts_it():

@@ -8,6 +8,7 @@ import json
 import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -17,7 +18,7 @@ from worlds import random_index
 from cli.mine_tuples import command
 from retrieval.distractors import read_distractors
 from retrieval.network_choice import NetworkChoice
-from retrieval.tuple_mining import TupleSources, mine_tuple_file
+from retrieval.tuple_mining import MiningMeans, TupleSources, _first_of_places, mine_tuple_file
 from sfm2tuples.descriptor_files import Descriptors, write_descriptors
 from sfm2tuples.errors import DataError, FileFormatError, UsageError
 from sfm2tuples.index import read_index, write_index
@@ -164,6 +165,66 @@ def test_descriptors_and_a_network_exclude_each_other_and_one_is_needed(world):
     with pytest.raises(UsageError, match="--descriptors FILE"):
         mine(world, descriptors=None)
     mine(world, descriptors=None, options=dataclasses.replace(OPTIONS, negatives="random"))
+
+
+def spoil(file, name, change):
+    """Change a column of a descriptor file in place; what it says of its content stays."""
+    values = change(file[name][()])
+    del file[name]
+    file[name] = values
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda d: np.where(np.arange(16) == 3, np.nan, d), "30 of 30 descriptors hold NaN"),
+        (lambda d: d * np.float32(2), "30 of 30 descriptors are not L2-normalised"),
+        (lambda d: d[:-1], "30 names, but descriptors of shape (29, 16)"),
+        (lambda d: d[:, :0], "30 names, but descriptors of shape (30, 0)"),
+        (lambda d: d * np.float32(0), "30 of 30 descriptors are all zeros"),
+    ],
+)
+def test_descriptors_that_are_none_are_refused_in_one_line(world, change, words):
+    with h5py.File(world / "descriptors.h5", "r+") as file:
+        spoil(file, "descriptors", lambda values: change(values).astype(np.float32))
+    with pytest.raises(DataError) as error:
+        mine(world)
+    assert words in str(error.value)
+    assert "descriptors.h5" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (world / "tuples.h5").exists()
+
+
+def test_device_and_block_change_no_byte(world):
+    _, first = mine(world)
+    sources = TupleSources(world / "index.h5", NO_NETWORK, world / "descriptors.h5")
+    mine_tuple_file(sources, world / "other.h5", OPTIONS, MiningMeans("cpu", 3))
+    assert (world / "other.h5").read_bytes() == first.path.read_bytes()
+
+
+def test_a_device_that_is_not_there_is_named(world):
+    result = run(world, "--device", "cuda:99")
+    assert isinstance(result.exception, UsageError)
+    assert "--device cuda:99: cannot be used" in str(result.exception)
+
+
+def test_a_search_by_lists_leaves_its_recall_in_the_file_and_says_it(world):
+    mined, tuples = mine(world, options=dataclasses.replace(OPTIONS, search="ivf"))
+    for split in ("train", "val"):
+        assert tuples.searches[split] == dataclasses.asdict(mined.searches[split])
+        assert tuples.searches[split]["recall"] == 1  # One list of thirty images.
+    assert mine(world, "exact.h5")[1].searches == {}
+    result = run(world, "--num-negatives", "2", "--search", "ivf")
+    assert "100.0% of the exact negatives of" in result.output
+    again = run(world, "--num-negatives", "2", "--search", "ivf", "--json", "--force")
+    assert json.loads(again.stdout)["train"]["search"]["recall"] == 1
+
+
+def test_images_of_every_place_are_compared_where_there_are_too_many():
+    place = np.repeat(np.arange(4), [50, 3, 10, 1])
+    rows = _first_of_places(np.arange(64), place, 22)
+    assert np.bincount(place[rows]).tolist() == [9, 3, 9, 1]
+    assert len(_first_of_places(np.arange(64), place, 64)) == 64
 
 
 def test_distractors_of_a_folder_make_too_few_places_enough(world):
