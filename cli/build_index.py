@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +16,11 @@ from cli.joined_places import say_joined
 from cli.output import Output, output_options
 
 if TYPE_CHECKING:
-    from sfm2tuples.index import Index
     from sfm2tuples.ingest import IngestSummary
+    from sfm2tuples.part_building import Progress
+
+SHOWN_TWINS = 20
+"""Of many twins so many are named."""
 
 
 def _refuse_database(context: click.Context, option: click.Parameter, database: Path | None) -> None:
@@ -35,7 +40,20 @@ def _refuse_database(context: click.Context, option: click.Parameter, database: 
     metavar="[ROOT=]DIR",
     help="where photos lie that are in no images/ beside their model; may be repeated",
 )
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="processes that read models")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="processes that read models, one model each at a time",
+)
+@click.option(
+    "--dask",
+    metavar="URL",
+    help="scheduler of a Dask cluster, such as tcp://10.0.0.1:8786, whose workers read models in place of --jobs; "
+    "they must see models and index under the same paths",
+)
+@click.option("--resume", is_flag=True, help="go on with an interrupted build of the same index")
 @click.option("--strict", is_flag=True, help="stop at the first model that cannot be read")
 @click.option(
     "--min-shared",
@@ -100,6 +118,8 @@ def command(
     target: Path,
     images: tuple[str, ...],
     jobs: int,
+    dask: str | None,
+    resume: bool,
     strict: bool,
     places: Path | None,
     databases: tuple[str, ...],
@@ -115,54 +135,82 @@ def command(
 
     refuse_overwrite(target, force)
     photo_roots = [PhotoFolder.parse(text, roots) for text in images]
-    with tqdm(unit=" models", file=sys.stderr, disable=True if output.quiet else None, leave=False) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        summary = build_index(
-            roots,
-            target,
-            IngestOptions(**values),
-            photo_roots=photo_roots,
-            places=places,
-            databases=[GivenDatabase.parse(text, roots) for text in databases],
-            strict=strict,
-            jobs=jobs,
-            progress=progress,
-        )
+    try:
+        with _progress_bar(output) as progress:
+            summary = build_index(
+                roots,
+                target,
+                IngestOptions(**values),
+                photo_roots=photo_roots,
+                places=places,
+                databases=[GivenDatabase.parse(text, roots) for text in databases],
+                strict=strict,
+                jobs=jobs,
+                dask=dask,
+                resume=resume,
+                progress=progress,
+            )
+    except KeyboardInterrupt as interruption:
+        # Not KeyboardInterrupt: click would turn it into an Abort of its own and lose the message.
+        raise click.Abort(_how_to_go_on(target)) from interruption
     _print_summary(summary, output)
     next_step = f"sfm2tuples mine-tuples {target} -o tuples.h5 --backbone squeezenet1_1 --weights WEIGHTS"
     output.made(target, _counts(summary), next_step)
 
 
+@contextmanager
+def _progress_bar(output: Output) -> Iterator[Callable[[Progress], None]]:
+    """Show the bytes of models' files that are done, since models differ in size; the count of models beside."""
+    with tqdm(unit="B", unit_scale=True, file=sys.stderr, disable=True if output.quiet else None, leave=False) as bar:
+
+        def show(progress: Progress) -> None:
+            if bar.total is None:
+                # What an interrupted build had done says nothing about the speed of this one.
+                bar.initial = bar.n = progress.size
+            bar.total = progress.all_sizes
+            bar.set_postfix_str(f"{progress.models:,} of {progress.all_models:,} models", refresh=False)
+            bar.update(progress.size - bar.n)
+
+        yield show
+
+
+def _how_to_go_on(target: Path) -> str:
+    """What an interrupted build leaves."""
+    from sfm2tuples.work_folder import part_files, work_path
+
+    if part_files(work_path(target)):
+        return "go on with the same command and --resume"
+    return "nothing was done yet"
+
+
 def _counts(summary: IngestSummary) -> str:
-    index = summary.index
     return (
-        f"{len(index.models.name):,} models, {len(index.images.key):,} images, {len(index.points.id):,} points, "
-        f"{len(index.covisibility.neighbour) // 2:,} edges"
+        f"{summary.num_models:,} models, {summary.num_images:,} images, {summary.num_points:,} points, "
+        f"{summary.num_edges:,} edges"
     )
 
 
-def _say_joined(index: Index, output: Output) -> None:
+def _say_joined(summary: IngestSummary, output: Output) -> None:
     from sfm2tuples.joining import reasons_of
 
-    models = Counter(index.models.place.tolist())
-    reasons = [reasons_of(reason) for reason in index.places.reason]
-    joined = {index.places.name[row]: (count, reasons[row]) for row, count in sorted(models.items()) if count > 1}
+    places = summary.places
+    models = Counter(summary.model_place.tolist())
+    reasons = [reasons_of(reason) for reason in places.reason]
+    joined = {places.name[row]: (count, reasons[row]) for row, count in sorted(models.items()) if count > 1}
     if joined:
         output.say("joined models (sfm2tuples inspect --all shows all):")
         say_joined(joined, False, output)
 
 
 def _print_summary(summary: IngestSummary, output: Output) -> None:
-    index = summary.index
-    val = int(index.places.split.sum())
-    for twin, kept in summary.twins:
+    places = summary.places
+    val = int(places.split.sum())
+    for twin, kept in summary.twins[:SHOWN_TWINS]:
         output.say(f"left out {twin}: all its images are in {kept}")
-    _say_joined(index, output)
-    output.say(f"{len(index.places.name)} places: {len(index.places.name) - val} for training, {val} for validation")
+    if len(summary.twins) > SHOWN_TWINS:
+        output.say(f"left out {len(summary.twins) - SHOWN_TWINS:,} more whose images are all in another model")
+    _say_joined(summary, output)
+    output.say(f"{len(places.name):,} places: {len(places.name) - val:,} for training, {val:,} for validation")
     if summary.behind or summary.without_focal_length:
         output.say(
             f"without a scale figure: {summary.behind:,} observations behind their camera, "
@@ -170,14 +218,14 @@ def _print_summary(summary: IngestSummary, output: Output) -> None:
         )
     output.result(
         {
-            "models": len(index.models.name),
-            "images": len(index.images.key),
-            "points": len(index.points.id),
-            "edges": len(index.covisibility.neighbour) // 2,
-            "places": dict(zip(index.places.name, index.places.split.tolist(), strict=True)),
+            "models": summary.num_models,
+            "images": summary.num_images,
+            "points": summary.num_points,
+            "edges": summary.num_edges,
+            "places": dict(zip(places.name, places.split.tolist(), strict=True)),
             "failed": summary.failed,
             "twins": dict(summary.twins),
-            "joined": {n: r for n, r in zip(index.places.name, index.places.reason, strict=True) if r},
+            "joined": {name: reason for name, reason in zip(places.name, places.reason, strict=True) if reason},
             "missing_photos": len(summary.missing),
             "contradictions": summary.contradictions,
             "dropped": summary.dropped,

@@ -51,6 +51,7 @@ def allocate_column(group: h5py.Group, name: str, column: ColumnStream) -> h5py.
     plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    plan.set_obj_track_times(False)
     kind, space = h5py.h5t.py_create(column.dtype, logical=True), h5py.h5s.create_simple(column.shape)
     return h5py.Dataset(h5py.h5d.create(group.id, name.encode(), kind, space, plan))
 

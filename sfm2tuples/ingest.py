@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
-from sfm2tuples.covisibility import covisibility
-from sfm2tuples.errors import DataError, ModelError, UsageError, first_three
-from sfm2tuples.index import Index, write_index
-from sfm2tuples.merging import BuiltModel, PlaceChoices, merge_models
-from sfm2tuples.places import ListedPlaces, read_places
-from sfm2tuples.readers import read_model
+import numpy as np
+
+from sfm2tuples.errors import DataError, UsageError, first_three
+from sfm2tuples.index import Places, write_index_columns
+from sfm2tuples.merging import Merged, PlaceChoices, StoredModel, merge_models
+from sfm2tuples.part_building import Progress, Workers, build_parts
+from sfm2tuples.places import read_places
 from sfm2tuples.readers.discover import ModelLocation, PhotoFolder, find_models, find_photo_root
+from sfm2tuples.threads import default_threads
 from sfm2tuples.twins import TwinCandidate, find_twins
 from sfm2tuples.verified_matches import GivenDatabase, MatchOptions, joins_by_matches
+from sfm2tuples.work_folder import work_folder
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +57,18 @@ class IngestOptions:
 class IngestSummary:
     """What a build did, for people."""
 
-    index: Index
-    """What was written; its header is None."""
+    num_models: int
+    """Models in the index."""
+    num_images: int
+    """Images of these models."""
+    num_points: int
+    """Points of these models."""
+    num_edges: int
+    """Pairs of images that share points."""
+    places: Places
+    """The places of the index."""
+    model_place: np.ndarray
+    """(num_models,) int64, row of each model's place."""
     failed: list[str]
     """One line for each model that could not be read, or that has no images."""
     twins: list[tuple[str, str]]
@@ -83,7 +95,9 @@ def build_index(
     databases: Sequence[GivenDatabase] = (),
     strict: bool = False,
     jobs: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    dask: str | None = None,
+    resume: bool = False,
+    progress: Callable[[Progress], None] | None = None,
 ) -> IngestSummary:
     """Build `index.h5` from all sparse models below the roots.
 
@@ -103,9 +117,13 @@ def build_index(
     strict : bool
         Stop at the first model that cannot be read, instead of leaving it out with a warning.
     jobs : int
-        Processes that read models; the file has the same bytes for any number.
+        Processes that read models; the file has the same bytes for any number. With 1 this process does, in threads.
+    dask : str, optional
+        Address of a Dask scheduler whose workers read models instead; they see models and target under the same paths.
+    resume : bool
+        Go on with what an interrupted build of this target left beside it, as far as the models have not changed.
     progress : callable, optional
-        Called with the number of models done and the number of all.
+        Called with how far the reading is.
 
     Returns
     -------
@@ -114,164 +132,122 @@ def build_index(
     Raises
     ------
     DataError
-        A root holds no model, none could be read, or the places file is off.
+        A root holds no model, none could be read, the places file is off, another build of the target is under way,
+        or the cluster cannot be reached.
     ModelError
         A model cannot be read, where `strict` is set.
     """
     locations = sorted(find_models(roots), key=lambda location: location.name)
     listed = _listed_places(places, locations, roots)
-    place_of = dict(zip((location.name for location in locations), listed.place, strict=True))
-    built, failed = _read_all(locations, options.min_shared, strict, jobs, progress)
-    if not built:
-        raise DataError(roots[0], f"none of {len(locations)} models can be used", f"the first: {failed[0]}")
-    built, twins = _without_twins(built, place_of)
-    found_roots = [find_photo_root(b.location, photo_roots, b.model.image_names) for b in built]
-    choices = _place_choices(built, found_roots, place_of, listed, databases, options, strict)
-    index, grouping = merge_models(built, found_roots, choices)
-    write_index(target, index, asdict(options))
-    summary = _summary(built, index, failed, twins, grouping.contradictions)
+    with work_folder(target, resume) as folder:
+        models, failed = build_parts(locations, folder, options.min_shared, Workers(jobs, dask, strict), progress)
+        if not models:
+            raise DataError(roots[0], f"none of {len(locations)} models can be used", f"the first: {failed[0]}")
+        models, twins = _without_twins(models, listed)
+        merged = _merge(models, photo_roots, listed, databases, options, strict)
+        write_index_columns(target, merged.tables, asdict(options), threads=max(jobs, default_threads()))
+    summary = _summary(models, merged, failed, twins)
     _warn(summary)
     return summary
 
 
-def _listed_places(places: Path | None, locations: Sequence[ModelLocation], roots: Sequence[Path]) -> ListedPlaces:
+@dataclass(frozen=True)
+class _Listed:
+    """What the places file says."""
+
+    place: dict[str, str | None]
+    """By name of the model: its place, or None."""
+    split: dict[str, int]
+    """Place to split, where the file fixes it."""
+
+
+def _listed_places(places: Path | None, locations: Sequence[ModelLocation], roots: Sequence[Path]) -> _Listed:
     """What the places file says of the models, or nothing where there is none."""
+    names = [location.name for location in locations]
     if places is None:
-        return ListedPlaces([None] * len(locations), {})
-    return read_places(places, [location.path for location in locations], roots)
+        return _Listed(dict.fromkeys(names), {})
+    listed = read_places(places, [location.path for location in locations], roots)
+    return _Listed(dict(zip(names, listed.place, strict=True)), listed.split)
 
 
-def _read_all(
-    locations: Sequence[ModelLocation],
-    min_shared: int,
-    strict: bool,
-    jobs: int,
-    progress: Callable[[int, int], None] | None,
-) -> tuple[list[BuiltModel], list[str]]:
-    """Read every model and compute its graph; a fault is one warning, or stops the build."""
-    built: list[BuiltModel] = []
-    failed: list[str] = []
-    for done, result in enumerate(_results(locations, min_shared, jobs), 1):
-        if isinstance(result, BuiltModel):
-            built.append(result)
-        elif strict and not isinstance(result, _NoImagesError):
-            raise result
-        else:
-            failed.append(str(result))
-            log.warning("%s", result)
-        if progress is not None:
-            progress(done, len(locations))
-    return built, failed
-
-
-class _NoImagesError(ModelError):
-    """A whole model that has nothing to use: left out even by a strict build."""
-
-
-def _results(locations: Sequence[ModelLocation], min_shared: int, jobs: int) -> Iterator[BuiltModel | ModelError]:
-    """One result for each location, in order, made here or in other processes."""
-    if jobs <= 1 or len(locations) == 1:
-        yield from (_build_model(location, min_shared) for location in locations)
-        return
-    executor = ProcessPoolExecutor(min(jobs, len(locations)), mp_context=get_context("spawn"))
-    try:
-        yield from executor.map(_build_model, locations, [min_shared] * len(locations))
-    except BrokenProcessPool as error:
-        raise DataError(
-            locations[0].root, "a process that reads models died, perhaps for want of memory", "use fewer --jobs"
-        ) from error
-    finally:
-        executor.shutdown(cancel_futures=True)
-
-
-def _build_model(location: ModelLocation, min_shared: int) -> BuiltModel | ModelError:
-    """Read one model and compute its graph; the fault of a model is a result too."""
-    try:
-        model = read_model(location)
-    except ModelError as error:
-        return error
-    if not model.image_names:
-        return _NoImagesError(location.path, "the model has no images", "it is left out")
-    return BuiltModel(location, model, covisibility(model, min_shared))
-
-
-def _without_twins(
-    built: Sequence[BuiltModel], place_of: dict[str, str | None]
-) -> tuple[list[BuiltModel], list[tuple[str, str]]]:
+def _without_twins(models: Sequence[StoredModel], listed: _Listed) -> tuple[list[StoredModel], list[tuple[str, str]]]:
     """Leave out the models whose images are all in another one of the same scene folder."""
     twins = find_twins(
         [
             TwinCandidate(
-                b.location.scene,
-                b.location.path,
-                b.model.image_names,
-                place_of[b.location.name] is not None,
-                len(b.model.point_ids),
+                m.location.scene,
+                m.location.path,
+                m.image_names,
+                listed.place[m.location.name] is not None,
+                m.record.counts["points"],
             )
-            for b in built
+            for m in models
         ]
     )
-    names = [(built[twin].location.name, built[kept].location.name) for twin, kept in sorted(twins.items())]
-    return [b for row, b in enumerate(built) if row not in twins], names
+    names = [(models[twin].location.name, models[kept].location.name) for twin, kept in sorted(twins.items())]
+    return [m for row, m in enumerate(models) if row not in twins], names
 
 
-def _place_choices(
-    built: Sequence[BuiltModel],
-    photo_roots: Sequence[Path | None],
-    place_of: dict[str, str | None],
-    listed: ListedPlaces,
+def _merge(
+    models: Sequence[StoredModel],
+    photo_folders: Sequence[PhotoFolder],
+    listed: _Listed,
     databases: Sequence[GivenDatabase],
     options: IngestOptions,
     strict: bool,
-) -> PlaceChoices:
-    """What the places file, the options and COLMAP's databases say of the models."""
+) -> Merged:
+    """Find the models' photos, and merge by what the places file, the options and COLMAP's databases say."""
+    found = [find_photo_root(m.location, photo_folders, m.image_names) for m in models]
+    photo_roots = ["" if root is None else os.path.abspath(root) for root in found]
     matches = joins_by_matches(
-        [b.location for b in built],
-        [b.model.image_names for b in built],
-        ["" if root is None else str(root) for root in photo_roots],
+        [m.location for m in models],
+        [m.image_names for m in models],
+        photo_roots,
         databases,
         MatchOptions(options.min_matches, options.min_match_pairs),
         strict,
     )
-    return PlaceChoices(
-        listed=[place_of[b.location.name] for b in built],
+    choices = PlaceChoices(
+        listed=[listed.place[m.location.name] for m in models],
         fixed_split=listed.split,
         val_share=options.val_share,
         seed=options.seed,
         matches=matches,
         join_scenes=options.join_scenes,
     )
+    return merge_models(models, photo_roots, choices)
 
 
 def _summary(
-    built: Sequence[BuiltModel],
-    index: Index,
-    failed: list[str],
-    twins: list[tuple[str, str]],
-    contradictions: list[str],
+    models: Sequence[StoredModel], merged: Merged, failed: list[str], twins: list[tuple[str, str]]
 ) -> IngestSummary:
-    dropped: dict[str, int] = {}
-    for b in built:
-        for reason, count in b.model.dropped.items():
-            dropped[reason] = dropped.get(reason, 0) + count
-    there = index.images.has_photo.tolist()
+    images = merged.images
+    records = [model.record for model in models]
+    dropped: Counter[str] = Counter()
+    for record in records:
+        dropped.update(record.dropped)
     return IngestSummary(
-        index=index,
+        num_models=len(models),
+        num_images=len(images.key),
+        num_points=sum(record.counts["points"] for record in records),
+        num_edges=sum(record.counts["edges"] for record in records) // 2,
+        places=merged.places,
+        model_place=merged.grouping.place,
         failed=failed,
         twins=twins,
-        missing=[key for key, photo in zip(index.images.key, there, strict=True) if not photo],
-        contradictions=contradictions,
-        dropped=dropped,
-        behind=sum(b.graph.behind for b in built),
-        without_focal_length=sum(b.graph.without_focal_length for b in built),
+        missing=[images.key[row] for row in np.flatnonzero(~images.has_photo).tolist()],
+        contradictions=merged.grouping.contradictions,
+        dropped=dict(dropped),
+        behind=sum(record.behind for record in records),
+        without_focal_length=sum(record.without_focal_length for record in records),
     )
 
 
 def _warn(summary: IngestSummary) -> None:
     """One line for each kind of trouble, with its count."""
-    if summary.missing:
-        total = len(summary.index.images.key)
-        log.warning("%d of %d photos are missing, first %s", len(summary.missing), total, first_three(summary.missing))
+    missing = summary.missing
+    if missing:
+        log.warning("%d of %d photos are missing, first %s", len(missing), summary.num_images, first_three(missing))
     for reason, count in sorted(summary.dropped.items()):
         log.warning("left out while reading: %d x %s", count, reason)
     if summary.contradictions:

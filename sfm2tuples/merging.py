@@ -86,18 +86,22 @@ class MergedImages:
     """(n,) bool, whether the photo is there."""
 
 
-def stored_models(part: Part, locations: Sequence[ModelLocation]) -> list[StoredModel]:
-    """The models of a part with their names, for the locations of its rows."""
-    lengths = part.read_whole("images/num_name_bytes")
-    ends = np.cumsum(lengths).tolist()
-    text = part.read_whole("images/name").tobytes()
-    names = [text[end - length : end].decode() for end, length in zip(ends, lengths.tolist(), strict=True)]
-    images = part.starts["images"].tolist()
-    return [StoredModel(locations[row], part, row, names[a:b]) for row, (a, b) in enumerate(itertools.pairwise(images))]
+@dataclass(frozen=True)
+class Merged:
+    """All models as one index."""
+
+    images: MergedImages
+    """Their images."""
+    grouping: Grouping
+    """How the models were joined, with the evidence that the places file overrules."""
+    places: Places
+    """The places, with their splits."""
+    tables: dict[str, dict[str, Column]]
+    """All columns of the index by group and name; the large ones are streams over the parts."""
 
 
-def merge_images(models: Sequence[StoredModel], photo_roots: Sequence[str]) -> MergedImages:
-    """Keys and photos of all images.
+def merge_models(models: Sequence[StoredModel], photo_roots: Sequence[str], choices: PlaceChoices) -> Merged:
+    """Merge models into one index.
 
     Parameters
     ----------
@@ -105,77 +109,31 @@ def merge_images(models: Sequence[StoredModel], photo_roots: Sequence[str]) -> M
         In the order of their rows.
     photo_roots : sequence of str
         By model: absolute path that its image names are relative to, or "" where its photos were not found.
+    choices : PlaceChoices
     """
-    names = [model.image_names for model in models]
-    keys = list(itertools.chain.from_iterable(photo_keys(names, photo_roots, [m.location.scene for m in models])))
-    files = [
-        os.path.normpath(f"{root}/{name}") if root else ""
-        for root, model_names in zip(photo_roots, names, strict=True)
-        for name in model_names
-    ]
-    photo, has_photo = number_photos(files, keys)
-    model_of = np.repeat(np.arange(len(models)), [len(n) for n in names])
-    return MergedImages(keys, list(itertools.chain.from_iterable(names)), model_of, photo, has_photo)
+    images = _merge_images(models, photo_roots)
+    grouping, places = _group_into_places(models, photo_roots, images, choices)
+    return Merged(images, grouping, places, _merge_columns(models, photo_roots, images, grouping, places))
 
 
-def group_into_places(
-    models: Sequence[StoredModel], photo_roots: Sequence[str], images: MergedImages, choices: PlaceChoices
-) -> tuple[Grouping, Places]:
-    """Join models into places, by shared photos, verified matches and scene folders; split the places."""
-    scenes = [model.location.scene for model in models]
-    joins = photo_joins(images.photo, images.has_photo, images.model) + list(choices.matches)
-    if choices.join_scenes:
-        joins += scene_joins(scenes, photo_roots)
-    grouping = group_models([model.location.name for model in models], scenes, joins, choices.listed)
-    with_photos = np.bincount(grouping.place[images.model[images.has_photo]], minlength=len(grouping.name)) > 0
-    split = split_places(grouping.name, with_photos.tolist(), choices.fixed_split, choices.val_share, choices.seed)
-    return grouping, Places(name=grouping.name, split=split, reason=grouping.reason)
-
-
-def merge_columns(
-    models: Sequence[StoredModel],
-    photo_roots: Sequence[str],
-    images: MergedImages,
-    grouping: Grouping,
-    places: Places,
-) -> dict[str, dict[str, Column]]:
-    """All columns of the index by group and name; the large ones are streams over the parts.
+def stored_models(part: Part, locations: Sequence[ModelLocation | None]) -> list[StoredModel]:
+    """The models of a part with their names.
 
     Parameters
     ----------
-    models, photo_roots, images
-        As for `merge_images`, and its result.
-    grouping, places
-        Results of `group_into_places`.
+    part : Part
+    locations : sequence of ModelLocation or None
+        For each of its rows where the model lies; None for a model that is not wanted.
     """
-    segments = _segments(models)
-    starts = {kind: indptr_of(np.array([model.record.counts[kind] for model in models])) for kind in KINDS}
-    columns: dict[str, Column] = {
-        "models/name": [model.location.name for model in models],
-        "models/photo_root": list(photo_roots),
-        "models/place": grouping.place,
-        "models/image_start": starts["images"],
-        "models/point_start": starts["points"],
-        "models/camera_start": starts["cameras"],
-        "images/key": images.key,
-        "images/name": images.name,
-        "images/model": images.model,
-        "images/photo": images.photo,
-        "images/has_photo": images.has_photo,
-        **{f"places/{name}": column for name, column in vars(places).items()},
-    }
-    for name, (kind, dtype, width) in COLUMNS.items():
-        if name not in ("images/name", *LENGTHS.values()):
-            shift = starts[SHIFTED[name]] if name in SHIFTED else None
-            blocks = partial(_blocks, segments, name, shift)
-            columns[name] = ColumnStream(np.dtype(dtype), (int(starts[kind][-1]), *width), blocks)
-    for name, source in LENGTHS.items():
-        columns[name] = indptr_of(np.concatenate(list(_blocks(segments, source, None))))
-    tables: dict[str, dict[str, Column]] = {}
-    for name, column in columns.items():
-        group, _, field = name.partition("/")
-        tables.setdefault(group, {})[field] = column
-    return tables
+    ends = np.cumsum(part.read_whole("images/num_name_bytes")).tolist()
+    text = part.read_whole("images/name").tobytes()
+    names = [text[start:end].decode() for start, end in zip([0, *ends], ends, strict=False)]
+    images = itertools.pairwise(part.starts["images"].tolist())
+    return [
+        StoredModel(location, part, row, names[start:end])
+        for row, (location, (start, end)) in enumerate(zip(locations, images, strict=True))
+        if location is not None
+    ]
 
 
 def photo_keys(
@@ -204,6 +162,72 @@ def photo_keys(
         [posixpath.normpath(f"{prefix}/{name}") for name in names]
         for prefix, names in zip(prefixes, image_names, strict=True)
     ]
+
+
+def _merge_images(models: Sequence[StoredModel], photo_roots: Sequence[str]) -> MergedImages:
+    """Keys and photos of all images."""
+    names = [model.image_names for model in models]
+    keys = list(itertools.chain.from_iterable(photo_keys(names, photo_roots, [m.location.scene for m in models])))
+    files = [
+        os.path.normpath(f"{root}/{name}") if root else ""
+        for root, model_names in zip(photo_roots, names, strict=True)
+        for name in model_names
+    ]
+    photo, has_photo = number_photos(files, keys)
+    model_of = np.repeat(np.arange(len(models)), [len(n) for n in names])
+    return MergedImages(keys, list(itertools.chain.from_iterable(names)), model_of, photo, has_photo)
+
+
+def _group_into_places(
+    models: Sequence[StoredModel], photo_roots: Sequence[str], images: MergedImages, choices: PlaceChoices
+) -> tuple[Grouping, Places]:
+    """Join models into places, by shared photos, verified matches and scene folders; split the places."""
+    scenes = [model.location.scene for model in models]
+    joins = photo_joins(images.photo, images.has_photo, images.model) + list(choices.matches)
+    if choices.join_scenes:
+        joins += scene_joins(scenes, photo_roots)
+    grouping = group_models([model.location.name for model in models], scenes, joins, choices.listed)
+    with_photos = np.bincount(grouping.place[images.model[images.has_photo]], minlength=len(grouping.name)) > 0
+    split = split_places(grouping.name, with_photos.tolist(), choices.fixed_split, choices.val_share, choices.seed)
+    return grouping, Places(name=grouping.name, split=split, reason=grouping.reason)
+
+
+def _merge_columns(
+    models: Sequence[StoredModel],
+    photo_roots: Sequence[str],
+    images: MergedImages,
+    grouping: Grouping,
+    places: Places,
+) -> dict[str, dict[str, Column]]:
+    """All columns of the index by group and name; the large ones are streams over the parts."""
+    segments = _segments(models)
+    starts = {kind: indptr_of(np.array([model.record.counts[kind] for model in models])) for kind in KINDS}
+    columns: dict[str, Column] = {
+        "models/name": [model.location.name for model in models],
+        "models/photo_root": list(photo_roots),
+        "models/place": grouping.place,
+        "models/image_start": starts["images"],
+        "models/point_start": starts["points"],
+        "models/camera_start": starts["cameras"],
+        "images/key": images.key,
+        "images/name": images.name,
+        "images/model": images.model,
+        "images/photo": images.photo,
+        "images/has_photo": images.has_photo,
+        **{f"places/{name}": column for name, column in vars(places).items()},
+    }
+    for name, (kind, dtype, width) in COLUMNS.items():
+        if name not in ("images/name", *LENGTHS.values()):
+            shift = starts[SHIFTED[name]] if name in SHIFTED else None
+            blocks = partial(_blocks, segments, name, shift)
+            columns[name] = ColumnStream(np.dtype(dtype), (int(starts[kind][-1]), *width), blocks)
+    for name, source in LENGTHS.items():
+        columns[name] = indptr_of(np.concatenate(list(_blocks(segments, source, None))))
+    tables: dict[str, dict[str, Column]] = {}
+    for name, column in columns.items():
+        group, _, field = name.partition("/")
+        tables.setdefault(group, {})[field] = column
+    return tables
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import time
 from pathlib import Path
 
 import h5py
@@ -11,22 +12,36 @@ import numpy as np
 import pytest
 from hand_made import random_model
 
+from sfm2tuples.container import content_fingerprint
 from sfm2tuples.covisibility import covisibility
 from sfm2tuples.errors import DataError, FileFormatError
-from sfm2tuples.index import Index, distinct_points, read_index, write_index
-from sfm2tuples.merging import BuiltModel, PlaceChoices, merge_models
+from sfm2tuples.index import Index, distinct_points, read_index, write_index, write_index_columns
+from sfm2tuples.merging import PlaceChoices, StoredModel, merge_models, stored_models
+from sfm2tuples.model_parts import COLUMNS, part_of, read_part, write_part
 from sfm2tuples.readers.discover import ModelLocation
 
 
 @pytest.fixture
-def index() -> Index:
-    """Two random models without photos, merged."""
-    built = []
-    for seed, name in enumerate(["a", "b"]):
-        model = random_model(seed)
-        location = ModelLocation(Path("/r") / name, Path("/r"), name, Path("/r") / name, "colmap_binary")
-        built.append(BuiltModel(location, model, covisibility(model)))
-    return merge_models(built, [None, None], PlaceChoices([None, None], {}, 0.5, 0))[0]
+def models() -> list[StoredModel]:
+    """Two random models without photos, in one part."""
+    names = ["a", "b"]
+    read = [random_model(seed) for seed in range(2)]
+    part = part_of([(name, name, model, covisibility(model)) for name, model in zip(names, read, strict=True)])
+    root = Path("/r")
+    return stored_models(part, [ModelLocation(root / n, root, n, root / n, "colmap_binary") for n in names])
+
+
+@pytest.fixture
+def index(models: list[StoredModel], tmp_path: Path) -> Index:
+    """The index of the two models, written from streams and read back; it has no header, as one made in memory."""
+    write_merged(tmp_path / "merged.h5", models)
+    return dataclasses.replace(read_index(tmp_path / "merged.h5"), header=None)
+
+
+def write_merged(path: Path, models: list[StoredModel], threads: int = 1) -> None:
+    """Merge models and write their index."""
+    merged = merge_models(models, [""] * len(models), PlaceChoices([None] * len(models), {}, 0.5, 0))
+    write_index_columns(path, merged.tables, {}, threads=threads)
 
 
 def assert_equal_tables(a: Index, b: Index) -> None:
@@ -109,3 +124,67 @@ def test_distinct_points_counts_a_point_seen_twice_once(index: Index) -> None:
     sets = [set(index.observations.point[a:b].tolist()) for a, b in itertools.pairwise(indptr)]
     assert distinct_points(index.observations).tolist() == [len(s) for s in sets]
     assert any(len(s) < b - a for s, a, b in zip(sets, indptr[:-1], indptr[1:], strict=True))
+
+
+def test_columns_hashed_as_they_are_written_have_the_fingerprint_of_the_file(
+    tmp_path: Path, models: list[StoredModel]
+) -> None:
+    for threads in (1, 4):
+        write_merged(tmp_path / f"{threads}.h5", models, threads)
+        time.sleep(1.1 * (threads == 1))  # HDF5 keeps times of objects in seconds, unless told not to.
+    assert (tmp_path / "1.h5").read_bytes() == (tmp_path / "4.h5").read_bytes()
+    with h5py.File(tmp_path / "1.h5") as file:
+        assert file.attrs["fingerprint"] == content_fingerprint(file, ["models/photo_root"])
+
+
+def test_large_models_are_gathered_in_blocks(
+    tmp_path: Path, models: list[StoredModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apart = [dataclasses.replace(model, part=dataclasses.replace(model.part)) for model in models]
+    write_merged(tmp_path / "whole.h5", models)
+    monkeypatch.setattr("sfm2tuples.merging.BLOCK_ROWS", 7)
+    write_merged(tmp_path / "blocks.h5", apart)
+    assert (tmp_path / "whole.h5").read_bytes() == (tmp_path / "blocks.h5").read_bytes()
+
+
+def test_models_are_taken_out_of_parts_in_any_order(tmp_path: Path, models: list[StoredModel]) -> None:
+    """As after a resumed build, or where twins are left out."""
+    many = [(f"{seed}", "", random_model(seed), covisibility(random_model(seed))) for seed in range(5)]
+    locations = [ModelLocation(Path("/r") / n, Path("/r"), n, Path("/r") / n, "colmap_binary") for n, *_ in many]
+    one = stored_models(part_of(many), locations)
+    write_part(tmp_path / "p.part", part_of(many[::-1]))
+    reverse = stored_models(read_part(tmp_path / "p.part"), locations[::-1])
+    wanted = [0, 2, 4]
+    write_merged(tmp_path / "one.h5", [one[k] for k in wanted])
+    write_merged(tmp_path / "reverse.h5", [reverse[4 - k] for k in wanted])
+    write_merged(tmp_path / "mixed.h5", [one[0], reverse[2], one[4]])
+    assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "reverse.h5").read_bytes()
+    assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "mixed.h5").read_bytes()
+
+
+def test_a_part_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    models = [(f"{seed}", f"key{seed}", random_model(seed), covisibility(random_model(seed))) for seed in range(3)]
+    part = part_of(models)
+    write_part(tmp_path / "p.part", part)
+    back = read_part(tmp_path / "p.part", check=True)
+    assert back.models == part.models
+    for name in COLUMNS:
+        np.testing.assert_array_equal(back.read_whole(name), part.read_whole(name), err_msg=name)
+
+
+@pytest.mark.parametrize("damage", ["empty", "short", "header", "zeros", "long"])
+def test_a_torn_part_is_refused(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "p.part"
+    write_part(path, part_of([("a", "k", random_model(0), covisibility(random_model(0)))]))
+    content = path.read_bytes()
+    half = len(content) // 2
+    torn = {
+        "empty": b"",
+        "short": content[:half],
+        "header": content[:30] + b"\0" * 20 + content[50:],
+        "zeros": content[:half] + bytes(len(content) - half),
+        "long": content + b"\0",
+    }
+    path.write_bytes(torn[damage])
+    with pytest.raises(FileFormatError, match="torn part"):
+        read_part(path, check=True)

@@ -17,6 +17,7 @@ from cli.main import main
 from sfm2tuples.errors import DataError, ModelError, UsageError
 from sfm2tuples.index import Index, read_index
 from sfm2tuples.ingest import IngestOptions, IngestSummary, build_index
+from sfm2tuples.part_building import Progress
 from sfm2tuples.readers.discover import PhotoFolder
 
 
@@ -28,6 +29,17 @@ def photos(*names: str, salt: str = "") -> dict[str, bytes]:
 def build(root: Path, **options: object) -> IngestSummary:
     """An index of a folder, beside it."""
     return build_index([root], root.parent / "index.h5", IngestOptions(), **options)  # type: ignore[arg-type]
+
+
+def written(root: Path) -> Index:
+    """The index beside a folder."""
+    return read_index(root.parent / "index.h5")
+
+
+def built_index(root: Path, **options: object) -> Index:
+    """An index of a folder, read back."""
+    build(root, **options)
+    return written(root)
 
 
 def place_of(index: Index) -> dict[str, str]:
@@ -45,7 +57,7 @@ def root(tmp_path: Path) -> Path:
 def test_models_and_images_are_in_the_order_of_their_names(root: Path) -> None:
     write_scene(root, "b", photos("2.jpg", "1.jpg", salt="b"))
     write_scene(root, "a", photos("x/3.jpg", salt="a"))
-    index = build(root).index
+    index = built_index(root)
     assert index.models.name == ["a/sparse/0", "b/sparse/0"]
     assert index.images.key == ["a/images/x/3.jpg", "b/images/1.jpg", "b/images/2.jpg"]
     assert index.images.name == ["x/3.jpg", "1.jpg", "2.jpg"]
@@ -56,14 +68,14 @@ def test_models_and_images_are_in_the_order_of_their_names(root: Path) -> None:
 def test_equal_names_alone_join_nothing(root: Path) -> None:
     for scene in ("a", "b"):
         write_scene(root, scene, photos("1.jpg", "2.jpg", salt=scene))
-    assert place_of(build(root).index) == {"a/sparse/0": "a", "b/sparse/0": "b"}
+    assert place_of(built_index(root)) == {"a/sparse/0": "a", "b/sparse/0": "b"}
 
 
 def test_photos_of_the_same_bytes_join_places_whatever_their_names(root: Path) -> None:
     write_scene(root, "a", {"1.jpg": b"same", "2.jpg": b"other"})
     write_scene(root, "b", {"9.jpg": b"same"})
     write_scene(root, "c", {"1.jpg": b"diff"})
-    index = build(root).index
+    index = built_index(root)
     assert place_of(index) == {"a/sparse/0": "a", "b/sparse/0": "a", "c/sparse/0": "c"}
     assert index.places.reason == ["a/sparse/0 and b/sparse/0 share 1 photo", ""]
     assert index.images.photo.tolist() == [0, 1, 0, 3]
@@ -73,14 +85,14 @@ def test_empty_photos_join_nothing_and_count_as_missing(root: Path) -> None:
     for scene in ("a", "b"):
         write_scene(root, scene, {"1.jpg": b"", "2.jpg": scene.encode()})
     summary = build(root)
-    assert place_of(summary.index) == {"a/sparse/0": "a", "b/sparse/0": "b"}
+    assert place_of(written(root)) == {"a/sparse/0": "a", "b/sparse/0": "b"}
     assert summary.missing == ["a/images/1.jpg", "b/images/1.jpg"]
 
 
 def test_models_of_one_scene_are_one_place(root: Path) -> None:
     write_scene(root, "a", photos("1.jpg", "2.jpg"))
     write_scene(root, "a", photos("3.jpg"), model="sparse/1")
-    index = build(root).index
+    index = built_index(root)
     assert place_of(index) == {"a/sparse/0": "a", "a/sparse/1": "a"}
     assert index.places.reason == ["same scene folder: a/sparse/0, a/sparse/1"]
 
@@ -88,13 +100,14 @@ def test_models_of_one_scene_are_one_place(root: Path) -> None:
 def test_scenes_named_by_numbers_are_scenes_of_their_own(root: Path) -> None:
     for scene in ("0001", "0002"):
         write_scene(root, scene, photos("1.jpg", salt=scene))
-    assert place_of(build(root).index) == {"0001/sparse/0": "0001", "0002/sparse/0": "0002"}
+    assert place_of(built_index(root)) == {"0001/sparse/0": "0001", "0002/sparse/0": "0002"}
 
 
 def test_the_scene_does_not_depend_on_which_folder_is_given(root: Path) -> None:
     write_scene(root, "castle", photos("1.jpg"))
     for given in ("castle", "castle/sparse", "castle/sparse/0"):
-        assert build(root / given).index.places.name == ["castle"]
+        build_index([root / given], root.parent / "index.h5", IngestOptions())
+        assert written(root).places.name == ["castle"]
 
 
 def test_twins_are_left_out_and_named(root: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -102,7 +115,7 @@ def test_twins_are_left_out_and_named(root: Path, caplog: pytest.LogCaptureFixtu
     write_text_model(root / "a/dense/sparse", ["1.jpg", "2.jpg"], num_points=9)
     summary = build(root)
     assert summary.twins == [("a/dense/sparse", "a/sparse/0")]
-    assert summary.index.models.name == ["a/sparse/0"]
+    assert written(root).models.name == ["a/sparse/0"]
     assert caplog.records == []
 
 
@@ -111,20 +124,20 @@ def test_a_missing_photo_is_counted_in_one_line(root: Path, caplog: pytest.LogCa
     (model.parents[1] / "images/2.jpg").unlink()
     summary = build(root)
     assert summary.missing == ["2.jpg"]
-    assert summary.index.images.has_photo.tolist() == [True, False, True]
+    assert written(root).images.has_photo.tolist() == [True, False, True]
     assert [r.getMessage() for r in caplog.records] == ["1 of 3 photos are missing, first 2.jpg"]
 
 
 def test_one_photo_root_alone_is_the_common_parent(root: Path) -> None:
     """Then keys are the names that `extract` gives to the same folder."""
     write_scene(root, "a", photos("x/1.jpg"))
-    assert build(root).index.images.key == ["x/1.jpg"]
+    assert built_index(root).images.key == ["x/1.jpg"]
 
 
 def test_a_model_without_photos_stays_in_the_index(root: Path) -> None:
     write_text_model(root / "bear/sparse/0", ["1.jpg"])
     write_scene(root, "a", photos("1.jpg"))
-    index = build(root).index
+    index = built_index(root)
     assert index.models.photo_root == [str(root / "a/images"), ""]
     assert index.images.key == ["a/images/1.jpg", "bear/images/1.jpg"]
     assert index.images.has_photo.tolist() == [True, False]
@@ -135,7 +148,7 @@ def test_images_names_a_folder_of_photos_elsewhere(root: Path, tmp_path: Path) -
         write_text_model(root / scene / "sparse/0", [f"{scene}/1.jpg"])
         (tmp_path / "photos" / scene).mkdir(parents=True)
         (tmp_path / "photos" / scene / "1.jpg").write_bytes(scene.encode())
-    index = build(root, photo_roots=[PhotoFolder(tmp_path / "photos")]).index
+    index = built_index(root, photo_roots=[PhotoFolder(tmp_path / "photos")])
     assert index.images.has_photo.all()
     assert index.images.key == ["petra/1.jpg", "taj/1.jpg"]
     assert index.places.name == ["petra", "taj"]
@@ -146,7 +159,7 @@ def test_a_broken_model_is_one_warning_and_the_rest_goes_on(root: Path, caplog: 
     broken = write_scene(root, "b", photos("2.jpg"))
     (broken / "cameras.txt").write_text("1 SIMPLE_PINHOLE 200\n")
     summary = build(root)
-    assert summary.index.models.name == ["a/sparse/0"]
+    assert written(root).models.name == ["a/sparse/0"]
     assert len(caplog.records) == len(summary.failed) == 1
     assert "b/sparse/0/cameras.txt" in summary.failed[0]
     assert "\n" not in summary.failed[0]
@@ -158,14 +171,14 @@ def test_strict_stops_at_a_broken_model_and_writes_nothing(root: Path, jobs: int
     (write_scene(root, "b", photos("2.jpg")) / "cameras.txt").write_text("1 SIMPLE_PINHOLE 200\n")
     with pytest.raises(ModelError, match=r"b/sparse/0/cameras\.txt"):
         build(root, strict=True, jobs=jobs)
-    assert [p.name for p in root.parent.iterdir()] == ["scenes"]
+    assert not (root.parent / "index.h5").exists()
 
 
 def test_a_model_without_images_is_left_out_even_by_a_strict_build(root: Path) -> None:
     write_scene(root, "a", photos("1.jpg"))
     write_text_model(root / "b/sparse/0", [])
     summary = build(root, strict=True)
-    assert summary.index.models.name == ["a/sparse/0"]
+    assert written(root).models.name == ["a/sparse/0"]
     assert "no images" in summary.failed[0]
 
 
@@ -187,22 +200,23 @@ def test_any_number_of_jobs_gives_the_same_bytes(root: Path, tmp_path: Path) -> 
 def test_progress_counts_every_model(root: Path) -> None:
     for scene in ("a", "b"):
         write_scene(root, scene, photos("1.jpg", salt=scene))
-    seen: list[tuple[int, int]] = []
-    build(root, progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(1, 2), (2, 2)]
+    seen: list[Progress] = []
+    build(root, progress=seen.append)
+    size = sum(path.stat().st_size for path in root.glob("*/sparse/0/*"))
+    assert seen == [Progress(0, 2, 0, size), Progress(2, 2, size, size)]
 
 
 def test_min_shared_drops_weak_edges(root: Path, tmp_path: Path) -> None:
     write_scene(root, "a", photos("1.jpg", "2.jpg"), num_points=5)
-    assert len(build(root).index.covisibility.neighbour) == 2
-    assert len(build_index([root], tmp_path / "i.h5", IngestOptions(min_shared=6)).index.covisibility.neighbour) == 0
+    assert len(built_index(root).covisibility.neighbour) == 2
+    assert build_index([root], tmp_path / "i.h5", IngestOptions(min_shared=6)).num_edges == 0
 
 
 def test_the_places_file_joins_and_splits(root: Path, tmp_path: Path) -> None:
     for scene in ("a", "b", "c"):
         write_scene(root, scene, photos("1.jpg", salt=scene))
     (tmp_path / "places.csv").write_text("model,place,split\na,yard,val\nb,yard,\n")
-    index = build(root, places=tmp_path / "places.csv").index
+    index = built_index(root, places=tmp_path / "places.csv")
     assert place_of(index) == {"a/sparse/0": "yard", "b/sparse/0": "yard", "c/sparse/0": "c"}
     assert dict(zip(index.places.name, index.places.split.tolist(), strict=True)) == {"yard": 1, "c": 0}
 
@@ -213,8 +227,8 @@ def test_contradictions_of_the_places_file_are_warned_of_once(
     for scene in ("a", "b"):
         write_scene(root, scene, {"1.jpg": b"same"})
     (tmp_path / "places.csv").write_text("model,place\na,left\nb,right\n")
-    summary = build(root, places=tmp_path / "places.csv")
-    assert summary.index.places.name == ["left", "right"]
+    build(root, places=tmp_path / "places.csv")
+    assert written(root).places.name == ["left", "right"]
     assert [r.getMessage().split(",")[0] for r in caplog.records] == ["1 joins overruled"]
 
 

@@ -288,7 +288,7 @@ def build(root: Path, *databases: Path, **options: object) -> dict[str, str]:
     """Places of an index of a folder, with their reasons."""
     given = [GivenDatabase(path) for path in databases]
     summary = build_index([root], root.parent / "index.h5", IngestOptions(**options), databases=given)  # type: ignore[arg-type]
-    return dict(zip(summary.index.places.name, summary.index.places.reason, strict=True))
+    return dict(zip(summary.places.name, summary.places.reason, strict=True))
 
 
 def write_collection(root: Path) -> None:

@@ -1,0 +1,284 @@
+"""Workers behind `concurrent.futures.Executor`: this process, local processes or a Dask cluster; and jobs for them.
+
+A worker that dies takes its job with it and nothing else. The jobs that were under way when it died are done again,
+each alone, so that one which kills its worker is known for it and the others are not.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import Pipe, get_context
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from typing import Any, Protocol, TypeVar
+
+from sfm2tuples.errors import DataError, SfmTuplesError, UsageError
+
+log = logging.getLogger(__name__)
+
+J = TypeVar("J")
+R = TypeVar("R")
+CONNECT_SECONDS = 10
+
+
+class WorkerDied(Exception):
+    """The process that did a job ended before the job was done."""
+
+
+class Pool(Protocol):
+    """Where jobs are done."""
+
+    at_once: int
+    """Jobs that are handed over at a time: enough to keep all workers busy."""
+    tries_alone: int
+    """How often a job is done alone before it is held to kill its workers."""
+
+    def submit(self, work: Callable[[J], R], job: J) -> Future[R]:
+        """Hand a job over; the future raises WorkerDied's kind of error as `outcome` knows it."""
+
+    def outcome(self, future: Future[R]) -> R:
+        """The result of a job; raises WorkerDied, or what the job raised."""
+
+    def close(self) -> None:
+        """End the workers, whatever they are doing."""
+
+
+def open_pool(jobs: int = 1, dask: str | None = None) -> Pool:
+    """Start workers.
+
+    Parameters
+    ----------
+    jobs : int
+        Processes on this machine; 1: this process.
+    dask : str, optional
+        Address of a Dask scheduler, whose workers are used instead.
+
+    Raises
+    ------
+    UsageError
+        The package that speaks to Dask is not installed.
+    DataError
+        The scheduler cannot be reached.
+    """
+    if dask is not None:
+        return DaskCluster(dask)
+    return LocalProcesses(jobs) if jobs > 1 else ThisProcess()
+
+
+def run_jobs(
+    jobs: Sequence[J], work: Callable[[J], R], pool: Pool, split: Callable[[J], Sequence[J]]
+) -> Iterator[tuple[J, R | None]]:
+    """Do jobs and give results as they come.
+
+    Parameters
+    ----------
+    jobs : sequence
+        In the order in which they are begun.
+    work : callable
+        Function of a module; jobs and results must be picklable, and small.
+    pool : Pool
+    split : callable
+        The parts of a job that can be done apart; nothing where it is one piece.
+
+    Yields
+    ------
+    (job, result)
+        The result is None where the worker died whenever it did this job.
+    """
+    suspects: list[J] = []
+    for job, result in _all_at_once(jobs, work, pool):
+        if isinstance(result, WorkerDied):
+            log.info("a worker died; its job is done again")
+            suspects.append(job)
+        else:
+            yield job, result
+    alone = deque((job, 1) for job in suspects)
+    while alone:
+        job, attempt = alone.popleft()
+        ((_, result),) = _all_at_once([job], work, pool)
+        pieces = split(job)
+        if not isinstance(result, WorkerDied):
+            yield job, result
+        elif pieces:
+            alone.extendleft((piece, 1) for piece in reversed(pieces))
+        elif attempt < pool.tries_alone:
+            alone.appendleft((job, attempt + 1))
+        else:
+            yield job, None
+
+
+def _all_at_once(jobs: Sequence[J], work: Callable[[J], R], pool: Pool) -> Iterator[tuple[J, R | WorkerDied]]:
+    """Keep the pool busy; a job whose worker died comes back with that as its result."""
+    waiting = deque(jobs)
+    running: dict[Future[R], J] = {}
+    done: SimpleQueue[Future[R]] = SimpleQueue()
+    while waiting or running:
+        while waiting and len(running) < pool.at_once:
+            future = pool.submit(work, waiting[0])
+            running[future] = waiting.popleft()
+            future.add_done_callback(done.put)
+        future = done.get()
+        try:
+            result: R | WorkerDied = pool.outcome(future)
+        except WorkerDied as death:
+            result = death
+        yield running.pop(future), result
+
+
+class ThisProcess:
+    """No worker: the job is done when it is submitted."""
+
+    at_once = 1
+    tries_alone = 1
+
+    def submit(self, work: Callable[[J], R], job: J) -> Future[R]:
+        """Do the job."""
+        future: Future[R] = Future()
+        try:
+            future.set_result(work(job))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def outcome(self, future: Future[R]) -> R:
+        """The result, or what the job raised."""
+        return future.result()
+
+    def close(self) -> None:
+        """Nothing was started."""
+
+
+class LocalProcesses:
+    """Processes of this machine, started afresh (spawn); where one dies, all are replaced.
+
+    Parameters
+    ----------
+    count : int
+    """
+
+    tries_alone = 2
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        # One job more than there are workers lies ready for the first that is done.
+        self.at_once = count + 1
+        self._proven = False
+        self._start()
+
+    def submit(self, work: Callable[[J], R], job: J) -> Future[R]:
+        """Hand a job to the processes; to new ones where the old are broken."""
+        try:
+            return self._executor.submit(work, job)
+        except BrokenProcessPool:
+            self.close()
+            self._start()
+            return self._executor.submit(work, job)
+
+    def outcome(self, future: Future[R]) -> R:
+        """The result; WorkerDied where a process died meanwhile, whoever's job it had."""
+        try:
+            result = future.result()
+        except BrokenProcessPool as error:
+            if not self._proven:
+                self._prove()
+            raise WorkerDied from error
+        self._proven = True
+        return result
+
+    def close(self) -> None:
+        """End all processes at once: they do so when the line to this one is closed."""
+        self._line.close()
+        self._executor.shutdown(cancel_futures=True)
+
+    def _start(self) -> None:
+        theirs, self._line = Pipe(duplex=False)
+        context = get_context("spawn")
+        self._executor = ProcessPoolExecutor(self.count, context, _end_with_parent, (theirs,))
+
+    def _prove(self) -> None:
+        """Tell a process that cannot even start from one that a job killed."""
+        self.close()
+        self._start()
+        try:
+            self._executor.submit(os.getpid).result()
+        except BrokenProcessPool as error:
+            raise UsageError(
+                "worker processes cannot start; a script that builds with jobs needs `if __name__ == '__main__':`"
+            ) from error
+        self._proven = True
+
+
+def _end_with_parent(line: Connection) -> None:
+    """First thing in a worker process: leave Ctrl-C to the parent, and end when the line to it is closed.
+
+    A killed parent closes it too; without this, its workers would wait for jobs forever.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        try:
+            line.recv_bytes()
+        except (EOFError, OSError):
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class DaskCluster:
+    """The workers of a Dask scheduler; they must see the models and the target under the same paths.
+
+    Parameters
+    ----------
+    url : str
+        Address of the scheduler, such as ``tcp://10.0.0.1:8786``.
+    """
+
+    at_once = 1024
+    tries_alone = 1
+    """Dask itself does a job again on other workers, three times, before it gives up."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            from distributed import Client, KilledWorker
+        except ImportError as error:
+            raise UsageError("--dask needs the package distributed; pip install 'sfm2tuples[cluster]'") from error
+        self._url, self._killed = url, KilledWorker
+        try:
+            self._client: Any = Client(url, timeout=CONNECT_SECONDS, set_as_default=False)
+        except (OSError, ValueError, TypeError) as error:
+            raise DataError(
+                url, "no Dask scheduler answers there", "is its address right, and is it running?"
+            ) from error
+        self._executor: Executor = self._client.get_executor(pure=False)
+        if not self._client.scheduler_info()["workers"]:
+            log.warning("%s: the cluster has no workers yet; the build waits for them", url)
+
+    def submit(self, work: Callable[[J], R], job: J) -> Future[R]:
+        """Hand a job to the scheduler."""
+        return self._executor.submit(work, job)
+
+    def outcome(self, future: Future[R]) -> R:
+        """The result; WorkerDied where several workers died doing it."""
+        try:
+            return future.result()
+        except self._killed as error:
+            raise WorkerDied from error
+        except CancelledError as error:
+            raise DataError(self._url, "the scheduler was lost", "run again with --resume") from error
+        except (SfmTuplesError, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            what = f"a worker cannot do its job ({type(error).__name__}: {error})"
+            raise DataError(self._url, what, "do the workers have sfm2tuples, and see the same folders?") from error
+
+    def close(self) -> None:
+        """Take back the jobs that are not done and leave the cluster."""
+        self._executor.shutdown(wait=False)
+        self._client.close()
