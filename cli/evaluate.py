@@ -1,10 +1,10 @@
-"""`sfm2tuples evaluate`: mAP by the SfM protocol or on labelled photos."""
+"""`sfm2tuples evaluate`: how well a network, descriptors or ranked lists answer the queries of a protocol."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,53 +16,73 @@ if TYPE_CHECKING:
     from retrieval.extraction import ExtractionOptions
     from retrieval.network_choice import NetworkChoice
 
+PROTOCOLS = (
+    *("sfm", "labels", "oxford5k", "paris6k", "roxford5k", "rparis6k", "holidays", "ukbench"),
+    "place-recognition",
+)
+CROPS = ("none", "image", "activations")
+PATH = click.Path(path_type=Path)
+
 
 @click.command("evaluate", epilog="Example: sfm2tuples evaluate --index index.h5 --network run/best.pt")
-@click.option("--index", type=click.Path(path_type=Path), help="SfM protocol on the places of an index")
-@click.option("--labels", type=click.Path(path_type=Path), help="CSV of image,label,role (query, database, distractor)")
-@click.option("--images", type=click.Path(path_type=Path), help="folder of the labelled photos; the CSV's by default")
+@click.option("--index", type=PATH, help="SfM protocol on the places of an index")
+@click.option("--labels", type=PATH, help="CSV of image,label,role, or a folder whose sub-folders are labels")
+@click.option("--protocol", type=click.Choice(PROTOCOLS), help="a protocol of the field (docs/protocols.md)")
+@click.option("--data", type=PATH, help="its folder: ground truth and photos; or a file")
+@click.option("--images", type=PATH, help="folder of the labelled photos; the CSV's by default")
 @network_options
 @extraction_options
-@click.option("--descriptors", type=click.Path(path_type=Path), help="descriptors of the photos, in place of a network")
-@click.option("--whitening", type=click.Path(path_type=Path), help="a whitening to apply, made by whiten")
+@click.option("--descriptors", type=PATH, help="descriptors of the photos, in place of a network")
+@click.option("--queries", type=PATH, help="descriptors of the queries, where they are in a file of their own")
+@click.option("--rankings", type=PATH, help="ranked names, in place of descriptors: DIR/QUERY.txt, or lines of a file")
+@click.option(
+    "--crop",
+    type=click.Choice(CROPS),
+    default="none",
+    show_default=True,
+    help="describe the query's box: cut from the picture, or its activations",
+)
+@click.option("--whitening", type=PATH, help="a whitening to apply, made by whiten")
 @click.option("--dim", type=click.IntRange(1), help="keep the first dimensions of the whitening")
 @click.option(
-    "--split", type=click.Choice(["train", "val"]), default="val", show_default=True, help="places of --index"
+    "--split", type=click.Choice(["train", "val"]), default="val", show_default=True, help="places of an index"
 )
 @click.option("--min-shared", type=click.IntRange(1), default=15, show_default=True, help="shared points of a positive")
-@click.option("--distractors", type=click.Path(path_type=Path), help="descriptors that are added to --index's database")
-@click.option("-o", "--output", "target", type=click.Path(path_type=Path), help="JSON with every query's result")
+@click.option(
+    "--max-distance", type=float, default=25.0, show_default=True, help="place-recognition: within it a photo is right"
+)
+@click.option(
+    "--unit-length", type=float, default=1.0, show_default=True, help="place-recognition: length of a model's unit"
+)
+@click.option("--distractors", type=PATH, help="descriptor file or folder of photos to add to the database")
+@click.option("-o", "--output", "target", type=PATH, help="JSON with every query's result")
 @click.option("--force", is_flag=True, help="replace the output where it exists")
 @output_options
 def command(
-    index: Path | None,
-    labels: Path | None,
-    images: Path | None,
     choice: NetworkChoice,
     extraction: ExtractionOptions,
-    descriptors: Path | None,
-    whitening: Path | None,
-    dim: int | None,
-    split: str,
-    min_shared: int,
-    distractors: Path | None,
     target: Path | None,
     force: bool,
     output: Output,
+    **options: Any,
 ) -> None:
-    """Measure mAP on places unseen in training (--index) or on labelled photos (--labels)."""
-    from retrieval.measurement import MeasurementOptions, measure
+    """Measure on places unseen in training (--index), labelled photos (--labels) or a protocol of the field."""
+    from retrieval.measurement import measure
+    from retrieval.measurement_options import MeasurementOptions
     from sfm2tuples.atomic import refuse_overwrite, write_text
 
     if target is not None:
         refuse_overwrite(target, force)
-    options = MeasurementOptions(index, labels, images, split, min_shared, distractors, whitening, dim)
-    found = measure(options, descriptors, choice, extraction)
-    output.warn_if(found.warning)
-    output.table(found.evaluation.table(), ["place" if index else "label", "queries", "mAP"])
-    if found.evaluation.n_left_out:
-        output.say(f"{found.evaluation.n_left_out:,} queries have no positive and are left out of the means")
-    output.result({key: value for key, value in found.as_dict().items() if key != "per_query"})
+    found = measure(MeasurementOptions(**options), choice, extraction)
+    for warning in found.warnings:
+        output.warn(warning)
+    output.table(*found.table())
+    for setup, figures in found.figures().items():
+        known = [f"{name} {value:.6f}" for name, value in figures.items() if value is not None]
+        output.say(f"{setup}: {', '.join(known) or 'no query has a positive'}")
+    for note in found.notes:
+        output.say(note)
+    output.result(found.summary())
     if target is not None:
         write_text(target, json.dumps(found.as_dict(), indent=1) + "\n")
         output.made(target, "the table and every query's result")

@@ -1,132 +1,167 @@
-"""One call that measures a network or a descriptor file as the `evaluate` command is asked to."""
+"""One call that measures a network, descriptor files or ranked lists as the `evaluate` command is asked to."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
-from retrieval.evaluation import Evaluation
+from retrieval.benchmark_descriptors import DescriptorFiles, describe_benchmark
+from retrieval.evaluation import Evaluation, evaluate_descriptors
 from retrieval.extraction import ExtractionOptions
+from retrieval.measurement_options import MeasurementOptions
 from retrieval.network_choice import NetworkChoice
-from retrieval.photo_descriptors import descriptors_of, mismatch_warning, whiten_descriptors
-from retrieval.photo_sources import photos_of
-from retrieval.protocols.labels import evaluate_labels, read_labels
-from retrieval.protocols.sfm import MIN_SHARED, evaluate_index
-from retrieval.whitening import read_whitening
-from sfm2tuples.container import SOFTWARE
-from sfm2tuples.descriptor_files import Descriptors, read_descriptors
+from retrieval.protocols.benchmark import Benchmark, PhotoNames, figure, figure_text, named
+from retrieval.protocols.choice import ProtocolChoice, known_names, load_benchmark, photos_in
+from retrieval.rankings import evaluate_named_rankings, read_rankings
+from sfm2tuples.container import SOFTWARE, read_header
 from sfm2tuples.errors import UsageError
-from sfm2tuples.index import SPLITS, Index, read_index
 
-
-@dataclass(frozen=True)
-class MeasurementOptions:
-    """Which protocol, on which photos, with which whitening."""
-
-    index: Path | None = None
-    """An index: the SfM protocol on the places of `split`."""
-    labels: Path | None = None
-    """A CSV of image,label,role: the protocol of labelled photos."""
-    images: Path | None = None
-    """Folder that the labelled photos' names start from; the CSV's own by default."""
-    split: str = "val"
-    """Places of the index that are measured."""
-    min_shared: int = MIN_SHARED
-    """Shared points that make a positive of the SfM protocol."""
-    distractors: Path | None = None
-    """Descriptor file that is added to the database of the SfM protocol."""
-    whitening: Path | None = None
-    """A whitening file to apply."""
-    dim: int | None = None
-    """Dimensions of the whitening to keep; all by default."""
-
-    def __post_init__(self) -> None:
-        """Refuse requests that contradict themselves."""
-        if (self.index is None) == (self.labels is None):
-            raise UsageError("say what to measure on: --index FILE, or --labels CSV")
-        if self.labels is not None and self.distractors is not None:
-            raise UsageError("--distractors goes with --index; a CSV of labels has rows with the role distractor")
-        if self.dim is not None and self.whitening is None:
-            raise UsageError("--dim keeps the first dimensions of a whitening; give --whitening too")
+FORMAT = "sfm2tuples-evaluation"
+VERSION = 2
+BY_GROUP = {"sfm": "place", "labels": "label"}
+"""Protocols whose table has a row for each group, and what a group is there."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """An evaluation and what it was made of."""
+    """Evaluations and what they were made of."""
 
-    evaluation: Evaluation
     protocol: str
-    """``sfm`` or ``labels``."""
+    """One of `protocols.choice.PROTOCOLS`."""
+    evaluations: dict[str, Evaluation]
+    """By setup; one for most protocols."""
+    measures: tuple[str, ...]
+    """Figures of each setup, as `protocols.benchmark.figure` names them."""
     settings: dict[str, Any]
-    """What made the descriptors: network, size, scales, whitening."""
-    parents: list[str]
+    """What made the descriptors: network, size, scales, crop, whitening; or the name of the rankings."""
+    parents: Sequence[str]
     """Fingerprints of the files that it was made from, where they have one."""
-    warning: str | None
-    """One line where descriptors and whitening do not fit together."""
+    warnings: Sequence[str]
+    """Where descriptors, queries, distractors and whitening do not fit together, one line each."""
+    notes: Sequence[str]
+    """What was left out, one line each."""
+
+    def figures(self) -> dict[str, dict[str, float | None]]:
+        """Every figure of every setup; None where no query has a positive."""
+        found = {}
+        for setup, evaluation in self.evaluations.items():
+            values = {name: figure(name, evaluation) for name in self.measures}
+            found[setup] = {name: None if np.isnan(value) else value for name, value in values.items()}
+        return found
+
+    def table(self) -> tuple[list[tuple[str, ...]], list[str]]:
+        """Rows for people and their header: places or labels, else the setups with all figures."""
+        if self.protocol in BY_GROUP:
+            return list(next(iter(self.evaluations.values())).table()), [BY_GROUP[self.protocol], "queries", "mAP"]
+        rows = [
+            (setup, f"{int(e.counted.sum()):,}", *(figure_text(name, figure(name, e)) for name in self.measures))
+            for setup, e in self.evaluations.items()
+        ]
+        return rows, ["setup", "queries", *self.measures]
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain values for JSON."""
+        whole = {setup: evaluation.as_dict() for setup, evaluation in self.evaluations.items()}
         return {
-            "format": "sfm2tuples-evaluation",
-            "version": 1,
+            "format": FORMAT,
+            "version": VERSION,
             "software": SOFTWARE,
             "protocol": self.protocol,
             "settings": self.settings,
-            "parents": self.parents,
-            **self.evaluation.as_dict(),
+            "parents": list(self.parents),
+            "notes": list(self.notes),
+            "figures": self.figures(),
+            **(next(iter(whole.values())) if len(whole) == 1 else {"setups": whole}),
         }
 
+    def summary(self) -> dict[str, Any]:
+        """`as_dict` without the results of single queries."""
+        everything = self.as_dict()
+        for part in (everything, *everything.get("setups", {}).values()):
+            part.pop("per_query", None)
+        return everything
 
-def measure(
-    options: MeasurementOptions, descriptors: Path | None, choice: NetworkChoice, extraction: ExtractionOptions
-) -> Measurement:
-    """Describe the photos of a protocol, or read their descriptors, and evaluate.
+
+def measure(options: MeasurementOptions, choice: NetworkChoice, extraction: ExtractionOptions) -> Measurement:
+    """Describe the photos of a protocol, or read descriptors or rankings of them, and evaluate.
 
     Parameters
     ----------
     options : MeasurementOptions
-    descriptors : Path, optional
-        A descriptor file, in place of a network.
     choice : NetworkChoice
     extraction : ExtractionOptions
-        Not looked at where descriptors are given.
+        For the network.
 
     Raises
     ------
     UsageError, DataError
         The request contradicts itself; a file or photo is absent or torn; photos have no descriptor.
     """
-    source = options.index or options.labels
-    photos = photos_of(Path(str(source)), options.images, extraction.image_size)
-    index = read_index(options.index) if options.index is not None else None
-    if index is not None:
-        photos = photos.only(_split_keys(index, options.split))
-    found = descriptors_of(descriptors, choice, photos, extraction)
-    parents = [photos.parent, found.fingerprint]
-    warning = None
-    if options.whitening is not None:
-        whitening = read_whitening(options.whitening)
-        warning = mismatch_warning(options.whitening, whitening, found)
-        found = whiten_descriptors(found, whitening, options.dim)
-        parents.append(whitening.fingerprint)
-    evaluation = _evaluate(options, index, found)
-    protocol = "sfm" if options.index is not None else "labels"
-    return Measurement(evaluation, protocol, found.settings, [p for p in parents if p], warning)
-
-
-def _split_keys(index: Index, split: str) -> list[str]:
-    """Keys of the photos of a split, each once."""
-    rows = np.flatnonzero((index.image_split == SPLITS.index(split)) & index.images.has_photo)
-    return list(dict.fromkeys(index.images.key[row] for row in rows))
-
-
-def _evaluate(options: MeasurementOptions, index: Index | None, found: Descriptors) -> Evaluation:
-    if index is None:
-        return evaluate_labels(read_labels(Path(str(options.labels))), found)
-    distractors = read_descriptors(options.distractors) if options.distractors else None
-    return evaluate_index(
-        index, found, SPLITS.index(options.split), options.min_shared, distractors, str(options.index)
+    protocol = options.choice
+    if options.rankings is not None:
+        if choice.named:
+            raise UsageError("--rankings are answers already: leave out the network, or --rankings")
+        return _measure_rankings(protocol, options.rankings)
+    files = DescriptorFiles.read(options)
+    names = files.names() or (_none() if protocol.lists_photos else photos_in(protocol))
+    benchmark = load_benchmark(protocol, names)
+    described = describe_benchmark(benchmark, options, files, choice, extraction)
+    evaluations = {
+        setup: named(
+            evaluate_descriptors(described.queries.values, described.database.values, truth),
+            benchmark,
+            described.database.names,
+        )
+        for setup, truth in benchmark.setups.items()
+    }
+    return Measurement(
+        protocol.name,
+        evaluations,
+        benchmark.measures,
+        described.settings,
+        [*_fingerprint(protocol.data), *described.parents],
+        described.warnings,
+        [*benchmark.notes, *described.notes, *_left_out(evaluations)],
     )
+
+
+def _measure_rankings(protocol: ProtocolChoice, path: Path) -> Measurement:
+    rankings = read_rankings(path)
+    ranked = list(dict.fromkeys(name for names in rankings.values() for name in names))
+    names = _none() if protocol.lists_photos else known_names(protocol, ranked, str(path))
+    benchmark: Benchmark = load_benchmark(protocol, names)
+    evaluations, notes = evaluate_named_rankings(rankings, benchmark, str(path))
+    return Measurement(
+        protocol.name,
+        evaluations,
+        benchmark.measures,
+        {"rankings": path.name},
+        _fingerprint(protocol.data),
+        (),
+        [*benchmark.notes, *notes, *_left_out(evaluations)],
+    )
+
+
+def _none() -> PhotoNames:
+    """For protocols whose data lists the photos itself."""
+    return PhotoNames([], "")
+
+
+def _fingerprint(data: Path) -> list[str]:
+    """Of an index; folders and lists have none."""
+    return [read_header(data).fingerprint] if data.is_file() and h5py.is_hdf5(data) else []
+
+
+def _left_out(evaluations: dict[str, Evaluation]) -> list[str]:
+    """Queries without positives, setup by setup."""
+    single = len(evaluations) == 1
+    return [
+        f"{e.n_left_out:,} queries have no positive and are left out of the means" + ("" if single else f" of {setup}")
+        for setup, e in evaluations.items()
+        if e.n_left_out
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -27,6 +27,8 @@ class Benchmark:
     """Figures of each setup, as `figure` names them."""
     boxes: np.ndarray | None = None
     """(q, 4) float64: left, top, right, bottom of what is asked for, in pixels of the query's photo."""
+    aliases: tuple[str, ...] = ()
+    """Other names of the queries, in their order: Oxford's topics; empty where there are none."""
     notes: tuple[str, ...] = ()
     """What was left out, one line each."""
 
@@ -99,6 +101,11 @@ def names_of(wanted: Sequence[str], names: PhotoNames, where: str) -> list[str]:
             "complete the download, or describe the photos that are absent",
         )
     return [name if own is None else own for name, own in zip(wanted, found, strict=True)]
+
+
+def named(evaluation: Evaluation, benchmark: Benchmark, database: Sequence[str]) -> Evaluation:
+    """An evaluation that knows its photos by name; `database` may go on beyond the benchmark's."""
+    return replace(evaluation, names=tuple(database), query_names=tuple(benchmark.queries))
 
 
 def figure(name: str, evaluation: Evaluation) -> float:

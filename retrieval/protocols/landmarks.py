@@ -76,6 +76,7 @@ def landmarks_benchmark(name: str, data: Path, names: PhotoNames) -> Benchmark:
         names_of(listed.qimlist, names.of_queries(), "qimlist"),
         {name: truth},
         boxes=listed.boxes,
+        aliases=tuple(listed.topics),
         notes=tuple(notes),
     )
 
