@@ -16,11 +16,12 @@ COMMANDS = {
     "train": "train a network on the tuples, mining hard negatives anew each round",
     "whiten": "learn a whitening (L_w or PCA_w) from pairs",
     "extract": "describe photos",
-    "evaluate": "measure mAP on places unseen in training, or on labelled photos",
+    "evaluate": "measure on places unseen in training, on labelled photos, or by a protocol of the field",
     "report": "write an HTML page of tuples to look at",
     "inspect": "say what is in a file of ours",
     "export": "write tuples for cirtorch, or pairs and the graph for other programs",
     "import-tuples": "turn cirtorch's training data into a tuple file",
+    "import-descriptors": "check anybody's descriptors and bring them into our form",
     "demo": "run the whole road on a built-in world",
 }
 """Command name to its one-line help, in the order of the road."""

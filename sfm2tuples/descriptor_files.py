@@ -73,7 +73,11 @@ def read_descriptors(path: str | Path) -> Descriptors:
         return _read_foreign(path)
     with open_file(path, FORMAT, VERSION) as file:
         header = header_of(file)
-        names, values = _read_columns(path, file) if _is_columnar(file) else _read_groups(path, file)
+        if _is_columnar(file):
+            names, values = _read_columns(path, file)
+        else:
+            names, values = _read_groups(path, file)
+            values = normalise_rows(path, names, values)
     return Descriptors(names, values, header.options, str(path), header.fingerprint)
 
 
@@ -157,7 +161,7 @@ def check_names(path: str | Path, names: Sequence[str]) -> None:
 def check_values(path: str | Path, names: Sequence[str], values: np.ndarray) -> None:
     """Refuse rows that are no L2-normalised descriptors of these names; `path` is the file at fault."""
     _check_shape(path, len(names), values.shape, values.dtype)
-    norms = _checked_norms(path, names, values)
+    norms = row_norms(path, names, values)
     _refuse_rows(
         path,
         names,
@@ -165,6 +169,40 @@ def check_values(path: str | Path, names: Sequence[str], values: np.ndarray) -> 
         "descriptors are not L2-normalised",
         "divide each by its length",
     )
+
+
+def row_norms(path: str | Path, names: Sequence[str], values: np.ndarray) -> np.ndarray:
+    """The rows' lengths (n,), float64, after refusing rows that are not finite and rows of zeros."""
+    norms = np.concatenate([_norms(values[start : start + 65536]) for start in range(0, len(values), 65536)])
+    _refuse_rows(path, names, ~np.isfinite(norms), "descriptors hold NaN or infinity", "extract them again")
+    _refuse_rows(path, names, norms == 0, "descriptors are all zeros", "extract them again")
+    return norms
+
+
+def _norms(values: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.einsum("nd,nd->n", values, values, dtype=np.float64))
+
+
+def normalise_rows(path: str | Path, names: Sequence[str], values: np.ndarray) -> np.ndarray:
+    """L2-normalise rows (n, D) to float32; rows that are not finite or all zeros are refused, `path` is at fault."""
+    return (values / row_norms(path, names, values)[:, None]).astype(np.float32)
+
+
+def read_hloc_rows(path: Path) -> tuple[list[str], np.ndarray]:
+    """Names and rows (n, D) float64 of hloc's layout, as long as they are in the file.
+
+    Raises
+    ------
+    DataError, FileFormatError
+        The file is absent, torn, or holds no global descriptors.
+    """
+    if not path.is_file():
+        raise DataError(path, "no such file")
+    try:
+        with h5py.File(path, "r") as file:
+            return _read_groups(path, file)
+    except (OSError, KeyError, RuntimeError) as error:
+        raise FileFormatError(path, "torn or incomplete", "make it again") from error
 
 
 def _is_foreign(path: Path) -> bool:
@@ -186,6 +224,7 @@ def _read_foreign(path: Path) -> Descriptors:
                     path, "has /descriptors but no header", "use import-descriptors, which writes a file of ours"
                 )
             names, values = _read_groups(path, file)
+            values = normalise_rows(path, names, values)
     except (OSError, KeyError, RuntimeError) as error:
         raise FileFormatError(path, "torn or incomplete", "make it again") from error
     return Descriptors(names, values, {}, str(path), "")
@@ -265,7 +304,7 @@ def _read_groups(path: Path, file: h5py.File) -> tuple[list[str], np.ndarray]:
 
 
 def _stack(path: Path, rows: dict[str, np.ndarray]) -> np.ndarray:
-    """The rows as one normalised float32 array."""
+    """The rows as one array of double precision, as long as they are in the file."""
     names = list(rows)
     check_names(path, names)
     dimension, count = Counter(len(row) for row in rows.values()).most_common(1)[0]
@@ -277,8 +316,7 @@ def _stack(path: Path, rows: dict[str, np.ndarray]) -> np.ndarray:
     first = rows[names[0]]
     _check_shape(path, len(names), (len(names), dimension), first.dtype)
     # In double, because the squares of half-precision values near the ends of their range leave single precision.
-    values = np.stack([row.astype(np.float64) for row in rows.values()])
-    return (values / _checked_norms(path, names, values)[:, None]).astype(np.float32)
+    return np.stack([row.astype(np.float64) for row in rows.values()])
 
 
 def _check_shape(path: str | Path, count: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
@@ -286,18 +324,6 @@ def _check_shape(path: str | Path, count: int, shape: tuple[int, ...], dtype: np
         raise DataError(path, f"{count:,} names, but descriptors of shape {tuple(shape)}")
     if dtype.kind != "f":
         raise DataError(path, f"descriptors are {dtype}, not floating point")
-
-
-def _checked_norms(path: str | Path, names: Sequence[str], values: np.ndarray) -> np.ndarray:
-    """The rows' lengths (n,), float64, after refusing rows that are not finite and rows of zeros."""
-    norms = np.concatenate([_norms(values[start : start + 65536]) for start in range(0, len(values), 65536)])
-    _refuse_rows(path, names, ~np.isfinite(norms), "descriptors hold NaN or infinity", "extract them again")
-    _refuse_rows(path, names, norms == 0, "descriptors are all zeros", "extract them again")
-    return norms
-
-
-def _norms(values: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.einsum("nd,nd->n", values, values, dtype=np.float64))
 
 
 def _refuse_rows(path: str | Path, names: Sequence[str], bad: np.ndarray, what: str, remedy: str) -> None:
