@@ -597,3 +597,71 @@ def graded_contrastive_loss(query, positives, negatives, margin, overlap, grade)
             if p is not None:
                 total += (1.0 if o is None else o**grade) * contrastive_loss([q], [[p]], [[]], margin)
     return total
+
+
+# --- protocols of the field (METHOD.md section 10) ------------------------------------------------------------------
+
+
+def holidays_average_precision(query, ranked, numbers):
+    """AP of one query as in INRIA's program: the query dropped from the list, then trapezoids at the ranks found."""
+    group = {number for number in numbers if number // 100 == query // 100} - {query}
+    ranks = [rank for rank, number in enumerate([n for n in ranked if n != query]) if number in group]
+    area = 0.0
+    for found, rank in enumerate(ranks):
+        before = 1.0 if rank == 0 else found / rank
+        area += (before + (found + 1) / (rank + 1)) / 2 / len(group)
+    return area
+
+
+def ukbench_score(rankings):
+    """Mean number of an object's four photos in the top four; `rankings` maps a photo's number to ranked numbers."""
+    return sum(sum(n // 4 == query // 4 for n in ranked[:4]) for query, ranked in rankings.items()) / len(rankings)
+
+
+def recall_at(rankings, queries, database, own, max_distance, n):
+    """Share of queries with a near photo in the top n; `own` is each query's row of the database, or None."""
+    hits = []
+    for ranked, (x, y), self_ in zip(rankings, queries, own, strict=True):
+        near = {row for row, (a, b) in enumerate(database) if math.hypot(a - x, b - y) <= max_distance and row != self_}
+        if near:
+            hits.append(any(row in near for row in [r for r in ranked if r != self_][:n]))
+    return sum(hits) / len(hits)
+
+
+def revisited_lists(entry, setup):
+    """What is right and what is junk for one query of the revisited benchmarks, as their program has it."""
+    if setup == "easy":
+        return entry["easy"], [*entry["junk"], *entry["hard"]]
+    if setup == "medium":
+        return [*entry["easy"], *entry["hard"]], entry["junk"]
+    return entry["hard"], [*entry["junk"], *entry["easy"]]
+
+
+def receptive_field(backbone, width, column):
+    """First and last pixel that a cell of the map's middle row sees along the width: where the gradient is not zero.
+
+    All weights are made positive and max-pools become means, so that nothing that is looked at has no influence.
+    """
+    import copy
+
+    import torch
+
+    seeing = copy.deepcopy(backbone).double().eval()
+    with torch.no_grad():
+        for name, weight in seeing.named_parameters():
+            weight.fill_(1.0 if name.endswith("weight") else 0.0)
+
+    def replaced(module):
+        for name, child in module.named_children():
+            if isinstance(child, torch.nn.MaxPool2d):
+                mean = torch.nn.AvgPool2d(child.kernel_size, child.stride, child.padding, child.ceil_mode)
+                setattr(module, name, mean)
+            else:
+                replaced(child)
+
+    replaced(seeing)
+    photo = torch.ones(1, 3, 64, width, dtype=torch.float64, requires_grad=True)
+    features = seeing(photo)
+    features[0, 0, features.shape[2] // 2, column].backward()
+    columns = photo.grad.abs().sum(dim=(0, 1, 2)).nonzero().ravel()
+    return int(columns[0]), int(columns[-1]), features.shape[3]
