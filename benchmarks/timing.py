@@ -30,30 +30,42 @@ class Row:
     """What else a reader must know: the goal, the recall, what is included."""
 
 
-def median_seconds(work: Callable[[], Any], repeats: int = 3) -> float:
+def median_seconds(work: Callable[[], Any], repeats: int = 3, warm: bool = True) -> float:
     """Median wall time of `work`, after one run that is not counted (compilation, caches of files)."""
-    work()
+    if warm:
+        work()
     return statistics.median(_seconds(work) for _ in range(repeats))
 
 
-def command_seconds(arguments: list[str], repeats: int = 3) -> float:
+def command_seconds(arguments: list[str], repeats: int = 3, warm: bool = True) -> float:
     """Median wall time of a command of ours, from the start of its process to its end."""
-    command = [sys.executable, "-m", "cli", *arguments, "--quiet"]
-    return median_seconds(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL), repeats)
+    return median_seconds(lambda: _run_command(arguments), repeats, warm)
+
+
+def _run_command(arguments: list[str]) -> None:
+    """Run a command of ours; its warnings are shown only where it fails."""
+    done = subprocess.run([sys.executable, "-m", "cli", *arguments, "--quiet"], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(arguments)}: {done.stderr}")
 
 
 def peak_of_process(work: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
     """Run `work`, a function of a module, in a fresh process: its peak memory in MB, and what it returned."""
-    with get_context("spawn").Pool(1) as pool:
+    pool = get_context("spawn").Pool(1)
+    try:
         return pool.apply(_with_peak, (work, arguments))
+    finally:
+        # Let the process end by itself: a signal at its exit makes COLMAP print a trace.
+        pool.close()
+        pool.join()
 
 
 def _with_peak(work: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[float, Any]:
     result = work(*arguments)
-    return _own_peak_mb(), result
+    return own_peak_mb(), result
 
 
-def _own_peak_mb() -> float:
+def own_peak_mb() -> float:
     """Peak of this process since its program was loaded: on Linux, ru_maxrss starts at that of the parent."""
     status = Path("/proc/self/status")
     if status.exists():
