@@ -13,6 +13,7 @@ from hand_made import model_of, random_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sfm2tuples import pairs
 from sfm2tuples.columns import gather_rows
 from sfm2tuples.covisibility import Covisibility, covisibility, focal_lengths
 from sfm2tuples.readers.camera_models import CAMERA_MODELS
@@ -213,3 +214,23 @@ def assert_same_graph(a: Covisibility, b: Covisibility) -> None:
     np.testing.assert_allclose(a.angle, b.angle, rtol=1e-6, atol=1e-9)
     np.testing.assert_array_equal(a.axis_angle, b.axis_angle)
     assert (a.behind, a.without_focal_length) == (b.behind, b.without_focal_length)
+
+
+@pytest.mark.parametrize("offset", [1e-7, 1e-5, 1e-3, 0.1, 10.0])
+def test_small_angles_are_as_exact_as_large_ones(offset: float) -> None:
+    """A point straight ahead of one camera, the other a step aside: the angle is atan(step / distance)."""
+    model = model_of([[0], [0]], [[0, 0, 5]], translations=np.array([[0, 0, 0], [-offset, 0, 0]]))
+    np.testing.assert_allclose(covisibility(model).angle, [math.atan(offset / 5)] * 2, rtol=1e-6)
+
+
+def test_angles_far_from_the_origin_are_those_near_it() -> None:
+    """A model in map coordinates, millions of metres from its origin."""
+    far = np.array([4e6, -3e6, 5e6])
+    model = model_of([[0], [0]], far + np.array([[0, 0, 5]]), translations=np.array([-far, -far - [0.01, 0, 0]]))
+    np.testing.assert_allclose(covisibility(model).angle, [math.atan(0.01 / 5)] * 2, rtol=1e-5)
+
+
+def test_the_arc_sine_of_a_root_is_that_of_the_library() -> None:
+    squares = np.concatenate([[0.0, 0.25, 1.0], np.geomspace(1e-30, 1, 2000), np.linspace(0, 1, 2000)])
+    ours = [pairs._arcsin_of_root(square) for square in squares.tolist()]
+    np.testing.assert_allclose(ours, np.arcsin(np.sqrt(squares)), rtol=1e-9)

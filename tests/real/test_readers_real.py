@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sfm2tuples.covisibility import covisibility
 from sfm2tuples.errors import ModelError
 from sfm2tuples.readers import read_model
 from sfm2tuples.readers.discover import PhotoFolder, find_models, find_photo_root
 from sfm2tuples.readers.parts import DROPPED_POINT, DROPPED_TRACK_IMAGE, DROPPED_TRACK_INDEX
+from sfm2tuples.shared_points import shared_points
 from tests import oracles
 
 pytestmark = pytest.mark.real
@@ -165,6 +167,7 @@ def test_malformed_models_take_little_memory(shared: Path) -> None:
 import resource, sys
 from pathlib import Path
 import sfm2tuples.readers.kernels
+from sfm2tuples.covisibility import covisibility
 from sfm2tuples.errors import ModelError
 from sfm2tuples.readers import read_model
 read_model(Path(sys.argv[1]) / "good/sparse/0")
@@ -179,3 +182,19 @@ print("done")
 """
     done = subprocess.run([sys.executable, "-c", code, shared / "broken"], capture_output=True, text=True, check=False)
     assert (done.stdout, done.returncode) == ("done\n", 0), done.stderr
+
+
+@pytest.mark.parametrize(("name", "images"), MODELS)
+def test_shared_points_of_a_real_model_are_those_of_its_graph_and_of_colmap(
+    shared: Path, name: str, images: int
+) -> None:
+    pairs, graph = shared_points(shared / name), covisibility(read_model(shared / name))
+    for field in ("indptr", "neighbour", "shared"):
+        np.testing.assert_array_equal(getattr(pairs, field), getattr(graph, field))
+    seen = {
+        image: {point for point, _ in observations}
+        for image, (*_, observations) in oracles.model_by_pycolmap(shared / name)["images"].items()
+    }
+    expected = [[len(seen[a] & seen[b]) if a != b else 0 for b in pairs.image_names] for a in pairs.image_names]
+    np.testing.assert_array_equal(pairs.matrix().toarray(), expected)
+    assert len(seen) == images

@@ -1,0 +1,98 @@
+"""Threads change the time and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hand_made import random_model
+
+from benchmarks.street import write_street
+from sfm2tuples import threads
+from sfm2tuples.covisibility import covisibility
+from sfm2tuples.errors import UsageError
+from sfm2tuples.readers import colmap_binary, colmap_text
+from sfm2tuples.shared_points import shared_points
+from sfm2tuples.threads import default_threads, over_blocks
+
+
+@pytest.fixture(autouse=True)
+def _small_models_are_worth_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "ENTRIES_A_THREAD", 1)
+    monkeypatch.delenv(threads.VARIABLE, raising=False)
+
+
+def assert_same_bits(a: object, b: object) -> None:
+    """All fields of two dataclasses are equal to the last bit, NaN too."""
+    for field in dataclasses.fields(a):  # type: ignore[arg-type]
+        mine, other = getattr(a, field.name), getattr(b, field.name)
+        if isinstance(mine, np.ndarray):
+            assert (mine.dtype, mine.shape, mine.tobytes()) == (other.dtype, other.shape, other.tobytes()), field.name
+        else:
+            assert mine == other, field.name
+
+
+@pytest.mark.parametrize("number", [2, 3, 16])
+def test_the_graph_has_the_same_bits_for_any_number_of_threads(number: int) -> None:
+    for seed in range(4):
+        model = random_model(seed, num_images=40)
+        assert_same_bits(covisibility(model, 1, threads=1), covisibility(model, 1, threads=number))
+        assert_same_bits(shared_points(model, 2, threads=1), shared_points(model, 2, threads=number))
+
+
+def test_a_model_reads_the_same_for_any_number_of_threads(tmp_path: Path) -> None:
+    pycolmap = pytest.importorskip("pycolmap")
+    write_street(tmp_path / "bin", 30, 3000)
+    one = colmap_binary.read(tmp_path / "bin", threads=1)
+    assert_same_bits(one, colmap_binary.read(tmp_path / "bin", threads=3))
+    assert_same_bits(shared_points(tmp_path / "bin", threads=1), shared_points(tmp_path / "bin", threads=3))
+    (tmp_path / "txt").mkdir()
+    pycolmap.Reconstruction(tmp_path / "bin").write_text(tmp_path / "txt")
+    text = colmap_text.read(tmp_path / "txt", threads=1)
+    assert_same_bits(text, colmap_text.read(tmp_path / "txt", threads=3))
+
+
+def test_a_fault_is_the_same_line_in_threads(tmp_path: Path) -> None:
+    write_street(tmp_path, 30, 3000)
+    content = bytearray((tmp_path / "images.bin").read_bytes())
+    content[-24:-16] = np.float64(np.nan).tobytes()
+    (tmp_path / "images.bin").write_bytes(content)
+    for number in (1, 3):
+        with pytest.raises(Exception, match=r"image 'street/000029\.jpg' has an observation that is not finite"):
+            colmap_binary.read(tmp_path, threads=number)
+
+
+@pytest.mark.parametrize("lengths", [[], [0], [0, 0], [5], [0, 9, 0, 1, 1], [1] * 50, [100, 0, 0, 1]])
+@pytest.mark.parametrize("number", [1, 2, 7])
+def test_blocks_are_all_rows_once_and_in_order(lengths: list[int], number: int) -> None:
+    indptr = np.concatenate([[0], np.cumsum(np.array(lengths, np.int64))])
+    blocks = over_blocks(lambda begin, end: (begin, end), indptr, number)
+    assert [row for begin, end in blocks for row in range(begin, end)] == list(range(len(lengths)))
+
+
+def test_little_work_is_not_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "ENTRIES_A_THREAD", 100)
+    indptr = np.arange(0, 200, 10)
+    assert over_blocks(lambda begin, end: (begin, end), indptr, 8) == [(0, 19)]
+
+
+def test_the_environment_says_how_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert default_threads() >= 1
+    monkeypatch.setenv(threads.VARIABLE, "3")
+    assert default_threads() == 3
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5"])
+def test_an_odd_number_of_threads_in_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv(threads.VARIABLE, text)
+    with pytest.raises(UsageError, match="SFM2TUPLES_THREADS is"):
+        default_threads()
+
+
+def test_a_worker_process_uses_one_thread() -> None:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        assert pool.submit(default_threads).result() == 1
