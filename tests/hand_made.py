@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -82,3 +83,34 @@ def write_scene(root: Path, scene: str, photos: dict[str, bytes], model: str = "
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     return root / scene / model
+
+
+def write_binary_model(folder: Path, names: Sequence[str], num_points: int = 5, shift: float = 0.0) -> None:
+    """A COLMAP binary model whose images all see all points; quick to write, for many models and large ones."""
+    folder.mkdir(parents=True)
+    n = len(names)
+    camera = struct.pack("<QiiQQ3d", 1, 1, 0, 200, 200, 100.0, 100.0, 100.0)
+    (folder / "cameras.bin").write_bytes(camera)
+    seen = np.zeros(num_points, np.dtype([("x", "<f8"), ("y", "<f8"), ("point", "<i8")]))
+    seen["x"], seen["y"], seen["point"] = 10 + np.arange(num_points) % 180, 20, np.arange(1, num_points + 1)
+    images = [struct.pack("<Q", n)]
+    for i, name in enumerate(names, 1):
+        pose = struct.pack("<i7di", i, 1, 0, 0, 0, 0.1 * i + shift, 0, 0, 1)
+        images.append(pose + name.encode() + b"\0" + struct.pack("<Q", num_points) + seen.tobytes())
+    (folder / "images.bin").write_bytes(b"".join(images))
+    point = np.dtype(
+        [
+            ("id", "<i8"),
+            ("xyz", "<f8", 3),
+            ("rgb", "u1", 3),
+            ("error", "<f8"),
+            ("length", "<i8"),
+            ("track", "<i4", (n, 2)),
+        ]
+    )
+    points = np.zeros(num_points, point)
+    points["id"], points["error"], points["length"] = np.arange(1, num_points + 1), 0.5, n
+    points["xyz"] = np.stack([np.arange(num_points), np.zeros(num_points), 5 + np.arange(num_points)], axis=1)
+    points["track"][:, :, 0] = np.arange(1, n + 1)
+    points["track"][:, :, 1] = np.arange(num_points)[:, None]
+    (folder / "points3D.bin").write_bytes(struct.pack("<Q", num_points) + points.tobytes())
