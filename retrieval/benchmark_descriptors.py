@@ -15,7 +15,7 @@ from retrieval.network import Network
 from retrieval.network_choice import NetworkChoice, load_chosen
 from retrieval.photo_descriptors import describe_photos, mismatch_warning, whiten_descriptors
 from retrieval.photo_sources import PhotoSources, photos_of
-from retrieval.protocols.benchmark import Benchmark, PhotoNames
+from retrieval.protocols.benchmark import Benchmark, PhotoNames, names_of
 from retrieval.query_crops import describe_crops
 from retrieval.whitening import read_whitening
 from sfm2tuples.descriptor_files import Descriptors, align, read_descriptors
@@ -159,8 +159,11 @@ class _Describer:
     def photos(self, names: Sequence[str]) -> PhotoSources:
         """The protocol's photos of these names."""
         choice = self.options.choice
-        source = choice.data if choice.lists_photos else choice.folder
-        return photos_of(source, self.options.images, self.extraction.image_size).only(names)
+        if choice.lists_photos:
+            return photos_of(choice.data, self.options.images, self.extraction.image_size).only(names)
+        photos = photos_of(choice.folder)
+        # Names of a descriptor file need not begin at the protocol's folder.
+        return photos.only(names_of(names, PhotoNames(photos.keys, str(choice.folder)), "the protocol"))
 
     def describe(self, names: Sequence[str]) -> Descriptors:
         """Descriptors of the protocol's photos of these names, all of which must be readable."""

@@ -16,7 +16,7 @@ from sfm2tuples.descriptor_files import (
     read_hloc_rows,
     row_norms,
 )
-from sfm2tuples.errors import DataError, UsageError
+from sfm2tuples.errors import DataError, FileFormatError, UsageError
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,6 @@ def read_foreign_descriptors(
     elif h5py.is_hdf5(source):
         if names is not None or columns:
             raise UsageError("--names and --columns go with a .npy array; HDF5 names its rows itself")
-        _refuse_ours(source)
         listed, values = _read_datasets(source) or read_hloc_rows(source)
     else:
         raise UsageError(f"{source}: is neither HDF5 nor .npy; np.save an array, and its names as text")
@@ -73,22 +72,21 @@ def read_foreign_descriptors(
     )
 
 
-def _refuse_ours(path: Path) -> None:
-    with h5py.File(path, "r") as file:
-        if "format" in file.attrs:
-            raise UsageError(f"{path}: is {file.attrs['format']}, a file of ours, which needs no import")
-
-
 def _read_datasets(path: Path) -> tuple[list[str], np.ndarray] | None:
     """Two datasets, names and rows; None where the file is of another layout."""
-    with h5py.File(path, "r") as file:
-        if not isinstance(file.get("descriptors"), h5py.Dataset):
-            return None
-        names = file.get("names")
-        if not isinstance(names, h5py.Dataset) or h5py.check_string_dtype(names.dtype) is None or names.ndim != 1:
-            raise DataError(path, "has /descriptors, but no dataset of text /names beside")
-        values = file["descriptors"][()]
-        return [str(name) for name in names.asstr()[()]], _checked(path, values, len(names), "its /names")
+    try:
+        with h5py.File(path, "r") as file:
+            if "format" in file.attrs:
+                raise UsageError(f"{path}: is {file.attrs['format']}, a file of ours, which needs no import")
+            if not isinstance(file.get("descriptors"), h5py.Dataset):
+                return None
+            names = file.get("names")
+            if not isinstance(names, h5py.Dataset) or h5py.check_string_dtype(names.dtype) is None or names.ndim != 1:
+                raise DataError(path, "has /descriptors, but no dataset of text /names beside")
+            listed, values = [str(name) for name in names.asstr()[()]], file["descriptors"][()]
+    except (OSError, KeyError, RuntimeError, UnicodeDecodeError) as error:
+        raise FileFormatError(path, "torn or incomplete", "make it again") from error
+    return listed, _checked(path, values, len(listed), "its /names")
 
 
 def _checked(path: Path, values: np.ndarray, count: int, where: str, remedy: str = "one name a row") -> np.ndarray:
