@@ -144,8 +144,9 @@ def average_precision_by_walking(ranking, positives, junk):
 
 def precision_at_by_walking(ranking, positives, junk, k):
     """P@k of the revisited benchmarks: k is lowered to the rank, from 1, of the last positive in the ranking."""
-    kept = [image for image in ranking if image not in set(junk)]
-    ranks = [rank for rank, image in enumerate(kept, start=1) if image in set(positives)]
+    positives, junk = set(positives), set(junk)
+    kept = [image for image in ranking if image not in junk]
+    ranks = [rank for rank, image in enumerate(kept, start=1) if image in positives]
     if not ranks:
         return 0.0
     depth = min(k, max(ranks))
