@@ -11,10 +11,8 @@ from retrieval.network import Network
 from retrieval.photo_loading import TuplePhotos
 from retrieval.round_descriptors import describe_rows
 from retrieval.similarity_torch import exact_search
-from retrieval.similarity_torch import exact_search
 from retrieval.training_options import TrainingOptions
 from sfm2tuples.errors import DataError
-from sfm2tuples.ivf_search import search_for
 from sfm2tuples.ivf_search import search_for
 from sfm2tuples.mining import MiningOptions, choose_tuples, mining_options, plan_round
 from sfm2tuples.random_draws import draw, item_numbers
