@@ -181,7 +181,7 @@ def _describe(
     bar = tqdm(total=len(sources), desc=progress, unit="photo", disable=True if progress is None else None)
     try:
         with torch.inference_mode(), bar:
-            pyramids = _pyramids(sources, names, options, network.backbone.smallest, DECODERS[kind])
+            pyramids = photo_pyramids(sources, names, options, network.backbone.smallest, DECODERS[kind])
             readable = _set_failures_aside(pyramids, failures, strict)
             for batch in in_batches(readable, BATCH_SIZE[kind], waiting=4 * BATCH_SIZE[kind]):
                 values[[row for row, _ in batch]] = _forward(network, [pyramid for _, pyramid in batch], exponent)
@@ -210,14 +210,24 @@ def _set_failures_aside(
             failures[row] = pyramid
 
 
-def _pyramids(
+def photo_pyramids(
     sources: Sequence[PhotoSource],
     names: Sequence[str] | None,
     options: ExtractionOptions,
     smallest: int,
     threads: int,
 ) -> Iterator[Pyramid | PhotoError]:
-    """Decode in threads, in order, at most two photos a thread ahead of the consumer."""
+    """Photos at each scale, or why not: decoded in threads, in order, at most two a thread ahead of the consumer.
+
+    Parameters
+    ----------
+    sources, names, options
+        As `extract`.
+    smallest : int
+        Pixels that the short side must have (`Backbone.smallest`).
+    threads : int
+        See `DECODERS`.
+    """
     pending: deque[Future[Pyramid | PhotoError]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     try:

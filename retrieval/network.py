@@ -112,15 +112,21 @@ class Network(nn.Module):
         UsageError
             NetVLAD's centres were never learned.
         """
+        return self.describe_map(self.feature_map(x))
+
+    def describe_map(self, features: Tensor) -> Tensor:
+        """Descriptors (B, D) float32, of norm 1, of maps (B, K, h, w) as `feature_map` gives them, or parts of them.
+
+        Raises
+        ------
+        UsageError
+            NetVLAD's centres were never learned.
+        """
         if isinstance(self.pool, NetVLAD) and not self.description.prepared:
             raise UsageError(
                 "netvlad has no centres yet: train learns them from its photos (--rounds 0: that alone); "
                 "then use --network RUN/best.pt"
             )
-        return self.describe_map(self.feature_map(x))
-
-    def describe_map(self, features: Tensor) -> Tensor:
-        """Descriptors (B, D) float32, of norm 1, of maps (B, K, h, w) as `feature_map` gives them, or parts of them."""
         # Half precision is for the convolutions: sums over cells and projections would lose digits in it.
         with torch.autocast(features.device.type, enabled=False):
             descriptor = l2_normalise(self.pool(single_precision(features)), self.description.l2_eps)

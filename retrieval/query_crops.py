@@ -56,11 +56,7 @@ def describe_crops(
     UsageError
         An unknown crop, or Crop_X of a network that does not see the photo in its own shape.
     """
-    if crop not in CROPS[1:]:
-        raise UsageError(f"no crop is called {crop}; there are {', '.join(CROPS)}")
-    if crop == "activations" and isinstance(network.pool, NeuralCodes):
-        raise UsageError("neural codes see photos warped to a square, which has no such box: use --crop image")
-    describe = _of_cut_picture if crop == "image" else _of_activations
+    check_crop(network, crop)
     values = np.empty((len(sources), network.dimension), np.float32)
     training = network.training
     network.eval()
@@ -68,11 +64,33 @@ def describe_crops(
         with torch.inference_mode():
             bar = tqdm(sources, desc=progress, unit="photo", disable=True if progress is None else None)
             for row, source in enumerate(bar):
-                scales = describe(network, source, names[row], boxes[row], options)
-                values[row] = combine_scales(torch.stack(scales), scale_exponent(network, options))[0].cpu().numpy()
+                maps = crop_maps(network, source, names[row], boxes[row], crop, options)
+                scales = torch.stack([network.describe_map(features) for features in maps])
+                values[row] = combine_scales(scales, scale_exponent(network, options))[0].cpu().numpy()
     finally:
         network.train(training)
     return Descriptors(list(names), values, extract_settings(network, options) | {"crop": crop})
+
+
+def check_crop(network: Network, crop: str) -> None:
+    """Refuse an unknown crop, and Crop_X of a network that does not see the photo in its own shape.
+
+    Raises
+    ------
+    UsageError
+    """
+    if crop not in CROPS[1:]:
+        raise UsageError(f"no crop is called {crop}; there are {', '.join(CROPS)}")
+    if crop == "activations" and isinstance(network.pool, NeuralCodes):
+        raise UsageError("neural codes see photos warped to a square, which has no such box: use --crop image")
+
+
+def crop_maps(
+    network: Network, source: PhotoSource, name: str, box: np.ndarray, crop: str, options: ExtractionOptions
+) -> list[Tensor]:
+    """Maps (1, K, h, w) of the box of a photo at each scale, as `describe_crops` pools them."""
+    maps = _of_cut_picture if crop == "image" else _of_activations
+    return maps(network, source, name, box, options)
 
 
 def cut_picture(photo: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
@@ -109,7 +127,7 @@ def cut_picture(photo: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
 def _of_cut_picture(
     network: Network, source: PhotoSource, name: str, box: np.ndarray, options: ExtractionOptions
 ) -> list[Tensor]:
-    """Descriptor (1, D) of the cut picture at each scale."""
+    """Map of the cut picture at each scale."""
     photo = load_photo(source, UNBOUNDED, name)
     try:
         cut = cut_picture(photo, box, options.image_size)
@@ -117,13 +135,13 @@ def _of_cut_picture(
         raise PhotoError(photo_name(source, name), str(error)) from error
     longest = max(cut.shape[:2])
     levels = [resize_photo(cut, max(1, round(scale * longest))) for scale in options.scales]
-    return [network(_checked_input(network, level, name)) for level in levels]
+    return [network.feature_map(_checked_input(network, level, name)) for level in levels]
 
 
 def _of_activations(
     network: Network, source: PhotoSource, name: str, box: np.ndarray, options: ExtractionOptions
 ) -> list[Tensor]:
-    """Descriptor (1, D) of the box's activations at each scale."""
+    """The box's activations at each scale."""
     width, height = photo_size(source, name)
     if box[0] >= width or box[1] >= height or box[2] <= 0 or box[3] <= 0:
         raise PhotoError(name, f"the box {box.tolist()} lies outside of the photo of {width} x {height} pixels")
@@ -141,7 +159,7 @@ def _of_activations(
             )
             for axis, pixels in ((0, height), (1, width))
         )
-        found.append(network.describe_map(features[:, :, rows, columns]))
+        found.append(features[:, :, rows, columns])
     return found
 
 

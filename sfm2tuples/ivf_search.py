@@ -62,6 +62,8 @@ class IvfSearch:
         Queries of the sample; 0 measures nothing.
     block : int
         Rows compared at once; bounds the memory.
+    lists : faiss.IndexIVFFlat, optional
+        The lists of the pool, where they were made before; made anew by every search where left out.
 
     Attributes
     ----------
@@ -70,13 +72,19 @@ class IvfSearch:
     """
 
     def __init__(
-        self, exact: Search = most_similar, probes: int | None = None, sample: int = SAMPLE, block: int = BLOCK
+        self,
+        exact: Search = most_similar,
+        probes: int | None = None,
+        sample: int = SAMPLE,
+        block: int = BLOCK,
+        lists: Any = None,
     ) -> None:
         self.report: SearchReport | None = None
         self._exact = exact
         self._probes = probes
         self._sample = sample
         self._block = block
+        self._lists = lists
 
     def __call__(
         self,
@@ -92,15 +100,18 @@ class IvfSearch:
         """See `sfm2tuples.similarity.most_similar`; some rows may be missed, which `report` says."""
         queries = np.ascontiguousarray(queries, np.float32)
         best = BestRows(queries, count, query_place, above, below)
-        lists = inverted_lists(pool)
+        lists = inverted_lists(pool) if self._lists is None else self._lists
         probes = min(lists.nlist, self._probes or max(1, round(PROBED * lists.nlist)))
         doubled = self._search(best, lists, probes, np.asarray(pool_place), np.asarray(group))
         size = lists.nlist
         del lists
+        if not self._sample:
+            self.report = SearchReport(len(pool), size, probes, doubled, 0, float("nan"))
+            return best.row, best.similarity
         sample = np.linspace(0, len(queries) - 1, min(self._sample, len(queries))).astype(np.int64)
         bounds = [None if bound is None else bound[sample] for bound in (above, below)]
         rows, _ = self._exact(queries[sample], pool, count, query_place[sample], pool_place, group, *bounds)
-        recall = _recall(best.row[sample], rows)
+        recall = recall_of(best.row[sample], rows)
         self.report = SearchReport(len(pool), size, probes, doubled, len(sample), recall)
         LOG.info("a pool of %d images, searched by %d lists: recall %.3f", len(pool), size, recall)
         return best.row, best.similarity
@@ -157,7 +168,7 @@ def search_for(search: str, pool_size: int, exact: Search) -> Search:
     return IvfSearch(exact) if by_lists else exact
 
 
-def _recall(found: np.ndarray, exact: np.ndarray) -> float:
-    """Share of the exact rows that were found, query by query; NaN where there are none."""
+def recall_of(found: np.ndarray, exact: np.ndarray) -> float:
+    """Share of the exact rows (q, k) that were found (q, k), query by query; NaN where there are none."""
     hits = (exact[:, :, None] == found[:, None, :]).any(axis=2) & (exact >= 0)
     return float(hits.sum() / (exact >= 0).sum()) if (exact >= 0).any() else float("nan")
