@@ -99,15 +99,12 @@ def run_jobs(
             suspects.append(job)
         else:
             yield job, result
-    alone = deque((job, 1) for job in suspects)
+    alone = deque((piece, 1) for job in suspects for piece in split(job) or [job])
     while alone:
         job, attempt = alone.popleft()
         ((_, result),) = _all_at_once([job], work, pool)
-        pieces = split(job)
         if not isinstance(result, WorkerDied):
             yield job, result
-        elif pieces:
-            alone.extendleft((piece, 1) for piece in reversed(pieces))
         elif attempt < pool.tries_alone:
             alone.appendleft((job, attempt + 1))
         else:
@@ -247,10 +244,13 @@ class DaskCluster:
     def __init__(self, url: str) -> None:
         try:
             from distributed import Client, KilledWorker
+            from distributed.comm.addressing import get_address_host_port
         except ImportError as error:
             raise UsageError("--dask needs the package distributed; pip install 'sfm2tuples[cluster]'") from error
         self._url, self._killed = url, KilledWorker
         try:
+            # A client that cannot make sense of the address fails later, and leaves a thread behind.
+            get_address_host_port(url)
             self._client: Any = Client(url, timeout=CONNECT_SECONDS, set_as_default=False)
         except (OSError, ValueError, TypeError) as error:
             raise DataError(

@@ -1,0 +1,133 @@
+"""Builds on a Dask cluster of two worker processes on this machine: the same bytes, also where a worker is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import dask
+import pytest
+from click.testing import CliRunner
+from distributed import Client, LocalCluster
+from hand_made import write_binary_model
+from lost_workers import make_workers_slow
+
+from cli.build_index import command
+from sfm2tuples.errors import DataError, UsageError
+from sfm2tuples.ingest import IngestOptions, build_index
+from sfm2tuples.part_building import Progress
+from sfm2tuples.work_folder import part_files, work_path
+
+NAMES = [f"{i}.jpg" for i in range(8)]
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a cluster whose workers take a while for each model."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        make_workers_slow(tmp_path_factory.mktemp("slow"), 0.2, monkeypatch)
+        # Dask tries a job on four workers before it gives up; here on two, since each takes seconds to start.
+        dask.config.set({"distributed.scheduler.allowed-failures": 1})
+        with LocalCluster(n_workers=2, processes=True, threads_per_worker=1, dashboard_address=None) as cluster:
+            yield cluster.scheduler_address
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A folder of models that have a job each, and two tiny ones that share a job."""
+    for row in range(6):
+        write_binary_model(tmp_path / f"models/{row}/sparse/0", NAMES, 9000 + 500 * row, shift=row)
+    for name in ("tiny1", "tiny2"):
+        write_binary_model(tmp_path / f"models/{name}/sparse/0", NAMES[:3])
+    return tmp_path / "models"
+
+
+@pytest.fixture
+def expected(root: Path, tmp_path: Path) -> bytes:
+    """The index that this process builds alone."""
+    build_index([root], tmp_path / "expected.h5", IngestOptions())
+    return (tmp_path / "expected.h5").read_bytes()
+
+
+def test_one_worker_two_workers_and_a_cluster_write_the_same_bytes(
+    root: Path, tmp_path: Path, expected: bytes, url: str
+) -> None:
+    build_index([root], tmp_path / "two.h5", IngestOptions(), jobs=2)
+    result = CliRunner().invoke(command, [str(root), "-o", str(tmp_path / "dask.h5"), "--dask", url])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "two.h5").read_bytes() == expected
+    assert (tmp_path / "dask.h5").read_bytes() == expected
+    assert not work_path(tmp_path / "dask.h5").exists()
+
+
+def test_a_worker_killed_in_the_middle_changes_nothing(root: Path, tmp_path: Path, expected: bytes, url: str) -> None:
+    with Client(url, set_as_default=False) as client:
+        workers = client.run(os.getpid)
+    assert len(workers) == 2
+    killed: list[int] = []
+
+    def kill_one(progress: Progress) -> None:
+        if progress.models and not killed:
+            killed.append(next(iter(workers.values())))
+            os.kill(killed[0], signal.SIGKILL)
+
+    summary = build_index([root], tmp_path / "index.h5", IngestOptions(), dask=url, progress=kill_one)
+    assert killed
+    assert summary.failed == []
+    assert (tmp_path / "index.h5").read_bytes() == expected
+
+
+def test_a_model_that_always_kills_its_worker_is_left_out(
+    root: Path, tmp_path: Path, expected: bytes, url: str
+) -> None:
+    write_binary_model(root / "tiny_always/always_kills/sparse/0", NAMES[:2])
+    summary = build_index([root], tmp_path / "index.h5", IngestOptions(), dask=url)
+    assert len(summary.failed) == 1
+    assert "always_kills/sparse/0: the process that read it died" in summary.failed[0]
+    assert (tmp_path / "index.h5").read_bytes() == expected
+
+
+def test_a_broken_model_is_reported_as_without_a_cluster(root: Path, tmp_path: Path, url: str) -> None:
+    (root / "3/sparse/0/cameras.bin").write_bytes(b"")
+    alone = build_index([root], tmp_path / "alone.h5", IngestOptions())
+    cluster = build_index([root], tmp_path / "cluster.h5", IngestOptions(), dask=url)
+    assert alone.failed == cluster.failed
+    assert (tmp_path / "alone.h5").read_bytes() == (tmp_path / "cluster.h5").read_bytes()
+
+
+def test_a_cluster_goes_on_with_what_this_process_began(root: Path, tmp_path: Path, expected: bytes, url: str) -> None:
+    target = tmp_path / "index.h5"
+
+    def stop(progress: Progress) -> None:
+        if progress.models >= 3:
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        build_index([root], target, IngestOptions(), progress=stop)
+    assert len(part_files(work_path(target))) == 3
+    seen: list[Progress] = []
+    build_index([root], target, IngestOptions(), dask=url, resume=True, progress=seen.append)
+    assert seen[0].models == 3
+    assert target.read_bytes() == expected
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nowhere", "http://127.0.0.1:9", "tcp://"])
+def test_a_scheduler_that_does_not_answer_is_one_line(
+    root: Path, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sfm2tuples.worker_pools.CONNECT_SECONDS", 1)
+    with pytest.raises(DataError, match="no Dask scheduler answers there") as error:
+        build_index([root], tmp_path / "index.h5", IngestOptions(), dask=address)
+    assert "\n" not in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["models"]
+
+
+def test_without_the_package_the_error_names_the_extra(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(UsageError, match=r"sfm2tuples\[cluster\]"):
+        build_index([root], tmp_path / "index.h5", IngestOptions(), dask="tcp://127.0.0.1:9")
