@@ -402,8 +402,9 @@ def test_sub_folders_are_labels_and_distractors_are_never_right(tmp_path: Path) 
 def test_a_protocol_without_photos_or_of_no_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no photos of holidays"):
         photos_in(ProtocolChoice("holidays", tmp_path))
-    with pytest.raises(DataError, match="no such folder"):
-        photos_in(ProtocolChoice("holidays", tmp_path / "a" / "b"))
+    for look in (photos_in, lambda choice: known_names(choice, [], "ranks")):
+        with pytest.raises(DataError, match="no such file or folder"):
+            look(ProtocolChoice("holidays", tmp_path / "absent"))
     with pytest.raises(UsageError, match="no protocol is called mnist; there are sfm, labels, oxford5k"):
         load_benchmark(ProtocolChoice("mnist", tmp_path), names())
     with pytest.raises(DataError, match="no such file or folder"):

@@ -79,8 +79,7 @@ def load_benchmark(choice: ProtocolChoice, names: PhotoNames) -> Benchmark:
     DataError
         The data is absent or torn, or photos are absent.
     """
-    if not choice.data.exists():
-        raise DataError(choice.data, "no such file or folder")
+    _check_exists(choice)
     split = SPLITS.index(choice.split)
     if choice.name == "sfm":
         return sfm_benchmark(read_index(choice.data), split, choice.min_shared, str(choice.data))
@@ -112,22 +111,27 @@ def photos_in(choice: ProtocolChoice) -> PhotoNames:
     DataError
         There is no such folder, or no photo in it.
     """
-    if not choice.folder.is_dir():
-        raise DataError(choice.folder, "no such folder")
+    _check_exists(choice)
     names = photos_below(choice.folder)
-    if not names and not choice.lists_photos:
+    if not names:
         raise DataError(choice.folder, f"holds no photos of {choice.name}", "see docs/protocols.md, or --descriptors")
     return PhotoNames(names, str(choice.folder))
 
 
 def known_names(choice: ProtocolChoice, ranked: list[str], origin: str) -> PhotoNames:
     """Names that rankings may hold: photos of the folder, names of ``NAME.json`` in it, and what is ranked."""
+    _check_exists(choice)
     listed = choice.folder / f"{choice.name}.json"
     names = photos_below(choice.folder)
     for more in (_imlist(listed), ranked):
         known = PhotoNames(names, origin)
         names = names + [name for name in dict.fromkeys(more) if known.find(name) is None]
     return PhotoNames(names, origin, whole=False)
+
+
+def _check_exists(choice: ProtocolChoice) -> None:
+    if not choice.data.exists():
+        raise DataError(choice.data, "no such file or folder")
 
 
 def _imlist(path: Path) -> list[str]:
