@@ -117,22 +117,7 @@ def mine_tuple_file(
         if sources.pack_images:
             packed = stack.enter_context(PackedStore(target.parent, sources.pack_images))
         prepared, plans = _plan(index, sources, options, store, packed)
-        searches = {
-            split: search_for(options.search, len(plans[split].pool), exact_search(device, means.block))
-            for split in SPLITS
-        }
-        tuples = {
-            split: choose_tuples(
-                plans[split],
-                _values(store, prepared, plans[split].rows_needed),
-                prepared.images,
-                prepared.candidates[split],
-                options,
-                searches[split],
-            )
-            for split in SPLITS
-        }
-        reports = _reports(searches)
+        tuples, reports = _choose(prepared, plans, store, options, exact_search(device, means.block))
         write_tuples(
             target,
             prepared.images,
@@ -148,10 +133,19 @@ def mine_tuple_file(
     return MinedTuples(prepared, plans, tuples, _suspicious(store, prepared, plans), reports)
 
 
-def _reports(searches: dict[str, Search]) -> dict[str, SearchReport]:
-    """Of the searches by lists that found anything."""
-    by_lists = {split: search.report for split, search in searches.items() if isinstance(search, IvfSearch)}
-    return {split: report for split, report in by_lists.items() if report is not None}
+def _choose(
+    prepared: Prepared, plans: dict[str, Plan], store: DescriptorStore | None, options: MiningOptions, exact: Search
+) -> tuple[dict[str, TupleSet], dict[str, SearchReport]]:
+    """The tuples of each split, and the reports of the searches by lists."""
+    tuples, reports = {}, {}
+    for split, plan in plans.items():
+        search = search_for(options.search, len(plan.pool), exact)
+        values = _values(store, prepared, plan.rows_needed)
+        candidates = prepared.candidates[split]
+        tuples[split] = choose_tuples(plan, values, prepared.images, candidates, options, search)
+        if isinstance(search, IvfSearch) and search.report is not None:
+            reports[split] = search.report
+    return tuples, reports
 
 
 def _descriptor_store(sources: TupleSources, options: MiningOptions, device: torch.device) -> DescriptorStore | None:

@@ -15,6 +15,7 @@ from sfm2tuples.container import Header, open_file, read_header
 from sfm2tuples.errors import FileFormatError
 from sfm2tuples.index import SPLITS, Models, Places, read_table
 from sfm2tuples.joining import reasons_of
+from sfm2tuples.tuple_summary import distributions
 
 Section = dict[str, Any]
 """Label to value; a section whose values are all sections is a table, a row for each."""
@@ -122,7 +123,10 @@ def _describe_tuples(path: Path) -> dict[str, Section]:
     content = {"images": len(file.images.key), "places": len(file.places.name), **_packed(file)}
     columns = {split: _split_column(file, split) for split in SPLITS}
     table = {label: {split: columns[split][label] for split in SPLITS} for label in columns[SPLITS[0]]}
-    return {"content": content, "tuples": table}
+    of_split = {split: distributions(file.tuples[split]) for split in SPLITS}
+    evidence = {f"{split}: {name}": row for split, rows in of_split.items() for name, row in rows.items()}
+    searches = {f"search of {split} by lists": report for split, report in file.searches.items()}
+    return {"content": content, "tuples": table, "evidence": evidence, **searches}
 
 
 def _packed(file: tuples.TupleFile) -> Section:

@@ -128,11 +128,9 @@ def choose_tuples(
             pool = np.union1d(pool, candidates.image[edge[edge >= 0]])
     positive = np.where(edge >= 0, np.append(candidates.image, -1)[edge], -1)
     similarity = _positive_similarity(plan.query, positive, descriptors, row_of)
-    asking = None if descriptors is None else block_of(descriptors, row_of[plan.query])
-    chosen_from = None if descriptors is None else select(descriptors, row_of[pool])
     negative, negative_similarity = choose_negatives(
-        Asking(images.place[plan.query], number[plan.query], asking, similarity[:, 0]),
-        Pool(pool, images.place[pool], number[pool], chosen_from),
+        _asking(plan.query, images, number, descriptors, row_of, similarity[:, 0]),
+        _pool(pool, images, number, descriptors, row_of),
         options,
         plan.round,
         search,
@@ -157,6 +155,25 @@ def _candidates_of(candidates: Candidates, query: np.ndarray) -> np.ndarray:
     """Rows of all candidates of some queries."""
     of = np.repeat(candidates.query, np.diff(candidates.indptr))
     return np.unique(candidates.image[np.isin(of, query)])
+
+
+def _asking(
+    query: np.ndarray,
+    images: ImageTable,
+    number: np.ndarray,
+    descriptors: Matrix | None,
+    row_of: np.ndarray,
+    positive_similarity: np.ndarray,
+) -> Asking:
+    values = None if descriptors is None else block_of(descriptors, row_of[query])
+    return Asking(images.place[query], number[query], values, positive_similarity)
+
+
+def _pool(
+    row: np.ndarray, images: ImageTable, number: np.ndarray, descriptors: Matrix | None, row_of: np.ndarray
+) -> Pool:
+    values = None if descriptors is None else select(descriptors, row_of[row])
+    return Pool(row, images.place[row], number[row], values)
 
 
 def _positive_similarity(

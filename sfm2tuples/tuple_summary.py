@@ -10,6 +10,9 @@ from sfm2tuples.mining_options import MiningOptions
 from sfm2tuples.negatives import semi_hard_bounds
 from sfm2tuples.tuples import TupleSet
 
+SHARES = {"least": 0.0, "10 %": 0.1, "median": 0.5, "90 %": 0.9, "most": 1.0}
+"""Points of a distribution that are told: which share of the values lies below."""
+
 
 @dataclass(frozen=True)
 class TupleSummary:
@@ -51,6 +54,27 @@ def summarise(tuples: TupleSet, options: MiningOptions) -> TupleSummary:
         missing_negatives=int(np.count_nonzero(tuples.negative < 0)),
         filled=_filled(tuples, options) if options.negatives == "semi-hard" else 0,
     )
+
+
+def distributions(tuples: TupleSet) -> dict[str, dict[str, float | None]]:
+    """How the evidence is distributed: by measure, the value at each of `SHARES`; None where nothing is known."""
+    positive, negative = tuples.positive >= 0, tuples.negative >= 0
+    values = {
+        "overlap": tuples.overlap[positive],
+        "scale change": tuples.scale_change[positive],
+        "angle in degrees": np.degrees(tuples.angle[positive]),
+        "similarity of positives": tuples.positive_similarity[positive],
+        "similarity of negatives": tuples.negative_similarity[negative],
+    }
+    return {measure: _distribution(column) for measure, column in values.items()}
+
+
+def _distribution(values: np.ndarray) -> dict[str, float | None]:
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return dict.fromkeys(SHARES)
+    found = np.quantile(known, list(SHARES.values()))
+    return {name: round(float(value), 3) for name, value in zip(SHARES, found, strict=True)}
 
 
 def _filled(tuples: TupleSet, options: MiningOptions) -> int:

@@ -22,6 +22,7 @@ from retrieval.tuple_mining import MiningMeans, TupleSources, _first_of_places, 
 from sfm2tuples.descriptor_files import Descriptors, write_descriptors
 from sfm2tuples.errors import DataError, FileFormatError, UsageError
 from sfm2tuples.index import read_index, write_index
+from sfm2tuples.inspection import inspect_file
 from sfm2tuples.mining import MiningOptions
 from sfm2tuples.tuples import PackedPhotos, read_tuples
 
@@ -216,8 +217,26 @@ def test_a_search_by_lists_leaves_its_recall_in_the_file_and_says_it(world):
     assert mine(world, "exact.h5")[1].searches == {}
     result = run(world, "--num-negatives", "2", "--search", "ivf")
     assert "100.0% of the exact negatives of" in result.output
+    assert inspect_file(tuples.path)["search of train by lists"]["recall"] == 1
     again = run(world, "--num-negatives", "2", "--search", "ivf", "--json", "--force")
     assert json.loads(again.stdout)["train"]["search"]["recall"] == 1
+
+
+def test_inspect_tells_how_the_evidence_is_distributed(world):
+    _, tuples = mine(world)
+    evidence = inspect_file(tuples.path)["evidence"]
+    train = tuples.tuples["train"]
+    columns = (train.overlap, train.scale_change, np.degrees(train.angle), train.positive_similarity,
+               train.negative_similarity)  # fmt: skip
+    names = ("overlap", "scale change", "angle in degrees", "similarity of positives", "similarity of negatives")
+    for name, values in zip(names, columns, strict=True):
+        row = evidence[f"train: {name}"]
+        assert [row["least"], row["most"]] == pytest.approx([values.min(), values.max()], abs=1e-3)
+        assert np.mean(values <= row["90 %"] + 1e-3) >= 0.9
+        assert np.mean(values <= row["10 %"] - 1e-3) <= 0.1
+        assert row["median"] == pytest.approx(np.median(values), abs=1e-3)
+    _, blind = mine(world, "blind.h5", dataclasses.replace(OPTIONS, negatives="random"))
+    assert inspect_file(blind.path)["evidence"]["val: similarity of negatives"]["median"] is None
 
 
 def test_images_of_every_place_are_compared_where_there_are_too_many():
