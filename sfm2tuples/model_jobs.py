@@ -68,10 +68,10 @@ def find_files(location: ModelLocation, min_shared: int) -> FoundModel:
     files = []
     for path in _files_of(location):
         try:
-            status = path.stat()
+            status = os.stat(path)
         except OSError:
             continue
-        files.append((path.name, status.st_size, status.st_mtime_ns))
+        files.append((os.path.basename(path), status.st_size, status.st_mtime_ns))
     made_from = (SOFTWARE, min_shared, os.path.abspath(location.path), location.kind, files)
     key = hashlib.sha256(repr(made_from).encode("utf-8", "surrogateescape")).hexdigest()
     return FoundModel(location, sum(size for _, size, _ in files), key)
@@ -149,14 +149,14 @@ def read_models(job: ModelJob) -> tuple[Part | None, list[tuple[ModelLocation, M
     return part_of(made) if made else None, failed
 
 
-def _files_of(location: ModelLocation) -> list[Path]:
-    """Files that a model is read from; some may be absent."""
+def _files_of(location: ModelLocation) -> list[str]:
+    """Paths of the files that a model is read from; some may be absent."""
     path = location.path
     if location.kind == "nvm":
-        return [file_of_nvm(path)[0]]
+        return [str(file_of_nvm(path)[0])]
     if location.kind == "bundler":
         from sfm2tuples.readers.bundler import find_list
 
-        return [path, *find_list(path)]
+        return [str(path), *map(str, find_list(path))]
     ending = ".bin" if location.kind == "colmap_binary" else ".txt"
-    return [path / f"{part}{ending}" for part in (*PARTS, *FRAME_PARTS)]
+    return [os.path.join(path, f"{part}{ending}") for part in (*PARTS, *FRAME_PARTS)]

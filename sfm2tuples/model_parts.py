@@ -11,7 +11,7 @@ import math
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -125,7 +125,7 @@ def part_of(models: Sequence[tuple[str, str, SparseModel, Covisibility]]) -> Par
 
 def write_part(path: Path, part: Part) -> None:
     """Write a part that is in memory; under the name stands a whole one or none."""
-    header = json.dumps([asdict(record) for record in part.models]).encode()
+    header = json.dumps([vars(record) for record in part.models]).encode()
     check = (zlib.crc32(header) + sum(_word_sum(part.columns[name]) for name in COLUMNS)) % (1 << 64)
     with write_atomically(path, sync=False) as temporary, open(temporary, "wb") as stream:
         stream.write(_PRELUDE.pack(MAGIC, len(header), check))

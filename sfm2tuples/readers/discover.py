@@ -171,7 +171,8 @@ def find_photo_root(
     own = [choice.folder for choice in overrides if choice.root is not None and choice.root.resolve() == root]
     candidates += own + [choice.folder for choice in overrides if choice.root is None]
     for folder in candidates:
-        if any(os.path.isfile(folder / name) for name in first_names):
+        # Most candidates do not exist: one look for the folder spares a look for every image.
+        if os.path.isdir(folder) and any(os.path.isfile(os.path.join(folder, name)) for name in first_names):
             return folder
     return None
 
