@@ -1,4 +1,4 @@
-"""What is in any file of ours: those of `sfm2tuples.inspection`, whitenings and checkpoints."""
+"""What is in any file of ours: those of `sfm2tuples.inspection`, whitenings, ranked lists and checkpoints."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 import h5py
 
-from retrieval import whitening
+from retrieval import ranks, whitening
 from sfm2tuples.errors import DataError, FileFormatError
 from sfm2tuples.inspection import Section, file_section
 from sfm2tuples.inspection import inspect_file as inspect_hdf5
 
-_REMEDY = "inspect reads an index, tuples, descriptors, a whitening or a checkpoint"
+_REMEDY = "inspect reads an index, tuples, descriptors, ranked lists, a whitening or a checkpoint"
 
 
 def inspect_file(path: Path) -> dict[str, Section]:
@@ -24,7 +24,7 @@ def inspect_file(path: Path) -> dict[str, Section]:
     Parameters
     ----------
     path : Path
-        An index, tuples, descriptors, a whitening or a checkpoint.
+        An index, tuples, descriptors, ranked lists, a whitening or a checkpoint.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def inspect_file(path: Path) -> dict[str, Section]:
         return _describe_checkpoint(path)
     if not h5py.is_hdf5(path):
         raise FileFormatError(path, "is no file of sfm2tuples", _REMEDY)
-    return inspect_hdf5(path, {whitening.FORMAT: _describe_whitening})
+    return inspect_hdf5(path, {whitening.FORMAT: _describe_whitening, ranks.FORMAT: _describe_ranks})
 
 
 def _describe_whitening(path: Path) -> dict[str, Section]:
@@ -50,6 +50,17 @@ def _describe_whitening(path: Path) -> dict[str, Section]:
         "shrinkage": learned.shrinkage,
         "pairs" if learned.method == "lw" else "images": learned.num_pairs,
         "rank of the covariance": learned.rank,
+    }
+    return {"content": content}
+
+
+def _describe_ranks(path: Path) -> dict[str, Section]:
+    found = ranks.read_ranks(path)
+    content = {
+        "queries": len(found.queries),
+        "images of the database": len(found.names),
+        "results of each query": found.row.shape[1],
+        "found": int((found.row >= 0).sum()),
     }
     return {"content": content}
 

@@ -666,3 +666,62 @@ def receptive_field(backbone, width, column):
     features[0, 0, features.shape[2] // 2, column].backward()
     columns = photo.grad.abs().sum(dim=(0, 1, 2)).nonzero().ravel()
     return int(columns[0]), int(columns[-1]), features.shape[3]
+
+
+# --- search, query expansion, re-ranking (METHOD.md section 10) ------------------------------------------------------
+
+
+def most_similar_by_sorting(query, database, own, count):
+    """Rows by falling similarity, ties by the lower row, without the query's own row: [(row, similarity)]."""
+    found = [(row, exact_similarity(query, vector)) for row, vector in enumerate(database) if row != own]
+    return sorted(found, key=lambda entry: (-entry[1], entry[0]))[:count]
+
+
+def expanded_query(query, found, alpha):
+    """Mean of a query (weight 1) and [(vector, similarity)], weights max(similarity, 0)^alpha; then L2."""
+    total = [float(x) for x in query]
+    for vector, similarity in found:
+        weight = max(similarity, 0.0) ** alpha
+        total = [t + weight * float(x) for t, x in zip(total, vector, strict=True)]
+    length = math.sqrt(sum(t * t for t in total))
+    return [t / length for t in total]
+
+
+def window_similarity(features, query, window, exponent=10):
+    """Cosine of a query and the generalised mean of each channel (K, h, w) over a window, summed directly."""
+    top, left, bottom, right = window
+    vector = []
+    for channel in features:
+        total = sum(max(float(channel[y, x]), 0.0) ** exponent for y in range(top, bottom) for x in range(left, right))
+        vector.append((total / ((bottom - top) * (right - left))) ** (1 / exponent))
+    length = math.sqrt(sum(v * v for v in vector))
+    return sum(a * b for a, b in zip(vector, query, strict=True)) / length if length else 0.0
+
+
+def coarse_windows(height, width, ratio, step=3, aspect=1.1):
+    """Windows whose sides are multiples of the step or the far border, of about the query's width / height."""
+    tops, bottoms = range(0, height, step), [*range(step, height, step), height]
+    lefts, rights = range(0, width, step), [*range(step, width, step), width]
+    windows = [(t, a, b, r) for t in tops for b in bottoms for a in lefts for r in rights if t < b and a < r]
+    fits = [(t, a, b, r) for t, a, b, r in windows if max(q := (r - a) / (b - t) / ratio, 1 / q) <= aspect + 1e-12]
+    return fits or [(0, 0, height, width)]
+
+
+def localised_window(features, query, ratio):
+    """The best coarse window, then each side moved by 3, 2, 1 cells where that helps, at most five sweeps each."""
+    height, width = features.shape[1:]
+    best = max(coarse_windows(height, width, ratio), key=lambda window: window_similarity(features, query, window))
+    best = list(best)
+    for step in (3, 2, 1):
+        for _ in range(5):
+            before = list(best)
+            for side in range(4):
+                tried = []
+                for place in (best[side], best[side] - step, best[side] + step):
+                    window = [*best[:side], place, *best[side + 1 :]]
+                    if 0 <= window[0] < window[2] <= height and 0 <= window[1] < window[3] <= width:
+                        tried.append(window)
+                best = max(tried, key=lambda window: window_similarity(features, query, window))
+            if best == before:
+                break
+    return tuple(best)

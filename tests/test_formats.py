@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
+from retrieval.ranks import Ranks, write_ranks
 from retrieval.whitening import learn_pca, write_whitening
 from sfm2tuples.descriptor_files import Descriptors, write_descriptors
 from sfm2tuples.image_table import prepare
@@ -85,6 +86,11 @@ def test_descriptors_and_whitening_are_as_documented(tmp_path: Path) -> None:
     write_whitening(tmp_path / "w.h5", learn_pca(values))
     assert written(tmp_path / "d.h5") == documented("sfm2tuples-descriptors")
     assert written(tmp_path / "w.h5") == documented("sfm2tuples-whitening")
+
+
+def test_ranks_are_as_documented(tmp_path: Path) -> None:
+    write_ranks(tmp_path / "r.h5", Ranks(["q"], ["a"], np.array([[0]]), np.ones((1, 1), np.float32)))
+    assert written(tmp_path / "r.h5") == documented("sfm2tuples-ranks")
 
 
 def test_the_tables_are_those_that_the_dataclasses_print() -> None:

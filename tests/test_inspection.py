@@ -15,6 +15,7 @@ from worlds import random_index, unit_rows
 
 from cli.inspect import command
 from retrieval.inspection import inspect_file
+from retrieval.ranks import Ranks, write_ranks
 from retrieval.whitening import Whitening, write_whitening
 from sfm2tuples.container import create_file
 from sfm2tuples.descriptor_files import Descriptors, write_descriptors
@@ -217,3 +218,11 @@ def test_a_torn_checkpoint_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "best.pt").write_bytes(b"PK\x03\x04 torn")
     with pytest.raises(DataError, match=r"best\.pt"):
         inspect_file(tmp_path / "best.pt")
+
+
+def test_ranked_lists_say_how_many_were_searched_and_found(tmp_path: Path) -> None:
+    row, similarity = np.array([[1, 0], [2, -1]]), np.array([[0.9, 0.8], [0.7, -np.inf]], np.float32)
+    write_ranks(tmp_path / "r.h5", Ranks(["q", "r"], ["a", "b", "c"], row, similarity, {"engine": "flat"}))
+    sections = inspect_file(tmp_path / "r.h5")
+    assert list(sections["content"].values()) == [2, 3, 2, 3]
+    assert sections["options"]["engine"] == "flat"

@@ -1,0 +1,72 @@
+"""Search descriptor files: one call for the `search` command."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from retrieval.search import SearchResult, check_comparable, search
+from retrieval.search_options import SearchOptions
+from sfm2tuples.descriptor_files import read_descriptors
+from sfm2tuples.errors import UsageError
+from sfm2tuples.similarity import Search, most_similar
+
+if TYPE_CHECKING:
+    from retrieval.described_windows import WindowSources
+
+
+@dataclass(frozen=True)
+class FileSearch:
+    """What a search of files found."""
+
+    result: SearchResult
+    warning: str | None
+    """Where queries and database were made otherwise, one line."""
+    parents: Sequence[str]
+    """Fingerprints of the files."""
+
+
+def search_files(query_file: Path, database_file: Path, options: SearchOptions, sources: WindowSources) -> FileSearch:
+    """Search the descriptors of one file for those of another, or for its own.
+
+    Parameters
+    ----------
+    query_file, database_file : Path
+        Of either layout. A large database in our columns is mapped and read in blocks.
+    options : SearchOptions
+    sources : WindowSources
+        For re-ranking; its device multiplies in the flat search too, where one is named.
+
+    Raises
+    ------
+    UsageError
+        The files do not fit together, or re-ranking lacks a network or photos.
+    DataError
+        A file is absent, torn, or holds rows that are no descriptors.
+    """
+    if options.rerank is None and sources.any:
+        raise UsageError("--network, --photos and --whitening are for --rerank; the files hold descriptors already")
+    database = read_descriptors(database_file)
+    queries = database if query_file == database_file else read_descriptors(query_file)
+    warning = check_comparable(queries, database)
+    finder = None
+    if options.rerank is not None:
+        # PyTorch is slow to load, and a plain search does without.
+        from retrieval.described_windows import window_finder
+
+        finder = window_finder(queries, database, sources)
+    result = search(queries, database, options, finder, _exact(sources.device))
+    parents = [fingerprint for fingerprint in (queries.fingerprint, database.fingerprint) if fingerprint]
+    return FileSearch(result, warning, tuple(dict.fromkeys(parents)))
+
+
+def _exact(device: str | None) -> Search:
+    """What multiplies in a flat search."""
+    if device is None:
+        return most_similar
+    from retrieval.devices import choose_device
+    from retrieval.similarity_torch import exact_search
+
+    return exact_search(choose_device(device))
