@@ -19,7 +19,7 @@ ROWS = 20
 @click.option("--all", "show_all", is_flag=True, help="print every place and every reason, not a screenful")
 @output_options
 def command(file: Path, show_all: bool, output: Output) -> None:
-    """Say what is in a file of ours, made from what and by which options: index, tuples, descriptors, ranks, whitening or
+    """Say what is in a file of ours, made from what and how: index, tuples, descriptors, ranks, whitening or
     checkpoint."""
     from retrieval.inspection import inspect_file
     from sfm2tuples.inspection import JOINED
