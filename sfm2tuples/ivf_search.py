@@ -21,11 +21,16 @@ from sfm2tuples.similarity import BLOCK, Search, most_similar
 IVF_FROM = 1_000_000
 """A pool of more rows is searched by lists where nothing else is said."""
 LISTS_BY_ROOT = 1.5
-"""Lists there are, by the square root of the rows: a list then has about as many rows as there are lists."""
+"""Lists there are, by the square root of the rows, where lists are made once and searched often."""
+MINED_LISTS_BY_ROOT = 0.25
+"""The same where they serve one round of some thousand queries: to divide the rows among many lists would take longer
+than to compare all pairs."""
 TRAINED_BY_LIST = 64
 """Rows that a list's centre is learned from; faiss asks for 39 at least."""
-PROBED = 1 / 16
-"""Share of the lists that a query looks into at first."""
+PROBED, MINED_PROBED = 1 / 16, 1 / 5
+"""Share of the lists that a query looks into at first, where there are many and where there are few."""
+TURNS = 10
+"""Turns of k-means, in place of faiss's 25."""
 SAMPLE = 100
 """Queries that are searched exactly too, to measure the recall."""
 LOG = logging.getLogger(__name__)
@@ -57,7 +62,7 @@ class IvfSearch:
     exact : Search
         Finds the exact rows of a sample of queries.
     probes : int, optional
-        Lists that a query looks into at first; `PROBED` of them where left out.
+        Lists that a query looks into at first; `PROBED` or `MINED_PROBED` of them where left out.
     sample : int
         Queries of the sample; 0 measures nothing.
     block : int
@@ -100,8 +105,9 @@ class IvfSearch:
         """See `sfm2tuples.similarity.most_similar`; some rows may be missed, which `report` says."""
         queries = np.ascontiguousarray(queries, np.float32)
         best = BestRows(queries, count, query_place, above, below)
-        lists = inverted_lists(pool) if self._lists is None else self._lists
-        probes = min(lists.nlist, self._probes or max(1, round(PROBED * lists.nlist)))
+        lists = inverted_lists(pool, MINED_LISTS_BY_ROOT) if self._lists is None else self._lists
+        share = MINED_PROBED if self._lists is None else PROBED
+        probes = min(lists.nlist, self._probes or max(1, round(share * lists.nlist)))
         doubled = self._search(best, lists, probes, np.asarray(pool_place), np.asarray(group))
         size = lists.nlist
         del lists
@@ -145,15 +151,19 @@ class IvfSearch:
                 best.offer_products(queries, best.queries[queries] @ block.descriptors.T, block)
 
 
-def inverted_lists(pool: Matrix) -> Any:
-    """faiss's inverted lists of a pool, which is read in blocks: a `faiss.IndexIVFFlat` by inner product."""
+def inverted_lists(pool: Matrix, by_root: float = LISTS_BY_ROOT) -> Any:
+    """faiss's inverted lists of a pool, which is read in blocks: a `faiss.IndexIVFFlat` by inner product.
+
+    `by_root` is the number of lists by the square root of the rows.
+    """
     import faiss
 
     size, dimension = pool.shape
-    count = max(1, min(size // TRAINED_BY_LIST, round(LISTS_BY_ROOT * size**0.5)))
+    count = max(1, min(size // TRAINED_BY_LIST, round(by_root * size**0.5)))
     lists = faiss.IndexIVFFlat(faiss.IndexFlatIP(dimension), dimension, count, faiss.METRIC_INNER_PRODUCT)
     lists.cp.spherical = True
     lists.cp.min_points_per_centroid = 1
+    lists.cp.niter = TURNS
     if size:
         spread = np.linspace(0, size - 1, min(size, TRAINED_BY_LIST * count)).astype(np.int64)
         lists.train(block_of(pool, spread))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,8 +36,19 @@ Matrix = np.ndarray | Rows
 
 
 def block_of(matrix: Matrix, which: slice | np.ndarray) -> np.ndarray:
-    """Rows of a matrix in memory: (k, D) float32, contiguous; a view where it can be."""
-    return np.ascontiguousarray(matrix[which], np.float32)
+    """Rows of a matrix in memory: (k, D) float32, contiguous; a copy, or a view where the matrix is in memory."""
+    values = matrix.values if isinstance(matrix, Rows) else matrix
+    if not isinstance(values, np.memmap):
+        return np.ascontiguousarray(matrix[which], np.float32)
+    block = np.array(matrix[which], np.float32)
+    _let_go(values)
+    return block
+
+
+def _let_go(mapped: np.memmap) -> None:
+    """Pages of a mapped file count as this process's memory once they were read; the system's cache keeps them."""
+    if mapped.mode == "r" and isinstance(mapped.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.base.madvise(mmap.MADV_DONTNEED)
 
 
 def select(matrix: Matrix, row: np.ndarray) -> Rows:

@@ -13,7 +13,7 @@ from worlds import unit_rows
 
 from retrieval.similarity_torch import TorchSearch, exact_search
 from sfm2tuples.best_rows import pair_similarities
-from sfm2tuples.ivf_search import IVF_FROM, IvfSearch, search_for
+from sfm2tuples.ivf_search import IVF_FROM, IvfSearch, inverted_lists, search_for
 from sfm2tuples.rows import Rows, block_of, select
 from sfm2tuples.similarity import most_similar
 
@@ -105,7 +105,7 @@ def clusters(rng, places=60, size=70, queries=40):
 
 def test_the_recall_that_is_reported_is_the_share_of_exact_rows_found():
     asked = clusters(np.random.default_rng(2))
-    search = IvfSearch(probes=20, sample=10**6)
+    search = IvfSearch(probes=5, sample=10**6)
     row, similarity = search(*asked)
     exact, _ = most_similar(*asked)
     found = sum(len(set(a) & set(b) - {-1}) for a, b in zip(row.tolist(), exact.tolist(), strict=True))
@@ -125,11 +125,12 @@ def test_a_row_found_by_lists_has_its_exact_similarity_and_keeps_the_rules():
 
 def test_where_too_few_places_are_found_twice_as_many_lists_are_looked_into_and_counted():
     asked = clusters(np.random.default_rng(4))
-    search = IvfSearch(probes=1)
+    many = inverted_lists(asked[1])
+    search = IvfSearch(probes=1, lists=many)
     row, _ = search(*asked)
     assert (row >= 0).all()
     assert search.report.doubled > 0
-    plenty = IvfSearch(probes=20)
+    plenty = IvfSearch(probes=20, lists=many)
     plenty(*asked)
     assert plenty.report.doubled == 0
 
