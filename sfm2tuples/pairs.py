@@ -78,7 +78,7 @@ def pairs_of(tracks: Tracks, min_shared: int, sightings: Sightings | None, threa
     neighbour, pair = _both_ways(first, second, indptr)
     both = np.empty((3, len(pair) if s is not None else 0), np.float32)
     for row in range(3 if s is not None else 0):
-        both[row] = figures[:, row][pair]
+        both[row] = figures[row::3][pair]
     return Pairs(indptr, neighbour, shared[pair], both)
 
 
@@ -86,7 +86,7 @@ def pairs_of(tracks: Tracks, min_shared: int, sightings: Sightings | None, threa
 def _pairs_of_block(  # type: ignore[no-untyped-def]
     begin, end, indptr, track, slots, starts, images, seen, centres, axes, min_shared
 ):
-    """Pairs i < j of the images i of a block, rising: how many of each i; j, shared points and figures of each pair.
+    """Pairs i < j of the images i of a block: how many of each i; j, shared points and three figures of each pair.
 
     Nothing is quadratic in the images: an image's counters are dense, and only those that it touched are read and
     cleared. What depends on `seen` is left out by the compiler where it is None.
@@ -95,9 +95,9 @@ def _pairs_of_block(  # type: ignore[no-untyped-def]
     count = np.zeros(n, np.int32)
     sums = np.zeros((n if seen is not None else 0, 5))
     touched = np.empty(n, np.int32)
-    capacity, made = 1024, 0
+    made = 0
     made_by = np.zeros(end - begin, np.int64)
-    second, shared, figures = _pair_columns(capacity, seen is not None)
+    second, shared, figures = np.empty(1024, np.int32), np.empty(1024, np.int32), np.empty(3 * 1024, np.float32)
     for i in range(begin, end):
         num_touched = 0
         for k in range(indptr[i], indptr[i + 1]):
@@ -114,33 +114,39 @@ def _pairs_of_block(  # type: ignore[no-untyped-def]
                 count[j] += 1
                 if seen is not None:
                     _add(sums, j, seen, own, other)
-        if made + num_touched > capacity:
+        if made + num_touched > len(second):
             capacity = 2 * (made + num_touched)
-            longer = _pair_columns(capacity, seen is not None)
-            longer[0][:made], longer[1][:made], longer[2][:made] = second[:made], shared[:made], figures[:made]
-            second, shared, figures = longer
+            second, shared = _grown(second, made, capacity), _grown(shared, made, capacity)
+            if seen is not None:
+                figures = _grown(figures, 3 * made, 3 * capacity)
         before = made
-        for j in np.sort(touched[:num_touched]):
+        for place in range(num_touched):
+            j = touched[place]
             if count[j] >= min_shared:
                 second[made], shared[made] = j, count[j]
                 if seen is not None:
-                    _finish(figures, made, sums, j, axes, i)
+                    _finish(figures, 3 * made, sums, j, axes, i)
                 made += 1
             count[j] = 0
         made_by[i - begin] = made - before
-    return made_by, second[:made].copy(), shared[:made].copy(), figures[:made].copy()
+    num_figures = 3 * made if seen is not None else 0
+    return made_by, second[:made].copy(), shared[:made].copy(), figures[:num_figures].copy()
 
 
 @njit(nogil=True, cache=True)
-def _pair_columns(capacity, with_figures):  # type: ignore[no-untyped-def]
-    rows = capacity if with_figures else 0
-    return np.empty(capacity, np.int32), np.empty(capacity, np.int32), np.empty((rows, 3), np.float32)
+def _grown(array, used, capacity):  # type: ignore[no-untyped-def]
+    """A longer copy of an array's used part, number by number: to assign a slice takes seconds to compile."""
+    longer = np.empty(capacity, array.dtype)
+    for place in range(used):
+        longer[place] = array[place]
+    return longer
 
 
 @njit(cache=True, inline="always")
 def _start(sums, j, centres, i):  # type: ignore[no-untyped-def]
     a, b, c = centres[j, 0] - centres[i, 0], centres[j, 1] - centres[i, 1], centres[j, 2] - centres[i, 2]
-    sums[j] = 0
+    for number in range(sums.shape[1]):
+        sums[j, number] = 0
     sums[j, BASE] = a * a + b * b + c * c
 
 
@@ -176,26 +182,34 @@ def _arcsin_of_root(square):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, inline="always")
-def _finish(figures, row, sums, j, axes, i):  # type: ignore[no-untyped-def]
+def _finish(figures, at, sums, j, axes, i):  # type: ignore[no-untyped-def]
     """Scale change, mean angle and axis angle of a pair; the first two are NaN where nothing was summed."""
     ratios, angles = sums[j, NUM_RATIOS], sums[j, NUM_ANGLES]
-    figures[row, 0] = np.exp(np.abs(sums[j, RATIOS] / ratios)) if ratios > 0 else np.nan
-    figures[row, 1] = sums[j, ANGLES] / angles if angles > 0 else np.nan
+    figures[at] = np.exp(np.abs(sums[j, RATIOS] / ratios)) if ratios > 0 else np.nan
+    figures[at + 1] = sums[j, ANGLES] / angles if angles > 0 else np.nan
     u, v = axes[i], axes[j]
     a, b, c = u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]
     # Exact for parallel and opposite directions, where an arc cosine is not.
-    figures[row, 2] = np.arctan2(np.sqrt(a * a + b * b + c * c), u[0] * v[0] + u[1] * v[1] + u[2] * v[2])
+    figures[at + 2] = np.arctan2(np.sqrt(a * a + b * b + c * c), u[0] * v[0] + u[1] * v[1] + u[2] * v[2])
 
 
 @njit(nogil=True, cache=True)
 def _both_ways(first, second, indptr):  # type: ignore[no-untyped-def]
-    """Rising neighbours: by the time image i is `first`, all lower ones have put themselves in its row."""
+    """Neighbours in both directions and the pair of each, rising though the second images of a first one are not.
+
+    `first` rises, so lower neighbours come into each row in order; read row by row, they put the higher ones in order.
+    """
     cursor = indptr[:-1].copy()
     neighbour = np.empty(indptr[-1], np.int64)
     pair = np.empty(indptr[-1], np.int64)
     for k in range(len(first)):
-        for here, there in ((first[k], second[k]), (second[k], first[k])):
-            neighbour[cursor[here]] = there
-            pair[cursor[here]] = k
-            cursor[here] += 1
+        at = cursor[second[k]]
+        neighbour[at], pair[at] = first[k], k
+        cursor[second[k]] += 1
+    ends = cursor.copy()
+    for j in range(len(ends)):
+        for low in range(indptr[j], ends[j]):
+            i = neighbour[low]
+            neighbour[cursor[i]], pair[cursor[i]] = j, pair[low]
+            cursor[i] += 1
     return neighbour, pair
