@@ -11,6 +11,7 @@ import click
 from cli.extraction_options import extraction_options
 from cli.network_options import network_options
 from cli.output import Output, output_options
+from cli.refinement_options import refinement_options
 
 if TYPE_CHECKING:
     from retrieval.extraction import ExtractionOptions
@@ -34,7 +35,9 @@ PATH = click.Path(path_type=Path)
 @extraction_options
 @click.option("--descriptors", type=PATH, help="descriptors of the photos, in place of a network")
 @click.option("--queries", type=PATH, help="descriptors of the queries, where they are in a file of their own")
-@click.option("--rankings", type=PATH, help="ranked names, in place of descriptors: DIR/QUERY.txt, or lines of a file")
+@click.option(
+    "--rankings", type=PATH, help="ranked names, in place of descriptors: DIR/QUERY.txt, lines of a file, or search's"
+)
 @click.option(
     "--crop",
     type=click.Choice(CROPS),
@@ -54,6 +57,7 @@ PATH = click.Path(path_type=Path)
 @click.option(
     "--unit-length", type=float, default=1.0, show_default=True, help="place-recognition: length of a model's unit"
 )
+@refinement_options
 @click.option("--distractors", type=PATH, help="descriptor file or folder of photos to add to the database")
 @click.option("-o", "--output", "target", type=PATH, help="JSON with every query's result")
 @click.option("--force", is_flag=True, help="replace the output where it exists")

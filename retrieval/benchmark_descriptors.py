@@ -17,7 +17,9 @@ from retrieval.photo_descriptors import describe_photos, mismatch_warning, white
 from retrieval.photo_sources import PhotoSources, photos_of
 from retrieval.protocols.benchmark import Benchmark, PhotoNames, names_of
 from retrieval.query_crops import describe_crops
-from retrieval.whitening import read_whitening
+from retrieval.reranking import WindowFinder
+from retrieval.whitening import Whitening, read_whitening
+from retrieval.windows import Describer, PhotoWindows, query_regions
 from sfm2tuples.descriptor_files import Descriptors, align, read_descriptors
 from sfm2tuples.errors import UsageError
 
@@ -59,6 +61,8 @@ class DescribedBenchmark:
     """Where settings do not fit together, one line each."""
     notes: tuple[str, ...] = ()
     """What was left out, one line each."""
+    finder: WindowFinder | None = None
+    """Finds windows in the database's photos, where re-ranking was asked for."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -103,6 +107,7 @@ def describe_benchmark(
     if distractors is not None:
         parents.append(distractors.fingerprint)
         warnings.append(_difference("distractors", distractors, database))
+    whitening = None
     if options.whitening is not None:
         whitening = read_whitening(options.whitening)
         parents.append(whitening.fingerprint)
@@ -110,12 +115,14 @@ def describe_benchmark(
         queries, database = (whiten_descriptors(part, whitening, options.dim) for part in (queries, database))
         distractors = whiten_descriptors(distractors, whitening, options.dim) if distractors is not None else None
     _check_dimension("queries", queries, database)
+    database = database if distractors is None else _joined(database, distractors)
     return DescribedBenchmark(
         queries,
-        database if distractors is None else _joined(database, distractors),
+        database,
         tuple(dict.fromkeys(parent for parent in parents if parent)),
         tuple(warning for warning in warnings if warning),
         tuple(notes),
+        _needed(describer).windows(benchmark, database.names, whitening) if options.rerank is not None else None,
     )
 
 
@@ -126,13 +133,15 @@ def _check_request(
         raise UsageError("--crop needs boxes, which the queries of Oxford and Paris have, original and revisited")
     if files.database is None:
         return
-    needs_network = options.crop != "none" and files.queries is None
-    if needs_network and not choice.named:
+    crops = options.crop != "none" and files.queries is None
+    if crops and not choice.named:
         raise UsageError(
             f"--crop {options.crop} describes the queries anew: name the network of the descriptors, or give --queries"
         )
+    if options.rerank is not None and not choice.named:
+        raise UsageError("--rerank looks at photos: name the network of the descriptors")
     photos = options.distractors is not None and options.distractors.is_dir()
-    if choice.named and not (needs_network or photos):
+    if choice.named and not (crops or photos or options.rerank is not None):
         raise UsageError("--descriptors are there already: leave out --network and --backbone, or --descriptors")
 
 
@@ -171,6 +180,19 @@ class _Describer:
         if failures:
             raise failures[0]
         return descriptors
+
+    def windows(self, benchmark: Benchmark, database: Sequence[str], whitening: Whitening | None) -> PhotoWindows:
+        """What finds windows in the photos of a database, whose names go on with those of distractors."""
+        describer = Describer(self.network, self.extraction, whitening, self.options.dim)
+        regions = query_regions(describer, self._called(benchmark.queries), benchmark.boxes, self.options.crop)
+        photos = self._called(benchmark.database)
+        if self.options.distractors is not None and self.options.distractors.is_dir():
+            photos = photos.joined(photos_of(self.options.distractors))
+        return PhotoWindows(describer, regions, photos, database)
+
+    def _called(self, names: Sequence[str]) -> PhotoSources:
+        """The protocol's photos under these names, whatever the folder calls them."""
+        return replace(self.photos(names), keys=list(names))
 
     def describe_crops(self, benchmark: Benchmark) -> Descriptors:
         """Descriptors of the boxes of the queries."""

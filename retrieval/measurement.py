@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,16 @@ from typing import Any
 import h5py
 import numpy as np
 
-from retrieval.benchmark_descriptors import DescriptorFiles, describe_benchmark
-from retrieval.evaluation import Evaluation, evaluate_descriptors
+from retrieval.benchmark_descriptors import DescribedBenchmark, DescriptorFiles, describe_benchmark
+from retrieval.evaluation import Evaluation, evaluate_rankings, rank_all
 from retrieval.extraction import ExtractionOptions
 from retrieval.measurement_options import MeasurementOptions
 from retrieval.network_choice import NetworkChoice
 from retrieval.protocols.benchmark import Benchmark, PhotoNames, figure, figure_text, named
 from retrieval.protocols.choice import ProtocolChoice, known_names, load_benchmark, photos_in
 from retrieval.rankings import evaluate_named_rankings, read_rankings
+from retrieval.refined_rankings import own_junk, refine
+from retrieval.search_options import Refinement
 from sfm2tuples.container import SOFTWARE, read_header
 from sfm2tuples.errors import UsageError
 
@@ -111,23 +113,31 @@ def measure(options: MeasurementOptions, choice: NetworkChoice, extraction: Extr
     names = files.names() or (_none() if protocol.lists_photos else photos_in(protocol))
     benchmark = load_benchmark(protocol, names)
     described = describe_benchmark(benchmark, options, files, choice, extraction)
-    evaluations = {
-        setup: named(
-            evaluate_descriptors(described.queries.values, described.database.values, truth),
-            benchmark,
-            described.database.names,
-        )
-        for setup, truth in benchmark.setups.items()
-    }
+    evaluations = _evaluate(benchmark, described, options.refinement)
     return Measurement(
         protocol.name,
         evaluations,
         benchmark.measures,
-        described.settings,
+        described.settings | options.refinement.as_dict(),
         [*_fingerprint(protocol.data), *described.parents],
         described.warnings,
         [*benchmark.notes, *described.notes, *_left_out(evaluations)],
     )
+
+
+def _evaluate(benchmark: Benchmark, described: DescribedBenchmark, refinement: Refinement) -> dict[str, Evaluation]:
+    """Every setup of a protocol; what is refined is refined once for all of them."""
+    queries, database = described.queries.values, described.database.values
+    rankings: Iterable[np.ndarray] | None = None
+    if refinement.any:
+        own = own_junk(benchmark.queries, benchmark.database, next(iter(benchmark.setups.values())))
+        rankings = refine(queries, database, own, refinement, described.finder)
+    evaluations = {}
+    for setup, truth in benchmark.setups.items():
+        ranked = rank_all(queries, database) if rankings is None else rankings
+        found = evaluate_rankings(ranked, truth, len(database))
+        evaluations[setup] = named(found, benchmark, described.database.names)
+    return evaluations
 
 
 def _measure_rankings(protocol: ProtocolChoice, path: Path) -> Measurement:

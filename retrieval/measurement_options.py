@@ -8,6 +8,7 @@ from pathlib import Path
 from retrieval.protocols.choice import ProtocolChoice
 from retrieval.protocols.place_recognition import MAX_DISTANCE
 from retrieval.protocols.sfm import MIN_SHARED
+from retrieval.search_options import Refinement
 from sfm2tuples.errors import UsageError
 
 
@@ -47,9 +48,16 @@ class MeasurementOptions:
     """A whitening file to apply."""
     dim: int | None = None
     """Dimensions of the whitening to keep; all by default."""
+    qe: str | None = None
+    """Query expansion, see `search_options.Refinement`."""
+    dba: str | None = None
+    """Database-side augmentation."""
+    rerank: str | None = None
+    """Re-ranking by windows, which needs a network and photos."""
 
     def __post_init__(self) -> None:
         """Refuse requests that contradict themselves."""
+        Refinement(self.qe, self.dba, self.rerank)
         if sum(source is not None for source in (self.index, self.labels, self.protocol)) != 1:
             raise UsageError("say what to measure on: --index FILE, --labels CSV, or --protocol NAME --data DIR")
         if (self.protocol is None) != (self.data is None):
@@ -58,15 +66,21 @@ class MeasurementOptions:
             raise UsageError("--dim keeps the first dimensions of a whitening; give --whitening too")
         if self.queries is not None and self.descriptors is None:
             raise UsageError("--queries are descriptors beside those of the database; give --descriptors too")
-        if self.rankings is not None and (self._describes or self.crop != "none"):
+        if self.rankings is not None and (self._describes or self.crop != "none" or self.refinement.any):
             raise UsageError(
-                "--rankings are answers already: leave out descriptors, queries, distractors, whitening and crop"
+                "--rankings are answers already: leave out descriptors, queries, distractors, whitening, crop, qe, dba "
+                "and rerank"
             )
 
     @property
     def _describes(self) -> bool:
         """Whether anything speaks of descriptors."""
         return any(path is not None for path in (self.descriptors, self.queries, self.distractors, self.whitening))
+
+    @property
+    def refinement(self) -> Refinement:
+        """What is done beyond one search."""
+        return Refinement(self.qe, self.dba, self.rerank)
 
     @property
     def choice(self) -> ProtocolChoice:

@@ -43,6 +43,13 @@ class PhotoSources:
         sources = [self.sources[row] for row in rows]
         return PhotoSources(list(keys), sources, np.array(same_as, np.int64), self.origin, self.parent)
 
+    def joined(self, others: PhotoSources) -> PhotoSources:
+        """These photos and, behind them, those others whose keys are not here."""
+        known = set(self.keys)
+        more = others.only([key for key in others.keys if key not in known])
+        same_as = np.concatenate([self.same_as, more.same_as + len(self.keys)])
+        return PhotoSources(self.keys + more.keys, self.sources + more.sources, same_as, self.origin, self.parent)
+
 
 def photos_of(source: Path, images: Path | None = None, size: int = 0) -> PhotoSources:
     """List the photos of a source.

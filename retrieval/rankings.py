@@ -1,14 +1,16 @@
-"""Ranked lists as text, anybody's: a file for each query, or one file of lines."""
+"""Ranked lists of names, anybody's: a text for each query, one text of lines, or what `search` wrote."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from retrieval.evaluation import Evaluation, evaluate_rankings
 from retrieval.photo_names import short_name
 from retrieval.protocols.benchmark import Benchmark, PhotoNames, named
+from retrieval.ranks import read_ranks
 from sfm2tuples.errors import DataError, first_three
 
 
@@ -20,7 +22,7 @@ def read_rankings(path: Path) -> dict[str, list[str]]:
     path : Path
         A folder with ``QUERY.txt`` for each query, one name a line, best first. Or a file whose lines begin with the
         query's name, followed by ranked names; lines of one query continue each other, so that hloc's pairs.txt is
-        such a file.
+        such a file. Or what ``search -o`` wrote.
 
     Returns
     -------
@@ -36,6 +38,9 @@ def read_rankings(path: Path) -> dict[str, list[str]]:
         if path.is_dir():
             files = sorted(path.glob("*.txt"))
             rankings = {file.stem: _lines(file) for file in files}
+        elif path.is_file() and h5py.is_hdf5(path):
+            ranks = read_ranks(path)
+            rankings = {query: ranks.found(row) for row, query in enumerate(ranks.queries)}
         elif path.is_file():
             rankings = _of_lines(path)
         else:
