@@ -97,7 +97,7 @@ def command(
 ) -> None:
     """Train a network on TUPLES, mining hard negatives anew each round; keep the best network on unseen places."""
     from retrieval.distributed import join_team
-    from retrieval.training import train
+    from retrieval.training import Execution, train
     from retrieval.training_runs import options_of_run
 
     if click.get_current_context().get_parameter_source("recipe") is click.core.ParameterSource.DEFAULT:
@@ -119,10 +119,7 @@ def command(
                 resume=resume,
                 force=force,
                 workers=workers,
-                photos_per_forward=photos_per_forward,
-                chunked=chunked,
-                compile=compile,
-                team=team,
+                execution=Execution(photos_per_forward, chunked, compile, team),
                 progress=not output.quiet,
                 on_round=lambda figures: output.say(_line(figures)),
             )

@@ -58,10 +58,14 @@ class TensorBoard:
         Folder of the run.
     next_round : int
         First round that will be written; a resumed run hides later ones that an interrupted run left behind.
+    writes : bool
+        False for the processes of a team that do not lead it.
     """
 
-    def __init__(self, run_dir: Path, next_round: int) -> None:
+    def __init__(self, run_dir: Path, next_round: int, writes: bool = True) -> None:
         self._writer: Any = None
+        if not writes:
+            return
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -23,6 +24,27 @@ from retrieval.training_steps import Means, Trained, train_round
 from retrieval.validation import Validation, prepare_validation, validate
 from sfm2tuples.tuples import TupleFile, read_tuples
 
+
+@dataclass(frozen=True)
+class Execution:
+    """How a training is carried out; changes its outcome by rounding only."""
+
+    photos_per_forward: int | None = None
+    """Photos of one size that go through the network together; None: 1 on a CPU, else `passes.PHOTOS`."""
+    chunked: bool = False
+    """Hold the activations of one forward only, see `passes.Passes`."""
+    compile: bool = False
+    """Compile the network by `torch.compile`."""
+    team: Team = field(default_factory=Team)
+    """The processes that train together; the leader alone writes files."""
+
+    def means(self, network: Network, options: TrainingOptions) -> Means:
+        """What rounds are carried out with, where the network is."""
+        passes = passes_for(network.device, options.batch_size, self.photos_per_forward, self.chunked)
+        scaler = torch.amp.GradScaler(network.device.type, enabled=options.precision == FP16)
+        return Means(passes, self.team, scaler)
+
+
 NOTHING = Trained(loss=math.nan, positive_similarity=math.nan, negative_similarity=math.nan, queries=0)
 """What round 0 trains on."""
 
@@ -36,10 +58,7 @@ def train(
     resume: bool = False,
     force: bool = False,
     workers: int = 2,
-    photos_per_forward: int | None = None,
-    chunked: bool = False,
-    compile: bool = False,
-    team: Team | None = None,
+    execution: Execution | None = None,
     progress: bool = False,
     on_round: Callable[[RoundFigures], None] | None = None,
 ) -> Run:
@@ -60,15 +79,9 @@ def train(
     force : bool
         Replace a run that the folder holds.
     workers : int
-        Threads that decode photos ahead; changes no result.
-    photos_per_forward : int, optional
-        Photos of one size that go through the network together; by device where left out.
-    chunked : bool
-        Hold the activations of one forward only, see `passes.Passes`.
-    compile : bool
-        Compile the network with `torch.compile` for the training steps.
-    team : Team, optional
-        The processes that train together; the leader alone writes files.
+        Threads that decode photos ahead.
+    execution : Execution, optional
+        One process, as the device likes it, where left out.
     progress : bool
         Progress bars on stderr.
     on_round : callable, optional
@@ -85,34 +98,38 @@ def train(
     photos = TuplePhotos(tuples, options.image_size, network.backbone.smallest, workers)
     validation = prepare_validation(tuples, options.min_shared)
     optimiser = build_optimiser(network, options)
-    means = _means(network, options, photos_per_forward, chunked, team or Team())
-    fingerprint = tuples.header.fingerprint
+    means = (execution or Execution()).means(network, options)
     if resume:
-        run = resume_run(run_dir, options, fingerprint, network, optimiser, means.scaler)
+        run = resume_run(run_dir, options, tuples.header.fingerprint, network, optimiser, means.scaler)
     else:
         refuse_taken(run_dir, force)
         prepare_network(network, tuples, photos, options.seed, "prepare the pooling" if progress else None)
-        run = start_run(run_dir, options, fingerprint, network, force, means.team)
+        run = start_run(run_dir, options, tuples.header.fingerprint, network, force, means.team)
     means.team.same_weights(network)
-    board = TensorBoard(run_dir, run.round + 1) if means.team.leads else None
-    if compile:
+    if execution is not None and execution.compile:
         network.compile(dynamic=True)
-    for figures in _rounds(run, tuples, photos, validation, network, optimiser, means, progress):
-        run.add(figures, network, optimiser, means.scaler, write=means.team.leads)
-        if board is not None:
-            board.add(figures)
-        if on_round is not None and means.team.leads:
-            on_round(figures)
-    if board is not None:
-        board.close()
+    rounds = _rounds(run, tuples, photos, validation, network, optimiser, means, progress)
+    _keep(run, rounds, network, optimiser, means, on_round)
     network.eval()
     return run
 
 
-def _means(network: Network, options: TrainingOptions, photos: int | None, chunked: bool, team: Team) -> Means:
-    passes = passes_for(network.device, options.batch_size, photos, chunked)
-    scaler = torch.amp.GradScaler(network.device.type, enabled=options.precision == FP16)
-    return Means(passes, team, scaler)
+def _keep(
+    run: Run,
+    rounds: Iterator[RoundFigures],
+    network: Network,
+    optimiser: torch.optim.Optimizer,
+    means: Means,
+    on_round: Callable[[RoundFigures], None] | None,
+) -> None:
+    """Write down each round as it is over; of a team, the leader does."""
+    board = TensorBoard(run.folder, run.round + 1, means.team.leads)
+    for figures in rounds:
+        run.add(figures, network, optimiser, means.scaler, write=means.team.leads)
+        board.add(figures)
+        if on_round is not None and means.team.leads:
+            on_round(figures)
+    board.close()
 
 
 def _rounds(

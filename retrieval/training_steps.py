@@ -91,10 +91,8 @@ def train_round(
         Title of a progress bar.
     means : Means, optional
         One process, one photo a forward, where left out.
-    rate : float, optional
-        The round's learning rate, for the warm-up; the optimiser's own stands where left out.
-    steps_before : int
-        Steps of earlier rounds.
+    rate, steps_before
+        For the warm-up: the round's learning rate, and the steps of earlier rounds.
 
     Raises
     ------
@@ -111,25 +109,26 @@ def train_round(
     network.train()
     optimiser.zero_grad(set_to_none=True)
     bar = tqdm(total=len(order), desc=progress, unit="tuple", disable=True if progress is None else None, leave=False)
+    loaded = _load(photos, [parts for share in shares for parts in share], options, round)
     with bar:
-        loaded = _load(photos, [parts for share in shares for parts in share], options, round)
         for number, (step, share) in enumerate(zip(steps, shares, strict=True)):
-            for start in range(0, len(share), means.passes.tuples):
-                portion = share[start : start + means.passes.tuples]
+            for portion in _portions(share, means.passes.tuples):
                 pictures = [picture for group in islice(loaded, len(portion)) for picture in group]
                 totals += _add_portion(network, pictures, portion, chosen, photos, options, means, round)
             if rate is not None and options.warm_up:
                 set_learning_rate(optimiser, warmed_up(rate, steps_before + number, options.warm_up))
             _step(network, optimiser, means)
-            bar.set_postfix_str(f"loss {totals[0] / max(1, sum(map(len, shares[: number + 1]))):.4f}", refresh=False)
             bar.update(len(step))
-    totals = means.team.add_up(totals)
-    return Trained(
-        loss=_mean(totals[0], len(order)),
-        positive_similarity=_mean(totals[1], totals[2]),
-        negative_similarity=_mean(totals[3], totals[4]),
-        queries=len(order),
-    )
+    return _trained(means.team.add_up(totals), len(order))
+
+
+def _trained(totals: np.ndarray, tuples: int) -> Trained:
+    loss, *cosines = totals
+    return Trained(_mean(loss, tuples), _mean(*cosines[:2]), _mean(*cosines[2:]), tuples)
+
+
+def _portions(share: Sequence[_Parts], size: int) -> list[Sequence[_Parts]]:
+    return [share[start : start + size] for start in range(0, len(share), size)]
 
 
 def _load(

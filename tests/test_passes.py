@@ -12,7 +12,7 @@ from retrieval.augmentation import Augmentation, augment
 from retrieval.optimisation import build_optimiser
 from retrieval.passes import Passes, add_gradient, describe, passes_for
 from retrieval.photo_loading import TuplePhotos
-from retrieval.training import train
+from retrieval.training import Execution, train
 from retrieval.training_steps import Means, train_round
 from sfm2tuples.errors import UsageError
 from sfm2tuples.tuples import read_tuples
@@ -113,7 +113,10 @@ def test_a_compiled_network_trains_as_it_is(tuples: Path, tmp_path: Path, monkey
 
     monkeypatch.setattr("retrieval.network.Network.compile", compiled, raising=False)
     options = quick(rounds=1)
-    runs = [train(tuples, tmp_path / str(way), options, network(), compile=way) for way in (False, True)]
+    runs = [
+        train(tuples, tmp_path / str(way), options, network(), execution=Execution(compile=way))
+        for way in (False, True)
+    ]
     assert calls == [{"dynamic": True}]
     assert runs[1].history[-1].train_loss == pytest.approx(runs[0].history[-1].train_loss, rel=1e-5)
 
