@@ -74,16 +74,13 @@ def train(
         See `options_from_recipe`.
     network : Network
         Trained in place, where its weights are; with `resume` its weights are replaced by the run's.
-    resume : bool
-        Go on after the run's last whole round. On a CPU the weights become those of an uninterrupted run.
-    force : bool
-        Replace a run that the folder holds.
-    workers : int
-        Threads that decode photos ahead.
+    resume, force : bool
+        Go on after the run's last whole round (on a CPU, to the weights of an uninterrupted run); replace a run that
+        the folder holds.
+    workers, progress
+        Threads that decode photos ahead; whether progress bars go to stderr.
     execution : Execution, optional
         One process, as the device likes it, where left out.
-    progress : bool
-        Progress bars on stderr.
     on_round : callable, optional
         Called after each round with its figures, round 0 included.
 
