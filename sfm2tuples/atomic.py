@@ -46,7 +46,7 @@ def write_atomically(path: str | Path, sync: bool = True) -> Iterator[Path]:
     try:
         yield temporary
         if sync:
-            _sync(temporary, os.O_RDWR)
+            sync_file(temporary)
         os.replace(temporary, path)
         if sync:
             _sync(path.parent, os.O_RDONLY)
@@ -97,6 +97,11 @@ def write_folder_atomically(path: str | Path) -> Iterator[Path]:
 def _beside(path: Path, ending: str) -> Path:
     """A free name in the same folder; processes of several machines that share it must not meet, hence the token."""
     return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.{ending}")
+
+
+def sync_file(path: str | Path) -> None:
+    """Wait until the disk has what was written to a file so far."""
+    _sync(Path(path), os.O_RDWR)
 
 
 def _sync(path: Path, flags: int) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from sfm2tuples.atomic import sync_file
 from sfm2tuples.columns import (
     ColumnStream,
     allocate_column,
@@ -182,6 +183,9 @@ def distinct_points(observations: Observations) -> np.ndarray:
     return np.bincount(image[first], minlength=len(observations.indptr) - 1)
 
 
+SYNCED_EARLY = 1 << 25
+"""Bytes of a column that are worth a request to the disk of their own."""
+
 _GROUPS = {
     "models": Models,
     "cameras": Cameras,
@@ -228,9 +232,12 @@ def write_index_columns(
             columns = {field.name: tables[name][field.name] for field in fields(table)}
             streams += _write_columns(file.create_group(name), columns)
         streams.sort(key=lambda stream: -stream[0].nbytes)
-        with ThreadPoolExecutor(threads) as pool:
+        # The disk writes what is done while the rest is gathered, and has little left to do at the end.
+        with ThreadPoolExecutor(threads) as pool, ThreadPoolExecutor(1) as syncing:
             for (dataset, _), digest in zip(streams, pool.map(lambda s: fill_column(*s), streams), strict=True):
                 digests[dataset.name.strip("/")] = digest
+                if dataset.nbytes >= SYNCED_EARLY:
+                    syncing.submit(sync_file, file.filename)
 
 
 def read_index(path: str | Path) -> Index:
