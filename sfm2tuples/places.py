@@ -7,6 +7,7 @@ import hashlib
 import io
 import math
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,20 +53,20 @@ def read_places(path: str | Path, folders: Sequence[Path], roots: Sequence[Path]
     """
     path = Path(path)
     rows = _read_rows(path)
-    bases = [_normal(base) for base in (path.parent, *roots)]
+    bases = {os.path.abspath(base) for base in (path.parent, *roots)}
+    folder_paths = [_upwards(os.path.abspath(folder)) for folder in folders]
+    row_paths = _full_paths([model for model, _, _ in rows], bases, {p for paths in folder_paths for p in paths})
     listed: dict[str, str] = {}
-    row_paths: dict[str, list[str]] = {}
     for model, place, _ in rows:
-        row_paths[model] = [os.path.normpath(os.path.join(base, model)) for base in bases]
         for full in row_paths[model]:
             if listed.setdefault(full, place) != place:
                 raise DataError(path, f"lists {model} in two places, {listed[full]} and {place}", "keep one of them")
-    matched: set[str] = set()
     places: list[str | None] = []
-    for folder in folders:
-        hit = next((p for p in _upwards(_normal(folder)) if p in listed), None)
-        places.append(None if hit is None else listed[hit])
-        matched.update(p for p in _upwards(_normal(folder)) if p in listed)
+    matched: set[str] = set()
+    for paths in folder_paths:
+        hits = [p for p in paths if p in listed]
+        places.append(listed[hits[0]] if hits else None)
+        matched.update(hits)
     lost = [model for model, full in row_paths.items() if not matched.intersection(full)]
     if lost:
         raise DataError(
@@ -146,10 +147,32 @@ def _fixed_splits(path: Path, rows: Sequence[tuple[str, str, str]]) -> dict[str,
     return fixed
 
 
-def _normal(path: Path) -> str:
-    return os.path.normpath(path.absolute())
+def _full_paths(models: Sequence[str], bases: set[str], known: set[str]) -> dict[str, list[str]]:
+    """Each row's model to the folders that it may mean: those among the known ones, by any of the bases.
+
+    Walked from the known folders, since rows times bases would be too many where each scene is a ROOT.
+    """
+    full: dict[str, list[str]] = {model: [] for model in models}
+    by_path: dict[str, list[str]] = defaultdict(list)
+    for model in full:
+        by_path[os.path.normpath(model)].append(model)
+    outside = [path for path in by_path if os.path.isabs(path) or path.split(os.sep)[0] == os.pardir]
+    for path in outside:
+        for there in {os.path.normpath(os.path.join(base, path)) for base in bases} & known:
+            for model in by_path[path]:
+                full[model].append(there)
+    for there in known:
+        for base in _upwards(there):
+            if base in bases:
+                below = there[len(base) :].lstrip(os.sep) or os.curdir
+                for model in by_path.get(below, ()):
+                    full[model].append(there)
+    return full
 
 
 def _upwards(path: str) -> list[str]:
-    """The path and all its parents, longest first."""
-    return [path, *(str(parent) for parent in Path(path).parents)]
+    """An absolute path and all its parents, longest first."""
+    paths = [path]
+    while (parent := os.path.dirname(paths[-1])) != paths[-1]:
+        paths.append(parent)
+    return paths

@@ -59,12 +59,20 @@ def _twins_of_scene(ranked: Sequence[int], models: Sequence[TwinCandidate]) -> d
     """Go from the best model down; a model is a twin where one kept model holds each of its images."""
     twins: dict[int, int] = {}
     kept_with: dict[str, set[int]] = defaultdict(set)
+    rank = {row: place for place, row in enumerate(ranked)}
     for row in ranked:
         names = models[row].images
-        holders = set.intersection(*(kept_with.get(name, set()) for name in names)) if names else set()
+        holders = _held_by_all([kept_with.get(name, set()) for name in names])
         if holders:
-            twins[row] = min(holders, key=ranked.index)
+            twins[row] = min(holders, key=rank.__getitem__)
             continue
         for name in names:
             kept_with[name].add(row)
     return twins
+
+
+def _held_by_all(holders: Sequence[set[int]]) -> set[int]:
+    """Rows that are in every set, looked at from the smallest set on."""
+    if not holders:
+        return set()
+    return min(holders, key=len).intersection(*holders)

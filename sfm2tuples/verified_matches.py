@@ -145,12 +145,17 @@ def match_joins(images: ImageIds, blocks: Iterable[Pairs], min_match_pairs: int)
     list of Join
         The strongest evidence that connects the models: as few pairs as possible, never all.
     """
-    found: dict[tuple[int, int], tuple[int, int]] = {}
+    num_models = int(images.model.max(initial=0)) + 1
+    found = [np.zeros((0, 3), np.int64)]
     for first, second, matches in blocks:
-        for pair, image_pairs, inliers in _by_models(images, first, second, matches):
-            before = found.get(pair, (0, 0))
-            found[pair] = before[0] + image_pairs, before[1] + inliers
-    enough = [Join(*pair, image_pairs=n, matches=m) for pair, (n, m) in found.items() if n >= min_match_pairs]
+        found.append(_by_models(images, first, second, matches, num_models))
+        if sum(map(len, found[1:])) > max(_BLOCK, len(found[0])):
+            found = [_summed(np.concatenate(found))]
+    evidence = _summed(np.concatenate(found))
+    enough = [
+        Join(pair // num_models, pair % num_models, image_pairs=image_pairs, matches=inliers)
+        for pair, image_pairs, inliers in evidence[evidence[:, 1] >= min_match_pairs].tolist()
+    ]
     groups = nx.utils.UnionFind()
     joins = []
     for join in sorted(enough, key=lambda j: (-j.image_pairs, -j.matches, j.first, j.second)):
@@ -272,9 +277,9 @@ def _joins_of(
 
 
 def _by_models(
-    images: ImageIds, first: np.ndarray, second: np.ndarray, matches: np.ndarray
-) -> Iterator[tuple[tuple[int, int], int, int]]:
-    """Of a block of pairs: pairs of different models, with the number of image pairs and of their matches."""
+    images: ImageIds, first: np.ndarray, second: np.ndarray, matches: np.ndarray, num_models: int
+) -> np.ndarray:
+    """A row for each pair of images of different models: the models as one number, 1, the matches; (k, 3) int64."""
     known = np.isin(first, images.id) & np.isin(second, images.id)
     rows = np.searchsorted(images.id, first[known]), np.searchsorted(images.id, second[known])
     indptr, left = gather_rows(images.indptr, rows[0])
@@ -282,13 +287,17 @@ def _by_models(
     indptr, right = gather_rows(images.indptr, rows[1][pair])
     times = np.diff(indptr)
     a, b = np.repeat(images.model[left], times), images.model[right]
-    inliers = np.repeat(matches[known][pair], times)
-    apart = a != b
-    both = np.stack([np.minimum(a, b), np.maximum(a, b)], axis=1)[apart]
-    found, which, counts = np.unique(both, axis=0, return_inverse=True, return_counts=True)
-    total = np.bincount(which.ravel(), inliers[apart], len(found))
-    for (low, high), count, sum_of_matches in zip(found.tolist(), counts.tolist(), total.tolist(), strict=True):
-        yield (low, high), count, int(sum_of_matches)
+    both = np.minimum(a, b) * num_models + np.maximum(a, b)
+    return np.stack([both, np.ones_like(both), np.repeat(matches[known][pair], times)], axis=1)[a != b]
+
+
+def _summed(evidence: np.ndarray) -> np.ndarray:
+    """Rows of one pair of models added up: (k, 3) int64, the pairs rising."""
+    rows = evidence[np.argsort(evidence[:, 0], kind="stable")]
+    starts = np.flatnonzero(np.append(True, rows[1:, 0] != rows[:-1, 0])[: len(rows)])
+    if not len(starts):
+        return rows
+    return np.column_stack([rows[starts, 0], np.add.reduceat(rows[:, 1:], starts)])
 
 
 def _select(path: Path, query: str, values: tuple[int, ...]) -> Iterator[list[tuple]]:

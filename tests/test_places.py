@@ -166,6 +166,20 @@ def test_paths_may_be_relative_to_a_root(tmp_path: Path) -> None:
     assert read_places(path, models, [tmp_path / "elsewhere"]) == ListedPlaces(["yard", "yard"], {"yard": VAL})
 
 
+def test_paths_may_lead_out_of_the_files_folder_or_be_absolute(tmp_path: Path) -> None:
+    (tmp_path / "lists").mkdir()
+    path = tmp_path / "lists/places.csv"
+    path.write_text(f"model,place\n../a,yard\n{tmp_path}/b/../c,court\n.,here\n", encoding="utf-8")
+    models = folders(tmp_path, "a/sparse/0", "c", "lists/d", "b")
+    assert read_places(path, models, []).place == ["yard", "court", "here", None]
+
+
+def test_one_folder_listed_by_two_roots_in_two_places_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "model,place\na/b,yard\nb,court\n")
+    with pytest.raises(DataError, match=r"lists .* in two places"):
+        read_places(path, folders(tmp_path, "a/b/sparse"), [tmp_path / "a"])
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
