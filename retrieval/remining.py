@@ -44,7 +44,7 @@ def tuples_of_round(
     descriptors = None
     if len(plan.rows_needed):
         descriptors = describe_rows(network, photos, plan.rows_needed, options.image_size, progress, team)
-    search = search_for(mining.search, len(plan.pool), exact_search(network.device))
+    search = search_for(mining.search, exact_search(network.device))
     return choose_tuples(plan, descriptors, tuples.images, tuples.candidates["train"], mining, search)
 
 

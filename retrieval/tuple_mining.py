@@ -139,7 +139,7 @@ def _choose(
     """The tuples of each split, and the reports of the searches by lists."""
     tuples, reports = {}, {}
     for split, plan in plans.items():
-        search = search_for(options.search, len(plan.pool), exact)
+        search = search_for(options.search, exact)
         values = _values(store, prepared, plan.rows_needed)
         candidates = prepared.candidates[split]
         tuples[split] = choose_tuples(plan, values, prepared.images, candidates, options, search)

@@ -3,6 +3,9 @@
 faiss makes the lists; the rules are ours: the rows of the lists that a query looks into go through the same exact
 decision as in `sfm2tuples.similarity`. So one row a place is kept however many rows of one place are near, and no
 similarity is approximate: a row is found exactly or not at all.
+
+To make the lists costs as much as some thousand queries, so they are made where a user asks for them, never by the
+pool's size alone: for 2,000 queries of seven million rows the exact search is the faster one (docs/architecture.md).
 """
 
 from __future__ import annotations
@@ -14,12 +17,10 @@ from typing import Any
 import numpy as np
 
 from sfm2tuples.best_rows import BestRows, PoolBlock
-from sfm2tuples.mining_options import AUTO, IVF
+from sfm2tuples.mining_options import IVF
 from sfm2tuples.rows import Matrix, block_of
 from sfm2tuples.similarity import BLOCK, Search, most_similar
 
-IVF_FROM = 1_000_000
-"""A pool of more rows is searched by lists where nothing else is said."""
 LISTS_BY_ROOT = 1.5
 """Lists there are, by the square root of the rows, where lists are made once and searched often."""
 MINED_LISTS_BY_ROOT = 0.25
@@ -172,10 +173,9 @@ def inverted_lists(pool: Matrix, by_root: float = LISTS_BY_ROOT) -> Any:
     return lists
 
 
-def search_for(search: str, pool_size: int, exact: Search) -> Search:
-    """The search that `MiningOptions.search` asks for in a pool of this size."""
-    by_lists = search == IVF or (search == AUTO and pool_size > IVF_FROM)
-    return IvfSearch(exact) if by_lists else exact
+def search_for(search: str, exact: Search) -> Search:
+    """The search that `MiningOptions.search` asks for."""
+    return IvfSearch(exact) if search == IVF else exact
 
 
 def recall_of(found: np.ndarray, exact: np.ndarray) -> float:

@@ -9,8 +9,8 @@ from sfm2tuples.errors import UsageError
 
 POSITIVES = ("m1", "m2", "m3")
 NEGATIVES = ("N1", "N2", "random", "semi-hard")
-AUTO, EXACT, IVF = "auto", "exact", "ivf"
-SEARCHES = (AUTO, EXACT, IVF)
+EXACT, IVF = "exact", "ivf"
+SEARCHES = (EXACT, IVF)
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class MiningOptions:
     """semi-hard: how much farther than the positive a negative may be."""
     max_negative_similarity: float | None = None
     """More similar images are no negatives, as they may show the query's place; None for no limit."""
-    search: str = AUTO
-    """How the most similar are found: exact, ivf (by inverted lists, nearly), auto: ivf in a pool beyond a million."""
+    search: str = EXACT
+    """How the most similar are found: exact, or ivf: by inverted lists, not all of them, for pools beyond a million."""
     seed: int = 0
     """Seed of every draw."""
 

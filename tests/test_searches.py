@@ -13,7 +13,7 @@ from worlds import unit_rows
 
 from retrieval.similarity_torch import TorchSearch, exact_search
 from sfm2tuples.best_rows import pair_similarities
-from sfm2tuples.ivf_search import IVF_FROM, IvfSearch, inverted_lists, search_for
+from sfm2tuples.ivf_search import IvfSearch, inverted_lists, search_for
 from sfm2tuples.rows import Rows, block_of, select
 from sfm2tuples.similarity import most_similar
 
@@ -135,12 +135,10 @@ def test_where_too_few_places_are_found_twice_as_many_lists_are_looked_into_and_
     assert plenty.report.doubled == 0
 
 
-def test_a_pool_beyond_a_million_is_searched_by_lists_and_others_exactly():
+def test_lists_are_searched_where_they_are_asked_for_only():
     exact = partial(most_similar, block=7)
-    assert search_for("auto", IVF_FROM, exact) is exact
-    assert isinstance(search_for("auto", IVF_FROM + 1, exact), IvfSearch)
-    assert isinstance(search_for("ivf", 3, exact), IvfSearch)
-    assert search_for("exact", 10 * IVF_FROM, exact) is exact
+    assert search_for("exact", exact) is exact
+    assert isinstance(search_for("ivf", exact), IvfSearch)
 
 
 def test_the_processor_searches_with_numpy_and_other_devices_with_torch():
