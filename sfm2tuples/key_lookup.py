@@ -9,7 +9,7 @@ import numpy as np
 
 from sfm2tuples.lazy_file import Column, LazyFile
 
-_ROWS = 1 << 17
+_ROWS = 1 << 14
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 _FEW = 2000
 """Keys among which a near one is looked for letter by letter."""
@@ -41,12 +41,15 @@ class KeyLookup:
         return next((row for row in self._rows[start:stop].tolist() if self._keys[row] == key), None)
 
     def near(self, key: str) -> str | None:
-        """The key that is most like an unknown one, among those of its file name or, if few, all; None: none is."""
+        """The key that is most like an unknown one, or None.
+
+        Of many keys only those of its file name or of its folder are compared letter by letter.
+        """
         if len(self._keys) <= _FEW:
             candidates = list(self._keys)
         else:
-            name = key.rpartition("/")[2]
-            alike = (k for k in self._keys if k.endswith(name))
+            folder, slash, name = key.rpartition("/")
+            alike = (k for k in self._keys if k.endswith(name) or (slash and k.startswith(folder + slash)))
             candidates = [k for k, _ in zip(alike, range(_FEW), strict=False)]
         found = difflib.get_close_matches(key, candidates, 1, 0.5)
         return found[0] if found else None

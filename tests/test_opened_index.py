@@ -131,10 +131,13 @@ def test_an_unknown_key_is_one_line_with_a_near_one(opened: OpenedIndex) -> None
         opened.covisible("#####")
 
 
-def test_among_many_keys_a_near_one_has_the_same_file_name(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sfm2tuples.key_lookup._FEW", 3)
+@pytest.mark.parametrize("unknown", ["images/model2/12.jpg", "model2/12.JPG"])
+def test_among_many_keys_a_near_one_has_the_same_file_name_or_folder(
+    path: Path, monkeypatch: pytest.MonkeyPatch, unknown: str
+) -> None:
+    monkeypatch.setattr("sfm2tuples.key_lookup._FEW", 12)
     with open_index(path) as index, pytest.raises(DataError, match=r"did you mean model2/12\.jpg"):
-        index.row_of("images/model2/12.jpg")
+        index.row_of(unknown)
 
 
 @settings(deadline=None, max_examples=50)
