@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sfm2tuples.errors import DataError, UsageError, first_three
+from sfm2tuples.errors import UsageError, first_three
 from sfm2tuples.index import Places, write_index_columns
 from sfm2tuples.merging import Merged, PlaceChoices, StoredModel, merge_models
 from sfm2tuples.part_building import Progress, Workers, build_parts
@@ -141,14 +141,10 @@ def build_index(
     listed = _listed_places(places, locations, roots)
     with work_folder(target, resume) as folder:
         models, failed = build_parts(locations, folder, options.min_shared, Workers(jobs, dask, strict), progress)
-        if not models:
-            raise DataError(roots[0], f"none of {len(locations)} models can be used", f"the first: {failed[0]}")
         models, twins = _without_twins(models, listed)
         merged = _merge(models, photo_roots, listed, databases, options, strict)
         write_index_columns(target, merged.tables, asdict(options), threads=max(jobs, default_threads()))
-    summary = _summary(models, merged, failed, twins)
-    _warn(summary)
-    return summary
+    return _warned_of(_summary(models, merged, failed, twins))
 
 
 @dataclass(frozen=True)
@@ -243,8 +239,8 @@ def _summary(
     )
 
 
-def _warn(summary: IngestSummary) -> None:
-    """One line for each kind of trouble, with its count."""
+def _warned_of(summary: IngestSummary) -> IngestSummary:
+    """Log one line for each kind of trouble, with its count."""
     missing = summary.missing
     if missing:
         log.warning("%d of %d photos are missing, first %s", len(missing), summary.num_images, first_three(missing))
@@ -252,3 +248,4 @@ def _warn(summary: IngestSummary) -> None:
         log.warning("left out while reading: %d x %s", count, reason)
     if summary.contradictions:
         log.warning("%d joins overruled, first %s", len(summary.contradictions), first_three(summary.contradictions))
+    return summary

@@ -84,7 +84,7 @@ def build_parts(
     ModelError
         A model cannot be read, where `workers.strict` is set.
     DataError
-        The workers cannot be reached, or cannot write.
+        No model can be used, or the workers cannot be reached or cannot write.
     """
     if workers.dask is not None:
         locations = [replace(location, path=location.path.absolute()) for location in locations]
@@ -108,6 +108,9 @@ def build_parts(
         done = replace(done, models=done.models + len(job.models), size=done.size + job.size)
         report(done)
     names = [location.name for location in locations]
+    if not stored:
+        what = f"none of {len(locations)} models can be used"
+        raise DataError(locations[0].root, what, f"the first: {failed[names[0]]}")
     return [stored[name] for name in names if name in stored], [failed[name] for name in names if name in failed]
 
 

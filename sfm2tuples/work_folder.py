@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sfm2tuples.atomic import remove_stale_temporaries
-from sfm2tuples.errors import DataError, FileFormatError
+from sfm2tuples.errors import DataError, FileFormatError, SfmTuplesError
 from sfm2tuples.model_parts import Part, read_part
 
 log = logging.getLogger(__name__)
@@ -46,10 +46,15 @@ def work_folder(target: Path, resume: bool) -> Iterator[Path]:
         remove_stale_temporaries(target.absolute())
         _clean(folder, resume)
         yield folder
-        shutil.rmtree(folder, ignore_errors=True)
-    finally:
+    except BaseException as error:
         if not part_files(folder):
             shutil.rmtree(folder, ignore_errors=True)
+        elif isinstance(error, SfmTuplesError):
+            log.warning("what was read is kept; the same command with --resume goes on from it")
+        raise
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
         os.close(lock)
 
 

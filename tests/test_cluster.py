@@ -15,7 +15,7 @@ from distributed import Client, LocalCluster
 from hand_made import write_binary_model
 from lost_workers import make_workers_slow
 
-from cli.build_index import command
+from cli.main import group
 from sfm2tuples.errors import DataError, UsageError
 from sfm2tuples.ingest import IngestOptions, build_index
 from sfm2tuples.part_building import Progress
@@ -56,7 +56,7 @@ def test_one_worker_two_workers_and_a_cluster_write_the_same_bytes(
     root: Path, tmp_path: Path, expected: bytes, url: str
 ) -> None:
     build_index([root], tmp_path / "two.h5", IngestOptions(), jobs=2)
-    result = CliRunner().invoke(command, [str(root), "-o", str(tmp_path / "dask.h5"), "--dask", url])
+    result = CliRunner().invoke(group, ["build-index", str(root), "-o", str(tmp_path / "dask.h5"), "--dask", url])
     assert result.exit_code == 0, result.output
     assert (tmp_path / "two.h5").read_bytes() == expected
     assert (tmp_path / "dask.h5").read_bytes() == expected

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from hand_made import write_scene, write_text_model
 
 from cli.build_index import command
-from cli.main import main
+from cli.main import group, main
 from sfm2tuples.errors import DataError, ModelError, UsageError
 from sfm2tuples.index import Index, read_index
 from sfm2tuples.ingest import IngestOptions, IngestSummary, build_index
@@ -242,7 +242,7 @@ def test_the_command_writes_the_header_of_its_options(root: Path, tmp_path: Path
     write_scene(root, "a", photos("1.jpg"))
     target = tmp_path / "index.h5"
     arguments = [str(root), "-o", str(target), "--min-shared", "3", "--val-share", "0.5", "--seed", "7"]
-    result = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    result = CliRunner().invoke(group, ["build-index", *arguments], catch_exceptions=False)
     assert result.exit_code == 0
     header = read_index(target).header
     assert header is not None
@@ -261,7 +261,9 @@ def test_every_option_has_a_flag_of_its_name() -> None:
 def test_the_command_speaks_json(root: Path, tmp_path: Path) -> None:
     write_scene(root, "a", {"1.jpg": b"same"})
     write_scene(root, "b", {"2.jpg": b"same"})
-    result = CliRunner().invoke(command, [str(root), "-o", str(tmp_path / "i.h5"), "--json"], catch_exceptions=False)
+    result = CliRunner().invoke(
+        group, ["build-index", str(root), "-o", str(tmp_path / "i.h5"), "--json"], catch_exceptions=False
+    )
     values = json.loads(result.stdout)
     assert values["models"] == 2
     assert values["joined"] == {"a": "a/sparse/0 and b/sparse/0 share 1 photo"}

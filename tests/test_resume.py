@@ -162,12 +162,15 @@ def test_a_model_that_changed_since_is_read_anew(root: Path, target: Path, tmp_p
     assert target.read_bytes() == (tmp_path / "fresh.h5").read_bytes()
 
 
-def test_a_strict_build_goes_on_once_the_model_is_mended(root: Path, target: Path, expected: bytes) -> None:
+def test_a_strict_build_goes_on_once_the_model_is_mended(
+    root: Path, target: Path, expected: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     broken = root / "0/sparse/0/cameras.bin"
     content = broken.read_bytes()
     broken.write_bytes(content[:-1])
     with pytest.raises(ModelError, match=r"0/sparse/0/cameras\.bin"):
         build(root, target, strict=True)
+    assert "--resume" in caplog.records[-1].getMessage()
     broken.write_bytes(content)
     assert read_again(root, target) < MODELS + 2
     assert target.read_bytes() == expected
