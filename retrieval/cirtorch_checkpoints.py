@@ -119,6 +119,44 @@ def write_cirtorch_checkpoint(
         torch.save(content, temporary)
 
 
+def chosen_whitening(
+    checkpoint: CirtorchCheckpoint, path: str | Path, learned_on: str | None, scales: str
+) -> Whitening:
+    """One of a checkpoint's whitenings.
+
+    Parameters
+    ----------
+    checkpoint, path
+        The checkpoint and its file, for messages.
+    learned_on : str, optional
+        The data set; may be left out where there is one.
+    scales : str
+        ``ss`` or ``ms``.
+
+    Raises
+    ------
+    WeightsError
+        It has none.
+    UsageError
+        It has several and none is named, or not the one that is.
+    """
+    found = checkpoint.whitenings
+    if not found:
+        raise WeightsError(path, "has no whitening in its meta")
+    if learned_on is None and len(found) > 1:
+        raise UsageError(f"{path}: has whitenings of {', '.join(sorted(found))}; choose one by --learned-on")
+    name = next(iter(found)) if learned_on is None else learned_on
+    if scales not in found.get(name, {}):
+        have = ", ".join(f"{name} {kind}" for name in sorted(found) for kind in sorted(found[name]))
+        raise UsageError(f"{path}: has no whitening of {name} {scales}; it has {have}")
+    return found[name][scales]
+
+
+def scales_name(whitening: Whitening) -> str:
+    """``ms`` for a whitening that was learned at several scales, else ``ss``."""
+    return "ms" if len(whitening.settings.get("scales", ())) > 1 else "ss"
+
+
 def load_with_arrays(path: str | Path) -> Any:
     """`weights.load_torch_file` for files that may hold numeric arrays of NumPy beside tensors."""
     with torch.serialization.safe_globals(_NUMPY):

@@ -33,8 +33,8 @@ def inspect_file(path: Path) -> dict[str, Section]:
     """
     if not path.is_file():
         raise DataError(path, "no such file")
-    # PyTorch writes a zip archive; a torn one is known by its suffix alone. Everything else of ours is HDF5.
-    if path.suffix == ".pt" or zipfile.is_zipfile(path):
+    # PyTorch writes a zip archive; a torn or an old one is known by its suffix alone. All else of ours is HDF5.
+    if path.suffix in (".pt", ".pth") or zipfile.is_zipfile(path):
         return _describe_checkpoint(path)
     if not h5py.is_hdf5(path):
         raise FileFormatError(path, "is no file of sfm2tuples", _REMEDY)
@@ -66,9 +66,13 @@ def _describe_ranks(path: Path) -> dict[str, Section]:
 
 
 def _describe_checkpoint(path: Path) -> dict[str, Section]:
-    from retrieval.checkpoints import load_checkpoint
+    from retrieval.checkpoints import checked_content
+    from retrieval.cirtorch_checkpoints import is_cirtorch, load_with_arrays
 
-    checkpoint = load_checkpoint(path)
+    content = load_with_arrays(path)
+    if is_cirtorch(content):
+        return _describe_cirtorch(path)
+    checkpoint = checked_content(content, path)
     weights = checkpoint["weights"].values()
     file = file_section(
         path, checkpoint["format"], checkpoint["version"], checkpoint["software"], checkpoint["fingerprint"]
@@ -81,6 +85,17 @@ def _describe_checkpoint(path: Path) -> dict[str, Section]:
     # The newest round first: a long run is cut short where it is printed.
     history = checkpoint.get("history", [])[::-1]
     return {**sections, "rounds": {f"round {row['round']}": _plain(_without(row, ("round",))) for row in history}}
+
+
+def _describe_cirtorch(path: Path) -> dict[str, Section]:
+    from retrieval.cirtorch_checkpoints import read_cirtorch_checkpoint
+
+    found = read_cirtorch_checkpoint(path)
+    file = {"name": path.name, "format": "checkpoint of cirtorch", "bytes": path.stat().st_size}
+    parameters = sum(parameter.numel() for parameter in found.network.parameters())
+    whitenings = [f"{name} {kind}" for name, kinds in found.whitenings.items() for kind in kinds]
+    network = {**found.network.describe(), "parameters": parameters, "fingerprint": found.network.fingerprint()}
+    return {"file": file, "network": network, "training": {"epoch": found.epoch, "whitenings": whitenings}}
 
 
 def _without(values: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:

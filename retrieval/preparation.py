@@ -29,8 +29,10 @@ CELLS = 100
 """Vectors of a photo at most: with `PHOTOS` the 50,000 that NetVLAD's centres are usually learned from."""
 KMEANS_STEPS = 25
 """Steps of k-means."""
-REGION_SHRINKAGE = 0.1
-"""Shrinkage of the regions' covariance; ours: without any, directions in which few photos differ are blown up."""
+REGION_SHRINKAGE = 0.3
+"""Shrinkage of the regions' covariance; ours."""
+# SqueezeNet at 362 px, learned on 300 photos of the reconstructions, mAP over the whole collection: 65.1 without a
+# projection, 71.4 with shrinkage 0, 73.0 with 0.1, 73.7 with 0.3, 73.9 with 0.5, 73.4 with 0.8.
 
 logger = logging.getLogger(__name__)
 

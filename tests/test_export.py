@@ -204,9 +204,9 @@ def test_a_flag_of_another_format_is_refused(
 
 
 def test_a_checkpoint_or_a_descriptor_file_is_no_index(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "best.pt").write_bytes(b"PK\x03\x04 weights")
-    for kind in ("pairs", "graphml", "cirtorch"):
-        assert run("export", "--format", kind, tmp_path / "best.pt", "-o", tmp_path / "x") == 1
+    for kind, name in (("pairs", "best.pt"), ("graphml", "best.pt"), ("cirtorch", "notes.txt")):
+        (tmp_path / name).write_bytes(b"PK\x03\x04 weights")
+        assert run("export", "--format", kind, tmp_path / name, "-o", tmp_path / "x") == 1
         error = capsys.readouterr().err
-        assert f"best.pt: is neither an index nor a tuple file; --format {kind} takes" in error
+        assert f"{name}: is neither an index nor a tuple file; --format {kind} takes" in error
         assert error.count("\n") == 1

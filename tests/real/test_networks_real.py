@@ -13,6 +13,8 @@ from retrieval.checkpoints import load_network, save_checkpoint
 from retrieval.extraction import ExtractionOptions, extract
 from retrieval.images import load_photo
 from retrieval.network import build_network
+from retrieval.preparation import prepare_network
+from sfm2tuples.tuples import TRAIN
 
 pytestmark = pytest.mark.real
 
@@ -82,3 +84,34 @@ def test_descriptors_are_the_same_bits_in_every_run_and_after_a_checkpoint(weigh
     np.testing.assert_array_equal(first, extract(network, photos[:6], options))
     save_checkpoint(tmp_path / "a.pt", network)
     np.testing.assert_array_equal(first, extract(load_network(tmp_path / "a.pt"), photos[:6], options))
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"pooling": "crow"},
+        {"pooling": "gem-channels"},
+        {"pooling": "mac", "regional": True},
+        {"pooling": "netvlad", "clusters": 16},
+    ],
+    ids=lambda parts: "-".join(map(str, parts.values())),
+)
+def test_nearest_photo_shows_the_same_place_by_learned_poolings_too(weights, photos, parts):
+    class Photos:
+        """All photos, as those of training places."""
+
+        image_split = np.full(len(photos), TRAIN)
+
+        def names(self, rows: np.ndarray) -> list[str]:
+            return [str(photos[row]) for row in rows]
+
+        def in_order(self, groups):
+            return ([load_photo(photos[row], 362) for row in group] for group in groups)
+
+    network = build_network("squeezenet1_1", weights=weights, **parts)
+    prepare_network(network, Photos(), Photos(), seed=0)
+    values = extract(network, photos, ExtractionOptions(image_size=362))
+    similarity = values @ values.T
+    np.fill_diagonal(similarity, -np.inf)
+    nearest = similarity.argmax(axis=1) // 3
+    assert (nearest == np.arange(len(photos)) // 3).sum() >= len(photos) - 1

@@ -1,0 +1,100 @@
+"""`export` takes networks to cirtorch and whitenings from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cli.main import main
+from retrieval.checkpoints import save_checkpoint
+from retrieval.cirtorch_checkpoints import read_cirtorch_checkpoint, write_cirtorch_checkpoint
+from retrieval.network import build_network
+from retrieval.whitening import Whitening, read_whitening, write_whitening
+
+
+def run(*words: object) -> int:
+    """Exit code of a command, run in this process."""
+    try:
+        main([str(word) for word in words])
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+def whitening(scale: float = 1.0, **settings) -> Whitening:
+    return Whitening(np.zeros(512), scale * np.eye(512), "lw", 0.0, settings)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    save_checkpoint(tmp_path / "best.pt", build_network("squeezenet1_1", "gem", seed=1))
+    return tmp_path / "best.pt"
+
+
+def test_a_checkpoint_becomes_a_network_of_cirtorch(checkpoint, tmp_path, capsys):
+    assert run("export", "--format", "cirtorch", checkpoint, "-o", tmp_path / "net.pth") == 0
+    found = read_cirtorch_checkpoint(tmp_path / "net.pth")
+    assert found.network.fingerprint() == build_network("squeezenet1_1", "gem", seed=1).fingerprint()
+    assert found.whitenings == {}
+    assert "squeezenet1_1 with gem" in capsys.readouterr().out
+    assert run("export", "--format", "cirtorch", checkpoint, "-o", tmp_path / "net.pth") == 2
+
+
+def test_a_whitening_file_goes_into_its_meta_and_comes_back(checkpoint, tmp_path, capsys):
+    write_whitening(tmp_path / "lw.h5", whitening(2.0, scales=[1.0, 0.5], network="0" * 64))
+    words = ("export", "--format", "cirtorch", checkpoint, "-o", tmp_path / "net.pth")
+    assert run(*words, "--whitening", tmp_path / "lw.h5") == 0
+    assert "another network" in capsys.readouterr().err
+    assert run("export", "--format", "whitening", tmp_path / "net.pth", "-o", tmp_path / "ss.h5") == 2
+    assert "it has lw ms" in capsys.readouterr().err
+    words = ("export", "--format", "whitening", tmp_path / "net.pth", "-o", tmp_path / "back.h5")
+    assert run(*words, "--scales", "ms") == 0
+    assert np.array_equal(read_whitening(tmp_path / "back.h5").projection, 2.0 * np.eye(512))
+
+
+def test_one_of_several_whitenings_must_be_named(tmp_path, capsys):
+    network = build_network("squeezenet1_1", "mac")
+    lw = {"30k": {"ss": whitening(1.0)}, "120k": {"ss": whitening(3.0)}}
+    write_cirtorch_checkpoint(tmp_path / "net.pth", network, lw)
+    words = ("export", "--format", "whitening", tmp_path / "net.pth", "-o", tmp_path / "w.h5")
+    assert run(*words) == 2
+    assert "120k, 30k; choose one by --learned-on" in capsys.readouterr().err
+    assert run(*words, "--learned-on", "120k") == 0
+    assert read_whitening(tmp_path / "w.h5").projection[0, 0] == 3.0
+
+
+def test_a_network_without_whitening_is_one_line(checkpoint, tmp_path, capsys):
+    write_cirtorch_checkpoint(tmp_path / "net.pth", build_network("squeezenet1_1", "mac"))
+    assert run("export", "--format", "whitening", tmp_path / "net.pth", "-o", tmp_path / "w.h5") == 1
+    assert "has no whitening" in capsys.readouterr().err
+    assert run("export", "--format", "whitening", checkpoint, "-o", tmp_path / "w.h5") == 1
+    assert "no checkpoint of cirtorch" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", [("--image-size", "362"), ("--scales", "ms")])
+def test_flags_of_other_exports_are_refused(checkpoint, tmp_path, flag):
+    assert run("export", "--format", "cirtorch", checkpoint, "-o", tmp_path / "net.pth", *flag) == 2
+
+
+def test_inspect_shows_a_network_of_cirtorch(tmp_path, capsys):
+    network = build_network("squeezenet1_1", "gem")
+    write_cirtorch_checkpoint(tmp_path / "net.pth", network, {"120k": {"ss": whitening()}}, epoch=9)
+    assert run("inspect", tmp_path / "net.pth") == 0
+    said = capsys.readouterr().out
+    assert "squeezenet1_1" in said
+    assert "120k ss" in said
+
+
+def test_extract_describes_with_a_network_of_cirtorch(tmp_path):
+    from PIL import Image
+
+    write_cirtorch_checkpoint(tmp_path / "net.pth", build_network("squeezenet1_1", "gem", seed=1))
+    (tmp_path / "photos").mkdir()
+    pixels = (torch.rand(60, 80, 3, generator=torch.Generator().manual_seed(0)) * 255).byte().numpy()
+    Image.fromarray(pixels).save(tmp_path / "photos" / "a.jpg")
+    words = ("extract", "--network", tmp_path / "net.pth", tmp_path / "photos", "-o", tmp_path / "d.h5")
+    assert run(*words) == 0
+    assert (tmp_path / "d.h5").is_file()
