@@ -14,6 +14,7 @@ import json
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -21,6 +22,14 @@ import numpy as np
 
 FOLDS = (0, 1, 2)
 ROWS = ("off the shelf", "off the shelf + L_w", "fine-tuned", "fine-tuned + L_w")
+
+
+class CommandFailed(click.ClickException):
+    """A command of ours ended with another exit code than 0; it has said why."""
+
+    def __init__(self, words: list[str], exit_code: int) -> None:
+        super().__init__(f"failed: sfm2tuples {shlex.join(words)}")
+        self.exit_code = exit_code
 
 
 def run(*arguments: object) -> dict:
@@ -31,7 +40,7 @@ def run(*arguments: object) -> dict:
         [sys.executable, "-m", "cli", *words, "--json"], stdout=subprocess.PIPE, text=True, check=False
     )
     if done.returncode:
-        sys.exit(done.returncode)
+        raise CommandFailed(words, done.returncode)
     return json.loads(done.stdout)
 
 
@@ -42,7 +51,7 @@ def make(target: Path, *arguments: object) -> Path:
     return target
 
 
-def train(tuples: Path, run_dir: Path, done: Path, options: list[object]) -> None:
+def train(tuples: Path, run_dir: Path, done: Path, options: Sequence[object]) -> None:
     """Train, or go on with a training that was interrupted; `done` says that it has ended."""
     if done.exists():
         return
@@ -67,55 +76,88 @@ def write_fold_labels(data: Path, held_out: list[str], target: Path) -> Path:
     return target
 
 
-def prepare_fold(data: Path, work: Path, fold: int, network: list[object], val_share: float) -> tuple[Path, Path]:
-    """Index and tuples of the training places, and the labels of the landmarks held out."""
+def held_out_of(data: Path, fold: int) -> list[str]:
+    """The landmarks that a fold measures on."""
     landmarks = landmarks_of(data)
-    held_out = [landmarks[fold], landmarks[fold + 3]]
+    return [landmarks[fold], landmarks[fold + 3]]
+
+
+def training_roots(data: Path, held_out: Sequence[str]) -> list[Path]:
+    """Folders of all models but those of the landmarks held out."""
+    landmarks = [data / "collection_models" / name for name in landmarks_of(data) if name not in held_out]
+    return [data / "reconstructions", *landmarks]
+
+
+def mine(
+    data: Path,
+    work: Path,
+    roots: Sequence[Path],
+    network: Sequence[object],
+    val_share: float = 0.0,
+    queries_per_place: int = 15,
+    places: Path | None = None,
+) -> Path:
+    """Index and tuples of the models below some folders; `places` replaces the data's own list."""
     work.mkdir(parents=True, exist_ok=True)
-    roots = [data / "reconstructions"] + [data / "collection_models" / n for n in landmarks if n not in held_out]
-    places = data / "reconstructions" / "places.csv"
-    photos = data / "collection" / "images"
-    index = make(
-        work / "index.h5",
-        "build-index",
-        *roots,
-        "--images",
-        photos,
-        "--places",
-        places,
-        "--jobs",
-        2,
-        "--val-share",
-        val_share,
-    )
-    options = ["--query-share", 1.0, "--queries-per-place", 15, "--pack-images", 362]
-    tuples = make(work / "tuples.h5", "mine-tuples", index, *network, *options)
+    where: list[object] = ["--images", data / "collection" / "images"]
+    where += ["--places", places or data / "reconstructions" / "places.csv"]
+    index = make(work / "index.h5", "build-index", *roots, *where, "--jobs", 2, "--val-share", val_share)
+    options = ["--query-share", 1.0, "--queries-per-place", queries_per_place, "--pack-images", 362]
+    return make(work / "tuples.h5", "mine-tuples", index, *network, *options)
+
+
+def prepare_fold(
+    data: Path, work: Path, fold: int, network: Sequence[object], val_share: float = 0.0
+) -> tuple[Path, Path]:
+    """Index and tuples of the training places, and the labels of the landmarks held out."""
+    held_out = held_out_of(data, fold)
+    tuples = mine(data, work, training_roots(data, held_out), network, val_share)
     return tuples, write_fold_labels(data, held_out, work / "labels.csv")
 
 
-def measure(data: Path, work: Path, tuples: Path, labels: Path, network: list[object], size: int) -> list[float]:
-    """MAP of one network on the fold's landmarks, without and with L_w of the training places."""
+def describe(data: Path, target: Path, labels: Path, network: Sequence[object], size: int) -> Path:
+    """Descriptors of a fold's photos."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return make(target, "extract", labels, "--images", data / "collection" / "images", *network, "--image-size", size)
+
+
+def learn_whitening(
+    work: Path, tuples: Path, network: Sequence[object], size: int, name: str = "lw", options: Sequence[object] = ()
+) -> Path:
+    """L_w of the training places at the test's size, or what the options of whiten say."""
     work.mkdir(parents=True, exist_ok=True)
-    photos = ["--images", data / "collection" / "images"]
-    wanted = make(work / "photos.h5", "extract", labels, *photos, *network, "--image-size", size)
     learnt = make(work / "training_photos.h5", "extract", tuples, *network, "--image-size", size)
-    whitening = make(work / "lw.h5", "whiten", tuples, "--descriptors", learnt, "--split", "all")
-    plain = run("evaluate", "--labels", labels, "--descriptors", wanted)
-    whitened = run("evaluate", "--labels", labels, "--descriptors", wanted, "--whitening", whitening)
-    return [100 * result["mean_over_groups"] for result in (plain, whitened)]
+    return make(work / f"{name}.h5", "whiten", tuples, "--descriptors", learnt, "--split", "all", *options)
+
+
+def mean_map(labels: Path, photos: Path, *whitening: object) -> float:
+    """MAP in percent: mean over the queries of a landmark, then over landmarks."""
+    return 100 * run("evaluate", "--labels", labels, "--descriptors", photos, *whitening)["mean_over_groups"]
+
+
+def measure(data: Path, work: Path, tuples: Path, labels: Path, network: Sequence[object], size: int) -> list[float]:
+    """MAP of one network on the fold's landmarks, without and with L_w of the training places."""
+    photos = describe(data, work / "photos.h5", labels, network, size)
+    whitening = learn_whitening(work, tuples, network, size)
+    return [mean_map(labels, photos), mean_map(labels, photos, "--whitening", whitening)]
+
+
+def pretrained(data: Path, pooling: str) -> list[object]:
+    """The flags of the network off the shelf."""
+    weights = data / "weights" / "squeezenet1_1.npz"
+    return ["--backbone", "squeezenet1_1", "--weights", weights, "--pooling", pooling]
 
 
 def run_fold(
     data: Path, work: Path, fold: int, pooling: str, seed: int, size: int, val_share: float, train_options: list[str]
 ) -> list[float]:
     """The four figures of one fold: off the shelf, + L_w, fine-tuned, + L_w."""
-    weights = data / "weights" / "squeezenet1_1.npz"
-    pretrained = ["--backbone", "squeezenet1_1", "--weights", weights, "--pooling", pooling]
+    start = pretrained(data, pooling)
     folder = work / f"fold{fold}"
-    tuples, labels = prepare_fold(data, folder, fold, pretrained, val_share)
+    tuples, labels = prepare_fold(data, folder, fold, start, val_share)
     tuned = folder / f"{pooling}_seed{seed}"
-    train(tuples, tuned / "run", tuned / "trained.json", [*pretrained, "--seed", seed, *train_options])
-    before = measure(data, folder / f"{pooling}_pretrained", tuples, labels, pretrained, size)
+    train(tuples, tuned / "run", tuned / "trained.json", [*start, "--seed", seed, *train_options])
+    before = measure(data, folder / f"{pooling}_pretrained", tuples, labels, start, size)
     after = measure(data, tuned, tuples, labels, ["--network", tuned / "run" / "best.pt"], size)
     return before + after
 
