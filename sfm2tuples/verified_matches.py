@@ -273,7 +273,9 @@ def _joins_of(
     pairs = np.array(sorted(held), np.int64).reshape(-1, 2)
     number, counts = np.unique(pairs[:, 0], return_counts=True)
     images = ImageIds(number, indptr_of(counts), pairs[:, 1])
-    return match_joins(images, read_verified_pairs(database, options.min_matches), options.min_match_pairs)
+    joins = match_joins(images, read_verified_pairs(database, options.min_matches), options.min_match_pairs)
+    log.info("%s: joins of %d models by verified matches: %d", database, len(models), len(joins))
+    return joins
 
 
 def _by_models(
