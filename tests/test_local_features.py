@@ -1,0 +1,103 @@
+"""Local features: found in processes of their own, the same for the same photo, in pixels of the photo's file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from retrieval.feature_files import LocalFeatures, read_features, write_features
+from retrieval.local_features import FeatureOptions, extract_features
+from retrieval.photo_sources import PhotoSources, photos_of
+from retrieval.sift import SiftOptions
+from sfm2tuples.errors import DataError, FileFormatError, UsageError
+from tests.textures import texture
+
+pytest.importorskip("pycolmap")
+
+SMALL = FeatureOptions(200, SiftOptions(first_octave=0, affine_shape=False))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    Image.fromarray(texture(0, 200, 150)).save(folder / "a.jpg", quality=95)
+    Image.fromarray(texture(0, 200, 150)).resize((400, 300)).save(folder / "b.jpg", quality=95)
+    (folder / "torn.jpg").write_bytes((folder / "a.jpg").read_bytes()[:300])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def features(folder: Path) -> LocalFeatures:
+    found, failures = extract_features(photos_of(folder), SMALL)
+    assert [Path(failure.path).name for failure in failures] == ["torn.jpg"]
+    return found
+
+
+def test_photos_that_can_be_read_have_features(features: LocalFeatures) -> None:
+    assert features.names == ["a.jpg", "b.jpg"]
+    assert features.size.tolist() == [[200, 150], [400, 300]]
+    assert np.all(np.diff(features.indptr) > 20)
+
+
+def test_descriptors_have_length_512(features: LocalFeatures) -> None:
+    length = np.linalg.norm(features.descriptors.astype(np.float64), axis=1)
+    assert np.abs(length - 512).max() < 10
+
+
+def test_keypoints_are_in_pixels_of_the_file(features: LocalFeatures) -> None:
+    assert features.zoom.tolist() == [1.0, 2.0]
+    a, b = features.keypoints[features.of(0)], features.keypoints[features.of(1)]
+    away = np.linalg.norm(2 * a[:, None, :2] - b[None, :, :2], axis=2).min(axis=1)
+    assert np.mean(away < 3) > 0.5
+    assert b[:, 0].max() > 200
+
+
+def test_two_processes_find_the_same_as_one(folder: Path, features: LocalFeatures) -> None:
+    photos = photos_of(folder).only(["a.jpg", "b.jpg"])
+    again, _ = extract_features(photos, SMALL, jobs=2)
+    assert np.array_equal(again.keypoints, features.keypoints)
+    assert np.array_equal(again.descriptors, features.descriptors)
+
+
+def test_features_survive_the_file(features: LocalFeatures, tmp_path: Path) -> None:
+    write_features(tmp_path / "f.h5", features)
+    read = read_features(tmp_path / "f.h5")
+    assert read.names == features.names
+    assert read.settings["image_size"] == 200
+    for column in ("size", "zoom", "indptr", "keypoints", "descriptors"):
+        assert np.array_equal(getattr(read, column), getattr(features, column))
+
+
+def test_photos_are_chosen_by_name(features: LocalFeatures) -> None:
+    chosen = features.only(["b.jpg"])
+    assert np.array_equal(chosen.descriptors, features.descriptors[features.of(1)])
+    with pytest.raises(DataError, match="1 of 1 photos have no features, first c.jpg"):
+        features.only(["c.jpg"])
+
+
+def test_columns_that_do_not_fit_are_refused(features: LocalFeatures, tmp_path: Path) -> None:
+    import h5py
+
+    write_features(tmp_path / "f.h5", features)
+    with h5py.File(tmp_path / "f.h5", "a") as file:
+        del file["zoom"]
+        file["zoom"] = np.ones(1)
+    with pytest.raises(FileFormatError, match="do not fit together"):
+        read_features(tmp_path / "f.h5")
+
+
+def test_options_without_meaning_are_refused() -> None:
+    for options in ({"first_octave": -2}, {"peak_threshold": 0.0}, {"max_features": 0}):
+        with pytest.raises(UsageError):
+            SiftOptions(**options)
+
+
+def test_equal_content_has_equal_features(folder: Path) -> None:
+    photos = photos_of(folder).only(["a.jpg", "b.jpg"])
+    doubled = PhotoSources(["x", "y"], [photos.sources[0], Path("absent.jpg")], np.array([0, 0]), folder)
+    found, failures = extract_features(doubled, SMALL)
+    assert failures == []
+    assert np.array_equal(found.descriptors[found.of(0)], found.descriptors[found.of(1)])
