@@ -50,19 +50,21 @@ class LazyFile:
     path : Path
     format, version
         As in `sfm2tuples.container.open_file`.
+    fingerprint : str
+        What the file's must be; "": any at first, and then always that one.
     """
 
-    def __init__(self, path: Path, format: str, version: int) -> None:
+    def __init__(self, path: Path, format: str, version: int, fingerprint: str = "") -> None:
         self.path = Path(os.path.abspath(path))
-        self._format, self._version = format, version
+        self._format, self._version, self._fingerprint = format, version, fingerprint
         self._file: h5py.File | None = None
         self._stack = ExitStack()
         self._process = 0
         self._closed = False
 
-    def __reduce__(self) -> tuple[type[LazyFile], tuple[Path, str, int]]:
+    def __reduce__(self) -> tuple[type[LazyFile], tuple[Path, str, int, str]]:
         """Travel to another process as a path."""
-        return type(self), (self.path, self._format, self._version)
+        return type(self), (self.path, self._format, self._version, self._fingerprint)
 
     def open(self) -> h5py.File:
         """The open file.
@@ -70,7 +72,7 @@ class LazyFile:
         Raises
         ------
         DataError, FileFormatError
-            It was closed, or it is absent, torn, of another format or newer than this program.
+            It was closed, or it is absent, replaced, torn, of another format or newer than this program.
         """
         if self._closed:
             raise DataError(self.path, "was closed", "open it again")
@@ -79,8 +81,9 @@ class LazyFile:
                 if self._file is None or self._process != os.getpid():
                     self._stack.close()
                     self._stack = ExitStack()
-                    self._file = self._stack.enter_context(open_file(self.path, self._format, self._version))
-                    self._process = os.getpid()
+                    file = self._stack.enter_context(open_file(self.path, self._format, self._version))
+                    self._check_content(header_of(file).fingerprint)
+                    self._file, self._process = file, os.getpid()
         return self._file
 
     def close(self) -> None:
@@ -112,6 +115,12 @@ class LazyFile:
             return _strings(item, rows) if isinstance(item, h5py.Group) else _values(item, rows)
         except OSError as error:
             raise FileFormatError(self.path, f"{name} cannot be read ({error})", "make it again") from error
+
+    def _check_content(self, fingerprint: str) -> None:
+        """Rows of one file must not be looked up in another that took its place."""
+        if fingerprint != (self._fingerprint or fingerprint):
+            raise DataError(self.path, "was replaced since it was first opened", "open it again")
+        self._fingerprint = fingerprint
 
     def _item(self, name: str) -> h5py.Group | h5py.Dataset:
         try:

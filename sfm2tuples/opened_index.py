@@ -31,19 +31,19 @@ class OpenedIndex:
 
     An image is given by its row or its key, a model and a place by its row or its name. Negative rows are refused.
 
-    It may be pickled (as its path), sent to other processes and used after a fork: each process opens the file for
-    itself. Threads may share one: HDF5 lets one of them read at a time.
+    It may be pickled (as path and fingerprint), sent to other processes and used after a fork: each process opens the
+    file for itself. Threads may share one: HDF5 lets one of them read at a time.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self._file = LazyFile(Path(path), FORMAT, VERSION)
+    def __init__(self, path: str | Path, fingerprint: str = "") -> None:
+        self._file = LazyFile(Path(path), FORMAT, VERSION, fingerprint)
         self.header: Header = self._file.header()
         self.num_images: int = self._file.num_rows("images/id")
         self.num_points: int = self._file.num_rows("points/id")
 
-    def __reduce__(self) -> tuple[type[OpenedIndex], tuple[Path]]:
-        """Travel to another process as a path."""
-        return type(self), (self.path,)
+    def __reduce__(self) -> tuple[type[OpenedIndex], tuple[Path, str]]:
+        """Travel to another process as a path, and as the fingerprint that the file there must have."""
+        return type(self), (self.path, self.header.fingerprint)
 
     def __repr__(self) -> str:
         """The file, and how many images it has."""

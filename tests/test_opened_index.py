@@ -386,6 +386,20 @@ def test_an_index_is_pickled_as_its_path(opened: OpenedIndex, path: Path) -> Non
         np.testing.assert_array_equal(copy[:3], column[:3])
 
 
+def test_an_index_that_was_replaced_is_refused_in_another_process(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_index(tmp_path / f"{seed}.h5", random_index(np.random.default_rng(seed), (5,), (0,)), {})
+    path = tmp_path / "0.h5"
+    with open_index(path) as index:
+        travelling = pickle.dumps(index), pickle.dumps(index.images.key)
+        os.replace(tmp_path / "1.h5", path)
+        assert len(index.images.key[:]) == 5
+        with pytest.raises(DataError, match=r"0\.h5: was replaced"):
+            pickle.loads(travelling[0])
+        with pytest.raises(DataError, match=r"0\.h5: was replaced"):
+            _ = pickle.loads(travelling[1])[:]
+
+
 def test_a_closed_index_refuses_in_one_line(path: Path) -> None:
     with open_index(path) as index:
         neighbours = index.covisible(0)
