@@ -14,7 +14,7 @@ import click
 
 from benchmarks.timing import Row
 
-NAMES = ("graph", "many_models", "negatives", "search")
+NAMES = ("graph", "many_models", "negatives", "search", "training", "extraction")
 """Modules of this folder; each has ``run(work: Path, quick: bool)``, which yields rows."""
 
 
