@@ -725,3 +725,24 @@ def localised_window(features, query, ratio):
             if best == before:
                 break
     return tuple(best)
+
+
+def tf_idf_cosines(queries, database, power=1.0):
+    """Cosines of bags given as dicts of word to count; idf over the database."""
+
+    def vector(bag):
+        held = {w: sum(1 for b in database if b.get(w, 0) > 0) for w in bag}
+        entries = {w: c**power * math.log(len(database) / held[w]) for w, c in bag.items() if c > 0 and held[w]}
+        length = math.sqrt(sum(e * e for e in entries.values()))
+        return {w: e / length for w, e in entries.items()} if length else {}
+
+    vectors = [vector(bag) for bag in database]
+    return [[sum(e * v.get(w, 0.0) for w, e in vector(q).items()) for v in vectors] for q in queries]
+
+
+def nearest_words(descriptor, words, count, softness):
+    """Words by distance and exp(-d^2 / 2 softness^2), made to sum to 1."""
+    distance = [math.dist([float(v) / 512 for v in descriptor], [float(v) for v in word]) for word in words]
+    order = sorted(range(len(words)), key=lambda w: distance[w])[:count]
+    raw = [math.exp(-(distance[w] ** 2) / (2 * softness**2)) for w in order]
+    return order, [r / sum(raw) for r in raw]

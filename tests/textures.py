@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from retrieval.feature_files import LocalFeatures
+from sfm2tuples.columns import indptr_of
+
 
 def texture(seed: int, width: int, height: int) -> np.ndarray:
     """Random bright and dark rectangles: (height, width, 3) uint8."""
@@ -14,3 +17,23 @@ def texture(seed: int, width: int, height: int) -> np.ndarray:
         w, h = rng.integers(4, 24, 2)
         picture[y : y + h, x : x + w] = rng.integers(0, 256, 3)
     return picture
+
+
+def root_sift(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Random descriptors of length 512: (count, 128) uint8."""
+    values = np.sqrt(rng.dirichlet(np.full(128, 0.3), count))
+    return np.round(512 * values).clip(0, 255).astype(np.uint8)
+
+
+def made_features(rng: np.random.Generator, counts: tuple[int, ...]) -> LocalFeatures:
+    """Random features of photos called 0, 1, ...; `counts` says how many each has."""
+    total = sum(counts)
+    return LocalFeatures(
+        [str(photo) for photo in range(len(counts))],
+        np.full((len(counts), 2), 100, np.int32),
+        np.ones(len(counts)),
+        indptr_of(np.array(counts, np.int64)),
+        (100 * rng.random((total, 4))).astype(np.float32),
+        root_sift(rng, total),
+        {"kind": "rootsift"},
+    )
