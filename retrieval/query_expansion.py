@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from tqdm import tqdm
 
 from retrieval.search_engines import FlatEngine
 from sfm2tuples.errors import UsageError
@@ -17,6 +18,8 @@ WEIGHTED, POWER = 50, 3.0
 """Images of α query expansion, and the power of their similarity [P18]."""
 BLOCK = 1 << 14
 """Database rows that are augmented at once."""
+AT_ONCE = 1024
+"""Vectors that are averaged at once; with the images of each it bounds the memory."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +91,15 @@ def expand_by_rows(
     vectors: np.ndarray, row: np.ndarray, similarity: np.ndarray, database: np.ndarray, expansion: Expansion
 ) -> np.ndarray:
     """`expand` by rows of a database (q, n), -1 for none."""
-    row = row[:, : expansion.num_images]
-    rows, which = np.unique(row, return_inverse=True)
-    found = block_of(database, np.maximum(rows, 0))[which.reshape(row.shape)]
-    return expand(vectors, found, np.where(row >= 0, similarity[:, : row.shape[1]], -np.inf), expansion)
+    expanded = np.empty(vectors.shape, np.float32)
+    for start in range(0, len(vectors), AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        wanted = row[part, : expansion.num_images]
+        rows, which = np.unique(wanted, return_inverse=True)
+        found = block_of(database, np.maximum(rows, 0))[which.reshape(wanted.shape)]
+        near = np.where(wanted >= 0, similarity[part, : expansion.num_images], -np.inf)
+        expanded[part] = expand(vectors[part], found, near, expansion)
+    return expanded
 
 
 def augment(database: np.ndarray, expansion: Expansion) -> np.ndarray:
@@ -109,11 +117,9 @@ def augment(database: np.ndarray, expansion: Expansion) -> np.ndarray:
     """
     augmented = np.empty(database.shape, np.float32)
     engine = FlatEngine(database)
-    for start in range(0, len(database), BLOCK):
-        own = np.arange(start, min(start + BLOCK, len(database)))
-        vectors = block_of(database, slice(start, start + BLOCK))
-        row, similarity = engine.search(vectors, expansion.num_images, own)
-        for first in range(0, len(own), 1024):
-            part = slice(first, first + 1024)
-            augmented[own[part]] = expand_by_rows(vectors[part], row[part], similarity[part], database, expansion)
+    for start in tqdm(range(0, len(database), BLOCK), desc="augment", disable=None if len(database) > BLOCK else True):
+        part = slice(start, start + BLOCK)
+        vectors = block_of(database, part)
+        row, similarity = engine.search(vectors, expansion.num_images, np.arange(start, start + len(vectors)))
+        augmented[part] = expand_by_rows(vectors, row, similarity, database, expansion)
     return augmented

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
+from tqdm import tqdm
 
 from sfm2tuples.best_rows import pair_similarities
 from sfm2tuples.errors import UsageError
@@ -120,7 +121,8 @@ class HnswEngine:
         self._ef = ef
         self._graph = faiss.IndexHNSWFlat(database.shape[1], NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
         self._graph.hnsw.efConstruction = BUILDING
-        for start in range(0, len(database), ADDED):
+        blocks = range(0, len(database), ADDED)
+        for start in tqdm(blocks, desc="build", disable=None if len(blocks) > 1 else True):
             self._graph.add(block_of(database, slice(start, start + ADDED)))
 
     def search(self, queries: np.ndarray, count: int, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -19,6 +19,7 @@ from cli.main import COMMANDS, main
 from retrieval.backbones import BACKBONES
 from retrieval.extraction import ExtractionOptions
 from retrieval.pooling_choice import POOLINGS
+from retrieval.search_options import SearchOptions
 from retrieval.training_options import TrainingOptions
 from retrieval.whitening_pairs import WhiteningOptions
 from sfm2tuples.ingest import IngestOptions
@@ -32,6 +33,7 @@ OPTIONS = {
     "train": (TrainingOptions, set()),
     "whiten": (WhiteningOptions, set()),
     "extract": (ExtractionOptions, set()),
+    "search": (SearchOptions, set()),
 }
 
 

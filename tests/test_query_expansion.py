@@ -62,6 +62,7 @@ def test_a_mean_without_direction_leaves_the_vector():
 @pytest.mark.parametrize("alpha", [0.0, 2.0])
 def test_an_augmented_image_is_averaged_with_its_neighbours_and_not_with_itself_twice(alpha, monkeypatch):
     monkeypatch.setattr("retrieval.query_expansion.BLOCK", 4)
+    monkeypatch.setattr("retrieval.query_expansion.AT_ONCE", 3)
     database = unit_rows(np.random.default_rng(1), 11, 5, distinct=8)
     augmented = augment(database, Expansion(3, alpha))
     for i in range(11):

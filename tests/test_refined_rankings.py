@@ -9,6 +9,7 @@ import numpy as np
 import oracles
 import pytest
 from PIL import Image
+from test_evaluate_command import oxford
 from worlds import unit_rows
 
 from cli.main import main
@@ -17,6 +18,8 @@ from retrieval.query_expansion import Expansion, augment
 from retrieval.refined_rankings import own_junk, refine
 from retrieval.search_options import Refinement
 from sfm2tuples.errors import UsageError
+
+__all__ = ["oxford"]  # the fixture
 
 NETWORK = ("--backbone", "squeezenet1_1", "--pooling", "mac", "--image-size", 128)
 
@@ -169,3 +172,13 @@ def test_rankings_are_not_refined(labelled, tmp_path, capsys):
     words = ("--labels", labelled / "labels.csv", "--rankings", tmp_path / "r.txt", "--qe", "average")
     assert run("evaluate", *words) == 2
     assert "answers already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("crop", ["image", "activations"])
+def test_cropped_queries_are_re_ranked_in_every_setup_by_their_box(oxford, tmp_path, crop):
+    words = ("--data", oxford, "--backbone", "squeezenet1_1", "--image-size", 64, "--rerank", "R:4", "--crop", crop)
+    assert run("evaluate", "--protocol", "roxford5k", *words, "-o", tmp_path / "e.json") == 0
+    found = json.loads((tmp_path / "e.json").read_text())
+    assert len(found["setups"]) == 3
+    assert found["settings"]["rerank"] == "R:4"
+    assert found["settings"]["crop"] == crop
