@@ -746,3 +746,15 @@ def nearest_words(descriptor, words, count, softness):
     order = sorted(range(len(words)), key=lambda w: distance[w])[:count]
     raw = [math.exp(-(distance[w] ** 2) / (2 * softness**2)) for w in order]
     return order, [r / sum(raw) for r in raw]
+
+
+def mutual_matches(left, right, ratio):
+    """Pairs that are each other's nearest, at most `ratio` of the distance to the left one's second."""
+    distance = [[math.dist(a.tolist(), b.tolist()) for b in right] for a in left]
+    found = []
+    for i, row in enumerate(distance):
+        first, second = sorted(range(len(row)), key=lambda j: row[j])[:2]
+        mutual = min(range(len(left)), key=lambda k: distance[k][first]) == i
+        if mutual and row[first] <= ratio * row[second]:
+            found.append((i, first))
+    return found

@@ -1,0 +1,131 @@
+"""The BoW teacher's rankings: tf-idf, spatial verification of the first ones, query expansion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from retrieval.bag_of_words import BagOfWords, InvertedFile, unit_rows
+from retrieval.feature_files import LocalFeatures
+from retrieval.spatial_verification import VerificationOptions, photo_features, put_verified_first, verify
+from sfm2tuples.errors import UsageError
+
+
+@dataclass(frozen=True)
+class TeacherOptions:
+    """What is done beyond one search of the inverted file."""
+
+    power: float = 1.0
+    """Of a word's count in a photo, see `InvertedFile`."""
+    num_verified: int = 0
+    """First images of a query that are verified and, where they are, go in front; 0: none."""
+    num_expanded: int = 0
+    """Images that a query is averaged with for a second search: of the verified ones where there is verification,
+    else of the first; 0: none."""
+    verification: VerificationOptions = field(default_factory=VerificationOptions)
+    """How images are verified."""
+    jobs: int = 1
+    """Processes that verify; changes no figure."""
+
+    def __post_init__(self) -> None:
+        """Refuse values without meaning."""
+        if not 0 <= self.power <= 1:
+            raise UsageError(f"power must be 0 to 1, not {self.power}")
+        if min(self.num_verified, self.num_expanded) < 0 or self.jobs < 1:
+            raise UsageError("images to verify or expand with cannot be negative, and jobs must be at least 1")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The options that change figures, as plain values."""
+        plain = {"power": self.power, "num_verified": self.num_verified, "num_expanded": self.num_expanded}
+        return plain | (asdict(self.verification) if self.num_verified else {})
+
+
+def rank_by_words(
+    bag: BagOfWords,
+    queries: Sequence[str],
+    database: Sequence[str],
+    own: np.ndarray,
+    options: TeacherOptions,
+    boxes: np.ndarray | None = None,
+) -> np.ndarray:
+    """Rank a database for each query.
+
+    Parameters
+    ----------
+    bag : BagOfWords
+        Holds queries and database.
+    queries, database : sequences of str
+        Names of photos.
+    own : (q,) int64
+        The query's own row of the database, which is neither verified nor averaged with it; -1 for none.
+    options : TeacherOptions
+    boxes : (q, 4) float64, optional
+        Left, top, right, bottom in pixels of the query's file: features outside do not count.
+
+    Returns
+    -------
+    (q, n) int64
+        Rows of the database, best first.
+
+    Raises
+    ------
+    DataError
+        A photo is not in the bag.
+    """
+    asked, held = bag.only(queries), bag.only(database)
+    keep = None if boxes is None else inside_boxes(asked.features, boxes)
+    inverted = InvertedFile(held.counts(), options.power)
+    vectors = inverted.vectors(asked.counts(keep))
+    rankings = inverted.rank(vectors)
+    short = _first_others(rankings, own, max(options.num_verified, options.num_expanded))
+    inliers = np.zeros(short.shape, np.int64)
+    if options.num_verified:
+        looked_at = short[:, : options.num_verified]
+        pictures = [photo_features(asked.features, query, keep) for query in range(len(queries))]
+        counts = verify(pictures, looked_at, held.features, options.verification, options.jobs)
+        inliers[:, : options.num_verified] = counts
+    if options.num_expanded:
+        chosen = _averaged_with(short, inliers, options)
+        rankings = inverted.rank(_expand(vectors, inverted.database, chosen))
+    if not options.num_verified:
+        return rankings
+    return np.array([put_verified_first(*row) for row in zip(rankings, short, inliers, strict=True)], np.int64).reshape(
+        rankings.shape
+    )
+
+
+def inside_boxes(features: LocalFeatures, boxes: np.ndarray) -> np.ndarray:
+    """Features whose centre is inside the box of their photo, (m,) bool; boxes (n, 4) in pixels of the files."""
+    box = np.repeat(boxes, np.diff(features.indptr), axis=0)
+    x, y = features.keypoints[:, 0], features.keypoints[:, 1]
+    return (x >= box[:, 0]) & (y >= box[:, 1]) & (x <= box[:, 2]) & (y <= box[:, 3])
+
+
+def _first_others(rankings: np.ndarray, own: np.ndarray, count: int) -> np.ndarray:
+    """The first `count` rows of each ranking without the query's own: (q, count) int64, -1 where there are fewer."""
+    short = np.full((len(rankings), count), -1, np.int64)
+    for number, (ranking, row) in enumerate(zip(rankings, own, strict=True)):
+        others = ranking[: count + 1]
+        others = others[others != row][:count]
+        short[number, : len(others)] = others
+    return short
+
+
+def _averaged_with(short: np.ndarray, inliers: np.ndarray, options: TeacherOptions) -> list[np.ndarray]:
+    """Rows that each query is averaged with."""
+    if not options.num_verified:
+        return [row[row >= 0][: options.num_expanded] for row in short]
+    order = np.argsort(-inliers, axis=1, kind="stable")[:, : options.num_expanded]
+    return [row[best][count[best] > 0] for row, best, count in zip(short, order, inliers, strict=True)]
+
+
+def _expand(vectors: sparse.csr_matrix, database: sparse.csr_matrix, chosen: Sequence[np.ndarray]) -> sparse.csr_matrix:
+    """Each query's vector and those chosen for it, added up, of length 1."""
+    query = np.repeat(np.arange(len(chosen)), [len(rows) for rows in chosen])
+    row = np.concatenate([np.empty(0, np.int64), *chosen])
+    choose = sparse.csr_matrix((np.ones(len(row)), (query, row)), (len(chosen), database.shape[0]))
+    return unit_rows(vectors + choose @ database)
