@@ -20,7 +20,7 @@ from sfm2tuples.similarity import Search, most_similar
 FLAT, IVF, HNSW = ENGINES = ("flat", "ivf", "hnsw")
 NEIGHBOURS = 32
 """Links of a row in HNSW's graph, on each of its levels (faiss's M)."""
-BUILDING = 64
+BUILDING = 40
 """Rows that HNSW looks at where a new row is linked (faiss's efConstruction)."""
 EF = 256
 """Rows that HNSW keeps in sight in a search, where nothing else is said; never fewer than are asked for."""
