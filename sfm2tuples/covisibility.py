@@ -13,6 +13,10 @@ from sfm2tuples.readers.sparse_model import SparseModel
 from sfm2tuples.threads import over_blocks
 from sfm2tuples.tracks import tracks_of
 
+AT_THE_CAMERA = 1e-9
+"""A point nearer to a camera than this share of its coordinates has no direction from there but rounding: it is left
+out of the angle. The real data has such a point."""
+
 
 @dataclass(frozen=True)
 class Covisibility:
@@ -27,7 +31,8 @@ class Covisibility:
     scale_change: np.ndarray
     """(e,) float32, geometric mean of the ratio of pixel sizes, >= 1; NaN where no shared point has one."""
     angle: np.ndarray
-    """(e,) float32, mean over the shared points of the angle between the two camera centres, in radians."""
+    """(e,) float32, mean over the shared points of the angle between the two camera centres, in radians; a point that
+    coincides with a centre has none, and NaN stands where no shared point has one."""
     axis_angle: np.ndarray
     """(e,) float32, angle between the optical axes in radians."""
     behind: int
@@ -135,5 +140,6 @@ def _see(begin, end, starts, images, points, xyz, axes, offsets, centres, log_fo
                 behind += log_focal[i] == log_focal[i]
             a, b, c = centres[i, 0] - x, centres[i, 1] - y, centres[i, 2] - z
             distance = np.sqrt(a * a + b * b + c * c)
-            seen[k, DISTANCE] = distance if distance > 0 else np.nan
+            away = AT_THE_CAMERA * (abs(x) + abs(y) + abs(z) + abs(a) + abs(b) + abs(c))
+            seen[k, DISTANCE] = distance if distance > away else np.nan
     return behind

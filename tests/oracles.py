@@ -256,12 +256,16 @@ def _evidence_of_pair(view, other, positions):
         (depth, ray), (other_depth, other_ray) = _seen(view, position), _seen(other, position)
         if view[3] is not None and other[3] is not None and depth > 0 and other_depth > 0:
             ratios.append(math.log((view[3] / depth) / (other[3] / other_depth)))
-        angle = angle_between(ray, other_ray)
-        if angle is not None:
-            angles.append(angle)
+        if not any(_stands_at(position, vector) for vector in (ray, other_ray)):
+            angles.append(angle_between(ray, other_ray))
     scale_change = math.exp(abs(sum(ratios) / len(ratios))) if ratios else math.nan
     angle = sum(angles) / len(angles) if angles else math.nan
     return scale_change, angle, angle_between(view[1][2], other[1][2])
+
+
+def _stands_at(position, ray):
+    """Whether the camera is where the point is, but for rounding."""
+    return math.hypot(*ray) <= 1e-9 * (sum(map(abs, position)) + sum(map(abs, ray)))
 
 
 def _seen(view, position):
