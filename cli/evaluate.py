@@ -12,10 +12,12 @@ from cli.extraction_options import extraction_options
 from cli.network_options import network_options
 from cli.output import Output, output_options
 from cli.refinement_options import refinement_options
+from cli.teacher_options import teacher_options
 
 if TYPE_CHECKING:
     from retrieval.extraction import ExtractionOptions
     from retrieval.network_choice import NetworkChoice
+    from retrieval.teacher import TeacherOptions
 
 PROTOCOLS = (
     *("sfm", "labels", "oxford5k", "paris6k", "roxford5k", "rparis6k", "holidays", "ukbench"),
@@ -58,6 +60,8 @@ PATH = click.Path(path_type=Path)
     "--unit-length", type=float, default=1.0, show_default=True, help="place-recognition: length of a model's unit"
 )
 @refinement_options
+@click.option("--teacher", type=PATH, help="a bag of words of the photos (build-bow), beside a network or alone")
+@teacher_options
 @click.option("--distractors", type=PATH, help="descriptor file or folder of photos to add to the database")
 @click.option("-o", "--output", "target", type=PATH, help="JSON with every query's result")
 @click.option("--force", is_flag=True, help="replace the output where it exists")
@@ -65,6 +69,7 @@ PATH = click.Path(path_type=Path)
 def command(
     choice: NetworkChoice,
     extraction: ExtractionOptions,
+    teaching: TeacherOptions,
     target: Path | None,
     force: bool,
     output: Output,
@@ -77,7 +82,7 @@ def command(
 
     if target is not None:
         refuse_overwrite(target, force)
-    found = measure(MeasurementOptions(**options), choice, extraction)
+    found = measure(MeasurementOptions(**options), choice, extraction, teaching)
     for warning in found.warnings:
         output.warn(warning)
     output.table(*found.table())

@@ -16,6 +16,8 @@ COMMANDS = {
     "train": "train a network on the tuples, mining hard negatives anew each round",
     "whiten": "learn a whitening (L_w or PCA_w) from pairs",
     "extract": "describe photos",
+    "extract-features": "find local features in photos, for the BoW teacher",
+    "build-bow": "learn visual words and index photos by them",
     "search": "rank a database of descriptors for each query; pairs for hloc",
     "evaluate": "measure on places unseen in training, on labelled photos, or by a protocol of the field",
     "report": "write an HTML page of tuples to look at",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -10,14 +11,18 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from retrieval.feature_files import LocalFeatures, load_features, store_features
+from retrieval.feature_files import LocalFeatures, load_features, read_features, store_features
 from retrieval.vocabulary import WordOptions, assign_words, learn_words
 from sfm2tuples.columns import gather_rows
 from sfm2tuples.container import create_file, header_of, open_file
-from sfm2tuples.errors import FileFormatError
+from sfm2tuples.errors import FileFormatError, UsageError
+
+logger = logging.getLogger(__name__)
 
 FORMAT = "sfm2tuples-bow"
 VERSION = 1
+LEARNING = ("num_words", "samples_per_word", "turns", "seed")
+"""Options of `WordOptions` that made the words, not what they were given to."""
 QUERIES = 64
 """Queries whose similarities to the whole database are worked out at once."""
 
@@ -77,6 +82,52 @@ def learn_bag_of_words(
     """Learn a vocabulary from the features of some photos, its own by default, and give each feature its words."""
     source = features if training is None else training
     return make_bag_of_words(features, learn_words(source.descriptors, options), options)
+
+
+def build_bag_of_words(
+    path: Path, options: WordOptions, learn_from: Path | None = None, vocabulary: Path | None = None
+) -> tuple[BagOfWords, list[str]]:
+    """Give the features of a file their words.
+
+    Parameters
+    ----------
+    path : Path
+        A file of features.
+    options : WordOptions
+    learn_from : Path, optional
+        Features that the words are learned from; the same by default.
+    vocabulary : Path, optional
+        A bag of words whose words are taken, in place of learning.
+
+    Returns
+    -------
+    BagOfWords
+    list of str
+        Fingerprints of the files that it was made from.
+
+    Raises
+    ------
+    UsageError
+        Both are given, or there is no feature to learn from.
+    DataError
+        A file is absent or torn.
+    """
+    if learn_from is not None and vocabulary is not None:
+        raise UsageError("--vocabulary has its words already: leave out --learn-from, or --vocabulary")
+    features = read_features(path)
+    if vocabulary is not None:
+        known = read_bag_of_words(vocabulary)
+        source = known.features
+        bag = make_bag_of_words(features, known.words, options)
+        learned = {name: known.options[name] for name in LEARNING if name in known.options}
+        bag = replace(bag, options=bag.options | learned)
+    else:
+        source = features if learn_from is None else read_features(learn_from)
+        bag = learn_bag_of_words(features, options, source)
+    differing = [key for key, value in source.settings.items() if features.settings.get(key, value) != value]
+    if differing:
+        logger.warning("%s: found otherwise than in %s: %s", path, source.path, ", ".join(sorted(differing)))
+    return bag, list(dict.fromkeys(part for part in (features.fingerprint, source.fingerprint) if part))
 
 
 class InvertedFile:

@@ -1,4 +1,4 @@
-"""What is in any file of ours: those of `sfm2tuples.inspection`, whitenings, ranked lists and checkpoints."""
+"""What is in any file of ours: those of `sfm2tuples.inspection`, and those that `retrieval` writes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Any
 
 import h5py
 
-from retrieval import ranks, whitening
+from retrieval import bag_of_words, feature_files, ranks, whitening
 from sfm2tuples.errors import DataError, FileFormatError
 from sfm2tuples.inspection import Section, file_section
 from sfm2tuples.inspection import inspect_file as inspect_hdf5
 
-_REMEDY = "inspect reads an index, tuples, descriptors, ranked lists, a whitening or a checkpoint"
+_REMEDY = (
+    "inspect reads an index, tuples, descriptors, ranked lists, a whitening, features, a bag of words or a checkpoint"
+)
 
 
 def inspect_file(path: Path) -> dict[str, Section]:
@@ -24,7 +26,7 @@ def inspect_file(path: Path) -> dict[str, Section]:
     Parameters
     ----------
     path : Path
-        An index, tuples, descriptors, ranked lists, a whitening or a checkpoint.
+        An index, tuples, descriptors, ranked lists, a whitening, features, a bag of words or a checkpoint.
 
     Raises
     ------
@@ -38,7 +40,13 @@ def inspect_file(path: Path) -> dict[str, Section]:
         return _describe_checkpoint(path)
     if not h5py.is_hdf5(path):
         raise FileFormatError(path, "is no file of sfm2tuples", _REMEDY)
-    return inspect_hdf5(path, {whitening.FORMAT: _describe_whitening, ranks.FORMAT: _describe_ranks})
+    describe = {
+        whitening.FORMAT: _describe_whitening,
+        ranks.FORMAT: _describe_ranks,
+        feature_files.FORMAT: _describe_features,
+        bag_of_words.FORMAT: _describe_bag_of_words,
+    }
+    return inspect_hdf5(path, describe)
 
 
 def _describe_whitening(path: Path) -> dict[str, Section]:
@@ -61,6 +69,22 @@ def _describe_ranks(path: Path) -> dict[str, Section]:
         "images of the database": len(found.names),
         "results of each query": found.row.shape[1],
         "found": int((found.row >= 0).sum()),
+    }
+    return {"content": content}
+
+
+def _describe_features(path: Path) -> dict[str, Section]:
+    found = feature_files.read_features(path)
+    return {"content": {"photos": len(found.names), "features": len(found.descriptors)}}
+
+
+def _describe_bag_of_words(path: Path) -> dict[str, Section]:
+    found = bag_of_words.read_bag_of_words(path)
+    content = {
+        "photos": len(found.features.names),
+        "features": len(found.word),
+        "words": len(found.words),
+        "words of each feature": found.word.shape[1],
     }
     return {"content": content}
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
+from retrieval.bag_of_words import read_bag_of_words
 from retrieval.benchmark_descriptors import DescribedBenchmark, DescriptorFiles, describe_benchmark
 from retrieval.evaluation import Evaluation, evaluate_rankings, rank_all
 from retrieval.extraction import ExtractionOptions
@@ -20,6 +21,8 @@ from retrieval.protocols.choice import ProtocolChoice, known_names, load_benchma
 from retrieval.rankings import evaluate_named_rankings, read_rankings
 from retrieval.refined_rankings import own_junk, refine
 from retrieval.search_options import Refinement
+from retrieval.teacher import TeacherOptions
+from retrieval.teacher_evaluation import SUFFIX, Teacher
 from sfm2tuples.container import SOFTWARE, read_header
 from sfm2tuples.errors import UsageError
 
@@ -59,7 +62,11 @@ class Measurement:
     def table(self) -> tuple[list[tuple[str, ...]], list[str]]:
         """Rows for people and their header: places or labels, else the setups with all figures."""
         if self.protocol in BY_GROUP:
-            return list(next(iter(self.evaluations.values())).table()), [BY_GROUP[self.protocol], "queries", "mAP"]
+            tables = {setup: evaluation.table() for setup, evaluation in self.evaluations.items()}
+            # Every setup has the same groups and queries, so that only the figures stand side by side.
+            merged = [(*rows[0], *(row[-1] for row in rows[1:])) for rows in zip(*tables.values(), strict=True)]
+            titles = ["mAP" if not setup.endswith(SUFFIX) else "teacher" for setup in tables]
+            return list(merged), [BY_GROUP[self.protocol], "queries", *titles]
         rows = [
             (setup, f"{int(e.counted.sum()):,}", *(figure_text(name, figure(name, e)) for name in self.measures))
             for setup, e in self.evaluations.items()
@@ -89,7 +96,12 @@ class Measurement:
         return everything
 
 
-def measure(options: MeasurementOptions, choice: NetworkChoice, extraction: ExtractionOptions) -> Measurement:
+def measure(
+    options: MeasurementOptions,
+    choice: NetworkChoice,
+    extraction: ExtractionOptions,
+    teaching: TeacherOptions | None = None,
+) -> Measurement:
     """Describe the photos of a protocol, or read descriptors or rankings of them, and evaluate.
 
     Parameters
@@ -98,6 +110,8 @@ def measure(options: MeasurementOptions, choice: NetworkChoice, extraction: Extr
     choice : NetworkChoice
     extraction : ExtractionOptions
         For the network.
+    teaching : TeacherOptions, optional
+        How `options.teacher` answers; by one search where left out.
 
     Raises
     ------
@@ -110,11 +124,16 @@ def measure(options: MeasurementOptions, choice: NetworkChoice, extraction: Extr
             raise UsageError("--rankings are answers already: leave out the network, or --rankings")
         return _measure_rankings(protocol, options.rankings)
     files = DescriptorFiles.read(options)
-    names = files.names() or (_none() if protocol.lists_photos else photos_in(protocol))
-    benchmark = load_benchmark(protocol, names)
+    teacher = None
+    if options.teacher is not None:
+        teacher = Teacher(read_bag_of_words(options.teacher), teaching or TeacherOptions())
+    names = files.names() or (teacher.names() if teacher is not None else None)
+    benchmark = load_benchmark(protocol, names or (_none() if protocol.lists_photos else photos_in(protocol)))
+    if teacher is not None and files.database is None and not choice.named:
+        return _measure_teacher(options, benchmark, teacher)
     described = describe_benchmark(benchmark, options, files, choice, extraction)
     evaluations = _evaluate(benchmark, described, options.refinement)
-    return Measurement(
+    found = Measurement(
         protocol.name,
         evaluations,
         benchmark.measures,
@@ -122,6 +141,39 @@ def measure(options: MeasurementOptions, choice: NetworkChoice, extraction: Extr
         [*_fingerprint(protocol.data), *described.parents],
         described.warnings,
         [*benchmark.notes, *described.notes, *_left_out(evaluations)],
+    )
+    return found if teacher is None else _beside(found, teacher, benchmark, described.database.names, options)
+
+
+def _measure_teacher(options: MeasurementOptions, benchmark: Benchmark, teacher: Teacher) -> Measurement:
+    """The teacher alone."""
+    if options.describes or options.refinement.any:
+        raise UsageError(
+            "--queries, --distractors, --whitening, --qe, --dba and --rerank are for descriptors: name a network or "
+            "--descriptors beside --teacher; the teacher has --num-verified and --num-expanded"
+        )
+    evaluations = teacher.evaluate(benchmark, benchmark.database, options.crop != "none")
+    return Measurement(
+        options.choice.name,
+        evaluations,
+        benchmark.measures,
+        teacher.settings(),
+        [*_fingerprint(options.choice.data), teacher.bag.fingerprint],
+        (),
+        [*benchmark.notes, *_left_out(evaluations)],
+    )
+
+
+def _beside(
+    found: Measurement, teacher: Teacher, benchmark: Benchmark, database: list[str], options: MeasurementOptions
+) -> Measurement:
+    """What was found, and the teacher's answers to the same queries."""
+    answers = teacher.evaluate(benchmark, database, options.crop != "none")
+    return replace(
+        found,
+        evaluations=found.evaluations | {setup + SUFFIX: evaluation for setup, evaluation in answers.items()},
+        settings=found.settings | teacher.settings(),
+        parents=[*found.parents, teacher.bag.fingerprint],
     )
 
 

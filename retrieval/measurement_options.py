@@ -55,6 +55,9 @@ class MeasurementOptions:
     rerank: str | None = None
     """Re-ranking by windows, which needs a network and photos."""
 
+    teacher: Path | None = None
+    """A bag of words that answers too, beside a network or descriptors, or alone."""
+
     def __post_init__(self) -> None:
         """Refuse requests that contradict themselves."""
         Refinement(self.qe, self.dba, self.rerank)
@@ -66,14 +69,16 @@ class MeasurementOptions:
             raise UsageError("--dim keeps the first dimensions of a whitening; give --whitening too")
         if self.queries is not None and self.descriptors is None:
             raise UsageError("--queries are descriptors beside those of the database; give --descriptors too")
-        if self.rankings is not None and (self._describes or self.crop != "none" or self.refinement.any):
+        if self.rankings is not None and self.teacher is not None:
+            raise UsageError("--rankings are answers already: leave out --teacher, or --rankings")
+        if self.rankings is not None and (self.describes or self.crop != "none" or self.refinement.any):
             raise UsageError(
                 "--rankings are answers already: leave out descriptors, queries, distractors, whitening, crop, qe, dba "
                 "and rerank"
             )
 
     @property
-    def _describes(self) -> bool:
+    def describes(self) -> bool:
         """Whether anything speaks of descriptors."""
         return any(path is not None for path in (self.descriptors, self.queries, self.distractors, self.whitening))
 
