@@ -43,7 +43,7 @@ def network_options(function: Callable[..., None]) -> Callable[..., None]:
         help="file or URL of its pretrained weights, imagenet for torchvision's, pretrained for timm's; "
         "random weights of fixed seed without",
     )
-    @click.option("--pooling", type=click.Choice(POOLINGS), default="gem", show_default=True, help="its pooling")
+    @click.option("--pooling", type=click.Choice(POOLINGS), help="its pooling  [default: gem]")
     @click.option("--regional", is_flag=True, help="pool regions, project each by a learned layer, and sum")
     @click.option("--whole-image", is_flag=True, help="rmac, --regional: the whole image is one region more")
     @click.option("--clusters", type=click.IntRange(1), help="netvlad: number of centres  [default: 64]")

@@ -8,6 +8,7 @@ from pathlib import Path
 from retrieval.checkpoints import checked_content, network_of
 from retrieval.cirtorch_checkpoints import cirtorch_network, is_cirtorch, load_with_arrays
 from retrieval.network import Network, build_network
+from retrieval.pooling_choice import GEM
 from retrieval.whitening_layer import add_whitening_layer
 from sfm2tuples.errors import UsageError
 
@@ -22,8 +23,8 @@ class NetworkChoice:
     """Name of a backbone, to start from weights or from a random network."""
     weights: str | None = None
     """File or URL of pretrained weights; ``imagenet`` (torchvision's) or ``pretrained`` (timm's); else random."""
-    pooling: str = "gem"
-    """Pooling over the last convolutional map."""
+    pooling: str | None = None
+    """Pooling over the last convolutional map; GeM where left out."""
     regional: bool = False
     """Pool regions, project each by a learned layer, and sum."""
     whole_image: bool = False
@@ -37,8 +38,9 @@ class NetworkChoice:
 
     @property
     def named(self) -> bool:
-        """Whether the user has named a network at all."""
-        return self.network is not None or self.backbone is not None
+        """Whether the user has said anything of a network, its weights aside."""
+        said = (self.network, self.backbone, self.pooling, self.clusters, self.whitening_layer, self.output_dim)
+        return self.regional or self.whole_image or any(value is not None for value in said)
 
 
 def load_chosen(choice: NetworkChoice, seed: int = 0) -> Network:
@@ -86,7 +88,7 @@ def _load(choice: NetworkChoice, seed: int) -> Network:
         "--clusters": choice.clusters,
     }
     if choice.network is not None:
-        parts |= {"--backbone": choice.backbone, "--weights": choice.weights}
+        parts |= {"--pooling": choice.pooling, "--backbone": choice.backbone, "--weights": choice.weights}
         given = [flag for flag, value in parts.items() if value]
         if given:
             raise UsageError(f"--network is a whole network; leave out {' and '.join(given)}, or --network")
@@ -94,6 +96,7 @@ def _load(choice: NetworkChoice, seed: int) -> Network:
     if choice.backbone is None:
         hint = "--weights needs the --backbone it belongs to" if choice.weights else "name a network"
         raise UsageError(f"{hint}: --network CHECKPOINT, or --backbone NAME with --weights FILE")
+    pooling = GEM if choice.pooling is None else choice.pooling
     return build_network(
-        choice.backbone, choice.pooling, choice.weights, seed, choice.whole_image, choice.regional, choice.clusters
+        choice.backbone, pooling, choice.weights, seed, choice.whole_image, choice.regional, choice.clusters
     )

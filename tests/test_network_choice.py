@@ -107,11 +107,25 @@ def test_a_whitening_that_was_learned_on_another_network_is_said(tmp_path, caplo
             {"network": Path("n.pt"), "backbone": None, "clusters": 2, "whole_image": True},
             "--whole-image and --clusters",
         ),
+        ({"network": Path("n.pt"), "backbone": None, "pooling": "mac"}, "leave out --pooling"),
+        ({"backbone": None, "pooling": "mac"}, "name a network"),
     ],
 )
 def test_what_does_not_belong_together_is_refused(flags, match):
     with pytest.raises(UsageError, match=match):
         chosen(**flags)
+
+
+@pytest.mark.parametrize(
+    "said", [{"pooling": "mac"}, {"regional": True}, {"whitening_layer": "random"}, {"network": Path("n.pt")}]
+)
+def test_a_network_is_named_by_any_of_its_flags(said):
+    assert NetworkChoice(**said).named
+    assert not NetworkChoice(weights="w.npz").named
+
+
+def test_gem_is_the_pooling_where_none_is_named():
+    assert chosen().description.pooling == "gem"
 
 
 def test_a_whitening_of_another_dimension_is_refused(whitening_file):
