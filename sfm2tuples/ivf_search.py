@@ -30,8 +30,8 @@ TRAINED_BY_LIST = 64
 """Rows that a list's centre is learned from; faiss asks for 39 at least."""
 PROBED, MINED_PROBED = 1 / 16, 1 / 5
 """Share of the lists that a query looks into at first, where there are many and where there are few."""
-TURNS = 10
-"""Turns of k-means, in place of faiss's 25."""
+TURNS, MINED_TURNS = 25, 10
+"""Turns of k-means: faiss's own number, and fewer for the few large lists of mining."""
 SAMPLE = 100
 """Queries that are searched exactly too, to measure the recall."""
 LOG = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ class IvfSearch:
         """See `sfm2tuples.similarity.most_similar`; some rows may be missed, which `report` says."""
         queries = np.ascontiguousarray(queries, np.float32)
         best = BestRows(queries, count, query_place, above, below)
-        lists = inverted_lists(pool, MINED_LISTS_BY_ROOT) if self._lists is None else self._lists
+        lists = inverted_lists(pool, MINED_LISTS_BY_ROOT, MINED_TURNS) if self._lists is None else self._lists
         share = MINED_PROBED if self._lists is None else PROBED
         probes = min(lists.nlist, self._probes or max(1, round(share * lists.nlist)))
         doubled = self._search(best, lists, probes, np.asarray(pool_place), np.asarray(group))
@@ -152,10 +152,10 @@ class IvfSearch:
                 best.offer_products(queries, best.queries[queries] @ block.descriptors.T, block)
 
 
-def inverted_lists(pool: Matrix, by_root: float = LISTS_BY_ROOT) -> Any:
+def inverted_lists(pool: Matrix, by_root: float = LISTS_BY_ROOT, turns: int = TURNS) -> Any:
     """faiss's inverted lists of a pool, which is read in blocks: a `faiss.IndexIVFFlat` by inner product.
 
-    `by_root` is the number of lists by the square root of the rows.
+    `by_root` is the number of lists by the square root of the rows, `turns` those of k-means.
     """
     import faiss
 
@@ -164,7 +164,7 @@ def inverted_lists(pool: Matrix, by_root: float = LISTS_BY_ROOT) -> Any:
     lists = faiss.IndexIVFFlat(faiss.IndexFlatIP(dimension), dimension, count, faiss.METRIC_INNER_PRODUCT)
     lists.cp.spherical = True
     lists.cp.min_points_per_centroid = 1
-    lists.cp.niter = TURNS
+    lists.cp.niter = turns
     if size:
         spread = np.linspace(0, size - 1, min(size, TRAINED_BY_LIST * count)).astype(np.int64)
         lists.train(block_of(pool, spread))
