@@ -139,7 +139,7 @@ class InvertedFile:
     Parameters
     ----------
     counts : (n, W) sparse matrix
-        How often each word is in each photo of the database.
+        How often each word is in each photo of the database; no entry is 0.
     power : float
         1 is plain tf-idf; less tames words that come in bursts, such as those of a fence [JDS09].
     """
@@ -153,7 +153,8 @@ class InvertedFile:
 
     def vectors(self, counts: sparse.csr_matrix) -> sparse.csr_matrix:
         """Vectors of counts, of length 1 or empty: (q, W) float64."""
-        return unit_rows(counts.power(self.power) @ sparse.diags(self.idf))
+        powered = sparse.csr_matrix((counts.data**self.power, counts.indices, counts.indptr), counts.shape)
+        return unit_rows(powered @ sparse.diags(self.idf))
 
     def similarities(self, vectors: sparse.csr_matrix) -> np.ndarray:
         """Cosines of vectors with the database, (q, n) float64."""

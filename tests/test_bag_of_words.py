@@ -60,7 +60,7 @@ def test_no_descriptor_to_learn_from_is_one_line() -> None:
         learn_words(np.empty((0, 128), np.uint8), WordOptions())
 
 
-@pytest.mark.parametrize("power", [1.0, 0.5])
+@pytest.mark.parametrize("power", [1.0, 0.5, 0.0])
 def test_tf_idf_is_as_defined(power: float) -> None:
     rng = np.random.default_rng(0)
     counts = rng.poisson(0.5, (12, 20)).astype(np.float64)
