@@ -24,8 +24,6 @@ BUILDING = 40
 """Rows that HNSW looks at where a new row is linked (faiss's efConstruction)."""
 EF = 256
 """Rows that HNSW keeps in sight in a search, where nothing else is said; never fewer than are asked for."""
-PROBED = 1 / 16
-"""Share of the lists that a query looks into, where nothing else is said."""
 ADDED = 1 << 14
 """Rows that are added to a graph at once."""
 NOBODY = -1
@@ -91,9 +89,7 @@ class IvfEngine:
 
     def __init__(self, database: np.ndarray, nprobe: int | None = None) -> None:
         self._database = database
-        lists = inverted_lists(database)
-        probes = nprobe or max(1, round(PROBED * lists.nlist))
-        self._search = IvfSearch(probes=probes, sample=0, lists=lists)
+        self._search = IvfSearch(probes=nprobe, sample=0, lists=inverted_lists(database))
 
     def search(self, queries: np.ndarray, count: int, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Engine.search`."""
