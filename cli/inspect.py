@@ -19,8 +19,8 @@ ROWS = 20
 @click.option("--all", "show_all", is_flag=True, help="print every place and every reason, not a screenful")
 @output_options
 def command(file: Path, show_all: bool, output: Output) -> None:
-    """Say what is in a file of ours, made from what and how: index, tuples, descriptors, ranks, whitening or
-    checkpoint."""
+    """Say what is in a file of ours, made from what and how: index, tuples, descriptors, ranks, whitening,
+    features, bag of words or checkpoint."""
     from retrieval.inspection import inspect_file
     from sfm2tuples.inspection import JOINED
 

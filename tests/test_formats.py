@@ -9,7 +9,10 @@ import h5py
 import numpy as np
 import pytest
 
+from retrieval.bag_of_words import learn_bag_of_words, write_bag_of_words
+from retrieval.feature_files import write_features
 from retrieval.ranks import Ranks, write_ranks
+from retrieval.vocabulary import WordOptions
 from retrieval.whitening import learn_pca, write_whitening
 from sfm2tuples.descriptor_files import Descriptors, write_descriptors
 from sfm2tuples.image_table import prepare
@@ -17,6 +20,7 @@ from sfm2tuples.ingest import IngestOptions, build_index
 from sfm2tuples.mining import MiningOptions, choose_tuples, plan_round
 from sfm2tuples.tuples import write_tuples
 from tests.hand_made import write_scene
+from tests.textures import made_features
 from tests.worlds import random_index, unit_rows
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "formats.md"
@@ -91,6 +95,14 @@ def test_descriptors_and_whitening_are_as_documented(tmp_path: Path) -> None:
 def test_ranks_are_as_documented(tmp_path: Path) -> None:
     write_ranks(tmp_path / "r.h5", Ranks(["q"], ["a"], np.array([[0]]), np.ones((1, 1), np.float32)))
     assert written(tmp_path / "r.h5") == documented("sfm2tuples-ranks")
+
+
+def test_features_and_bags_of_words_are_as_documented(tmp_path: Path) -> None:
+    features = made_features(np.random.default_rng(0), (3, 4))
+    write_features(tmp_path / "f.h5", features)
+    write_bag_of_words(tmp_path / "b.h5", learn_bag_of_words(features, WordOptions(2)))
+    assert written(tmp_path / "f.h5") == documented("sfm2tuples-features")
+    assert written(tmp_path / "b.h5") == documented("sfm2tuples-bow")
 
 
 def test_the_tables_are_those_that_the_dataclasses_print() -> None:
