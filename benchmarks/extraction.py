@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +30,8 @@ def run(work: Path, quick: bool) -> Iterator[Row]:
         network = random_network(backbone, device)
         usual, paths = in_default_layout(network), write_photos(work, count, photo_size)
         ways: dict[str, Callable[[], np.ndarray]] = {
-            "ours": lambda network=network, paths=paths, size=size: extract(network, paths, ExtractionOptions(size)),
-            "torch: one at a time": lambda usual=usual, paths=paths, size=size: one_at_a_time(usual, paths, size),
+            "ours": partial(extract, network, paths, ExtractionOptions(size)),
+            "torch: one at a time": partial(one_at_a_time, usual, paths, size),
         }
         seconds = seconds_in_turns(ways, 1 if quick else 5)
         first, second = (way() for way in ways.values())

@@ -34,7 +34,7 @@ def write_photos(folder: Path, count: int, size: int) -> list[Path]:
         rng = np.random.default_rng(number)
         blobs = Image.fromarray(rng.integers(0, 256, (DETAIL * 3 // 4, DETAIL, 3), dtype=np.uint8))
         smooth = np.asarray(blobs.resize((size, size * 3 // 4), Image.Resampling.BICUBIC), np.int16)
-        noisy = smooth + rng.normal(0, 5, smooth.shape).astype(np.int16)
+        noisy = smooth + rng.normal(0, 2.5, smooth.shape).astype(np.int16)
         photo = Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
         (photo.rotate(90, expand=True) if number % 3 == 2 else photo).save(path, quality=90)
     return paths
