@@ -83,12 +83,12 @@ def match_features(left: np.ndarray, right: np.ndarray, ratio: float) -> np.ndar
     if len(left) == 0 or len(right) < 2:
         return np.empty((0, 2), np.int64)
     similarity = unit_length(left) @ unit_length(right).T
-    two = np.argpartition(similarity, -2, axis=1)[:, -2:]
-    values = np.take_along_axis(similarity, two, axis=1)
-    second, best = np.sort(values, axis=1).T
-    nearest = similarity.argmax(axis=1)
     rows = np.arange(len(left))
+    nearest = similarity.argmax(axis=1)
     mutual = similarity.argmax(axis=0)[nearest] == rows
+    best = similarity[rows, nearest]
+    similarity[rows, nearest] = -np.inf
+    second = similarity.max(axis=1)
     # Squared distances of descriptors of length 1 are 2 - 2 cosines.
     near, far = np.maximum(2 - 2 * best, 0), np.maximum(2 - 2 * second, 0)
     kept = mutual & (near < ratio**2 * far)
