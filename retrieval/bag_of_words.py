@@ -12,6 +12,7 @@ import numpy as np
 from scipy import sparse
 
 from retrieval.feature_files import LocalFeatures, load_features, read_features, store_features
+from retrieval.hamming import Embedding, SignedFeatures, learn_embedding, sign_descriptors
 from retrieval.vocabulary import WordOptions, assign_words, learn_words
 from sfm2tuples.columns import gather_rows
 from sfm2tuples.container import create_file, header_of, open_file
@@ -39,6 +40,10 @@ class BagOfWords:
     """(m, k) int32: the words of each feature, nearest first."""
     weight: np.ndarray
     """(m, k) float32: how much the feature counts for each, 1 together."""
+    embedding: Embedding
+    """What made the signatures."""
+    signature: np.ndarray
+    """(m,) uint64: bits that tell features of one word apart, see `hamming`."""
     options: dict[str, Any] = field(default_factory=dict)
     """How words were learned and assigned."""
     fingerprint: str = ""
@@ -49,7 +54,21 @@ class BagOfWords:
         features = self.features.only(names)
         row_of = {name: row for row, name in enumerate(self.features.names)}
         _, positions = gather_rows(self.features.indptr, np.array([row_of[name] for name in names], np.int64))
-        return replace(self, features=features, word=self.word[positions], weight=self.weight[positions])
+        return replace(
+            self,
+            features=features,
+            word=self.word[positions],
+            weight=self.weight[positions],
+            signature=self.signature[positions],
+        )
+
+    def signed(self, keep: np.ndarray | None = None) -> SignedFeatures:
+        """The features by their nearest words and bits; only those that `keep`, (m,) bool, says."""
+        word = self.word[:, 0]
+        if keep is None:
+            return SignedFeatures(self.features.indptr, word, self.signature)
+        kept = np.concatenate([[0], np.cumsum(keep)])[self.features.indptr]
+        return SignedFeatures(kept.astype(np.int64), word[keep], self.signature[keep])
 
     def counts(self, keep: np.ndarray | None = None) -> sparse.csr_matrix:
         """How often each word is in each photo, weights of soft assignment added: (n, W) float64.
@@ -70,10 +89,13 @@ class BagOfWords:
         return counts
 
 
-def make_bag_of_words(features: LocalFeatures, words: np.ndarray, options: WordOptions) -> BagOfWords:
-    """Give each feature its words."""
+def make_bag_of_words(
+    features: LocalFeatures, words: np.ndarray, embedding: Embedding, options: WordOptions
+) -> BagOfWords:
+    """Give each feature its words and bits."""
     word, weight = assign_words(features.descriptors, words, options.num_nearest, options.softness)
-    return BagOfWords(words, features, word, weight, asdict(options))
+    signature = sign_descriptors(features.descriptors, word[:, 0], embedding)
+    return BagOfWords(words, features, word, weight, embedding, signature, asdict(options))
 
 
 def learn_bag_of_words(
@@ -81,7 +103,10 @@ def learn_bag_of_words(
 ) -> BagOfWords:
     """Learn a vocabulary from the features of some photos, its own by default, and give each feature its words."""
     source = features if training is None else training
-    return make_bag_of_words(features, learn_words(source.descriptors, options), options)
+    words = learn_words(source.descriptors, options)
+    nearest, _ = assign_words(source.descriptors, words)
+    embedding = learn_embedding(source.descriptors, nearest[:, 0], len(words), options.seed)
+    return make_bag_of_words(features, words, embedding, options)
 
 
 def build_bag_of_words(
@@ -118,7 +143,7 @@ def build_bag_of_words(
     if vocabulary is not None:
         known = read_bag_of_words(vocabulary)
         source = known.features
-        bag = make_bag_of_words(features, known.words, options)
+        bag = make_bag_of_words(features, known.words, known.embedding, options)
         learned = {name: known.options[name] for name in LEARNING if name in known.options}
         bag = replace(bag, options=bag.options | learned)
     else:
@@ -147,7 +172,7 @@ class InvertedFile:
     def __init__(self, counts: sparse.csr_matrix, power: float = 1.0) -> None:
         self.power = power
         holders = np.asarray((counts > 0).sum(axis=0)).ravel()
-        self.idf = np.where(holders > 0, np.log(counts.shape[0] / np.maximum(holders, 1)), 0.0)
+        self.idf = idf_of(holders, counts.shape[0])
         self.database = self.vectors(counts)
         self._by_word = self.database.T.tocsr()
 
@@ -169,6 +194,17 @@ class InvertedFile:
         return ranked
 
 
+def idf_of(holders: np.ndarray, count: int) -> np.ndarray:
+    """Weights log(count / holders) of words that so many of `count` photos hold; 0 where none does."""
+    return np.where(holders > 0, np.log(count / np.maximum(holders, 1)), 0.0)
+
+
+def hard_counts(features: SignedFeatures, num_words: int) -> sparse.csr_matrix:
+    """How often each word is the nearest of a feature in each photo: (n, W) float64."""
+    shape = (len(features.indptr) - 1, num_words)
+    return sparse.csr_matrix((np.ones(len(features.word)), (features.photo, features.word)), shape)
+
+
 def unit_rows(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
     """Rows of a sparse matrix divided by their lengths; empty rows stay empty."""
     length = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
@@ -182,6 +218,9 @@ def write_bag_of_words(path: str | Path, bag: BagOfWords, parents: Sequence[str]
         file["words"] = np.asarray(bag.words, np.float32)
         file["word"] = np.asarray(bag.word, np.int32)
         file["weight"] = np.asarray(bag.weight, np.float32)
+        file["projection"] = np.asarray(bag.embedding.projection, np.float32)
+        file["thresholds"] = np.asarray(bag.embedding.thresholds, np.float32)
+        file["signature"] = np.asarray(bag.signature, np.uint64)
         store_features(file, bag.features)
 
 
@@ -200,8 +239,11 @@ def read_bag_of_words(path: str | Path) -> BagOfWords:
         options = dict(header.options)
         features = load_features(file, str(path), options.pop("settings", {}), header.fingerprint)
         words, word, weight = file["words"][()], file["word"][()], file["weight"][()]
-    if word.ndim != 2 or word.shape != weight.shape or len(word) != len(features.descriptors):
+        embedding = Embedding(file["projection"][()], file["thresholds"][()])
+        signature = file["signature"][()]
+    lengths = len(word) == len(signature) == len(features.descriptors) and len(words) == len(embedding.thresholds)
+    if word.ndim != 2 or word.shape != weight.shape or not lengths:
         raise FileFormatError(path, "its features and their words do not fit together", "make it again")
     if word.size and not 0 <= word.min() <= word.max() < len(words):
         raise FileFormatError(path, f"names a word beyond its {len(words):,} words", "make it again")
-    return BagOfWords(words, features, word, weight, options, header.fingerprint)
+    return BagOfWords(words, features, word, weight, embedding, signature, options, header.fingerprint)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from scipy import sparse
 
-from retrieval.bag_of_words import BagOfWords, InvertedFile, unit_rows
+from retrieval.bag_of_words import BagOfWords, InvertedFile, hard_counts, idf_of, unit_rows
 from retrieval.feature_files import LocalFeatures
+from retrieval.hamming import HammingFile, HammingOptions, SignedFeatures, confirmed_features
 from retrieval.spatial_verification import VerificationOptions, photo_features, put_verified_first, verify
 from sfm2tuples.errors import UsageError
 
@@ -26,6 +27,11 @@ class TeacherOptions:
     num_expanded: int = 0
     """Images that a query is averaged with for a second search: of the verified ones where there is verification,
     else of the first; 0: none."""
+    expand_inliers: int = 15
+    """Inliers that a verified image needs for a query to be averaged with it."""
+    hamming: HammingOptions | None = None
+    """Tell features of one word apart by their bits, in searching and expanding; words are then the nearest alone,
+    and `power` is not looked at."""
     verification: VerificationOptions = field(default_factory=VerificationOptions)
     """How images are verified."""
     jobs: int = 1
@@ -40,8 +46,58 @@ class TeacherOptions:
 
     def as_dict(self) -> dict[str, Any]:
         """The options that change figures, as plain values."""
-        plain = {"power": self.power, "num_verified": self.num_verified, "num_expanded": self.num_expanded}
-        return plain | (asdict(self.verification) if self.num_verified else {})
+        plain: dict[str, Any] = {
+            "power": self.power,
+            "num_verified": self.num_verified,
+            "num_expanded": self.num_expanded,
+        }
+        plain |= {"hamming": asdict(self.hamming)} if self.hamming else {}
+        return plain | (
+            asdict(self.verification) | {"expand_inliers": self.expand_inliers} if self.num_verified else {}
+        )
+
+
+class Engine(Protocol):
+    """Ranks a database for queries that it was made with."""
+
+    def rank(self, chosen: Sequence[np.ndarray]) -> np.ndarray:
+        """Rows by falling similarity, (q, n) int64, for queries expanded by some rows of the database each."""
+
+
+class WordEngine:
+    """Plain tf-idf; an expanded query is the sum of its vector and those of the rows chosen for it."""
+
+    def __init__(self, queries: sparse.csr_matrix, database: sparse.csr_matrix, power: float) -> None:
+        self._inverted = InvertedFile(database, power)
+        self._vectors = self._inverted.vectors(queries)
+
+    def rank(self, chosen: Sequence[np.ndarray]) -> np.ndarray:
+        """See `Engine`."""
+        query = np.repeat(np.arange(len(chosen)), [len(rows) for rows in chosen])
+        row = np.concatenate([np.empty(0, np.int64), *chosen])
+        shape = (len(chosen), self._inverted.database.shape[0])
+        choose = sparse.csr_matrix((np.ones(len(row)), (query, row)), shape)
+        return self._inverted.rank(unit_rows(self._vectors + choose @ self._inverted.database))
+
+
+class HammingEngine:
+    """Hamming embedding; an expanded query has the features of the rows chosen for it that another photo confirms."""
+
+    def __init__(self, queries: SignedFeatures, database: BagOfWords, options: HammingOptions) -> None:
+        self._queries, self._database, self._options = queries, database.signed(), options
+        holders = np.asarray((hard_counts(self._database, len(database.words)) > 0).sum(axis=0)).ravel()
+        self._file = HammingFile(self._database, idf_of(holders, len(database.features.names)), options)
+
+    def rank(self, chosen: Sequence[np.ndarray]) -> np.ndarray:
+        """See `Engine`."""
+        rankings = []
+        for query, rows in enumerate(chosen):
+            own = self._queries.rows(np.array([query]))
+            word, signature = confirmed_features(
+                self._database, self._queries.word[own], self._queries.signature[own], rows, self._options
+            )
+            rankings.append(np.argsort(-self._file.similarities(word, signature), kind="stable"))
+        return np.array(rankings, np.int64).reshape(len(chosen), len(self._database.indptr) - 1)
 
 
 def rank_by_words(
@@ -78,9 +134,12 @@ def rank_by_words(
     """
     asked, held = bag.only(queries), bag.only(database)
     keep = None if boxes is None else inside_boxes(asked.features, boxes)
-    inverted = InvertedFile(held.counts(), options.power)
-    vectors = inverted.vectors(asked.counts(keep))
-    rankings = inverted.rank(vectors)
+    engine: Engine
+    if options.hamming is None:
+        engine = WordEngine(asked.counts(keep), held.counts(), options.power)
+    else:
+        engine = HammingEngine(asked.signed(keep), held, options.hamming)
+    rankings = engine.rank([np.empty(0, np.int64)] * len(queries))
     short = _first_others(rankings, own, max(options.num_verified, options.num_expanded))
     inliers = np.zeros(short.shape, np.int64)
     if options.num_verified:
@@ -90,7 +149,7 @@ def rank_by_words(
         inliers[:, : options.num_verified] = counts
     if options.num_expanded:
         chosen = _averaged_with(short, inliers, options)
-        rankings = inverted.rank(_expand(vectors, inverted.database, chosen))
+        rankings = engine.rank(chosen)
     if not options.num_verified:
         return rankings
     return np.array([put_verified_first(*row) for row in zip(rankings, short, inliers, strict=True)], np.int64).reshape(
@@ -120,12 +179,6 @@ def _averaged_with(short: np.ndarray, inliers: np.ndarray, options: TeacherOptio
     if not options.num_verified:
         return [row[row >= 0][: options.num_expanded] for row in short]
     order = np.argsort(-inliers, axis=1, kind="stable")[:, : options.num_expanded]
-    return [row[best][count[best] > 0] for row, best, count in zip(short, order, inliers, strict=True)]
-
-
-def _expand(vectors: sparse.csr_matrix, database: sparse.csr_matrix, chosen: Sequence[np.ndarray]) -> sparse.csr_matrix:
-    """Each query's vector and those chosen for it, added up, of length 1."""
-    query = np.repeat(np.arange(len(chosen)), [len(rows) for rows in chosen])
-    row = np.concatenate([np.empty(0, np.int64), *chosen])
-    choose = sparse.csr_matrix((np.ones(len(row)), (query, row)), (len(chosen), database.shape[0]))
-    return unit_rows(vectors + choose @ database)
+    return [
+        row[best][count[best] >= options.expand_inliers] for row, best, count in zip(short, order, inliers, strict=True)
+    ]

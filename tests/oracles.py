@@ -762,3 +762,32 @@ def mutual_matches(left, right, ratio):
         if mutual and row[first] <= ratio * row[second]:
             found.append((i, first))
     return found
+
+
+def hamming_similarity(query, photo, idf, max_distance, spread):
+    """Of lists of (word, bits): matching pairs weigh idf^2 exp(-d^2/spread^2), over both plain tf-idf lengths."""
+
+    def length(features):
+        words = [word for word, _ in features]
+        return math.sqrt(sum((words.count(word) * idf[word]) ** 2 for word in set(words)))
+
+    total = 0.0
+    for word, bits in query:
+        for other, others in photo:
+            distance = bin(bits ^ others).count("1")
+            if word == other and distance <= max_distance:
+                total += idf[word] ** 2 * math.exp(-(distance**2) / spread**2)
+    both = length(query) * length(photo)
+    return total / both if both else 0.0
+
+
+def confirmed(own, chosen, max_distance):
+    """The query's (word, bits), and those of chosen photos that match one of the query or of another chosen photo."""
+    photos = [own, *chosen]
+    kept = list(own)
+    for number, photo in enumerate(photos[1:], start=1):
+        for word, bits in photo:
+            others = [f for other, p in enumerate(photos) if other != number for f in p]
+            if any(word == w and bin(bits ^ b).count("1") <= max_distance for w, b in others):
+                kept.append((word, bits))
+    return kept

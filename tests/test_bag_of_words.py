@@ -12,7 +12,6 @@ from retrieval.bag_of_words import (
     BagOfWords,
     InvertedFile,
     learn_bag_of_words,
-    make_bag_of_words,
     read_bag_of_words,
     write_bag_of_words,
 )
@@ -91,7 +90,7 @@ def test_a_photo_finds_itself_first() -> None:
 
 def test_features_left_out_do_not_count() -> None:
     features = made_features(np.random.default_rng(0), (5, 5))
-    bag = make_bag_of_words(features, learn_words(features.descriptors, WordOptions(4)), WordOptions(num_nearest=2))
+    bag = learn_bag_of_words(features, WordOptions(4, num_nearest=2))
     keep = np.arange(10) >= 3
     assert np.allclose(bag.counts().sum(axis=1).ravel(), [5, 5], atol=1e-5)
     assert np.allclose(bag.counts(keep).sum(axis=1).ravel(), [2, 5], atol=1e-5)
@@ -105,7 +104,7 @@ def test_a_bag_of_words_survives_its_file(tmp_path: Path) -> None:
     bag = made_bag()
     write_bag_of_words(tmp_path / "bow.h5", bag)
     read = read_bag_of_words(tmp_path / "bow.h5")
-    for column in ("words", "word", "weight"):
+    for column in ("words", "word", "weight", "signature"):
         assert np.array_equal(getattr(read, column), getattr(bag, column))
     assert read.options == bag.options
     assert read.features.settings == bag.features.settings

@@ -95,6 +95,24 @@ def test_a_query_is_not_averaged_with_itself(bag: BagOfWords) -> None:
     assert rank_by_words(bag, ["2"], names, NOBODY, options)[0, :3].tolist() == [2, 0, 1]
 
 
+def test_a_query_is_averaged_with_what_has_enough_inliers(bag: BagOfWords) -> None:
+    pytest.importorskip("pycolmap")
+    affine = VerificationOptions("affine")
+    search = TeacherOptions(num_verified=4, num_expanded=4, verification=affine)
+    names, own = bag.features.names, np.array([0])
+    # 2 agrees in 30 points, 3 in 20: what 3 shows besides comes in with it alone.
+    all_of_them = rank_by_words(bag, ["0"], names, own, replace(search, expand_inliers=15))
+    the_best = rank_by_words(bag, ["0"], names, own, replace(search, expand_inliers=25))
+    none = rank_by_words(bag, ["0"], names, own, replace(search, expand_inliers=99))
+    only_verified = rank_by_words(bag, ["0"], names, own, replace(search, num_expanded=0))
+    assert np.array_equal(none, only_verified)
+    file = InvertedFile(bag.counts())
+    query, database = file.vectors(bag.only(["0"]).counts()).toarray()[0], file.database.toarray()
+    for found, rows in ((all_of_them, [2, 3]), (the_best, [2])):
+        order = np.argsort(-(database @ (query + database[rows].sum(axis=0))), kind="stable")
+        assert found[0].tolist() == [2, 3, *(row for row in order.tolist() if row not in (2, 3))]
+
+
 def test_features_outside_of_the_box_do_not_count(bag: BagOfWords) -> None:
     box = np.array([[0.0, 0.0, 150.0, 400.0]])
     inside = bag.features.keypoints[bag.features.of(0), 0] <= 150

@@ -74,6 +74,14 @@ def test_verification_by_two_processes_finds_the_same(world: Path) -> None:
     assert evaluate(world, *flags)["per_query"] == evaluate(world, *flags, "--jobs", 2)["per_query"]
 
 
+def test_hamming_embedding_and_its_expansion_are_options(world: Path) -> None:
+    flags = ("--hamming", 30, "--num-verified", 4, "--num-expanded", 3, "--expand-inliers", 12)
+    found = evaluate(world, "--teacher", world / "bow.h5", *flags)
+    assert found["settings"]["teacher"]["hamming"] == {"max_distance": 30, "spread": 16.0}
+    assert found["settings"]["teacher"]["expand_inliers"] == 12
+    assert found["mean_over_queries"] == 1.0
+
+
 def test_the_teacher_stands_beside_descriptors(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     descriptors = random_descriptors(world)
     alone = evaluate(world, "--descriptors", descriptors)
