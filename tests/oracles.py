@@ -415,7 +415,7 @@ def assert_same_model(model, folder):
 
 
 def photo_joins_by_sets(images: list[tuple[int, int]]) -> dict[tuple[int, int], int]:
-    """(first model with a photo, another with it) to the number of such photos, from (model, content), models rising."""
+    """How many photos two models share, by (first model with them, another): from (model, content), models rising."""
     joins: dict[tuple[int, int], set[int]] = {}
     for content in {content for _, content in images}:
         models = sorted({model for model, other in images if other == content})
@@ -447,7 +447,7 @@ def colmap_projection(quaternion, translation, focal, k1, k2, point):
 
 
 def export_bundler(reconstruction, path, list_path):
-    """Write a COLMAP model (pycolmap) as COLMAP's own converter writes Bundler's format, any camera by its mean focal."""
+    """Write a COLMAP model (pycolmap) as COLMAP's converter writes Bundler's format, cameras by their mean focal."""
     images = [reconstruction.images[i] for i in sorted(reconstruction.reg_image_ids())]
     row_of = {image.image_id: row for row, image in enumerate(images)}
     lines = ["# Bundle file v0.3", f"{len(images)} {len(reconstruction.points3D)}"]

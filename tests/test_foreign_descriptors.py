@@ -74,9 +74,7 @@ def test_half_precision_of_hloc_counts_as_normalised(tmp_path: Path) -> None:
 
 def test_columns_are_turned_when_it_is_said_and_hinted_at_when_not(tmp_path: Path) -> None:
     path = write_npy(tmp_path, rows().T)
-    with pytest.raises(
-        DataError, match=r"4 rows, but 3 names in .*; the descriptors are columns: give --columns"
-    ):
+    with pytest.raises(DataError, match=r"4 rows, but 3 names in .*; the descriptors are columns: give --columns"):
         read_foreign_descriptors(path)
     np.testing.assert_allclose(read_foreign_descriptors(path, columns=True).descriptors.values, rows(), atol=1e-6)
 

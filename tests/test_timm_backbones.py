@@ -228,7 +228,7 @@ def test_weights_come_from_safetensors_too(fake, tmp_path):
     network = build_network("timm:vit", "mac", tmp_path / "w.safetensors")
     assert torch.equal(network.backbone.model.project.weight, state["project.weight"])
     (tmp_path / "torn.safetensors").write_bytes((tmp_path / "w.safetensors").read_bytes()[:-9])
-    with pytest.raises(WeightsError, match="cannot be read as .safetensors"):
+    with pytest.raises(WeightsError, match=r"cannot be read as \.safetensors"):
         build_network("timm:vit", "mac", tmp_path / "torn.safetensors")
 
 
