@@ -135,6 +135,9 @@ def test_only_the_over_fitting_experiment_indexes_the_landmarks_of_the_test(
         indexed = {Path(word).name for word in words if Path(word).parent.name == "collection_models"}
         over_fitting = "all_landmarks" in words[-1]
         assert indexed & held_out == (held_out if over_fitting else set())
+    whitened = {words[words.index("-o") + 1]: words[1] for words in commands.of("whiten")}
+    over_fitted = {target for target, tuples in whitened.items() if "all_landmarks" in tuples}
+    assert over_fitted == {str(data.parent / "work" / "landmarks" / "seed0" / "lw.h5")}
     trained = [words for words in commands.of("train") if "all_landmarks" in words[1]]
     assert [Path(words[-1]).parts[-3] for words in trained] == ["landmarks"]
 
@@ -302,6 +305,14 @@ def test_without_any_effect_at_most_one_verdict_in_twenty_is_told(ablation: Modu
 def test_every_ordering_compares_rows_that_are_measured(ablation: ModuleType) -> None:
     rows = {(variant.name, whitening) for variant in ablation.VARIANTS for whitening in variant.whitenings}
     assert {row for ordering in ablation.ORDERINGS for row in (ordering.worse, ordering.better)} <= rows
+
+
+def test_a_network_off_the_shelf_is_one_measurement_whatever_the_seeds(ablation: ModuleType) -> None:
+    plan, results = ablation.Plan(), random_results(ablation)
+    counts = {str(ordering): len(ablation.compared(results, plan, ordering)) for ordering in ablation.ORDERINGS}
+    assert counts["off-the-shelf: none < PCA_w"] == 3
+    assert counts["base: none < PCA_w"] == 9
+    assert counts["off-the-shelf < m1, none"] == 9
 
 
 def test_a_head_start_confirms_that_little_is_gained(ablation: ModuleType) -> None:
