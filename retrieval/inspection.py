@@ -122,13 +122,21 @@ def _describe_cirtorch(path: Path) -> dict[str, Section]:
     return {"file": file, "network": network, "training": {"epoch": found.epoch, "whitenings": whitenings}}
 
 
+def _is_words(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) > 0 and all(isinstance(item, str) for item in value)
+
+
 def _without(values: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key not in set(keys)}
 
 
 def _plain(values: dict[str, Any]) -> Section:
     """What can be read at a glance: numbers and text, not tensors nor the optimiser's state; None for NaN."""
-    shown = {key: value for key, value in values.items() if isinstance(value, (bool, int, float, str))}
+    shown = {
+        key: list(value) if isinstance(value, (list, tuple)) else value
+        for key, value in values.items()
+        if isinstance(value, (bool, int, float, str)) or _is_words(value)
+    }
     return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in shown.items()
     }

@@ -148,13 +148,14 @@ def test_a_checkpoint_says_its_network_round_and_validation(tmp_path: Path) -> N
 
     network = build_network("squeezenet1_1", "gem", None)
     history = [{"round": r, "val_map": m, "val_loss": float("nan")} for r, m in ((0, 0.5), (1, 0.715))]
-    state = {"round": 1, "best_round": 1, "history": history, "parents": ["e" * 64], "options": {"loss": "triplet"}}
+    options = {"loss": "graded-contrastive", "loss_option": ("grade=1",)}
+    state = {"round": 1, "best_round": 1, "history": history, "parents": ["e" * 64], "options": options}
     save_checkpoint(tmp_path / "best.pt", network, **state)
     found = from_json(tmp_path / "best.pt")
     assert found["network"]["backbone"] == "squeezenet1_1"
     assert found["network"]["parameters"] == sum(p.numel() for p in network.state_dict().values())
     assert found["training"] == {"round": 1, "best_round": 1}
-    assert found["options"] == {"loss": "triplet"}
+    assert found["options"] == {"loss": "graded-contrastive", "loss_option": ["grade=1"]}
     assert found["rounds"]["round 1"] == {"val_map": 0.715, "val_loss": None}
     assert found["file"]["fingerprint"] == network.fingerprint()
     assert found["file"]["parents"] == ["e" * 64]
