@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import cli  # noqa: F401 - sets how OpenMP waits, before torch is loaded
+
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
