@@ -86,6 +86,8 @@ def crow(x: Tensor, eps: float = CROW_EPS) -> Tensor:
     return channel * (x * spatial).sum(dim=(-2, -1))
 
 
+# The grid differs with every size, so that --compile would compile its dozens of regions anew for each.
+@torch.compiler.disable
 def rmac(x: Tensor, levels: int = 3, whole_image: bool = False) -> Tensor:
     """R-MAC: the sum of the L2-normalised MAC vectors of a grid of regions ([R16]).
 

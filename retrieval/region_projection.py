@@ -34,6 +34,8 @@ class ProjectedRegions(nn.Module):
         nn.init.eye_(self.projection.weight)
         nn.init.zeros_(self.projection.bias)
 
+    # The grid differs with every size, so that --compile would compile its dozens of regions anew for each.
+    @torch.compiler.disable
     def region_vectors(self, x: Tensor) -> Tensor:
         """The L2-normalised vectors of the regions of (B, K, h, w), before the projection: (B, R, K)."""
         grid = rmac_regions(int(x.shape[-2]), int(x.shape[-1]), self.levels)
