@@ -145,6 +145,9 @@ def join_team(device: str | None = None) -> Iterator[Team]:
         raise SfmTuplesError(f"the other processes cannot be reached ({str(error).splitlines()[0]})") from error
     try:
         yield Team(dist.get_rank(), size)
+        # Nobody leaves while another is still sending: gloo's threads end the process where a line is cut.
+        with _lost_member():
+            dist.barrier()
     finally:
         dist.destroy_process_group()
 
