@@ -127,10 +127,10 @@ def measure(
     teacher = None
     if options.teacher is not None:
         teacher = Teacher(read_bag_of_words(options.teacher), teaching or TeacherOptions())
-    names = files.names() or (teacher.names() if teacher is not None else None)
-    benchmark = load_benchmark(protocol, names or (_none() if protocol.lists_photos else photos_in(protocol)))
     if teacher is not None and files.database is None and not choice.named:
-        return _measure_teacher(options, benchmark, teacher)
+        return _measure_teacher(options, load_benchmark(protocol, teacher.names()), teacher)
+    names = files.names() or (_none() if protocol.lists_photos else photos_in(protocol))
+    benchmark = load_benchmark(protocol, names)
     described = describe_benchmark(benchmark, options, files, choice, extraction)
     evaluations = _evaluate(benchmark, described, options.refinement)
     found = Measurement(

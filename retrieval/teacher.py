@@ -25,8 +25,8 @@ class TeacherOptions:
     num_verified: int = 0
     """First images of a query that are verified and, where they are, go in front; 0: none."""
     num_expanded: int = 0
-    """Images that a query is averaged with for a second search: of the verified ones where there is verification,
-    else of the first; 0: none."""
+    """Images that a query is averaged with for a second search, whose order is then the answer: of the verified ones
+    where there is verification, else of the first; a query without any keeps its first answer. 0: none."""
     expand_inliers: int = 15
     """Inliers that a verified image needs for a query to be averaged with it."""
     hamming: HammingOptions | None = None
@@ -139,7 +139,8 @@ def rank_by_words(
         engine = WordEngine(asked.counts(keep), held.counts(), options.power)
     else:
         engine = HammingEngine(asked.signed(keep), held, options.hamming)
-    rankings = engine.rank([np.empty(0, np.int64)] * len(queries))
+    nobody = [np.empty(0, np.int64)] * len(queries)
+    rankings = engine.rank(nobody)
     short = _first_others(rankings, own, max(options.num_verified, options.num_expanded))
     inliers = np.zeros(short.shape, np.int64)
     if options.num_verified:
@@ -147,14 +148,14 @@ def rank_by_words(
         pictures = [photo_features(asked.features, query, keep) for query in range(len(queries))]
         counts = verify(pictures, looked_at, held.features, options.verification, options.jobs)
         inliers[:, : options.num_verified] = counts
-    if options.num_expanded:
-        chosen = _averaged_with(short, inliers, options)
-        rankings = engine.rank(chosen)
-    if not options.num_verified:
-        return rankings
-    return np.array([put_verified_first(*row) for row in zip(rankings, short, inliers, strict=True)], np.int64).reshape(
-        rankings.shape
-    )
+    chosen = _averaged_with(short, inliers, options) if options.num_expanded else nobody
+    expanded = engine.rank(chosen) if options.num_expanded else rankings
+    for query, rows in enumerate(chosen):
+        # The second search has learned from the verified photos; to put them in front again made it worse.
+        rankings[query] = (
+            expanded[query] if len(rows) else put_verified_first(rankings[query], short[query], inliers[query])
+        )
+    return rankings
 
 
 def inside_boxes(features: LocalFeatures, boxes: np.ndarray) -> np.ndarray:
