@@ -18,6 +18,7 @@ COMMANDS = {
     "extract": "describe photos",
     "extract-features": "find local features in photos, for the BoW teacher",
     "build-bow": "learn visual words and index photos by them",
+    "shorten-bow": "join bags of words and reduce them to short descriptors",
     "search": "rank a database of descriptors for each query; pairs for hloc",
     "evaluate": "measure on places unseen in training, on labelled photos, or by a protocol of the field",
     "report": "write an HTML page of tuples to look at",
