@@ -16,10 +16,10 @@ from tqdm import tqdm
 from retrieval.images import PhotoSource, pack_photo
 from retrieval.packing import BATCH, THREADS
 from retrieval.photo_sources import photos_of_tuples
-from sfm2tuples.atomic import write_folder_atomically, write_text
+from sfm2tuples.atomic import refuse_folder_overwrite, write_folder_atomically, write_text
 from sfm2tuples.cirtorch_files import PHOTOS, CirtorchSplit, photo_path, pickle_names, write_cirtorch
 from sfm2tuples.cirtorch_tuples import to_cirtorch
-from sfm2tuples.errors import DataError, PhotoError, UsageError
+from sfm2tuples.errors import DataError, PhotoError
 from sfm2tuples.index import SPLITS, TRAIN
 from sfm2tuples.tuples import TupleFile, read_tuples
 
@@ -90,17 +90,7 @@ def check_cirtorch_target(target: Path, force: bool) -> None:
     DataError
         The folder that should hold it does not exist.
     """
-    target = target.absolute()
-    if not target.parent.is_dir():
-        raise DataError(target.parent, "no such folder to write to", "make it first")
-    if not target.exists():
-        return
-    if not force:
-        raise UsageError(f"{target}: exists already; give another name, or --force to replace it")
-    # It is replaced as a whole, so a folder that holds anything else must not be taken for one.
-    ours = {*pickle_names(target), PHOTOS, LIST}
-    if target.is_symlink() or not target.is_dir() or not {entry.name for entry in target.iterdir()} <= ours:
-        raise UsageError(f"{target}: is no folder that export made, so --force leaves it alone; give another name")
+    refuse_folder_overwrite(target, force, {*pickle_names(target.absolute()), PHOTOS, LIST}, "folder that export made")
 
 
 def cautions(target: Path, splits: dict[str, CirtorchSplit], num_negatives: int = 5) -> list[str]:

@@ -12,7 +12,7 @@ import jinja2
 
 from retrieval.thumbnails import FOLDER, Thumbnails
 from retrieval.tuple_page import tuple_page
-from sfm2tuples.atomic import write_folder_atomically, write_text
+from sfm2tuples.atomic import refuse_folder_overwrite, write_folder_atomically, write_text
 from sfm2tuples.container import SOFTWARE, read_header
 from sfm2tuples.errors import DataError, FileFormatError, UsageError
 from sfm2tuples.tuples import FORMAT as TUPLES_FORMAT
@@ -81,34 +81,13 @@ def write_report(source: Path, target: Path, options: ReportOptions, force: bool
     UsageError
         The target exists and may not be replaced.
     """
-    check_target(target, force)
+    refuse_folder_overwrite(target, force, {PAGE, FOLDER}, "page that report made")
     kind = _kind(source)
     with write_folder_atomically(target) as folder:
         thumbnails = Thumbnails(folder, options.photo_size)
         shown = kind.collect(source, options.num_tuples, thumbnails)
         write_text(folder / PAGE, _environment().get_template(kind.template).render(shown, software=SOFTWARE))
     return Report(target / PAGE, thumbnails.count, thumbnails.missing)
-
-
-def check_target(target: Path, force: bool) -> None:
-    """Refuse a target that exists, unless it is an earlier page (or an empty folder) and `force` is set.
-
-    Raises
-    ------
-    UsageError
-        The target may not be replaced.
-    DataError
-        The folder that should hold it does not exist.
-    """
-    if not target.absolute().parent.is_dir():
-        raise DataError(target.absolute().parent, "no such folder to write to", "make it first")
-    if not target.exists():
-        return
-    if not force:
-        raise UsageError(f"{target}: exists already; give another name, or --force to replace it")
-    # A page is replaced as a whole, so a folder that holds anything else must not be taken for one.
-    if not target.is_dir() or target.is_symlink() or not {entry.name for entry in target.iterdir()} <= {PAGE, FOLDER}:
-        raise UsageError(f"{target}: is not a page that report made, so --force leaves it alone; give another name")
 
 
 def _kind(source: Path) -> _Kind:

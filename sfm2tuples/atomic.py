@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +29,26 @@ def refuse_overwrite(path: str | Path, force: bool) -> None:
         raise DataError(path.parent, "no such folder to write to", "make it first")
     if not os.access(path.parent, os.W_OK):
         raise DataError(path.parent, "the folder cannot be written to")
+
+
+def refuse_folder_overwrite(path: str | Path, force: bool, ours: Collection[str], what: str) -> None:
+    """As `refuse_overwrite`, for a folder that is replaced as a whole: one that holds anything else is left alone.
+
+    Parameters
+    ----------
+    path : str or Path
+    force : bool
+    ours : collection of str
+        Names of what such a folder holds.
+    what : str
+        What such a folder is, for the message, such as "page that report made".
+    """
+    path = Path(path)
+    refuse_overwrite(path, force)
+    if path.exists() and (
+        path.is_symlink() or not path.is_dir() or not {entry.name for entry in path.iterdir()} <= set(ours)
+    ):
+        raise UsageError(f"{path}: is not a {what}, so --force leaves it alone; give another name")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cli.main import main
 from sfm2tuples.columns import indptr_of
 from sfm2tuples.readers.camera_models import CAMERA_MODELS
 from sfm2tuples.readers.sparse_model import SparseModel
@@ -114,3 +115,12 @@ def write_binary_model(folder: Path, names: Sequence[str], num_points: int = 5, 
     points["track"][:, :, 0] = np.arange(1, n + 1)
     points["track"][:, :, 1] = np.arange(num_points)[:, None]
     (folder / "points3D.bin").write_bytes(struct.pack("<Q", num_points) + points.tobytes())
+
+
+def run(*words: object) -> int:
+    """Exit code of a command, run in this process."""
+    try:
+        main([str(word) for word in words])
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0

@@ -7,21 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hand_made import run
 
-from cli.main import main
 from retrieval.checkpoints import save_checkpoint
 from retrieval.cirtorch_checkpoints import read_cirtorch_checkpoint, write_cirtorch_checkpoint
 from retrieval.network import build_network
 from retrieval.whitening import Whitening, read_whitening, write_whitening
-
-
-def run(*words: object) -> int:
-    """Exit code of a command, run in this process."""
-    try:
-        main([str(word) for word in words])
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    return 0
 
 
 def whitening(scale: float = 1.0, **settings) -> Whitening:

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hand_made import run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from worlds import random_index
 
 from cli.import_tuples import command as import_command
-from cli.main import main
 from retrieval.cirtorch_export import cautions, export_cirtorch
 from retrieval.inspection import inspect_file
 from retrieval.network import build_network
@@ -47,15 +47,6 @@ from sfm2tuples.tuples import Candidates, ImageTable, PlaceTable, TupleFile, Tup
 SPLITS = ("train", "val")
 NO_NETWORK = NetworkChoice()
 QUICK = ImportOptions(num_negatives=2)
-
-
-def run(*words: object) -> int:
-    """Exit code of a command, run in this process."""
-    try:
-        main([str(word) for word in words])
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    return 0
 
 
 def jpeg(number: int, size: tuple[int, int] = (60, 44)) -> bytes:

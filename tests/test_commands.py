@@ -13,9 +13,10 @@ from pathlib import Path
 
 import click
 import pytest
+from hand_made import run
 
 from cli import network_options
-from cli.main import COMMANDS, main
+from cli.main import COMMANDS
 from retrieval.backbones import BACKBONES
 from retrieval.extraction import ExtractionOptions
 from retrieval.pooling_choice import POOLINGS
@@ -39,15 +40,6 @@ OPTIONS = {
 
 def command_of(name: str) -> click.Command:
     return importlib.import_module(f"cli.{name.replace('-', '_')}").command
-
-
-def run(*words: object) -> int:
-    """Exit code of a command, run in this process."""
-    try:
-        main([str(word) for word in words])
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    return 0
 
 
 @pytest.mark.parametrize("name", COMMANDS)

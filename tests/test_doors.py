@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hand_made import run
 
-from cli.main import main
 from sfm2tuples.index import Index, read_index
 from tests.hand_made import write_text_model
 
@@ -22,15 +22,6 @@ NVM = (
     "2\nc.jpg 500 1 0 0 0 0 0 0 0 0\nd.jpg 500 1 0 0 0 1 0 0 0 0\n1\n0 0 4 0 0 0 2 0 0 0 0 1 0 -125 0\n\n"
     "1\nlost.jpg 0 1 0 0 0 0 0 0 0 0\n0\n\n0\n"
 )
-
-
-def run(*words: object) -> int:
-    """Exit code of a command."""
-    try:
-        main([str(word) for word in words])
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    return 0
 
 
 def put_photos(folder: Path, *names: str) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import oracles
 import pytest
+from hand_made import run
 from PIL import Image
 from test_benchmarks import GND, IMLIST, ORIGINAL, REVISITED, write_json
 
 from cli import evaluate as command
-from cli.main import main
 from retrieval.extraction import ExtractionOptions, extract, extract_settings
 from retrieval.measurement_options import MeasurementOptions
 from retrieval.network import build_network
@@ -22,14 +22,6 @@ from retrieval.whitening import Whitening, read_whitening, write_whitening
 from sfm2tuples.descriptor_files import Descriptors, read_descriptors, write_descriptors
 
 NETWORK = ["--backbone", "squeezenet1_1", "--image-size", "64"]
-
-
-def run(*words: object) -> int:
-    try:
-        main([str(word) for word in words])
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    return 0
 
 
 def write_photos(folder: Path, names: list[str], seed: int) -> None:

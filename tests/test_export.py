@@ -9,23 +9,14 @@ from pathlib import Path
 import networkx
 import numpy as np
 import pytest
+from hand_made import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import random_index
 
-from cli.main import main
 from sfm2tuples.errors import UsageError
 from sfm2tuples.graph_export import edges_between, write_graphml, write_pairs
 from sfm2tuples.index import Index, write_index
-
-
-def run(*words: object) -> int:
-    """Exit code of a command, run in this process."""
-    try:
-        main([str(word) for word in words])
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    return 0
 
 
 def named(index: Index, **columns: list[str]) -> Index:

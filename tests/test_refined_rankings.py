@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import oracles
 import pytest
+from hand_made import run
 from PIL import Image
 from test_evaluate_command import oxford
 from worlds import unit_rows
 
-from cli.main import main
 from retrieval.evaluation import make_ground_truth
 from retrieval.query_expansion import Expansion, augment
 from retrieval.refined_rankings import own_junk, refine
@@ -111,14 +111,6 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines.append(f"{name},{label},{'query' if number < 6 else 'database' if number < 12 else 'distractor'}")
     (folder / "labels.csv").write_text("\n".join(lines) + "\n")
     return folder
-
-
-def run(*words: object) -> int:
-    try:
-        main([str(word) for word in words])
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    return 0
 
 
 def evaluate(folder: Path, target: Path, *words: object) -> dict:

@@ -8,12 +8,12 @@ import numpy as np
 import oracles
 import pytest
 import torch
+from hand_made import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from worlds import unit_rows
 
-from cli.main import main
 from retrieval.extraction import ExtractionOptions, extract, extract_settings
 from retrieval.network import Network, build_network
 from retrieval.photo_sources import photos_of
@@ -245,14 +245,6 @@ def test_a_photo_that_is_not_there_is_named(folder):
     regions = query_regions(describer, photos.only(["a.jpg"]))
     with pytest.raises(DataError, match="first x/h"):
         PhotoWindows(describer, regions, photos, [*photos.keys, "x/h.jpg"], None).find(np.array([[7]]))
-
-
-def run(*words: object) -> int:
-    try:
-        main([str(word) for word in words])
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    return 0
 
 
 def test_the_command_re_ranks_with_the_settings_of_the_files(folder, tmp_path, capsys):

@@ -7,11 +7,11 @@ import json
 import numpy as np
 import oracles
 import pytest
+from hand_made import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import unit_rows
 
-from cli.main import main
 from retrieval.ranks import Ranks, read_ranks, write_pairs, write_ranks
 from retrieval.search import check_comparable, own_rows, search
 from retrieval.search_engines import HnswEngine, IvfEngine, make_engine
@@ -24,15 +24,6 @@ from sfm2tuples.errors import DataError, FileFormatError, UsageError
 
 def named(values: np.ndarray, prefix: str = "d", **settings: object) -> Descriptors:
     return Descriptors([f"{prefix}/{row}.jpg" for row in range(len(values))], values, settings, f"{prefix}.h5")
-
-
-def run(*words: object) -> int:
-    """Exit code of a command, run in this process."""
-    try:
-        main([str(word) for word in words])
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    return 0
 
 
 def around_centres(rng: np.random.Generator, count: int, dimension: int = 16) -> np.ndarray:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hand_made import run
 from PIL import Image
 
-from cli.main import main
 from cli.teacher_options import GEOMETRIES as OFFERED
 from retrieval.bag_of_words import read_bag_of_words
 from retrieval.feature_files import read_features
@@ -21,14 +21,6 @@ from tests.textures import texture
 pytest.importorskip("pycolmap")
 
 FEATURES = ("--first-octave", "0", "--no-affine-shape", "--image-size", "200")
-
-
-def run(*words: object) -> int:
-    try:
-        main([str(word) for word in words])
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    return 0
 
 
 @pytest.fixture(scope="module")
