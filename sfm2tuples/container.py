@@ -86,7 +86,7 @@ def open_file(path: str | Path, format: str, version: int) -> Iterator[h5py.File
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise FileFormatError(path, f"not a whole HDF5 file ({_reason(error)})", "make it again, or give another") from error
+        raise _not_whole(path, error) from error
     with file:
         _check_format(path, file, format, version)
         try:
@@ -110,7 +110,7 @@ def read_header(path: str | Path) -> Header:
         with h5py.File(path, "r") as file:
             return header_of(file)
     except OSError as error:
-        raise FileFormatError(path, f"not a whole HDF5 file ({_reason(error)})", "make it again, or give another") from error
+        raise _not_whole(path, error) from error
     except (KeyError, ValueError) as error:
         raise FileFormatError(path, f"not a file of sfm2tuples ({_reason(error)})") from error
 
@@ -173,6 +173,10 @@ def _check_format(path: Path, file: h5py.File, format: str, version: int) -> Non
         raise FileFormatError(
             path, f"version {file.attrs['version']} of {format} is newer than this program reads ({version})", "upgrade"
         )
+
+
+def _not_whole(path: Path, error: OSError) -> FileFormatError:
+    return FileFormatError(path, f"not a whole HDF5 file ({_reason(error)})", "make it again, or give another")
 
 
 def _reason(error: Exception) -> str:
