@@ -210,11 +210,14 @@ def test_killed_at_any_moment_the_index_is_absent_or_whole(
 ) -> None:
     """Moments are spread from the start of the work, which importing packages delays, to just after its end."""
     arguments = command(root, target, "--jobs", str(jobs))
-    process = started(arguments, target, jobs)
-    began = time.perf_counter()
-    assert process.wait() == 0
-    length = time.perf_counter() - began
-    left_parts = 0
+    lengths = []
+    for _ in range(2):  # The first may compile, which would put all moments behind the end of the others.
+        target.unlink(missing_ok=True)
+        process = started(arguments, target, jobs)
+        began = time.perf_counter()
+        assert process.wait() == 0
+        lengths.append(time.perf_counter() - began)
+    length, left_parts = min(lengths), 0
     for moment in range(moments):
         old = b"old" if moment % 2 else None
         target.unlink()
