@@ -27,21 +27,27 @@ ROWS: dict[str, tuple[object, ...]] = {
 """Row of the table to the flags of evaluate."""
 
 
-def build(data: Path, work: Path, num_words: int, size: int, jobs: int) -> Path:
-    """Features of the labelled photos, words of the reconstructions, and the bag of words of the former."""
+def find_features(data: Path, work: Path, size: int, jobs: int) -> tuple[Path, Path]:
+    """Features of the labelled photos, and of the reconstructions'."""
     photos = data / "collection" / "images"
     how = ("--image-size", size, "--jobs", jobs)
     labels = data / "collection" / "labels.csv"
     features = own_models.make(work / "features.h5", "extract-features", labels, "--images", photos, *how)
-    other = own_models.make(work / "other.h5", "extract-features", data / "reconstructions", *how)
+    return features, own_models.make(work / "other.h5", "extract-features", data / "reconstructions", *how)
+
+
+def build(data: Path, work: Path, num_words: int, size: int, jobs: int) -> Path:
+    """The bag of words of the labelled photos, with words of the reconstructions."""
+    features, other = find_features(data, work, size, jobs)
     words = ("--learn-from", other, "--num-words", num_words)
     return own_models.make(work / f"bow{num_words}.h5", "build-bow", features, *words)
 
 
-def mean_map(labels: Path, bag: Path, flags: tuple[object, ...], jobs: int, kept: Path) -> float:
-    """MAP in percent, mean over landmarks; read from `kept` where it was measured before."""
+def row_of_fold(work: Path, labels: Path, bag: Path, row: str, num_words: int, fold: int, jobs: int) -> float:
+    """MAP in percent, mean over landmarks; not measured again where it was before."""
+    kept = work / f"{row.replace(' ', '')}_{num_words}_fold{fold}.json"
     if not kept.exists():
-        found = own_models.run("evaluate", "--labels", labels, "--teacher", bag, *flags, "--jobs", jobs)
+        found = own_models.run("evaluate", "--labels", labels, "--teacher", bag, *ROWS[row], "--jobs", jobs)
         kept.write_text(json.dumps(found["mean_over_groups"]))
     return 100 * json.loads(kept.read_text())
 
@@ -62,8 +68,7 @@ def main(data: Path, work: Path, rows: tuple[str, ...], num_words: int, image_si
         figures = []
         for fold in own_models.FOLDS:
             labels = own_models.write_fold_labels(data, own_models.held_out_of(data, fold), work / f"labels{fold}.csv")
-            kept = work / f"{row.replace(' ', '')}_{num_words}_fold{fold}.json"
-            figures.append(mean_map(labels, bag, ROWS[row], jobs, kept))
+            figures.append(row_of_fold(work, labels, bag, row, num_words, fold, jobs))
         click.echo(f"{row:24}" + "".join(f"{v:9.1f}" for v in figures) + f"{sum(figures) / len(figures):9.1f}")
 
 

@@ -10,9 +10,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 from click.testing import CliRunner
-
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-DATA_LANDMARKS = ("a", "b", "c", "d", "e", "f")
+from example_runs import EXAMPLES, Commands, landmark_data
 
 
 @pytest.fixture
@@ -21,33 +19,6 @@ def ablation(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     import ablation
 
     return ablation
-
-
-class Commands:
-    """In place of the commands: notes them, writes an empty output, and answers evaluate with a running number."""
-
-    def __init__(self) -> None:
-        self.calls: list[list[str]] = []
-        self.fail_on = ""
-
-    def run(self, *arguments: object) -> dict:
-        import own_models
-
-        words = [str(argument) for argument in arguments]
-        self.calls.append(words)
-        if self.fail_on and self.fail_on in words:
-            raise own_models.CommandFailed(words, 1)
-        if words[0] == "evaluate":
-            return {"mean_over_groups": len(self.calls) / 1000}
-        target = Path(words[words.index("-o") + 1])
-        if words[0] == "train":
-            target.mkdir(parents=True)
-        else:
-            target.write_text("")
-        return {}
-
-    def of(self, command: str) -> list[list[str]]:
-        return [words for words in self.calls if words[0] == command]
 
 
 @pytest.fixture
@@ -60,11 +31,7 @@ def commands(ablation: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Commands:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    for name in DATA_LANDMARKS:
-        (tmp_path / "data" / "collection_models" / name).mkdir(parents=True)
-    (tmp_path / "data" / "collection").mkdir()
-    (tmp_path / "data" / "collection" / "labels.csv").write_text("image,label,role\nx.jpg,a,query\n")
-    return tmp_path / "data"
+    return landmark_data(tmp_path / "data")
 
 
 def call(ablation: ModuleType, data: Path, *flags: str) -> str:
