@@ -13,9 +13,11 @@ from cli.network_options import network_options
 from cli.output import Output, output_options
 from cli.refinement_options import refinement_options
 from cli.teacher_options import teacher_options
+from cli.verification_options import verification_options
 
 if TYPE_CHECKING:
     from retrieval.extraction import ExtractionOptions
+    from retrieval.feature_verifier import VerificationSources
     from retrieval.network_choice import NetworkChoice
     from retrieval.teacher import TeacherOptions
 
@@ -60,6 +62,7 @@ PATH = click.Path(path_type=Path)
     "--unit-length", type=float, default=1.0, show_default=True, help="place-recognition: length of a model's unit"
 )
 @refinement_options
+@verification_options
 @click.option("--teacher", type=PATH, help="a bag of words of the photos (build-bow), beside a network or alone")
 @teacher_options
 @click.option("--distractors", type=PATH, help="descriptor file or folder of photos to add to the database")
@@ -70,6 +73,7 @@ def command(
     choice: NetworkChoice,
     extraction: ExtractionOptions,
     teaching: TeacherOptions,
+    verification: VerificationSources,
     target: Path | None,
     force: bool,
     output: Output,
@@ -82,7 +86,7 @@ def command(
 
     if target is not None:
         refuse_overwrite(target, force)
-    found = measure(MeasurementOptions(**options), choice, extraction, teaching)
+    found = measure(MeasurementOptions(**options), choice, extraction, teaching, verification)
     for warning in found.warnings:
         output.warn(warning)
     output.table(*found.table())

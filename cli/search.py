@@ -10,8 +10,10 @@ import click
 from cli.network_options import network_options
 from cli.output import Output, output_options
 from cli.refinement_options import refinement_options
+from cli.verification_options import verification_options
 
 if TYPE_CHECKING:
+    from retrieval.feature_verifier import VerificationSources
     from retrieval.network_choice import NetworkChoice
 
 PATH = click.Path(path_type=Path)
@@ -36,11 +38,12 @@ PATH = click.Path(path_type=Path)
 @click.option("--nprobe", type=click.IntRange(1), help="ivf: lists that a query looks into  [default: one of 16]")
 @click.option("--ef", type=click.IntRange(1), help="hnsw: rows kept in sight  [default: 256]")
 @refinement_options
+@verification_options
 @network_options
-@click.option("--photos", type=PATH, help="--rerank: photos of the database: what extract was pointed at")
-@click.option("--query-photos", type=PATH, help="--rerank: photos of the queries; those of the database by default")
-@click.option("--images", type=PATH, help="--rerank: folder that the names of a list or CSV start from")
-@click.option("--whitening", type=PATH, help="--rerank: the whitening of the descriptors, where they have one")
+@click.option("--photos", type=PATH, help="--rerank R: photos of the database: what extract was pointed at")
+@click.option("--query-photos", type=PATH, help="--rerank R: photos of the queries; those of the database by default")
+@click.option("--images", type=PATH, help="--rerank R: folder that the names of a list or CSV start from")
+@click.option("--whitening", type=PATH, help="--rerank R: the whitening of the descriptors, where they have one")
 @click.option("--device", help="where to run, such as cpu or cuda  [default: the products on the processor]")
 @click.option("--force", is_flag=True, help="replace the outputs where they exist")
 @output_options
@@ -51,6 +54,7 @@ def command(
     pairs: Path | None,
     num_matched: int,
     choice: NetworkChoice,
+    verification: VerificationSources,
     photos: Path | None,
     query_photos: Path | None,
     images: Path | None,
@@ -73,7 +77,7 @@ def command(
     for path in filter(None, (target, pairs)):
         refuse_overwrite(path, force)
     sources = WindowSources(choice, photos, query_photos, images, whitening, device)
-    found = search_files(query_file, database_file, SearchOptions(**options), sources)
+    found = search_files(query_file, database_file, SearchOptions(**options), sources, verification)
     output.warn_if(found.warning)
     ranks = found.result.ranks
     counts = {"queries": len(ranks.queries), "database": len(ranks.names), "found": int((ranks.row >= 0).sum())}

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-GEOMETRIES = ("fundamental", "homography", "affine")
-VERIFICATION = ("geometry", "ratio", "max_error", "min_inliers")
-"""Fields of `retrieval.spatial_verification.VerificationOptions`."""
-SEARCH = ("power", "num_verified", "num_expanded", "expand_inliers", "jobs")
-"""Fields of `retrieval.teacher.TeacherOptions`."""
+if TYPE_CHECKING:
+    from retrieval.feature_verifier import VerificationSources
+
+SEARCH = ("power", "num_verified", "num_expanded")
+"""Fields of `retrieval.teacher.TeacherOptions` that are flags of the same names."""
 
 
 def teacher_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Add the flags to a command and pass it `teaching: TeacherOptions`."""
+    """Add the flags to a command and pass it `teaching: TeacherOptions`; `verification_options` stands above."""
 
     @click.option("--num-verified", type=click.IntRange(0), default=0, help="teacher: first images to verify  [none]")
     @click.option("--num-expanded", type=click.IntRange(0), default=0, help="teacher: images of its query expansion")
@@ -28,36 +28,21 @@ def teacher_options(function: Callable[..., None]) -> Callable[..., None]:
         help="teacher: of a word's count; less than 1 tames bursts",
     )
     @click.option(
-        "--geometry",
-        type=click.Choice(GEOMETRIES),
-        default="fundamental",
-        show_default=True,
-        help="teacher: what verified matches agree on",
-    )
-    @click.option(
-        "--ratio", type=float, default=0.85, show_default=True, help="teacher: to the second-nearest, at most"
-    )
-    @click.option("--max-error", type=float, default=4.0, show_default=True, help="teacher: pixels a match may be off")
-    @click.option("--min-inliers", type=int, default=8, show_default=True, help="teacher: matches of a verified image")
-    @click.option(
-        "--expand-inliers", type=int, default=15, show_default=True, help="teacher: those of an image to expand with"
-    )
-    @click.option(
         "--hamming", type=click.IntRange(0, 64), help="teacher: Hamming embedding, bits that features may differ in"
     )
     @click.option(
         "--hamming-spread", type=float, default=16.0, show_default=True, help="teacher: bits that count 1/e of none"
     )
-    @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="teacher: processes that verify")
     @functools.wraps(function)
-    def wrapped(*args: Any, hamming: int | None, hamming_spread: float, **kwargs: Any) -> None:
+    def wrapped(
+        *args: Any, hamming: int | None, hamming_spread: float, verification: VerificationSources, **kwargs: Any
+    ) -> None:
         from retrieval.hamming import HammingOptions
-        from retrieval.spatial_verification import VerificationOptions
         from retrieval.teacher import TeacherOptions
 
-        verification = VerificationOptions(**{name: kwargs.pop(name) for name in VERIFICATION})
         search = {name: kwargs.pop(name) for name in SEARCH}
         bits = None if hamming is None else HammingOptions(hamming, hamming_spread)
-        function(*args, teaching=TeacherOptions(verification=verification, hamming=bits, **search), **kwargs)
+        teaching = TeacherOptions(hamming=bits, verification=verification.options, jobs=verification.jobs, **search)
+        function(*args, teaching=teaching, verification=verification, **kwargs)
 
     return wrapped

@@ -62,7 +62,7 @@ class DescribedBenchmark:
     notes: tuple[str, ...] = ()
     """What was left out, one line each."""
     finder: WindowFinder | None = None
-    """Finds windows in the database's photos, where re-ranking was asked for."""
+    """Finds windows in the database's photos, where re-ranking by them was asked for."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def describe_benchmark(
         tuple(dict.fromkeys(parent for parent in parents if parent)),
         tuple(warning for warning in warnings if warning),
         tuple(notes),
-        _needed(describer).windows(benchmark, database.names, whitening) if options.rerank is not None else None,
+        _needed(describer).windows(benchmark, database.names, whitening) if options.refinement.num_windows else None,
     )
 
 
@@ -138,10 +138,11 @@ def _check_request(
         raise UsageError(
             f"--crop {options.crop} describes the queries anew: name the network of the descriptors, or give --queries"
         )
-    if options.rerank is not None and not choice.named:
-        raise UsageError("--rerank looks at photos: name the network of the descriptors")
+    windows = options.refinement.num_windows > 0
+    if windows and not choice.named:
+        raise UsageError("--rerank R looks at photos: name the network of the descriptors")
     photos = options.distractors is not None and options.distractors.is_dir()
-    if choice.named and not (crops or photos or options.rerank is not None):
+    if choice.named and not (crops or photos or windows):
         raise UsageError("--descriptors are there already: leave out --network and --backbone, or --descriptors")
 
 

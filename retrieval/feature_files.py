@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sfm2tuples.columns import gather_rows, read_strings, write_strings
+from sfm2tuples.columns import gather_rows, mapped_column, read_strings, write_strings
 from sfm2tuples.container import create_file, header_of, open_file
 from sfm2tuples.errors import DataError, FileFormatError, first_three
 
@@ -74,6 +74,24 @@ class LocalFeatures:
         )
 
 
+def inside(keypoints: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Features whose centre is inside a box, its sides included.
+
+    Parameters
+    ----------
+    keypoints : (m, 4) float32
+        See `LocalFeatures.keypoints`.
+    box : (4,) or (m, 4) float64
+        Left, top, right, bottom in pixels of the files; one for all features, or one each.
+
+    Returns
+    -------
+    (m,) bool
+    """
+    x, y = keypoints[:, 0], keypoints[:, 1]
+    return (x >= box[..., 0]) & (y >= box[..., 1]) & (x <= box[..., 2]) & (y <= box[..., 3])
+
+
 def write_features(path: str | Path, features: LocalFeatures, parents: Sequence[str] = ()) -> None:
     """Write features; `parents` are fingerprints of the files that named the photos."""
     with create_file(path, FORMAT, VERSION, features.settings, parents) as file:
@@ -95,6 +113,13 @@ def read_features(path: str | Path) -> LocalFeatures:
         return load_features(file, str(path), header.options, header.fingerprint)
 
 
+def map_features(path: str | Path) -> LocalFeatures:
+    """`read_features`, with keypoints and descriptors that stay in the file until rows of them are asked for."""
+    with open_file(path, FORMAT, VERSION) as file:
+        header = header_of(file)
+        return load_features(file, str(path), header.options, header.fingerprint, _mapped_or_whole)
+
+
 def store_features(group: h5py.Group, features: LocalFeatures) -> None:
     """Put the columns into a group of a file."""
     write_strings(group, "names", features.names)
@@ -105,8 +130,23 @@ def store_features(group: h5py.Group, features: LocalFeatures) -> None:
     group["descriptors"] = np.asarray(features.descriptors, np.uint8).reshape(-1, DIMENSIONS)
 
 
-def load_features(group: h5py.Group, path: str, settings: dict[str, Any], fingerprint: str) -> LocalFeatures:
-    """Read the columns of a group of a file.
+def _whole(dataset: h5py.Dataset) -> np.ndarray:
+    return np.asarray(dataset[()])
+
+
+def _mapped_or_whole(dataset: h5py.Dataset) -> np.ndarray:
+    values = mapped_column(dataset)
+    return _whole(dataset) if values is None else values
+
+
+def load_features(
+    group: h5py.Group,
+    path: str,
+    settings: dict[str, Any],
+    fingerprint: str,
+    load: Callable[[h5py.Dataset], np.ndarray] = _whole,
+) -> LocalFeatures:
+    """Read the columns of a group of a file; `load` says how the two large ones, keypoints and descriptors.
 
     Raises
     ------
@@ -115,7 +155,7 @@ def load_features(group: h5py.Group, path: str, settings: dict[str, Any], finger
     """
     names, indptr = read_strings(group, "names"), group["indptr"][()]
     size, zoom = group["size"][()], group["zoom"][()]
-    keypoints, descriptors = group["keypoints"][()], group["descriptors"][()]
+    keypoints, descriptors = load(group["keypoints"]), load(group["descriptors"])
     lengths = len(size) == len(zoom) == len(indptr) - 1 == len(names)
     if not lengths or keypoints.shape != (indptr[-1], 4) or descriptors.shape != (indptr[-1], DIMENSIONS):
         raise FileFormatError(path, "its photos, keypoints and descriptors do not fit together", "make it again")

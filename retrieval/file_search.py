@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from retrieval.feature_verifier import FeatureTables, FeatureVerifier, VerificationSources
 from retrieval.search import SearchResult, check_comparable, search
 from retrieval.search_options import SearchOptions
 from sfm2tuples.descriptor_files import read_descriptors
@@ -28,7 +29,13 @@ class FileSearch:
     """Fingerprints of the files."""
 
 
-def search_files(query_file: Path, database_file: Path, options: SearchOptions, sources: WindowSources) -> FileSearch:
+def search_files(
+    query_file: Path,
+    database_file: Path,
+    options: SearchOptions,
+    sources: WindowSources,
+    verification: VerificationSources | None = None,
+) -> FileSearch:
     """Search the descriptors of one file for those of another, or for its own.
 
     Parameters
@@ -37,28 +44,38 @@ def search_files(query_file: Path, database_file: Path, options: SearchOptions, 
         Of either layout. A large database in our columns is mapped and read in blocks.
     options : SearchOptions
     sources : WindowSources
-        For re-ranking; its device multiplies in the flat search too, where one is named.
+        For re-ranking by windows; its device multiplies in the flat search too, where one is named.
+    verification : VerificationSources, optional
+        For re-ranking by geometry.
 
     Raises
     ------
     UsageError
-        The files do not fit together, or re-ranking lacks a network or photos.
+        The files do not fit together, or re-ranking lacks a network, photos or features.
     DataError
-        A file is absent, torn, or holds rows that are no descriptors.
+        A file is absent, torn, or holds rows that are no descriptors; a photo has no features.
     """
-    if options.rerank is None and sources.any:
-        raise UsageError("--network, --photos and --whitening are for --rerank; the files hold descriptors already")
+    refinement, verification = options.refinement, verification or VerificationSources()
+    verification.check(refinement)
+    if not refinement.num_windows and sources.any:
+        raise UsageError("--network, --photos and --whitening are for --rerank R; the files hold descriptors already")
     database = read_descriptors(database_file)
     queries = database if query_file == database_file else read_descriptors(query_file)
     warning = check_comparable(queries, database)
-    finder = None
-    if options.rerank is not None:
+    finder = verifier = None
+    if refinement.num_windows:
         # PyTorch is slow to load, and a plain search does without.
         from retrieval.described_windows import window_finder
 
         finder = window_finder(queries, database, sources)
-    result = search(queries, database, options, finder, _exact(sources.device))
     parents = [fingerprint for fingerprint in (queries.fingerprint, database.fingerprint) if fingerprint]
+    if refinement.num_verified:
+        tables = FeatureTables(verification.features)
+        verifier = FeatureVerifier(tables, queries.names, database.names, verification)
+        parents += verifier.parents
+    result = search(queries, database, options, finder, _exact(sources.device), verifier)
+    if verifier is not None:
+        result = replace(result, ranks=result.ranks.made_with(verifier.settings()))
     return FileSearch(result, warning, tuple(dict.fromkeys(parents)))
 
 

@@ -14,9 +14,10 @@ from retrieval.bag_of_words import read_bag_of_words
 from retrieval.benchmark_descriptors import DescribedBenchmark, DescriptorFiles, describe_benchmark
 from retrieval.evaluation import Evaluation, evaluate_rankings, rank_all
 from retrieval.extraction import ExtractionOptions
+from retrieval.feature_verifier import FeatureTables, FeatureVerifier, VerificationSources
 from retrieval.measurement_options import MeasurementOptions
 from retrieval.network_choice import NetworkChoice
-from retrieval.protocols.benchmark import Benchmark, PhotoNames, figure, figure_text, named
+from retrieval.protocols.benchmark import Benchmark, PhotoNames, figure, figure_text, named, names_of
 from retrieval.protocols.choice import ProtocolChoice, known_names, load_benchmark, photos_in
 from retrieval.rankings import evaluate_named_rankings, read_rankings
 from retrieval.refined_rankings import own_junk, refine
@@ -101,6 +102,7 @@ def measure(
     choice: NetworkChoice,
     extraction: ExtractionOptions,
     teaching: TeacherOptions | None = None,
+    verification: VerificationSources | None = None,
 ) -> Measurement:
     """Describe the photos of a protocol, or read descriptors or rankings of them, and evaluate.
 
@@ -112,13 +114,16 @@ def measure(
         For the network.
     teaching : TeacherOptions, optional
         How `options.teacher` answers; by one search where left out.
+    verification : VerificationSources, optional
+        Local features, for re-ranking by geometry.
 
     Raises
     ------
     UsageError, DataError
         The request contradicts itself; a file or photo is absent or torn; photos have no descriptor.
     """
-    protocol = options.choice
+    protocol, verification = options.choice, verification or VerificationSources()
+    verification.check(options.refinement)
     if options.rankings is not None:
         if choice.named:
             raise UsageError("--rankings are answers already: leave out the network, or --rankings")
@@ -132,13 +137,14 @@ def measure(
     names = files.names() or (_none() if protocol.lists_photos else photos_in(protocol))
     benchmark = load_benchmark(protocol, names)
     described = describe_benchmark(benchmark, options, files, choice, extraction)
-    evaluations = _evaluate(benchmark, described, options.refinement)
+    verifier = _verifier(benchmark, described.database.names, options, verification)
+    evaluations = _evaluate(benchmark, described, options.refinement, verifier)
     found = Measurement(
         protocol.name,
         evaluations,
         benchmark.measures,
-        described.settings | options.refinement.as_dict(),
-        [*_fingerprint(protocol.data), *described.parents],
+        described.settings | options.refinement.as_dict() | (verifier.settings() if verifier else {}),
+        [*_fingerprint(protocol.data), *described.parents, *(verifier.parents if verifier else ())],
         described.warnings,
         [*benchmark.notes, *described.notes, *_left_out(evaluations)],
     )
@@ -177,13 +183,31 @@ def _beside(
     )
 
 
-def _evaluate(benchmark: Benchmark, described: DescribedBenchmark, refinement: Refinement) -> dict[str, Evaluation]:
+def _verifier(
+    benchmark: Benchmark, database: list[str], options: MeasurementOptions, sources: VerificationSources
+) -> FeatureVerifier | None:
+    """What verifies the first images of each query; None where nothing does."""
+    if not options.refinement.num_verified:
+        return None
+    tables = FeatureTables(sources.features)
+    known = PhotoNames(tables.names, tables.origin)
+    asked, held = (names_of(names, known, "the protocol") for names in (benchmark.queries, database))
+    boxes = benchmark.boxes if options.crop != "none" else None
+    return FeatureVerifier(tables, asked, held, sources, boxes)
+
+
+def _evaluate(
+    benchmark: Benchmark,
+    described: DescribedBenchmark,
+    refinement: Refinement,
+    verifier: FeatureVerifier | None,
+) -> dict[str, Evaluation]:
     """Every setup of a protocol; what is refined is refined once for all of them."""
     queries, database = described.queries.values, described.database.values
     rankings: Iterable[np.ndarray] | None = None
     if refinement.any:
         own = own_junk(benchmark.queries, benchmark.database, next(iter(benchmark.setups.values())))
-        rankings = refine(queries, database, own, refinement, described.finder)
+        rankings = refine(queries, database, own, refinement, described.finder, verifier)
     evaluations = {}
     for setup, truth in benchmark.setups.items():
         ranked = rank_all(queries, database) if rankings is None else rankings

@@ -53,7 +53,7 @@ class MeasurementOptions:
     dba: str | None = None
     """Database-side augmentation."""
     rerank: str | None = None
-    """Re-ranking by windows, which needs a network and photos."""
+    """Re-ranking: by windows, which needs a network and photos, or by geometry, which needs local features."""
 
     teacher: Path | None = None
     """A bag of words that answers too, beside a network or descriptors, or alone."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +30,22 @@ class Ranks:
     """(q, k) int64: rows of `names`; -1 where there are fewer."""
     similarity: np.ndarray
     """(q, k) float32: cosine that the row was ranked by; -inf where there is none. Falling, except where re-ranked
-    rows, which have the similarity of their window, are followed by others."""
+    rows, which have the similarity of their window or stand by their inliers, are followed by others."""
     options: dict[str, Any] = field(default_factory=dict)
     """How they were searched for."""
     fingerprint: str = ""
     """Fingerprint of the file that they were read from."""
+    inliers: np.ndarray | None = None
+    """(q, k) int32: matches of local features that agreed, 0 where an image is not verified or was not looked at; None
+    where nothing was verified."""
 
     def found(self, query: int) -> list[str]:
         """Names that were found for the query number `query`, best first."""
         return [self.names[row] for row in self.row[query].tolist() if row >= 0]
+
+    def made_with(self, options: dict[str, Any]) -> Ranks:
+        """The same, with more to say about how they were searched for."""
+        return replace(self, options=self.options | options)
 
 
 def write_ranks(path: str | Path, ranks: Ranks, parents: Sequence[str] = ()) -> None:
@@ -48,6 +55,8 @@ def write_ranks(path: str | Path, ranks: Ranks, parents: Sequence[str] = ()) -> 
         write_strings(file, "names", ranks.names)
         file["row"] = np.asarray(ranks.row, np.int64)
         file["similarity"] = np.asarray(ranks.similarity, np.float32)
+        if ranks.inliers is not None:
+            file["inliers"] = np.asarray(ranks.inliers, np.int32)
 
 
 def read_ranks(path: str | Path) -> Ranks:
@@ -63,11 +72,14 @@ def read_ranks(path: str | Path) -> Ranks:
     with open_file(path, FORMAT, VERSION) as file:
         queries, names = read_strings(file, "queries"), read_strings(file, "names")
         row, similarity, header = file["row"][()], file["similarity"][()], header_of(file)
+        inliers = file["inliers"][()] if "inliers" in file else None
     if row.ndim != 2 or row.shape != similarity.shape or len(row) != len(queries):
         raise FileFormatError(path, f"{len(queries):,} queries, rows {row.shape}, similarities {similarity.shape}")
+    if inliers is not None and inliers.shape != row.shape:
+        raise FileFormatError(path, f"rows {row.shape}, inliers {inliers.shape}", "make it again")
     if row.size and not -1 <= row.min() <= row.max() < len(names):
         raise FileFormatError(path, f"names a row beyond its {len(names):,} names", "make it again")
-    return Ranks(queries, names, row, similarity, header.options, header.fingerprint)
+    return Ranks(queries, names, row, similarity, header.options, header.fingerprint, inliers)
 
 
 def check_pair_names(names: Sequence[str], origin: str | Path) -> None:

@@ -13,6 +13,7 @@ from retrieval.reranking import WindowFinder, rerank
 from retrieval.search import own_rows
 from retrieval.search_engines import NOBODY, FlatEngine
 from retrieval.search_options import Refinement
+from retrieval.verified_rankings import Verifier, verify_lists
 from sfm2tuples.errors import UsageError
 
 
@@ -21,7 +22,7 @@ class RefinedRankings:
     """What whole rankings are made of; iterating makes them anew, one query after the other."""
 
     queries: np.ndarray
-    """(q, D) float32: the queries, expanded where that comes without re-ranking."""
+    """(q, D) float32: the queries, expanded where the whole database is searched again."""
     database: np.ndarray
     """(n, D) float32: the database, augmented or not."""
     short: np.ndarray
@@ -42,6 +43,7 @@ def refine(
     own: np.ndarray,
     refinement: Refinement,
     finder: WindowFinder | None = None,
+    verifier: Verifier | None = None,
 ) -> RefinedRankings:
     """Refine by exact search.
 
@@ -53,22 +55,32 @@ def refine(
         The query's own row, by which it is neither expanded nor re-ranked; -1 for none.
     refinement : Refinement
     finder : WindowFinder, optional
-        Needed for re-ranking.
+        Needed for re-ranking by windows.
+    verifier : Verifier, optional
+        Needed for re-ranking by geometry.
 
     Raises
     ------
     UsageError
-        Re-ranking without a finder.
+        Re-ranking without what it needs.
     """
     if refinement.augmentation is not None:
         database = augment(database, refinement.augmentation)
     expansion, n = refinement.query_expansion, refinement.num_reranked
     short = np.empty((len(queries), 0), np.int64)
-    if n:
+    if refinement.num_windows:
         if finder is None:
-            raise UsageError("--rerank looks at photos: name the network of the descriptors")
+            raise UsageError("--rerank R looks at photos: name the network of the descriptors")
         row, similarity = FlatEngine(database).search(queries, min(n, len(database)), own)
         short, _ = rerank(row, similarity, queries, finder.find(row), expansion)
+    elif refinement.num_verified:
+        row, similarity = FlatEngine(database).search(queries, min(n, len(database)), own)
+        found = verify_lists(row, similarity, verifier)
+        short = found.row
+        if expansion is not None:
+            queries, expanded = found.expand(queries, database, expansion)
+            # The second search has learned from the verified images; its order stands.
+            short = np.where(expanded[:, None], -1, short)
     elif expansion is not None:
         row, similarity = FlatEngine(database).search(queries, min(expansion.num_images, len(database)), own)
         queries = expand_by_rows(queries, row, similarity, database, expansion)

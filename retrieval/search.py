@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from retrieval.ranks import Ranks
 from retrieval.reranking import WindowFinder, rerank
 from retrieval.search_engines import FLAT, NOBODY, Engine, FlatEngine, keep_above, make_engine, padded
 from retrieval.search_options import SearchOptions
+from retrieval.verified_rankings import VerifiedLists, Verifier, verify_lists
 from sfm2tuples.descriptor_files import Descriptors
 from sfm2tuples.errors import UsageError
 from sfm2tuples.ivf_search import recall_of
@@ -42,6 +43,7 @@ def search(
     options: SearchOptions,
     finder: WindowFinder | None = None,
     exact: Search = most_similar,
+    verifier: Verifier | None = None,
 ) -> SearchResult:
     """Rank a database for each query.
 
@@ -51,18 +53,20 @@ def search(
         Comparable ones, see `check_comparable`; the database may be mapped from a file.
     options : SearchOptions
     finder : WindowFinder, optional
-        Finds the windows of the photos of a short list; needed for `SearchOptions.rerank`.
+        Finds the windows of the photos of a short list; needed for ``--rerank R``.
     exact : Search
         What the flat engine multiplies with.
+    verifier : Verifier, optional
+        Looks at the photos of a short list; needed for ``--rerank geometry``.
 
     Raises
     ------
     UsageError
-        The descriptors have unequal dimensions, or re-ranking was asked for without a finder.
+        The descriptors have unequal dimensions, or re-ranking was asked for without what it needs.
     """
     refinement = options.refinement
-    if refinement.num_reranked and finder is None:
-        raise UsageError("--rerank looks at photos: name the network of the descriptors, and the photos (--photos)")
+    if refinement.num_windows and finder is None:
+        raise UsageError("--rerank R looks at photos: name the network of the descriptors, and the photos (--photos)")
     check_comparable(queries, database)
     own = np.full(len(queries.names), NOBODY) if options.include_self else own_rows(queries.names, database.names)
     values = database.values
@@ -73,9 +77,16 @@ def search(
     depth = max(options.num_results, refinement.num_reranked, expansion.num_images if expansion else 0)
     row, similarity = engine.search(queries.values, min(depth, len(values)), own)
     recall, sampled = _measured(engine, options, queries.values, values, own, row, exact)
-    if finder is not None and refinement.num_reranked:
-        windows = finder.find(row[:, : refinement.num_reranked])
+    verified = None
+    if finder is not None and refinement.num_windows:
+        windows = finder.find(row[:, : refinement.num_windows])
         row, similarity = rerank(row, similarity, queries.values, windows, expansion)
+    elif refinement.num_verified:
+        verified = _put_verified_first(row, similarity, refinement.num_verified, verifier)
+        if expansion is not None:
+            vectors, expanded = verified.expand(queries.values, values, expansion)
+            # The second search has learned from the verified images; its order stands.
+            row[expanded], similarity[expanded] = engine.search(vectors[expanded], row.shape[1], own[expanded])
     elif expansion is not None:
         vectors = expand_by_rows(queries.values, row, similarity, values, expansion)
         row, similarity = engine.search(vectors, min(options.num_results, len(values)), own)
@@ -83,6 +94,7 @@ def search(
     if options.min_similarity is not None:
         row, similarity = keep_above(row, similarity, options.min_similarity)
     ranks = Ranks(queries.names, database.names, row, similarity.astype(np.float32), _plain(options, queries, database))
+    ranks = ranks if verified is None else replace(ranks, inliers=verified.of(row))
     return SearchResult(ranks, recall, sampled)
 
 
@@ -120,6 +132,13 @@ def check_comparable(queries: Descriptors, database: Descriptors) -> str | None:
     if set(differing) & set(SPACE):
         raise UsageError(f"{message}; extract both alike")
     return message
+
+
+def _put_verified_first(row: np.ndarray, similarity: np.ndarray, n: int, verifier: Verifier | None) -> VerifiedLists:
+    """Verify the first n of each list, and put them in their new order into the lists."""
+    found = verify_lists(row[:, :n], similarity[:, :n], verifier)
+    row[:, :n], similarity[:, :n] = found.row, found.similarity
+    return found
 
 
 def _measured(

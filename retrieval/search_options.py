@@ -11,8 +11,20 @@ from sfm2tuples.errors import UsageError
 
 MOST_RESULTS = 10_000
 """Results of a query that are kept sorted as they are found, at most; whole rankings are what `evaluate` makes."""
-RERANKED = 1000
-"""Images of a short list that are re-ranked [R16]."""
+WINDOWS, GEOMETRY = "R", "geometry"
+"""Ways to re-rank: by the best window of each photo [R16], or by local features that one geometry explains [P07]."""
+RERANKED = {WINDOWS: 1000, GEOMETRY: 100}
+"""Images of a short list that are re-ranked where nothing else is said: [R16]'s 1,000; matching costs more."""
+
+
+@dataclass(frozen=True)
+class Reranking:
+    """How the first images of each query are put in another order."""
+
+    way: str
+    """`WINDOWS` or `GEOMETRY`."""
+    num_images: int
+    """How many of them."""
 
 
 @dataclass(frozen=True)
@@ -20,11 +32,13 @@ class Refinement:
     """What is done beyond one search by the descriptors as they are."""
 
     qe: str | None = None
-    """Query expansion: ``average:N`` or ``alpha:N:ALPHA``; after re-ranking it averages window vectors."""
+    """Query expansion: ``average:N`` or ``alpha:N:ALPHA``; after ``R`` it averages window vectors, after ``geometry``
+    the images that are verified."""
     dba: str | None = None
     """Database-side augmentation, in the same words."""
     rerank: str | None = None
-    """``R:N``: re-rank the first N by the best window of each photo."""
+    """``R:N``: re-rank the first N by the best window of each photo. ``geometry:N``: verify the first N by their local
+    features and put those that are verified in front."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be read."""
@@ -46,8 +60,18 @@ class Refinement:
 
     @property
     def num_reranked(self) -> int:
-        """Images of each short list that are re-ranked; 0 without."""
-        return 0 if self.rerank is None else parse_rerank(self.rerank)
+        """Images of each short list that are re-ranked, in either way; 0 without."""
+        return 0 if self.rerank is None else parse_rerank(self.rerank).num_images
+
+    @property
+    def num_windows(self) -> int:
+        """Images of each short list that are re-ranked by their best window; 0 without."""
+        return self._num_images(WINDOWS)
+
+    @property
+    def num_verified(self) -> int:
+        """Images of each short list that are verified by their local features; 0 without."""
+        return self._num_images(GEOMETRY)
 
     @property
     def any(self) -> bool:
@@ -59,19 +83,27 @@ class Refinement:
         asked = {"qe": self.qe, "dba": self.dba, "rerank": self.rerank}
         return {name: text for name, text in asked.items() if text is not None}
 
+    def _num_images(self, way: str) -> int:
+        if self.rerank is None:
+            return 0
+        reranking = parse_rerank(self.rerank)
+        return reranking.num_images if reranking.way == way else 0
 
-def parse_rerank(text: str) -> int:
-    """Read ``R`` or ``R:N``; N is 1,000.
+
+def parse_rerank(text: str) -> Reranking:
+    """Read ``R[:N]`` or ``geometry[:N]``; N is that of `RERANKED` where it is left out.
 
     Raises
     ------
     UsageError
         It is neither.
     """
-    kind, _, number = text.partition(":")
-    if kind != "R" or (":" in text and not number.isdecimal()) or (number and not 1 <= int(number) <= MOST_RESULTS):
-        raise UsageError(f"{text} is no re-ranking such as R:100, with 1 to {MOST_RESULTS:,} images")
-    return int(number) if number else RERANKED
+    way, colon, number = text.partition(":")
+    if way in RERANKED and not colon:
+        return Reranking(way, RERANKED[way])
+    if way not in RERANKED or not number.isdecimal() or not 1 <= int(number) <= MOST_RESULTS:
+        raise UsageError(f"{text} is no re-ranking such as R:1000 or geometry:100, with 1 to {MOST_RESULTS:,} images")
+    return Reranking(way, int(number))
 
 
 @dataclass(frozen=True)
@@ -83,7 +115,7 @@ class SearchOptions:
     num_results: int = 100
     """Images kept for each query."""
     min_similarity: float | None = None
-    """Images that are less similar are left out; after re-ranking the similarity is the window's."""
+    """Images that are less similar are left out; after ``--rerank R`` the similarity is the window's."""
     include_self: bool = False
     """Whether a query may find the image of its own name."""
     nprobe: int | None = None

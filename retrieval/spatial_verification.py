@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
-from retrieval.feature_files import LocalFeatures
+from retrieval.feature_files import LocalFeatures, inside
 from retrieval.vocabulary import unit_length
 from sfm2tuples.errors import UsageError
 from sfm2tuples.worker_pools import LocalProcesses, run_jobs
@@ -33,6 +34,8 @@ class VerificationOptions:
     """Pixels of the photos as they were looked at that a match may be off."""
     min_inliers: int = 8
     """Matches that must agree for a photo to be verified."""
+    expand_inliers: int = 15
+    """Matches that must agree for a query to be averaged with a verified photo."""
 
     def __post_init__(self) -> None:
         """Refuse values without meaning."""
@@ -45,6 +48,8 @@ class VerificationOptions:
         if self.min_inliers < GEOMETRIES[self.geometry]:
             least = GEOMETRIES[self.geometry]
             raise UsageError(f"min inliers {self.min_inliers} is below the {least} that fix a {self.geometry}")
+        if self.expand_inliers < 1:
+            raise UsageError(f"expand inliers must be at least 1, not {self.expand_inliers}")
 
 
 @dataclass(frozen=True)
@@ -57,13 +62,14 @@ class PhotoFeatures:
     """(m, 128) uint8."""
 
 
-def photo_features(features: LocalFeatures, photo: int, keep: np.ndarray | None = None) -> PhotoFeatures:
-    """The features of a photo of a table; `keep`, (m,) bool over the table's rows, leaves some out."""
+def photo_features(features: LocalFeatures, photo: int, box: np.ndarray | None = None) -> PhotoFeatures:
+    """Features of a photo of a table; only those inside of a box, (4,) in pixels of its file, where one is given."""
     rows = features.of(photo)
-    points, descriptors = features.keypoints[rows, :2] / features.zoom[photo], features.descriptors[rows]
-    if keep is not None:
-        points, descriptors = points[keep[rows]], descriptors[keep[rows]]
-    return PhotoFeatures(points.astype(np.float64), descriptors)
+    keypoints, descriptors = np.asarray(features.keypoints[rows]), np.asarray(features.descriptors[rows])
+    if box is not None:
+        kept = inside(keypoints, box)
+        keypoints, descriptors = keypoints[kept], descriptors[kept]
+    return PhotoFeatures((keypoints[:, :2] / features.zoom[photo]).astype(np.float64), descriptors)
 
 
 def match_features(left: np.ndarray, right: np.ndarray, ratio: float) -> np.ndarray:
@@ -111,9 +117,9 @@ def count_inliers(left: PhotoFeatures, right: PhotoFeatures, options: Verificati
 
 
 def verify(
-    queries: Sequence[PhotoFeatures],
+    queries: Iterable[PhotoFeatures],
     short: np.ndarray,
-    database: LocalFeatures,
+    database: Callable[[int], PhotoFeatures],
     options: VerificationOptions,
     jobs: int = 1,
 ) -> np.ndarray:
@@ -122,9 +128,11 @@ def verify(
     Parameters
     ----------
     queries : q PhotoFeatures
+        Taken one after the other.
     short : (q, s) int64
         Rows of the database; -1 for none.
-    database : LocalFeatures
+    database : callable
+        Gives the features of a row; asked for what is in a query's short list when it is the query's turn.
     options : VerificationOptions
     jobs : int
         Processes; each runs pycolmap alone.
@@ -139,14 +147,11 @@ def verify(
         return inliers
     pool = LocalProcesses(jobs)
     try:
-        for number, query in enumerate(queries):
+        for number, query in enumerate(tqdm(queries, "verify", len(short), unit="query", disable=None)):
             columns = np.flatnonzero(short[number] >= 0)
             size = max(1, -(-len(columns) // (2 * jobs)))
             parts = [columns[start : start + size] for start in range(0, len(columns), size)]
-            work = [
-                _Job(part, query, [photo_features(database, int(row)) for row in short[number, part]], options)
-                for part in parts
-            ]
+            work = [_Job(part, query, [database(int(row)) for row in short[number, part]], options) for part in parts]
             for job, counts in run_jobs(work, _count_all, pool, _one_by_one):
                 inliers[number, job.columns] = 0 if counts is None else counts
     finally:

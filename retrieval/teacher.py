@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 from scipy import sparse
 
 from retrieval.bag_of_words import BagOfWords, InvertedFile, hard_counts, idf_of, unit_rows
-from retrieval.feature_files import LocalFeatures
+from retrieval.feature_files import LocalFeatures, inside
 from retrieval.hamming import HammingFile, HammingOptions, SignedFeatures, confirmed_features
 from retrieval.spatial_verification import VerificationOptions, photo_features, put_verified_first, verify
 from sfm2tuples.errors import UsageError
@@ -27,8 +28,6 @@ class TeacherOptions:
     num_expanded: int = 0
     """Images that a query is averaged with for a second search, whose order is then the answer: of the verified ones
     where there is verification, else of the first; a query without any keeps its first answer. 0: none."""
-    expand_inliers: int = 15
-    """Inliers that a verified image needs for a query to be averaged with it."""
     hamming: HammingOptions | None = None
     """Tell features of one word apart by their bits, in searching and expanding; words are then the nearest alone,
     and `power` is not looked at."""
@@ -52,9 +51,7 @@ class TeacherOptions:
             "num_expanded": self.num_expanded,
         }
         plain |= {"hamming": asdict(self.hamming)} if self.hamming else {}
-        return plain | (
-            asdict(self.verification) | {"expand_inliers": self.expand_inliers} if self.num_verified else {}
-        )
+        return plain | (asdict(self.verification) if self.num_verified else {})
 
 
 class Engine(Protocol):
@@ -145,8 +142,12 @@ def rank_by_words(
     inliers = np.zeros(short.shape, np.int64)
     if options.num_verified:
         looked_at = short[:, : options.num_verified]
-        pictures = [photo_features(asked.features, query, keep) for query in range(len(queries))]
-        counts = verify(pictures, looked_at, held.features, options.verification, options.jobs)
+        pictures = [
+            photo_features(asked.features, query, None if boxes is None else boxes[query])
+            for query in range(len(queries))
+        ]
+        photo_of = partial(photo_features, held.features)
+        counts = verify(pictures, looked_at, photo_of, options.verification, options.jobs)
         inliers[:, : options.num_verified] = counts
     chosen = _averaged_with(short, inliers, options) if options.num_expanded else nobody
     expanded = engine.rank(chosen) if options.num_expanded else rankings
@@ -160,9 +161,7 @@ def rank_by_words(
 
 def inside_boxes(features: LocalFeatures, boxes: np.ndarray) -> np.ndarray:
     """Features whose centre is inside the box of their photo, (m,) bool; boxes (n, 4) in pixels of the files."""
-    box = np.repeat(boxes, np.diff(features.indptr), axis=0)
-    x, y = features.keypoints[:, 0], features.keypoints[:, 1]
-    return (x >= box[:, 0]) & (y >= box[:, 1]) & (x <= box[:, 2]) & (y <= box[:, 3])
+    return inside(features.keypoints, np.repeat(boxes, np.diff(features.indptr), axis=0))
 
 
 def _first_others(rankings: np.ndarray, own: np.ndarray, count: int) -> np.ndarray:
@@ -180,6 +179,5 @@ def _averaged_with(short: np.ndarray, inliers: np.ndarray, options: TeacherOptio
     if not options.num_verified:
         return [row[row >= 0][: options.num_expanded] for row in short]
     order = np.argsort(-inliers, axis=1, kind="stable")[:, : options.num_expanded]
-    return [
-        row[best][count[best] >= options.expand_inliers] for row, best, count in zip(short, order, inliers, strict=True)
-    ]
+    least = options.verification.expand_inliers
+    return [row[best][count[best] >= least] for row, best, count in zip(short, order, inliers, strict=True)]

@@ -47,6 +47,17 @@ def write_columns(group: h5py.Group, columns: dict[str, np.ndarray]) -> None:
         group[name] = np.ascontiguousarray(columns[name])
 
 
+def mapped_column(dataset: h5py.Dataset) -> np.ndarray | None:
+    """A column mapped into memory read-only, so that it may be larger than that; None where it cannot be.
+
+    It stays readable when the file that it came by is closed.
+    """
+    offset = dataset.id.get_offset()
+    if offset is None or not dataset.dtype.isnative or dataset.size == 0:
+        return None
+    return np.memmap(dataset.file.filename, dataset.dtype, "r", offset, dataset.shape)
+
+
 def allocate_column(group: h5py.Group, name: str, column: ColumnStream) -> h5py.Dataset:
     """Make an empty dataset whose place in the file is taken at once, so that bytes do not depend on who fills it."""
     plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)

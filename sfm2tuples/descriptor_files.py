@@ -16,7 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sfm2tuples.columns import read_strings, write_strings
+from sfm2tuples.columns import mapped_column, read_strings, write_strings
 from sfm2tuples.container import create_file, header_of, open_file
 from sfm2tuples.errors import DataError, FileFormatError, UsageError, first_three
 
@@ -245,19 +245,18 @@ def _read_columns(path: Path, file: h5py.File) -> tuple[list[str], np.ndarray]:
     dataset = file["descriptors"]
     check_names(path, names)
     _check_shape(path, len(names), dataset.shape, dataset.dtype)
-    values = _mapped(path, dataset)
+    values = _mapped(dataset)
     if values is None:
         values = dataset[()].astype(np.float32, copy=False)
     check_values(path, names, values)
     return names, values
 
 
-def _mapped(path: Path, dataset: h5py.Dataset) -> np.ndarray | None:
+def _mapped(dataset: h5py.Dataset) -> np.ndarray | None:
     """A large dataset mapped into memory, so that it may be larger than that; None where it cannot be or need not."""
-    offset = dataset.id.get_offset()
-    if dataset.dtype != np.dtype("<f4") or offset is None or dataset.size * 4 < MAPPED_FROM:
+    if dataset.dtype != np.float32 or dataset.size * 4 < MAPPED_FROM:
         return None
-    return np.memmap(path, np.float32, "r", offset, dataset.shape)
+    return mapped_column(dataset)
 
 
 def _write_groups(file: h5py.File, descriptors: Descriptors) -> None:

@@ -791,3 +791,28 @@ def confirmed(own, chosen, max_distance):
             if any(word == w and bin(bits ^ b).count("1") <= max_distance for w, b in others):
                 kept.append((word, bits))
     return kept
+
+
+# --- a network's ranking verified by local features ------------------------------------------------------------------
+
+
+def verified_ranking(query, database, own, depth, inliers, least, expansion=None):
+    """Rows best first: the first `depth` that are verified go in front by inliers, all others keep their order.
+
+    `inliers` is a dictionary of rows, 0 where one is not verified. With `expansion` (number, alpha), a query whose
+    short list has images of at least `least` inliers is averaged with the first of them, and all rows are ranked anew.
+    """
+
+    def ranked(vector):
+        rows = [row for row in range(len(database)) if row != own]
+        return sorted(rows, key=lambda row: (-exact_similarity(vector, database[row]), row))
+
+    first = ranked(query)
+    short = first[:depth]
+    verified = sorted((r for r in short if inliers[r] > 0), key=lambda r: (-inliers[r], short.index(r)))
+    enough = [r for r in verified if inliers[r] >= least]
+    if expansion is None or not enough:
+        return verified + [r for r in first if r not in verified]
+    number, alpha = expansion
+    found = [(database[r], exact_similarity(query, database[r])) for r in enough[:number]]
+    return ranked(np.float32(expanded_query(query, found, alpha)))

@@ -93,7 +93,8 @@ def test_descriptors_and_whitening_are_as_documented(tmp_path: Path) -> None:
 
 
 def test_ranks_are_as_documented(tmp_path: Path) -> None:
-    write_ranks(tmp_path / "r.h5", Ranks(["q"], ["a"], np.array([[0]]), np.ones((1, 1), np.float32)))
+    ranks = Ranks(["q"], ["a"], np.array([[0]]), np.ones((1, 1), np.float32), inliers=np.array([[9]]))
+    write_ranks(tmp_path / "r.h5", ranks)
     assert written(tmp_path / "r.h5") == documented("sfm2tuples-ranks")
 
 

@@ -171,6 +171,11 @@ def test_descriptors_of_other_networks_whitenings_or_dimensions_are_refused_and_
         {"rerank": "R:0"},
         {"rerank": "R:"},
         {"rerank": "SIFT:5"},
+        {"rerank": "geometry:"},
+        {"rerank": "geometry:0"},
+        {"rerank": "geometry:10001"},
+        {"rerank": "geometry:5:3"},
+        {"rerank": "R:5+geometry:5"},
     ],
 )
 def test_options_without_meaning_are_refused(wrong):

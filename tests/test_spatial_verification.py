@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from retrieval.spatial_verification import (
     VerificationOptions,
     count_inliers,
     match_features,
+    photo_features,
     put_verified_first,
     verify,
 )
@@ -82,7 +85,7 @@ def database_of(photos: list[PhotoFeatures]) -> LocalFeatures:
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_workers_count_what_one_process_counts(jobs: int) -> None:
     left, right = flat_views(1, 40, 10)
-    database = database_of([flat_views(5, 0, 30)[1], right, flat_views(6, 0, 30)[1]])
+    database = partial(photo_features, database_of([flat_views(5, 0, 30)[1], right, flat_views(6, 0, 30)[1]]))
     options = VerificationOptions("affine")
     inliers = verify([left, right], np.array([[0, 1, -1], [2, 1, 0]]), database, options, jobs)
     assert inliers[0].tolist() == [0, count_inliers(left, right, options), 0]
@@ -97,7 +100,7 @@ def test_pixels_are_those_of_the_photo_as_it_was_looked_at() -> None:
         database.names, database.size, 8 * database.zoom, database.indptr, database.keypoints, database.descriptors
     )
     noisy = PhotoFeatures(left.points + np.random.default_rng(0).normal(0, 0.5, left.points.shape), left.descriptors)
-    assert verify([noisy], np.array([[0]]), larger, VerificationOptions("affine"))[0, 0] == 40
+    assert verify([noisy], np.array([[0]]), partial(photo_features, larger), VerificationOptions("affine"))[0, 0] == 40
 
 
 def test_verified_rows_go_in_front_by_their_inliers() -> None:
@@ -106,6 +109,7 @@ def test_verified_rows_go_in_front_by_their_inliers() -> None:
 
 
 def test_options_without_meaning_are_refused() -> None:
-    for options in ({"geometry": "rigid"}, {"ratio": 0.0}, {"max_error": 0.0}, {"min_inliers": 6}):
+    wrong = ({"geometry": "rigid"}, {"ratio": 0.0}, {"max_error": 0.0}, {"min_inliers": 6}, {"expand_inliers": 0})
+    for options in wrong:
         with pytest.raises(UsageError):
             VerificationOptions(**options)

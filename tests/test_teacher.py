@@ -100,10 +100,13 @@ def test_a_query_is_averaged_with_what_has_enough_inliers(bag: BagOfWords) -> No
     affine = VerificationOptions("affine")
     search = TeacherOptions(num_verified=4, num_expanded=4, verification=affine)
     names, own = bag.features.names, np.array([0])
+
+    def expanded_with(least: int) -> np.ndarray:
+        options = replace(search, verification=replace(affine, expand_inliers=least))
+        return rank_by_words(bag, ["0"], names, own, options)
+
     # 2 agrees in 30 points, 3 in 20: what 3 shows besides comes in with it alone.
-    all_of_them = rank_by_words(bag, ["0"], names, own, replace(search, expand_inliers=15))
-    the_best = rank_by_words(bag, ["0"], names, own, replace(search, expand_inliers=25))
-    none = rank_by_words(bag, ["0"], names, own, replace(search, expand_inliers=99))
+    all_of_them, the_best, none = expanded_with(15), expanded_with(25), expanded_with(99)
     only_verified = rank_by_words(bag, ["0"], names, own, replace(search, num_expanded=0))
     assert np.array_equal(none, only_verified)
     file = InvertedFile(bag.counts())

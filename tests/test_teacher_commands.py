@@ -10,7 +10,7 @@ import pytest
 from hand_made import run
 from PIL import Image
 
-from cli.teacher_options import GEOMETRIES as OFFERED
+from cli.verification_options import GEOMETRIES as OFFERED
 from retrieval.bag_of_words import read_bag_of_words
 from retrieval.feature_files import read_features
 from retrieval.photo_names import photos_below
