@@ -62,6 +62,13 @@ class Variant:
 SHELF = Variant("off-the-shelf", "off the shelf", whitenings=(NONE, *LEARNED))
 BASE = Variant("base", "base: m3, N2, contrastive", whitenings=(NONE, *LEARNED, *CUT))
 END_TO_END = Variant("end-to-end", "whitening layer, end to end", whitenings=(NONE,))
+END_TO_END_TRIPLET = Variant(
+    "end-to-end-triplet",
+    "whitening layer, triplet with margin 0.5",
+    ("--loss", "triplet", "--margin", 0.5),
+    whitenings=(NONE,),
+)
+"""As cirtorch trains whitened networks: the contrastive loss's margin of 0.7 reaches no negative of theirs."""
 LANDMARKS = Variant("landmarks", "test landmarks added to training", whitenings=(NONE, LW, LW_OVERFITTED))
 VARIANTS = (
     SHELF,
@@ -69,6 +76,7 @@ VARIANTS = (
     Variant("m1", "m1 for m3", ("--positives", "m1")),
     Variant("N1", "N1 for N2", ("--negatives", "N1")),
     END_TO_END,
+    END_TO_END_TRIPLET,
     Variant("m2", "m2 for m3", ("--positives", "m2")),
     Variant("six", "6 of 20 places", places=6, queries_per_place=50),
     Variant("triplet", "triplet for contrastive", ("--loss", "triplet")),
@@ -124,6 +132,7 @@ def _orderings() -> Iterator[Ordering]:
         yield Ordering((network, PCA), (network, LW), PAPER)
         yield Ordering((network, PCA_SHRUNK), (network, LW), OUR_EXPECTATION)
     yield Ordering(("end-to-end", NONE), ("base", LW), PAPER)
+    yield Ordering(("end-to-end-triplet", NONE), ("base", LW), PAPER)
     yield from (Ordering(("base", low), ("base", high), PAPER) for high, low in pairwise([LW, *CUT]))
 
 
@@ -176,7 +185,7 @@ def run_cell(data: Path, work: Path, plan: Plan, variant: Variant, cell: Cell) -
     network = start
     if variant is not SHELF:
         options = [*start, "--rounds", plan.rounds, "--image-size", plan.train_size, "--seed", seed, *variant.train]
-        if variant is END_TO_END:
+        if variant in (END_TO_END, END_TO_END_TRIPLET):
             # Starts from L_w of the network off the shelf.
             shelf = folder / SHELF.name / "seed0"
             options += ["--whitening-layer", own_models.learn_whitening(shelf, fold_tuples, start, plan.image_size)]

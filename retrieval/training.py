@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from retrieval.curves import RoundFigures, TensorBoard
 from retrieval.distributed import Team
+from retrieval.losses import CONTRASTIVE, GRADED
 from retrieval.network import Network
 from retrieval.optimisation import build_optimiser, learning_rate, set_learning_rate
 from retrieval.passes import passes_for
@@ -22,7 +25,11 @@ from retrieval.training_options import FP16, TrainingOptions
 from retrieval.training_runs import Run, refuse_taken, resume_run, start_run
 from retrieval.training_steps import Means, Trained, train_round
 from retrieval.validation import Validation, prepare_validation, validate
-from sfm2tuples.tuples import TupleFile, read_tuples
+from sfm2tuples.tuples import TupleFile, TupleSet, read_tuples
+
+logger = logging.getLogger(__name__)
+FEW = 0.05
+"""Share of tuples with a negative within the margin, below which a contrastive loss hardly does more than attract."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +157,8 @@ def _rounds(
             rate = learning_rate(options, round)
             set_learning_rate(optimiser, rate)
             chosen = tuples_of_round(tuples, network, photos, options, round, title and title + "mine", means.team)
+            if round == 1 and means.team.leads:
+                warn_of_idle_negatives(chosen, options)
             trained = train_round(
                 network,
                 optimiser,
@@ -182,3 +191,27 @@ def _figures(
         negative_similarity=trained.negative_similarity,
         queries=trained.queries,
     )
+
+
+def warn_of_idle_negatives(tuples: TupleSet, options: TrainingOptions) -> None:
+    """Warn where hardly any negative of a contrastive loss lies within the margin: positives alone are then learned.
+
+    So it is with whitened descriptors, which lie far apart: at margin 0.7 they are drawn together until negatives are
+    within it, and what the whitening had gained is lost.
+
+    Parameters
+    ----------
+    tuples : TupleSet
+        Mined with the network that is to be trained.
+    options : TrainingOptions
+    """
+    if options.loss not in (CONTRASTIVE, GRADED) or not options.remine or not len(tuples.query):
+        return
+    nearest = tuples.negative_similarity.max(axis=1)
+    distance = np.sqrt(np.maximum(2 - 2 * nearest[np.isfinite(nearest)], 0))
+    if len(distance) and (distance < options.margin).mean() < FEW:
+        logger.warning(
+            "of %d tuples hardly any has a negative within the margin of %g (half of the nearest are beyond %.2f): the "
+            "loss only draws together; give a larger --margin, or --loss triplet",
+            *(len(distance), options.margin, float(np.median(distance))),
+        )

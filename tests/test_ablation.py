@@ -87,6 +87,7 @@ def test_each_variant_differs_from_the_base_in_its_own_option_only(
         "triplet": ["--loss", "triplet"],
         "graded": ["--loss", "graded-contrastive"],
         "end-to-end": ["--whitening-layer", shelf],
+        "end-to-end-triplet": ["--loss", "triplet", "--margin", "0.5", "--whitening-layer", shelf],
         "six": [],
         "half": [],
         "landmarks": [],
