@@ -143,11 +143,11 @@ def test_an_interrupted_training_is_resumed(ablation: ModuleType, commands: Comm
 def test_a_run_that_fails_is_named_and_does_not_stop_the_others(
     ablation: ModuleType, commands: Commands, data: Path
 ) -> None:
-    commands.fail_on = "triplet"
+    commands.fail_on = "graded-contrastive"
     result = CliRunner().invoke(ablation.main, [str(data), str(data.parent / "work"), "--quick"])
     assert result.exit_code == 1
-    assert "triplet, fold 1, seed 1: failed: sfm2tuples train" in result.output
-    assert "- triplet: 0 of 2 runs" in result.output
+    assert "graded, fold 1, seed 1: failed: sfm2tuples train" in result.output
+    assert "- graded: 0 of 2 runs" in result.output
     assert result.output.count(" runs\n") == 1
 
 
