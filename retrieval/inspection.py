@@ -70,6 +70,8 @@ def _describe_ranks(path: Path) -> dict[str, Section]:
         "results of each query": found.row.shape[1],
         "found": int((found.row >= 0).sum()),
     }
+    if found.inliers is not None:
+        content["verified"] = int((found.inliers > 0).sum())
     return {"content": content}
 
 

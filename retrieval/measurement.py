@@ -190,7 +190,8 @@ def _verifier(
     if not options.refinement.num_verified:
         return None
     tables = FeatureTables(sources.features)
-    known = PhotoNames(tables.names, tables.origin)
+    # A photo that has no features keeps its name here, and is refused by it below.
+    known = PhotoNames(tables.names, tables.origin, whole=False)
     asked, held = (names_of(names, known, "the protocol") for names in (benchmark.queries, database))
     boxes = benchmark.boxes if options.crop != "none" else None
     return FeatureVerifier(tables, asked, held, sources, boxes)

@@ -227,3 +227,6 @@ def test_ranked_lists_say_how_many_were_searched_and_found(tmp_path: Path) -> No
     sections = inspect_file(tmp_path / "r.h5")
     assert list(sections["content"].values()) == [2, 3, 2, 3]
     assert sections["options"]["engine"] == "flat"
+    verified = np.array([[15, 0], [0, 0]])
+    write_ranks(tmp_path / "v.h5", Ranks(["q", "r"], ["a", "b", "c"], row, similarity, inliers=verified))
+    assert inspect_file(tmp_path / "v.h5")["content"]["verified"] == 1

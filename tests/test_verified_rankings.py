@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hand_made import run
 from PIL import Image
+from test_benchmarks import IMLIST
 from test_evaluate_command import oxford
 from worlds import unit_rows
 
@@ -123,6 +124,17 @@ def test_a_search_that_verifies_needs_features():
             ask()
     with pytest.raises(UsageError, match="are for --rerank geometry"):
         VerificationSources((Path("f.h5"),)).check(Refinement(rerank="R:5"))
+
+
+@pytest.mark.parametrize(("engine", "effort"), [("ivf", {"nprobe": 10**6}), ("hnsw", {"ef": 10**4})])
+def test_what_any_engine_finds_is_verified_and_searched_again(engine, effort):
+    queries, database, _, inliers = world(2)
+    asked, held = Descriptors([f"q{i}" for i in range(5)], queries), Descriptors([str(i) for i in range(20)], database)
+    options = SearchOptions(num_results=20, qe="average:2", rerank="geometry:9")
+    exact = search(asked, held, options, verifier=Known(inliers)).ranks
+    found = search(asked, held, replace(options, engine=engine, **effort), verifier=Known(inliers)).ranks
+    assert np.array_equal(found.row, exact.row)
+    assert np.array_equal(found.inliers, exact.inliers)
 
 
 # --- features in files ----------------------------------------------------------------------------------------------
@@ -277,6 +289,15 @@ def test_evaluate_verifies_as_search_does_with_any_number_of_processes(photos, t
     assert read_header(photos / "features.h5").fingerprint in one["parents"]
 
 
+def test_a_network_that_describes_photos_itself_is_verified_too(photos, tmp_path):
+    network = ("--backbone", "squeezenet1_1", "--image-size", 64)
+    found = evaluated(
+        photos, tmp_path / "e.json", *network, "--rerank", "geometry", "--features", photos / "features.h5"
+    )
+    assert found["mean_over_queries"] == 1.0
+    assert found["settings"]["backbone"] == "squeezenet1_1"
+
+
 def test_verification_finds_what_random_descriptors_do_not(photos, tmp_path):
     plain = evaluated(photos, tmp_path / "e.json", "--descriptors", photos / "d.h5")
     words = ("--descriptors", photos / "d.h5", "--features", photos / "features.h5", *PLANAR)
@@ -301,10 +322,47 @@ def test_what_does_not_fit_is_one_line(photos, tmp_path, capsys):
         (("search", *files, *features, "--rerank", "geometry", "--min-inliers", 3), 2, "min inliers 3"),
         (("evaluate", *labels, *described, "--rerank", "geometry:3"), 2, "give --features"),
         (("evaluate", *labels, *described, *features), 2, "are for --rerank geometry"),
-        (("evaluate", *labels, *described, "--features", tmp_path / "few.h5", "--rerank", "geometry"), 1, "are absent"),
+        (
+            ("evaluate", *labels, *described, "--features", tmp_path / "few.h5", "--rerank", "geometry"),
+            1,
+            "2 of 6 queries",
+        ),
     ):
         assert run(*words) == code, words
         message = capsys.readouterr().err.strip()
         assert said in message
         assert "\n" not in message
     assert not (tmp_path / "r.h5").exists()
+
+
+def test_a_cropped_query_is_verified_by_what_is_inside_its_box(oxford, tmp_path):
+    rng = np.random.default_rng(0)
+    names = [f"elsewhere/{name}" for name in [*IMLIST, "query_a", "query_b"]]
+    made = replace(made_features(rng, (70,) * 10), names=[f"{name}.jpg" for name in names])
+    points, descriptors = rng.uniform(0, 59, (70, 2)), root_sift(rng, 70)
+    points[30:, 0] += 100  # 30 features inside of the box of 60 x 60, 40 outside
+    for photo, shown in ((8, slice(0, 70)), (3, slice(0, 30)), (5, slice(30, 70))):
+        rows = np.arange(made.indptr[photo], made.indptr[photo + 1])[shown]
+        made.keypoints[rows, :2], made.descriptors[rows] = points[shown], descriptors[shown]
+    write_features(tmp_path / "f.h5", made)
+    words = ("--data", oxford, "--descriptors", oxford / "d.h5", "--queries", oxford / "d.h5", *PLANAR)
+    tops = {}
+    for crop in ("none", "image"):
+        more = ("--features", tmp_path / "f.h5", "--rerank", "geometry:8", "--crop", crop)
+        assert run("evaluate", "--protocol", "roxford5k", *words, *more, "-o", tmp_path / f"{crop}.json") == 0
+        setups = json.loads((tmp_path / f"{crop}.json").read_text())["setups"]
+        tops[crop] = [[Path(name).stem for name in setup["per_query"][0]["top"]] for setup in setups.values()]
+    assert [top[:2] for top in tops["none"]] == [[IMLIST[5], IMLIST[3]]] * 3
+    assert [top[0] for top in tops["image"]] == [IMLIST[3]] * 3
+    assert [top[1] for top in tops["image"]] != [IMLIST[5]] * 3
+
+
+def test_distractors_may_have_features_of_their_own(photos, tmp_path):
+    features = read_features(photos / "features.h5")
+    more = replace(features.only(features.names[:1]), names=["more.jpg"])
+    write_features(tmp_path / "more.h5", more)
+    write_descriptors(tmp_path / "d.h5", Descriptors(["more.jpg"], np.eye(1, 8, dtype=np.float32)))
+    words = ("--descriptors", photos / "d.h5", "--distractors", tmp_path / "d.h5", "--rerank", "geometry", *PLANAR)
+    files = ("--features", photos / "features.h5", "--features", tmp_path / "more.h5")
+    found = evaluated(photos, tmp_path / "e.json", *words, *files)
+    assert found["per_query"][0]["top"][0] == "more.jpg"  # the same photo
