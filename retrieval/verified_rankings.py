@@ -54,7 +54,7 @@ class VerifiedLists:
         return found
 
     def expand(self, queries: np.ndarray, database: np.ndarray, expansion: Expansion) -> tuple[np.ndarray, np.ndarray]:
-        """Average queries with the first of their images that have enough inliers [C07].
+        """Average queries with the first of their images that have enough inliers (Chum et al., ICCV 2007).
 
         Parameters
         ----------

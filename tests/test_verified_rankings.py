@@ -126,6 +126,21 @@ def test_a_search_that_verifies_needs_features():
         VerificationSources((Path("f.h5"),)).check(Refinement(rerank="R:5"))
 
 
+@pytest.mark.parametrize("engine", ["flat", "ivf", "hnsw"])
+def test_where_nothing_is_verified_nothing_changes(engine):
+    queries, database, own, inliers = world(3)
+    asked, held = Descriptors([f"q{i}" for i in range(5)], queries), Descriptors([str(i) for i in range(20)], database)
+    options, nothing = SearchOptions(engine=engine, num_results=12), Known(0 * inliers)
+    plain = search(asked, held, options).ranks
+    found = search(asked, held, replace(options, qe="average:2", rerank="geometry:9"), verifier=nothing).ranks
+    assert np.array_equal(found.row, plain.row)
+    assert not found.inliers.any()
+    refined = refine(queries, database, own, Refinement("average:2", None, "geometry:9"), None, nothing)
+    unrefined = refine(queries, database, own, Refinement())
+    for i, (one, other) in enumerate(zip(refined, unrefined, strict=True)):
+        assert [row for row in one if row != own[i]] == [row for row in other if row != own[i]]
+
+
 @pytest.mark.parametrize(("engine", "effort"), [("ivf", {"nprobe": 10**6}), ("hnsw", {"ef": 10**4})])
 def test_what_any_engine_finds_is_verified_and_searched_again(engine, effort):
     queries, database, _, inliers = world(2)
