@@ -24,6 +24,7 @@ SCALES = "1,0.7071,0.5"
 QE = ("--qe", "average:5")
 ALPHA_QE = ("--qe", "alpha:50:3")
 R = ("--rerank", "R:1000")
+GEOMETRY = ("--rerank", "geometry:100")
 VOCABULARIES, WORDS = 4, 4096
 """Of the short bags of words: as many vocabularies, each drawn by another seed, and the words of each."""
 
@@ -55,6 +56,8 @@ STUDENTS = {
     "dba": Student("fine-tuned + L_w + DBA + QE", flags=("--dba", "average:5", *QE)),
     "r": Student("fine-tuned + L_w + R", flags=R),
     "r_qe": Student("fine-tuned + L_w + R + QE", flags=(*R, *QE)),
+    "geometry": Student("fine-tuned + L_w + verification", flags=GEOMETRY),
+    "geometry_qe": Student("fine-tuned + L_w + verification + QE", flags=(*GEOMETRY, "--qe", "average:10")),
     "ms_qe": Student("fine-tuned + L_w, multi-scale + QE", multi_scale=True, flags=QE),
     "ms_r_qe": Student("fine-tuned + L_w, multi-scale + R + QE", multi_scale=True, flags=(*R, *QE)),
     **{f"d{dim}": Student(f"fine-tuned + L_w, {dim} D", flags=("--dim", dim)) for dim in (256, 128, 64, 32, 16)},
@@ -67,31 +70,80 @@ ROWS = (*STUDENTS, *TEACHERS)
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a fold is measured: its tuples and labels, and one network."""
+class Comparison:
+    """What is compared, and where everything made on the way stays."""
 
     data: Path
-    folder: Path
-    """Of the network, below that of the fold."""
-    tuples: Path
-    labels: Path
-    network: tuple[object, ...]
-    """Flags that name it."""
+    work: Path
+    pooling: str
+    """Of the network."""
+    seeds: int
+    """How many to train with."""
+    num_words: int
+    """Of the teacher."""
     size: int
-    """Longest side of the photos in pixels."""
+    """Longest side at test, in pixels."""
+    jobs: int
+    """Processes that find features and verify."""
 
-    def ask(self, row: Student) -> float:
-        """MAP in percent of a row, with everything made that it needs."""
-        network, folder = self.network, self.folder
+    def figures(self, name: str) -> np.ndarray:
+        """MAP in percent of a row by seed and fold; one seed where nothing is trained."""
+        if name not in STUDENTS:
+            return np.array([[self.teacher(name, fold) for fold in own_models.FOLDS]])
+        seeds = range(self.seeds if STUDENTS[name].tuned else 1)
+        return np.array([[self.student(name, fold, seed) for fold in own_models.FOLDS] for seed in seeds])
+
+    def student(self, name: str, fold: int, seed: int) -> float:
+        """A figure of the network."""
+        row, kept_as = STUDENTS[name], f"{self.pooling}_{self.size}px_fold{fold}_seed{seed}.json"
+        return kept(self.work / "figures" / name / kept_as, lambda: self.ask(row, fold, seed))
+
+    def ask(self, row: Student, fold: int, seed: int) -> float:
+        """Measure the network, with everything made that it needs."""
+        start = own_models.pretrained(self.data, self.pooling)
+        folder, network = self.work / f"fold{fold}", start
+        tuples, labels = own_models.prepare_fold(self.data, folder, fold, start)
+        place = folder / (f"{self.pooling}_seed{seed}" if row.tuned else f"{self.pooling}_pretrained")
+        if row.tuned:
+            own_models.train(tuples, place / "run", place / "trained.json", [*start, "--seed", seed])
+            network = ["--network", place / "run" / "best.pt"]
         if row.multi_scale:
-            network, folder = (*network, "--scales", SCALES), folder / "multi_scale"
-        photos = own_models.describe(self.data, folder / "photos.h5", self.labels, network, self.size)
+            network, place = [*network, "--scales", SCALES], place / "multi_scale"
+        photos = own_models.describe(self.data, place / "photos.h5", labels, network, self.size)
         flags: tuple[object, ...] = row.flags
         if row.whitened:
-            flags += ("--whitening", own_models.learn_whitening(folder, self.tuples, network, self.size))
-        if "--rerank" in flags:  # windows are described anew
+            flags += ("--whitening", own_models.learn_whitening(place, tuples, network, self.size))
+        if R[1] in flags:  # windows are described anew
             flags += (*network, "--image-size", self.size, "--images", self.data / "collection" / "images")
-        return own_models.mean_map(self.labels, photos, *flags)
+        if GEOMETRY[1] in flags:
+            flags += ("--features", self.features()[0], "--jobs", self.jobs)
+        return own_models.mean_map(labels, photos, *flags)
+
+    def features(self) -> tuple[Path, Path]:
+        """Local features of the labelled photos, and of the reconstructions'."""
+        return bow_teacher.find_features(self.data, self.work, self.size, self.jobs)
+
+    def teacher(self, name: str, fold: int) -> float:
+        """A figure of the teacher."""
+        held_out = own_models.held_out_of(self.data, fold)
+        labels = own_models.write_fold_labels(self.data, held_out, self.work / f"labels{fold}.csv")
+        if name == SHORT_BAG:
+            file = self.work / "figures" / name / f"{VOCABULARIES}x{WORDS}_{self.size}px_fold{fold}.json"
+            return kept(file, lambda: own_models.mean_map(labels, self.short_bags()))
+        bag = bow_teacher.build(self.data, self.work, self.num_words, self.size, self.jobs)
+        return bow_teacher.row_of_fold(self.work, labels, bag, TEACHERS[name], self.num_words, fold, self.jobs)
+
+    def short_bags(self) -> Path:
+        """Bags of words of several vocabularies in one short vector, all of it learned from the reconstructions."""
+        features, other = self.features()
+        bags, learned_from = [], []
+        for seed in range(VOCABULARIES):
+            learn = ("--num-words", WORDS, "--seed", seed)
+            learned_from.append(own_models.make(self.work / f"mvoc_other{seed}.h5", "build-bow", other, *learn))
+            words = ("--vocabulary", learned_from[-1])
+            bags.append(own_models.make(self.work / f"mvoc{seed}.h5", "build-bow", features, *words))
+        from_others = [word for bag in learned_from for word in ("--learn-from", bag)]
+        return own_models.make(self.work / "mvoc.h5", "shorten-bow", *bags, *from_others)
 
 
 def kept(file: Path, measure: Callable[[], float]) -> float:
@@ -100,56 +152,6 @@ def kept(file: Path, measure: Callable[[], float]) -> float:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_text(file, json.dumps(measure()) + "\n")
     return float(json.loads(file.read_text()))
-
-
-def place_of(data: Path, work: Path, fold: int, seed: int, row: Student, pooling: str, size: int) -> Place:
-    """Index, mine and train what a row needs."""
-    start = own_models.pretrained(data, pooling)
-    folder = work / f"fold{fold}"
-    tuples, labels = own_models.prepare_fold(data, folder, fold, start)
-    if not row.tuned:
-        return Place(data, folder / f"{pooling}_pretrained", tuples, labels, tuple(start), size)
-    tuned = folder / f"{pooling}_seed{seed}"
-    own_models.train(tuples, tuned / "run", tuned / "trained.json", [*start, "--seed", seed])
-    return Place(data, tuned, tuples, labels, ("--network", tuned / "run" / "best.pt"), size)
-
-
-def student(data: Path, work: Path, name: str, seeds: int, pooling: str, size: int) -> np.ndarray:
-    """Figures (seeds, folds) of a row of the network; one seed where nothing was trained."""
-    row = STUDENTS[name]
-
-    def figure(fold: int, seed: int) -> float:
-        file = work / "figures" / name / f"{pooling}_{size}px_fold{fold}_seed{seed}.json"
-        return kept(file, lambda: place_of(data, work, fold, seed, row, pooling, size).ask(row))
-
-    return np.array([[figure(f, s) for f in own_models.FOLDS] for s in range(seeds if row.tuned else 1)])
-
-
-def teacher(data: Path, work: Path, name: str, num_words: int, size: int, jobs: int) -> np.ndarray:
-    """Figures (1, folds) of a row of the teacher."""
-
-    def figure(fold: int) -> float:
-        labels = own_models.write_fold_labels(data, own_models.held_out_of(data, fold), work / f"labels{fold}.csv")
-        if name != SHORT_BAG:
-            bag = bow_teacher.build(data, work, num_words, size, jobs)
-            return bow_teacher.row_of_fold(work, labels, bag, TEACHERS[name], num_words, fold, jobs)
-        file = work / "figures" / name / f"{VOCABULARIES}x{WORDS}_{size}px_fold{fold}.json"
-        return kept(file, lambda: own_models.mean_map(labels, short_bags(data, work, size, jobs)))
-
-    return np.array([[figure(fold) for fold in own_models.FOLDS]])
-
-
-def short_bags(data: Path, work: Path, size: int, jobs: int) -> Path:
-    """Bags of words of several vocabularies in one short vector, all of it learned from the reconstructions."""
-    features, other = bow_teacher.find_features(data, work, size, jobs)
-    bags, learned_from = [], []
-    for seed in range(VOCABULARIES):
-        learn = ("--num-words", WORDS, "--seed", seed)
-        learned_from.append(own_models.make(work / f"mvoc_other{seed}.h5", "build-bow", other, *learn))
-        words = ("--vocabulary", learned_from[-1])
-        bags.append(own_models.make(work / f"mvoc{seed}.h5", "build-bow", features, *words))
-    from_others = [word for bag in learned_from for word in ("--learn-from", bag)]
-    return own_models.make(work / "mvoc.h5", "shorten-bow", *bags, *from_others)
 
 
 def line(title: str, figures: np.ndarray) -> str:
@@ -181,13 +183,11 @@ def main(
 ) -> None:
     """Print the table of network and teacher on DATA's landmark folds; everything made on the way stays below WORK."""
     work.mkdir(parents=True, exist_ok=True)
-    lines = []
-    for name in rows:
-        if name in STUDENTS:
-            lines.append(line(STUDENTS[name].title, student(data, work, name, seeds, pooling, image_size)))
-        else:
-            lines.append(line(f"teacher: {TEACHERS[name]}", teacher(data, work, name, num_words, image_size, jobs)))
-    click.echo(table(lines))
+    comparison = Comparison(data, work, pooling, seeds, num_words, image_size, jobs)
+    titles = {name: row.title for name, row in STUDENTS.items()} | {
+        name: f"teacher: {title}" for name, title in TEACHERS.items()
+    }
+    click.echo(table([line(titles[name], comparison.figures(name)) for name in rows]))
 
 
 if __name__ == "__main__":
