@@ -28,7 +28,8 @@ from retrieval.network import Network
 from retrieval.optimisation import build_optimiser
 from retrieval.passes import describe, passes_for
 from retrieval.photo_loading import TuplePhotos
-from retrieval.training_options import BF16, FP32, TrainingOptions, options_from_recipe
+from retrieval.precision import BF16, FP32
+from retrieval.training_options import TrainingOptions, options_from_recipe
 from retrieval.training_steps import Means, train_round
 from sfm2tuples.tuples import Candidates, ImageTable, PlaceTable, TupleSet, read_tuples, write_tuples
 

@@ -34,6 +34,7 @@ def command(
     images: Path | None,
     choice: NetworkChoice,
     extraction: ExtractionOptions,
+    device: str | None,
     whitening: Path | None,
     dim: int | None,
     layout: str,
@@ -42,7 +43,7 @@ def command(
     output: Output,
 ) -> None:
     """Describe the photos of SOURCE: a folder, a .txt list, a .csv of labels, an index or a tuple file."""
-    from retrieval.network_choice import load_chosen
+    from retrieval.network_choice import load_on
     from retrieval.photo_descriptors import describe_photos, mismatch_warning, whiten_descriptors
     from retrieval.photo_sources import photos_of
     from retrieval.whitening import read_whitening
@@ -55,7 +56,7 @@ def command(
         raise UsageError("--dim keeps the first dimensions of a whitening; give --whitening too")
     learned = read_whitening(whitening) if whitening else None
     photos = photos_of(source, images, extraction.image_size)
-    descriptors, failures = describe_photos(load_chosen(choice), photos, extraction)
+    descriptors, failures = describe_photos(load_on(device, choice), photos, extraction)
     if failures and strict:
         raise failures[0]
     output.warn_of("photos could not be read and have no descriptor", failures)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.network_options import network_options
+from cli.network_options import device_option, network_options, precision_option
 from cli.output import Output, output_options
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ _LEFT_OUT = {
 @network_options
 @click.option("--descriptors", type=click.Path(path_type=Path), help="descriptors of the photos, in place of a network")
 @click.option("--image-size", type=click.IntRange(1), default=362, show_default=True, help="longest side, pixels")
+@precision_option
+@device_option
 @click.option(
     "--negatives",
     type=click.Choice(["N1", "N2", "random", "semi-hard"]),
@@ -60,6 +62,8 @@ def command(
     choice: NetworkChoice,
     descriptors: Path | None,
     image_size: int,
+    precision: str,
+    device: str | None,
     pack_images: int,
     force: bool,
     output: Output,
@@ -75,7 +79,9 @@ def command(
 
     refuse_overwrite(target, force)
     photos = images if images is not None else file.parent / PHOTOS
-    sources = ImportSources(file, photos, choice, descriptors, image_size, pack_images, global_clusters)
+    sources = ImportSources(
+        file, photos, choice, descriptors, image_size, pack_images, precision, device, global_clusters
+    )
     found = import_tuple_file(sources, target, ImportOptions(**values))
     _say_left_out(found, output)
     _say_what_is_unknown(found, output)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.mining_flags import mining_flags
-from cli.network_options import network_options
+from cli.network_options import device_option, network_options, precision_option
 from cli.output import Output, output_options
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ _MEDIANS = ("overlap", "scale_change", "angle", "positive_similarity", "negative
 @network_options
 @click.option("--descriptors", type=click.Path(path_type=Path), help="descriptors of the photos, in place of a network")
 @click.option("--image-size", type=click.IntRange(1), default=362, show_default=True, help="longest side, pixels")
+@precision_option
 @mining_flags
 @click.option(
     "--distractors",
@@ -44,7 +45,7 @@ _MEDIANS = ("overlap", "scale_change", "angle", "positive_similarity", "negative
     help="photos of other places, for negatives: folder of folders, CSV",
 )
 @click.option("--pack-images", type=click.IntRange(0), default=0, help="pack the photos, longest side in pixels")
-@click.option("--device", help="where to run, such as cpu or cuda  [default: cuda where there is one]")
+@device_option
 @click.option(
     "--block",
     type=click.IntRange(1),
@@ -60,6 +61,7 @@ def command(
     choice: NetworkChoice,
     descriptors: Path | None,
     image_size: int,
+    precision: str,
     options: MiningOptions,
     distractors: Path | None,
     pack_images: int,
@@ -73,7 +75,7 @@ def command(
     from sfm2tuples.atomic import refuse_overwrite
 
     refuse_overwrite(target, force)
-    sources = TupleSources(index, choice, descriptors, image_size, distractors, pack_images)
+    sources = TupleSources(index, choice, descriptors, image_size, distractors, pack_images, precision)
     mined = mine_tuple_file(sources, target, options, MiningMeans(device, block))
     _say_left_out(mined, output)
     _say_tuples(mined, options, output)

@@ -1,4 +1,7 @@
-"""The flags by which every command is told its network: `--network`, or `--backbone`, `--weights`, `--pooling` …"""
+"""The flags by which every command is told its network: `--network`, or `--backbone`, `--weights`, `--pooling` …
+
+Commands that run it take `device_option` and `precision_option` too.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,16 @@ FIELDS = (
     *("whitening_layer", "output_dim"),
 )
 """Of `retrieval.network_choice.NetworkChoice`."""
+device_option = click.option("--device", help="where to run, such as cpu or cuda  [default: cuda where there is one]")
+"""`--device`, which a command gets as `device`: a name for `retrieval.devices.choose_device`."""
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="of the network that describes photos: half is faster where the device has it",
+)
+"""`--precision`, which a command gets as `precision`: that of `retrieval.extraction.ExtractionOptions`."""
 
 
 class BackboneType(click.ParamType):

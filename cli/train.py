@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.network_options import network_options
+from cli.network_options import device_option, network_options
 from cli.output import Output, output_options
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ if TYPE_CHECKING:
 )
 @click.option("--chunked", is_flag=True, help="hold one forward's activations only: less memory, a third more time")
 @click.option("--compile", is_flag=True, help="compile the network by torch.compile")
-@click.option("--device", help="where to run, such as cpu or cuda  [default: cuda where there is one]")
+@device_option
 @click.option("--resume", is_flag=True, help="go on after the run's last whole round; no other flag is repeated")
 @click.option("--force", is_flag=True, help="replace a run that the folder holds")
 @output_options
@@ -131,8 +131,7 @@ def command(
 
 def _network(run_dir: Path, choice: NetworkChoice, resume: bool, device: str | None) -> Network:
     """The network to start from; a resumed run has its own."""
-    import torch
-
+    from retrieval.devices import choose_device
     from retrieval.network_choice import load_chosen
     from retrieval.training_runs import LAST, network_of_run
     from sfm2tuples.errors import UsageError
@@ -140,10 +139,7 @@ def _network(run_dir: Path, choice: NetworkChoice, resume: bool, device: str | N
     if resume and choice.named:
         raise UsageError(f"--resume goes on with the network of {run_dir / LAST}; leave out --network and --backbone")
     network = network_of_run(run_dir) if resume else load_chosen(choice)
-    try:
-        return network.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"--device {device}: cannot be used ({str(error).splitlines()[0]})") from error
+    return network.to(choose_device(device))
 
 
 def _line(figures: RoundFigures) -> str:

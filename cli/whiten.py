@@ -43,6 +43,7 @@ def command(
     target: Path,
     choice: NetworkChoice,
     extraction: ExtractionOptions,
+    device: str | None,
     descriptors: Path | None,
     method: str,
     dim: int | None,
@@ -54,6 +55,7 @@ def command(
     output: Output,
 ) -> None:
     """Learn L_w or PCA_w from the matching pairs of PAIRS, an index or a tuple file, at the size of the test."""
+    from retrieval.covariance import refuse_beyond_memory
     from retrieval.photo_descriptors import descriptors_of
     from retrieval.photo_sources import photos_of
     from retrieval.whitening import write_whitening
@@ -64,7 +66,7 @@ def command(
     options = WhiteningOptions(method, dim, _shrinkage(shrinkage), split, min_overlap, max_scale_change)
     matches = read_pairs(pairs, options)
     photos = photos_of(pairs, size=extraction.image_size).only(matches.keys)
-    found = descriptors_of(descriptors, choice, photos, extraction)
+    found = descriptors_of(descriptors, choice, photos, extraction, device, refuse_beyond_memory)
     whitening, curve = learn_whitening(found, matches, options)
     if curve is not None:
         output.say("mAP on places left out, by shrinkage:")

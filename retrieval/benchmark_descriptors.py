@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from retrieval.descriptor_settings import differing
 from retrieval.extraction import ExtractionOptions, extract_settings
 from retrieval.measurement_options import MeasurementOptions
 from retrieval.network import Network
-from retrieval.network_choice import NetworkChoice, load_chosen
+from retrieval.network_choice import NetworkChoice, load_on
 from retrieval.photo_descriptors import describe_photos, mismatch_warning, whiten_descriptors
 from retrieval.photo_sources import PhotoSources, photos_of
 from retrieval.protocols.benchmark import Benchmark, PhotoNames, names_of
@@ -98,7 +99,7 @@ def describe_benchmark(
     _check_request(benchmark, options, files, choice)
     describer = None
     if files.database is None or choice.named:
-        describer = _Describer(load_chosen(choice), extraction, options)
+        describer = _Describer(load_on(options.device, choice), extraction, options)
         describer.check_fits(files.database)
     database, queries = _described(benchmark, options.crop, files, describer)
     distractors, notes = _distractors(options.distractors, describer, {*database.names, *queries.names})
@@ -266,11 +267,6 @@ def _difference(what: str, part: Descriptors, database: Descriptors) -> str | No
     """One line where descriptors were made otherwise than the database's; foreign files do not say how."""
     if not part.settings or not database.settings:
         return None
-    compared = sorted((set(part.settings) & set(database.settings) | {"whitening"}) - {"crop"})
-    differing = [key for key in compared if part.settings.get(key) != database.settings.get(key)]
-    if not differing:
-        return None
-    first = ", ".join(
-        f"{key} {str(part.settings.get(key))[:20]}, not {str(database.settings.get(key))[:20]}" for key in differing
-    )
-    return f"{part.path or what}: {what} made otherwise than the database's descriptors: {first}"
+    found = differing(part.settings, database.settings, always=["whitening"])
+    said = ", ".join(f"{key} {str(own)[:20]}, not {str(its)[:20]}" for key, own, its in found if key != "crop")
+    return f"{part.path or what}: {what} made otherwise than the database's descriptors: {said}" if said else None

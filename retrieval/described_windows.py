@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from retrieval.devices import choose_device
 from retrieval.extraction import ExtractionOptions, extract_settings
 from retrieval.network import Network
-from retrieval.network_choice import NetworkChoice, load_chosen
+from retrieval.network_choice import NetworkChoice, load_on
 from retrieval.photo_sources import PhotoSources, photos_of
+from retrieval.precision import FP32
 from retrieval.whitening import Whitening, read_whitening
 from retrieval.windows import Describer, PhotoWindows, query_regions
 from sfm2tuples.descriptor_files import Descriptors
@@ -69,8 +69,9 @@ def _describer(database: Descriptors, sources: WindowSources) -> Describer:
             f"{database.path}: does not say by which network and size it was made, so its windows cannot be described; "
             "--rerank needs files made by extract"
         )
-    network = load_chosen(sources.choice).to(choose_device(sources.device))
-    options = ExtractionOptions(settings["image_size"], tuple(settings["scales"]), settings["exponent"])
+    network = load_on(sources.device, sources.choice)
+    precision = settings.get("precision", FP32)  # older files do not say it
+    options = ExtractionOptions(settings["image_size"], tuple(settings["scales"]), settings["exponent"], precision)
     _check_network(database, network, options)
     whitening = _whitening(database, sources.whitening)
     return Describer(network, options, whitening, settings.get("dim") if whitening else None)

@@ -34,14 +34,13 @@ class NetworkDescriptors:
     Parameters
     ----------
     network : Network
-    image_size : int
-        Longest side of the photos in pixels.
+    options : ExtractionOptions
     """
 
-    def __init__(self, network: Network, image_size: int) -> None:
+    def __init__(self, network: Network, options: ExtractionOptions) -> None:
         self.fingerprint = network.fingerprint()
         self._network = network
-        self._options = ExtractionOptions(image_size)
+        self._options = options
         self._row: dict[str, int] = {}
         self._values = np.zeros((0, network.dimension), np.float32)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,9 +16,11 @@ from tqdm import tqdm
 
 from retrieval.images import RESIZE_FILTER, PhotoSource, load_photo, photo_name, resize_photo
 from retrieval.network import Network
+from retrieval.precision import FP16, FP32, PRECISIONS, autocast
 from retrieval.size_groups import in_batches
 from sfm2tuples.errors import PhotoError, UsageError
 
+Item = TypeVar("Item")
 BATCH_SIZE = {"cpu": 1, "cuda": 16}
 """Photos of a forward pass. On a CPU batching loses (docs/performance.md); other devices are treated as cuda."""
 DECODERS = {"cpu": 1, "cuda": 8}
@@ -35,6 +37,8 @@ class ExtractionOptions:
     """Scales at which a photo is described, relative to `image_size`; the descriptors are combined."""
     exponent: float | None = None
     """Of the generalised mean over scales; None is METHOD section 10: the p of plain GeM, else 1."""
+    precision: str = FP32
+    """``fp32``, or ``bf16`` or ``fp16`` for the network's convolutions; what is pooled of them stays fp32."""
 
     def __post_init__(self) -> None:
         """Refuse values without meaning."""
@@ -44,6 +48,8 @@ class ExtractionOptions:
             raise UsageError(f"scales must be one or more numbers above 0 and at most 1, not {self.scales}")
         if self.exponent is not None and not (math.isfinite(self.exponent) and self.exponent > 0):
             raise UsageError(f"exponent must be a positive number, not {self.exponent}")
+        if self.precision not in PRECISIONS:
+            raise UsageError(f"precision {self.precision!r} is unknown; one of {', '.join(PRECISIONS)}")
 
 
 def extract(
@@ -117,6 +123,7 @@ def extract_settings(network: Network, options: ExtractionOptions) -> dict[str, 
         "scales": [float(scale) for scale in options.scales],
         "exponent": scale_exponent(network, options),
         "filter": RESIZE_FILTER,
+        "precision": options.precision,
         "backbone": network.description.backbone,
         "pooling": network.description.pooling,
         "network": network.fingerprint(),
@@ -154,9 +161,22 @@ def combine_scales(descriptors: Tensor, exponent: float) -> Tensor:
 
 def to_input(photos: Sequence[np.ndarray], device: torch.device) -> Tensor:
     """Photos of one size, each (H, W, 3) uint8, as the network's input (B, 3, H, W) float32 in 0..1, channels-last."""
-    batch = torch.from_numpy(np.stack(photos)).to(device, non_blocking=True)
+    batch = _stacked(photos, pinned=device.type == "cuda").to(device, non_blocking=True)
     # Rows of pixels are channels-last already: the permutation moves no byte.
     return batch.permute(0, 3, 1, 2).float().div_(255)
+
+
+def feature_map(network: Network, photos: Sequence[np.ndarray], options: ExtractionOptions) -> Tensor:
+    """The maps (B, K, h, w) of photos of one size, as they are extracted: in the options' precision."""
+    with autocast(network.device, options.precision):
+        return network.feature_map(to_input(photos, network.device))
+
+
+def _stacked(photos: Sequence[np.ndarray], pinned: bool) -> Tensor:
+    """Photos of one size as (B, H, W, 3) uint8; pinned memory is what a GPU fetches while the processor goes on."""
+    batch = torch.empty((len(photos), *photos[0].shape), dtype=torch.uint8, pin_memory=pinned)
+    np.stack(photos, out=batch.numpy())
+    return batch
 
 
 Pyramid = list[np.ndarray]
@@ -180,21 +200,40 @@ def _describe(
     network.eval()
     bar = tqdm(total=len(sources), desc=progress, unit="photo", disable=True if progress is None else None)
     try:
-        with torch.inference_mode(), bar:
+        # One context for all batches: the weights are cast once.
+        with torch.inference_mode(), autocast(network.device, options.precision), bar:
             pyramids = photo_pyramids(sources, names, options, network.backbone.smallest, DECODERS[kind])
             readable = _set_failures_aside(pyramids, failures, strict)
-            for batch in in_batches(readable, BATCH_SIZE[kind], waiting=4 * BATCH_SIZE[kind]):
-                values[[row for row, _ in batch]] = _forward(network, [pyramid for _, pyramid in batch], exponent)
+            batches = in_batches(readable, BATCH_SIZE[kind], waiting=4 * BATCH_SIZE[kind])
+            described = ((batch, _forward(network, [pyramid for _, pyramid in batch], exponent)) for batch in batches)
+            for batch, found in _one_behind(described):
+                values[[row for row, _ in batch]] = _finite(found.cpu().numpy(), options.precision)
                 bar.update(len(batch))
     finally:
         network.train(training)
     return values, failures
 
 
-def _forward(network: Network, pyramids: list[Pyramid], exponent: float) -> np.ndarray:
-    """Describe photos of equal sizes: (B, D) float32."""
+def _forward(network: Network, pyramids: list[Pyramid], exponent: float) -> Tensor:
+    """Describe photos of equal sizes: (B, D) float32, where the network is."""
     scales = [network(to_input(photos, network.device)) for photos in zip(*pyramids, strict=True)]
-    return combine_scales(torch.stack(scales), exponent).cpu().numpy()
+    return combine_scales(torch.stack(scales), exponent)
+
+
+def _one_behind(items: Iterable[Item]) -> Iterator[Item]:
+    """Each item once the next one is under way: a GPU works on that one while the processor waits for this one."""
+    before: list[Item] = []
+    for item in items:
+        yield from before
+        before = [item]
+    yield from before
+
+
+def _finite(values: np.ndarray, precision: str) -> np.ndarray:
+    """The descriptors, unless activations have left the range of fp16, whose largest number is 65,504."""
+    if precision == FP16 and not np.isfinite(values).all():
+        raise UsageError("--precision fp16: this network's activations leave its range; use bf16 or fp32")
+    return values
 
 
 def _set_failures_aside(

@@ -48,6 +48,8 @@ class MeasurementOptions:
     """A whitening file to apply."""
     dim: int | None = None
     """Dimensions of the whitening to keep; all by default."""
+    device: str | None = None
+    """Where a network runs, such as ``cpu`` or ``cuda``; None: cuda where there is one."""
     qe: str | None = None
     """Query expansion, see `search_options.Refinement`."""
     dba: str | None = None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from retrieval.checkpoints import checked_content, network_of
 from retrieval.cirtorch_checkpoints import cirtorch_network, is_cirtorch, load_with_arrays
+from retrieval.devices import choose_device
 from retrieval.network import Network, build_network
 from retrieval.pooling_choice import GEM
 from retrieval.whitening_layer import add_whitening_layer
@@ -65,6 +66,27 @@ def load_chosen(choice: NetworkChoice, seed: int = 0) -> Network:
     elif choice.output_dim is not None:
         raise UsageError("--output-dim is the dimension of a whitening layer: add --whitening-layer FILE, or random")
     return network
+
+
+def load_on(device: str | None, choice: NetworkChoice) -> Network:
+    """Load the network that was chosen and put it where it is to run.
+
+    Parameters
+    ----------
+    device : str, optional
+        As `devices.choose_device` takes it; refused before anything is loaded.
+    choice : NetworkChoice
+        As `load_chosen` takes it.
+
+    Raises
+    ------
+    UsageError
+        There is no such device here; or as `load_chosen`.
+    WeightsError
+        The file does not fit the network.
+    """
+    place = choose_device(device)
+    return load_chosen(choice).to(place)
 
 
 def load_any_network(path: str | Path) -> Network:

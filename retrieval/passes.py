@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +11,8 @@ from torch import Tensor
 
 from retrieval.extraction import to_input
 from retrieval.network import Network
+from retrieval.precision import autocast
 from retrieval.size_groups import in_batches
-from retrieval.training_options import AUTOCAST
 from sfm2tuples.errors import UsageError
 
 PHOTOS = {"cpu": 1, "cuda": 64}
@@ -63,7 +62,7 @@ def describe(network: Network, pictures: Sequence[np.ndarray], precision: str, p
     network : Network
     pictures : sequence of (H, W, 3) uint8
     precision : str
-        One of `training_options.PRECISIONS`.
+        One of `precision.PRECISIONS`.
     photos : int
         Photos of one forward at most.
     """
@@ -131,9 +130,3 @@ def _forwards(
                 return network(to_input(batch, network.device)).float()
 
         yield rows, forward
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
-    """The network's arithmetic: float32, or half precision where that is safe."""
-    dtype = AUTOCAST[precision]
-    return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from retrieval.extraction import ExtractionOptions, extract_readable, extract_settings
 from retrieval.network import Network
-from retrieval.network_choice import NetworkChoice, load_chosen
+from retrieval.network_choice import NetworkChoice, load_on
 from retrieval.photo_sources import PhotoSources
 from retrieval.whitening import Whitening, apply, settings_mismatch
 from sfm2tuples.descriptor_files import Descriptors, align, read_descriptors
@@ -56,7 +57,12 @@ def describe_photos(
 
 
 def descriptors_of(
-    path: Path | None, choice: NetworkChoice, photos: PhotoSources, options: ExtractionOptions
+    path: Path | None,
+    choice: NetworkChoice,
+    photos: PhotoSources,
+    options: ExtractionOptions,
+    device: str | None = None,
+    check: Callable[[int], None] | None = None,
 ) -> Descriptors:
     """Descriptors of all photos of a source, in its order: read from a file, or made by a network.
 
@@ -69,6 +75,10 @@ def descriptors_of(
     photos : PhotoSources
     options : ExtractionOptions
         For the network.
+    device : str, optional
+        Where the network runs; cuda where there is one.
+    check : callable, optional
+        Gets their dimension before a photo is described, and may refuse it.
 
     Raises
     ------
@@ -80,13 +90,18 @@ def descriptors_of(
         A photo cannot be read.
     """
     if path is None:
-        descriptors, failures = describe_photos(load_chosen(choice), photos, options)
+        network = load_on(device, choice)
+        if check is not None:
+            check(network.dimension)
+        descriptors, failures = describe_photos(network, photos, options)
         if failures:
             raise failures[0]
         return descriptors
     if choice.named:
         raise UsageError("--descriptors are there already: leave out --network and --backbone, or --descriptors")
     descriptors = read_descriptors(path)
+    if check is not None:
+        check(descriptors.values.shape[1])
     rows = align(descriptors, photos.keys, str(photos.origin))
     return replace(descriptors, names=photos.keys, values=descriptors.values[rows])
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from retrieval.extraction import ExtractionOptions, combine_scales, extract_settings, scale_exponent, to_input
+from retrieval.extraction import ExtractionOptions, combine_scales, extract_settings, feature_map, scale_exponent
 from retrieval.images import PhotoSource, load_photo, photo_name, photo_size, resize_photo
 from retrieval.network import Network
 from retrieval.neural_codes import NeuralCodes
@@ -135,7 +135,7 @@ def _of_cut_picture(
         raise PhotoError(photo_name(source, name), str(error)) from error
     longest = max(cut.shape[:2])
     levels = [resize_photo(cut, max(1, round(scale * longest))) for scale in options.scales]
-    return [network.feature_map(_checked_input(network, level, name)) for level in levels]
+    return [_checked_map(network, level, name, options) for level in levels]
 
 
 def _of_activations(
@@ -150,7 +150,7 @@ def _of_activations(
     found = []
     for scale in options.scales:
         level = resize_photo(photo, max(1, round(scale * longest)))
-        features = network.feature_map(_checked_input(network, level, name))
+        features = _checked_map(network, level, name, options)
         rows, columns = (
             cells_in(
                 cell_centres(network.backbone, level.shape[axis], features.shape[2 + axis]),
@@ -163,8 +163,8 @@ def _of_activations(
     return found
 
 
-def _checked_input(network: Network, photo: np.ndarray, name: str) -> Tensor:
+def _checked_map(network: Network, photo: np.ndarray, name: str, options: ExtractionOptions) -> Tensor:
     side = min(photo.shape[:2])
     if side < network.backbone.smallest:
         raise PhotoError(name, f"{side} pixels on its short side; the backbone needs {network.backbone.smallest}")
-    return to_input([photo], network.device)
+    return feature_map(network, [photo], options)

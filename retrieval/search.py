@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from retrieval.descriptor_settings import differing
 from retrieval.query_expansion import augment, expand_by_rows
 from retrieval.ranks import Ranks
 from retrieval.reranking import WindowFinder, rerank
@@ -120,16 +121,14 @@ def check_comparable(queries: Descriptors, database: Descriptors) -> str | None:
         raise UsageError(f"{_called(queries)} has {sizes[0]} dimensions, {_called(database)} {sizes[1]}")
     if not queries.settings or not database.settings:
         return None
-    shared = set(queries.settings) & set(database.settings) | {"whitening"}
-    differing = [key for key in sorted(shared) if queries.settings.get(key) != database.settings.get(key)]
-    if not differing:
+    found = differing(queries.settings, database.settings, always=["whitening"])
+    if not found:
         return None
     said = "; ".join(
-        f"{key} {_short(queries.settings.get(key))} there, {_short(database.settings.get(key))} in {_called(database)}"
-        for key in differing
+        f"{key} {_short(there)} there, {_short(here)} in {_called(database)}" for key, there, here in found
     )
     message = f"{_called(queries)}: made otherwise than the database: {said}"
-    if set(differing) & set(SPACE):
+    if any(key in SPACE for key, _, _ in found):
         raise UsageError(f"{message}; extract both alike")
     return message
 

@@ -19,9 +19,10 @@ from retrieval.network import Network
 from retrieval.optimisation import build_optimiser, learning_rate, set_learning_rate
 from retrieval.passes import passes_for
 from retrieval.photo_loading import TuplePhotos
+from retrieval.precision import FP16
 from retrieval.preparation import prepare_network
 from retrieval.remining import tuples_of_round
-from retrieval.training_options import FP16, TrainingOptions
+from retrieval.training_options import TrainingOptions
 from retrieval.training_runs import Run, refuse_taken, resume_run, start_run
 from retrieval.training_steps import Means, Trained, train_round
 from retrieval.validation import Validation, prepare_validation, validate

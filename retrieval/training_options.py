@@ -5,19 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-import torch
-
 from retrieval.augmentation import Augmentation
 from retrieval.losses import CONTRASTIVE, check_loss
 from retrieval.metric_learning import PML
+from retrieval.precision import FP32, PRECISIONS
 from retrieval.protocols.sfm import MIN_SHARED
 from retrieval.recipes import RECIPES, SMALL, for_backbone, margin_of
 from sfm2tuples.errors import UsageError
 
-FP32, BF16, FP16 = "fp32", "bf16", "fp16"
-AUTOCAST = {FP32: None, BF16: torch.bfloat16, FP16: torch.float16}
-"""Precision to what the network's forward and backward are cast to."""
-PRECISIONS = tuple(AUTOCAST)
 SGD, ADAM, ADAMW = "sgd", "adam", "adamw"
 OPTIMISERS = (SGD, ADAM, ADAMW)
 MINING_FIELDS = ("positives", "negatives", "num_negatives", "query_share", "queries_per_place", "pool")

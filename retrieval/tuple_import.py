@@ -7,13 +7,16 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from retrieval.descriptor_store import DescriptorStore, FileDescriptors, NetworkDescriptors
+from retrieval.extraction import ExtractionOptions
 from retrieval.images import photo_size
-from retrieval.network_choice import NetworkChoice, load_chosen
+from retrieval.network_choice import NetworkChoice, load_on
 from retrieval.packing import PackedStore
+from retrieval.precision import FP32
 from retrieval.tuple_mining import FIRST_ROUND
 from sfm2tuples.cirtorch_files import CirtorchSplit, read_cirtorch
 from sfm2tuples.cirtorch_tuples import Imported, from_cirtorch, without_negatives
@@ -43,6 +46,10 @@ class ImportSources:
     """Longest side in pixels at which the network sees photos."""
     pack_images: int = 0
     """Longest side of the photos packed into the file, in pixels; 0 packs none."""
+    precision: str = FP32
+    """Of the network, see `ExtractionOptions`."""
+    device: str | None = None
+    """Where the network runs; cuda where there is one."""
     global_clusters: bool = False
     """A cluster's number means the same place in both splits; see `from_cirtorch`."""
 
@@ -125,14 +132,13 @@ def import_tuple_file(sources: ImportSources, target: Path, options: ImportOptio
             else without_negatives(imported, name, mining.num_negatives)
             for name in SPLITS
         }
-        image_size = sources.image_size if isinstance(store, NetworkDescriptors) else None
         write_tuples(
             target,
             imported.images,
             imported.places,
             tuples,
             imported.candidates,
-            asdict(mining) | {"imported": "cirtorch", "image_size": image_size, "pack_images": sources.pack_images},
+            asdict(mining) | {"imported": "cirtorch"} | _seen(sources, store),
             [_hash(sources.pickle)] + ([store.fingerprint] if store else []),
             packed.photos(imported.images.key) if packed else None,
             sources.pack_images,
@@ -149,8 +155,19 @@ def _descriptor_store(sources: ImportSources, options: ImportOptions) -> Descrip
     if sources.descriptors is not None:
         return FileDescriptors(read_descriptors(sources.descriptors), sources.pickle)
     if sources.choice.named or sources.choice.weights is not None:
-        return NetworkDescriptors(load_chosen(sources.choice), sources.image_size)
+        extraction = ExtractionOptions(sources.image_size, precision=sources.precision)
+        return NetworkDescriptors(load_on(sources.device, sources.choice), extraction)
     return None
+
+
+def _seen(sources: ImportSources, store: DescriptorStore | None) -> dict[str, Any]:
+    """How photos were looked at, for the file's options: by a network where one did, and packed."""
+    network = isinstance(store, NetworkDescriptors)
+    return {
+        "image_size": sources.image_size if network else None,
+        "precision": sources.precision if network else None,
+        "pack_images": sources.pack_images,
+    }
 
 
 def _read_photos(

@@ -14,9 +14,11 @@ import torch
 from retrieval.descriptor_store import DescriptorStore, FileDescriptors, NetworkDescriptors
 from retrieval.devices import choose_device
 from retrieval.distractors import read_distractors
+from retrieval.extraction import ExtractionOptions
 from retrieval.images import photo_size
 from retrieval.network_choice import NetworkChoice, load_chosen
 from retrieval.packing import PackedStore
+from retrieval.precision import FP32
 from retrieval.similarity_torch import exact_search
 from sfm2tuples.descriptor_files import read_descriptors
 from sfm2tuples.errors import PhotoError, UsageError
@@ -64,6 +66,8 @@ class TupleSources:
     """Photos without a model, see `retrieval.distractors`."""
     pack_images: int = 0
     """Longest side of the photos packed into the file, in pixels; 0 packs none."""
+    precision: str = FP32
+    """Of the network that describes photos, see `ExtractionOptions`."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,8 @@ def _descriptor_store(sources: TupleSources, options: MiningOptions, device: tor
             f"{options.positives} with {options.negatives} looks at descriptors: give --network CHECKPOINT, "
             "--backbone NAME with --weights FILE, or --descriptors FILE"
         )
-    return NetworkDescriptors(load_chosen(sources.choice).to(device), sources.image_size)
+    extraction = ExtractionOptions(sources.image_size, precision=sources.precision)
+    return NetworkDescriptors(load_chosen(sources.choice).to(device), extraction)
 
 
 def _plan(
@@ -224,6 +229,8 @@ def _first_of_places(rows: np.ndarray, place: np.ndarray, most: int) -> np.ndarr
 
 
 def _file_options(sources: TupleSources, options: MiningOptions, store: DescriptorStore | None) -> dict[str, Any]:
-    """What changed the content: the image size only where a network looked at photos."""
-    image_size = sources.image_size if isinstance(store, NetworkDescriptors) else None
-    return asdict(options) | {"image_size": image_size, "pack_images": sources.pack_images}
+    """What changed the content: how a network looked at photos only where one did."""
+    image_size, precision = None, None
+    if isinstance(store, NetworkDescriptors):
+        image_size, precision = sources.image_size, sources.precision
+    return asdict(options) | {"image_size": image_size, "precision": precision, "pack_images": sources.pack_images}

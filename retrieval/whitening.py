@@ -20,6 +20,7 @@ from retrieval.covariance import (
     shrink,
     with_fixed_signs,
 )
+from retrieval.descriptor_settings import differing
 from sfm2tuples.container import create_file, header_of, open_file
 from sfm2tuples.errors import FileFormatError, UsageError
 
@@ -275,16 +276,11 @@ def settings_mismatch(learned: dict[str, Any], applied: dict[str, Any]) -> str |
     str or None
         None where nothing differs.
     """
-    differing = [key for key in sorted(set(learned) & set(applied)) if _plain(learned[key]) != _plain(applied[key])]
-    if not differing:
+    found = differing(learned, applied)
+    if not found:
         return None
-    parts = [f"{key} {_short(learned[key])} there, {_short(applied[key])} here" for key in differing]
+    parts = [f"{key} {_short(there)} there, {_short(here)} here" for key, there, here in found]
     return f"the whitening was learned with other settings than these descriptors': {'; '.join(parts)}"
-
-
-def _plain(value: Any) -> Any:
-    """Lists and tuples compare alike: a file gives lists back."""
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _short(value: Any) -> str:

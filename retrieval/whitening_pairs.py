@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from retrieval.covariance import refuse_beyond_memory
 from retrieval.shrinkage import ShrinkageCurve, choose_shrinkage
 from retrieval.whitening import METHODS, Whitening, cut, learn_lw, learn_pca
 from sfm2tuples.container import read_header
@@ -146,10 +147,11 @@ def learn_whitening(
         Images have no descriptor.
     UsageError
         The descriptors are whitened already; no pairs, or pairs of one place only; more dimensions asked than there
-        are.
+        are, or than this machine has memory for.
     """
     if "whitening" in descriptors.settings:
         raise UsageError(f"{descriptors.path}: whitened already; learn from descriptors extracted without --whitening")
+    refuse_beyond_memory(descriptors.values.shape[1])
     values = descriptors.values[align(descriptors, matching.keys, matching.source)]
     curve = None
     if options.method == "pca":

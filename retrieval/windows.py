@@ -18,9 +18,9 @@ from retrieval.extraction import (
     DECODERS,
     ExtractionOptions,
     combine_scales,
+    feature_map,
     photo_pyramids,
     scale_exponent,
-    to_input,
 )
 from retrieval.images import PhotoSource
 from retrieval.network import Network
@@ -77,7 +77,7 @@ class Describer:
         for levels in photo_pyramids(sources, names, self.options, network.backbone.smallest, threads):
             if isinstance(levels, PhotoError):
                 raise levels
-            yield [network.feature_map(to_input([level], network.device)) for level in levels]
+            yield [feature_map(network, [level], self.options) for level in levels]
 
     def describe(self, maps: list[Tensor], windows: np.ndarray) -> np.ndarray:
         """Descriptors (m, D) float32 of windows (m, 4) of one photo, in cells of its map at the largest scale."""

@@ -209,7 +209,9 @@ class TestScales:
             ExtractionOptions(scales=scales)
 
 
-@pytest.mark.parametrize("options", [{"image_size": 0}, {"exponent": 0.0}, {"exponent": float("inf")}])
+@pytest.mark.parametrize(
+    "options", [{"image_size": 0}, {"exponent": 0.0}, {"exponent": float("inf")}, {"precision": "fp8"}]
+)
 def test_options_without_meaning_are_refused(options):
     with pytest.raises(UsageError):
         ExtractionOptions(**options)
@@ -222,6 +224,7 @@ def test_settings_say_what_made_the_descriptors(network):
         "scales": [1.0, 0.5],
         "exponent": 3.0,
         "filter": "bilinear",
+        "precision": "fp32",
         "backbone": "squeezenet1_1",
         "pooling": "gem",
         "network": network.fingerprint(),
