@@ -3,6 +3,9 @@
 `torchrun` starts the processes and sets their environment; each joins a `Team`. Losses are sums over a batch, so the
 gradient of a batch is the sum of the shares' gradients, whatever the number of processes. A single process is a team
 of one, whose methods do nothing, so that no caller needs to ask.
+
+Who waits for a message of a process that failed would wait long. So work that only one process may fail at is done
+within `Team.shared_work`: there all learn how the others fared before any of them waits for a result.
 """
 
 from __future__ import annotations
@@ -18,11 +21,15 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from sfm2tuples.errors import SfmTuplesError, UsageError
+from sfm2tuples.errors import SfmTuplesError, UsageError, one_line
 
 Item = TypeVar("Item")
 PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others: a round of mining may keep one of them busy."""
+COMPLAINT = 500
+"""Bytes of an error's message that the others are told."""
+WHOLE_NUMBERS = {1: torch.uint8, 4: torch.int32, 8: torch.int64}
+"""Types that hold the bits of a value, by its bytes."""
 
 
 class Team:
@@ -47,13 +54,17 @@ class Team:
         """This process's share of a list: every `size`-th item; shares differ by one item at most."""
         return list(items[self.rank :: self.size])
 
+    def rows(self, count: int) -> np.ndarray:
+        """Which of `count` rows are this process's share: (s,) int64, rising; none where there are too few."""
+        return np.arange(self.rank, count, self.size)
+
     def gather_rows(self, share: np.ndarray, count: int) -> np.ndarray:
         """Put the rows of all shares together.
 
         Parameters
         ----------
-        share : (s, D) float
-            Rows for `share(range(count))`.
+        share : (s, D) of 1, 4 or 8 bytes a value
+            Rows for `rows(count)`, of the same type and D in every process.
         count : int
             Rows of the whole.
 
@@ -62,12 +73,14 @@ class Team:
         (count, D)
             The same bits in every process.
         """
-        if self.size == 1:
+        if self.size == 1 or count == 0:
             return share
-        whole = torch.zeros((count, share.shape[1]), dtype=torch.from_numpy(share[:0]).dtype)
-        whole[self.rank :: self.size] = torch.from_numpy(share)
-        # Where one process has its row the others have zeros: their sum is the row, bit for bit.
-        return self._summed(whole).numpy()
+        kind = WHOLE_NUMBERS[share.dtype.itemsize]
+        whole = torch.zeros((count, share.shape[1]), dtype=kind)
+        whole[self.rank :: self.size] = torch.from_numpy(np.ascontiguousarray(share)).view(kind)
+        # Where one process has its row the others have zeros: their sum is the row. The bits are added up as whole
+        # numbers, since a float's sum with zero loses the sign of -0 and may lose what a NaN holds.
+        return self._summed(whole).numpy().view(share.dtype)
 
     def add_up(self, values: np.ndarray) -> np.ndarray:
         """Sum of an array over all processes, the same bits in each."""
@@ -82,6 +95,44 @@ class Team:
         flat = self._summed(torch.cat([part.reshape(-1) for part in parts]))
         for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
             parameter.grad = part.view_as(parameter)
+
+    @contextmanager
+    def shared_work(self) -> Iterator[None]:
+        """Do one's share of what all put together afterwards; where one process fails, all do, at once.
+
+        The work itself exchanges no messages.
+
+        Raises
+        ------
+        SfmTuplesError
+            Another process failed at its share: what it said.
+        """
+        if self.size == 1:
+            yield
+            return
+        try:
+            yield
+        except Exception as error:
+            said = str(error) if isinstance(error, SfmTuplesError) else f"{type(error).__name__} {error}".strip()
+            self._complaints(one_line(said))
+            raise
+        self._heed(self._complaints(""))
+
+    def _complaints(self, own: str) -> list[str]:
+        """What each process has to complain of, by rank; an empty text for nothing."""
+        told = np.zeros((1, COMPLAINT), np.uint8)
+        text = np.frombuffer(own.encode("utf-8", "replace")[:COMPLAINT], np.uint8)
+        told[0, : len(text)] = text
+        all_told = self.gather_rows(told, self.size)
+        return [row.tobytes().rstrip(b"\0").decode("utf-8", "ignore") for row in all_told]
+
+    def _heed(self, complaints: list[str]) -> None:
+        failed = [rank for rank, text in enumerate(complaints) if text]
+        if failed:
+            others = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+            raise SfmTuplesError(
+                f"process {failed[0]} of {self.size}{others} failed at its share: {complaints[failed[0]]}"
+            )
 
     def agree(self, value: Any) -> Any:
         """The leader's value, in every process."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import fields, replace
 
 import numpy as np
@@ -13,10 +14,12 @@ from retrieval.round_descriptors import describe_rows
 from retrieval.similarity_torch import exact_search
 from retrieval.training_options import TrainingOptions
 from sfm2tuples.errors import DataError
-from sfm2tuples.ivf_search import search_for
-from sfm2tuples.mining import MiningOptions, choose_tuples, mining_options, plan_round
+from sfm2tuples.ivf_search import IvfSearch, SearchReport, search_for
+from sfm2tuples.mining import Choosing, Chosen, MiningOptions, mining_options, plan_round
 from sfm2tuples.random_draws import draw, item_numbers
 from sfm2tuples.tuples import TupleFile, TupleSet
+
+logger = logging.getLogger(__name__)
 
 
 def tuples_of_round(
@@ -30,13 +33,20 @@ def tuples_of_round(
 ) -> TupleSet:
     """Training tuples of one round, at most `queries_per_round`, the same in every process of a team.
 
+    Each process of a team describes its share of the photos, and chooses for its share of the queries.
+
     Raises
     ------
     MiningError
         The tuple file's places do not allow what is asked.
     DataError
         Without mining anew: the file has no training tuples, or they have no negatives, as imported ones.
+    PhotoError
+        A photo is absent or unreadable.
+    SfmTuplesError
+        Another process of the team failed at its share.
     """
+    team = team or Team()
     if not options.remine:
         return _from_file(tuples, options, round)
     mining = options_of_round(tuples, options)
@@ -45,7 +55,45 @@ def tuples_of_round(
     if len(plan.rows_needed):
         descriptors = describe_rows(network, photos, plan.rows_needed, options.image_size, progress, team)
     search = search_for(mining.search, exact_search(network.device))
-    return choose_tuples(plan, descriptors, tuples.images, tuples.candidates["train"], mining, search)
+    choosing = Choosing(plan, descriptors, tuples.images, tuples.candidates["train"], mining, search)
+    chosen = choose_in_shares(choosing, team)
+    if isinstance(search, IvfSearch):
+        _say_recall(search.report, team)
+    return chosen
+
+
+def choose_in_shares(choosing: Choosing, team: Team) -> TupleSet:
+    """Choose the tuples of a round, each process of a team for its share of the queries.
+
+    Returns
+    -------
+    TupleSet
+        In every process, bit by bit what one process would choose.
+
+    Raises
+    ------
+    MiningError
+        A training query finds fewer negatives than asked in the pool; counted over all shares.
+    SfmTuplesError
+        Another process failed at its share.
+    """
+    count = len(choosing.plan.query)
+    own = team.rows(count)
+    with team.shared_work():
+        positive = choosing.positives(own)
+    choosing = choosing.with_positives(team.gather_rows(positive, count))
+    with team.shared_work():
+        share = choosing.negatives(own)
+    columns = (share.positive_similarity, share.negative, share.negative_similarity)
+    return choosing.tuples(Chosen(*(team.gather_rows(column, count) for column in columns)))
+
+
+def _say_recall(report: SearchReport | None, team: Team) -> None:
+    """Log how well the lists did, over the samples of all processes; where none had a query there is nothing to say."""
+    sampled, recall = (report.sampled, report.recall) if report is not None and report.sampled else (0, 0.0)
+    total, found = team.add_up(np.array([sampled, sampled * recall])).tolist()
+    if total and team.leads:
+        logger.info("negatives by inverted lists: recall %.3f, measured on %d queries", found / total, int(total))
 
 
 def options_of_round(tuples: TupleFile, options: TrainingOptions) -> MiningOptions:

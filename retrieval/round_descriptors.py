@@ -35,9 +35,17 @@ def describe_rows(
     Returns
     -------
     (m, D) float32
+
+    Raises
+    ------
+    PhotoError
+        A photo of this process's share is absent or unreadable.
+    SfmTuplesError
+        One of another process's share is.
     """
     team = team or Team()
-    own = rows[team.rank :: team.size]
+    own = rows[team.rows(len(rows))]
     options = ExtractionOptions(image_size=image_size)
-    described = extract(network, photos.sources(own), options, photos.names(own), progress)
+    with team.shared_work():
+        described = extract(network, photos.sources(own), options, photos.names(own), progress)
     return team.gather_rows(described, len(rows))

@@ -10,7 +10,6 @@ pool's size alone: for 2,000 queries of seven million rows the exact search is t
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +33,6 @@ TURNS, MINED_TURNS = 25, 10
 """Turns of k-means: faiss's own number, and fewer for the few large lists of mining."""
 SAMPLE = 100
 """Queries that are searched exactly too, to measure the recall."""
-LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class IvfSearch:
     Attributes
     ----------
     report : SearchReport or None
-        Of the latest search.
+        Of the latest search that had a query.
     """
 
     def __init__(
@@ -106,6 +104,8 @@ class IvfSearch:
         """See `sfm2tuples.similarity.most_similar`; some rows may be missed, which `report` says."""
         queries = np.ascontiguousarray(queries, np.float32)
         best = BestRows(queries, count, query_place, above, below)
+        if not len(queries):
+            return best.row, best.similarity
         lists = inverted_lists(pool, MINED_LISTS_BY_ROOT, MINED_TURNS) if self._lists is None else self._lists
         share = MINED_PROBED if self._lists is None else PROBED
         probes = min(lists.nlist, self._probes or max(1, round(share * lists.nlist)))
@@ -120,7 +120,6 @@ class IvfSearch:
         rows, _ = self._exact(queries[sample], pool, count, query_place[sample], pool_place, group, *bounds)
         recall = recall_of(best.row[sample], rows)
         self.report = SearchReport(len(pool), size, probes, doubled, len(sample), recall)
-        LOG.info("a pool of %d images, searched by %d lists: recall %.3f", len(pool), size, recall)
         return best.row, best.similarity
 
     def _search(self, best: BestRows, lists: Any, probes: int, place: np.ndarray, group: np.ndarray) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from sfm2tuples.rows import Matrix, block_of, select
 from sfm2tuples.similarity import Search, most_similar, pair_similarities
 from sfm2tuples.tuples import Candidates, ImageTable, PlaceTable, TupleSet
 
-__all__ = ["MiningOptions", "Plan", "choose_tuples", "mining_options", "plan_round"]
+__all__ = ["Choosing", "Chosen", "MiningOptions", "Plan", "choose_tuples", "mining_options", "plan_round"]
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,124 @@ def plan_round(
     return Plan(split, round, query, positive, pool, needed, registered - len(eligible))
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """What was chosen for some queries of a plan, a row each."""
+
+    positive_similarity: np.ndarray
+    """(r, P) float32, as in `TupleSet`."""
+    negative: np.ndarray
+    """(r, K) int64, as in `TupleSet`."""
+    negative_similarity: np.ndarray
+    """(r, K) float32, as in `TupleSet`."""
+
+
+@dataclass(frozen=True)
+class Choosing:
+    """The choice of a planned round, for all its queries at once or for shares of them.
+
+    No rule looks at two queries and every draw is named by its query, so that shares chosen anywhere make up the
+    whole, bit by bit. One thing joins them: under m1 the pool may hold the positives of all queries. So all positives
+    are known (`with_positives`) before negatives are chosen.
+    """
+
+    plan: Plan
+    """Its positives are chosen: those of m2 and m3 from the start, those of m1 after `with_positives`."""
+    descriptors: Matrix | None
+    """(m, D) float32, L2-normalised, one for each of `plan.rows_needed`; None where no choice looks at any."""
+    images: ImageTable
+    """As given to `plan_round`."""
+    candidates: Candidates
+    """As given to `plan_round`."""
+    options: MiningOptions
+    """As given to `plan_round`."""
+    search: Search = most_similar
+    """How the most similar are found: on the CPU where left out."""
+
+    def __post_init__(self) -> None:
+        """Refuse descriptors that are not those of the plan."""
+        given = 0 if self.descriptors is None else len(self.descriptors)
+        if self.options.needs_descriptors and (self.descriptors is None or given != len(self.plan.rows_needed)):
+            raise ValueError(f"the plan needs {len(self.plan.rows_needed)} descriptors")
+
+    def positives(self, which: np.ndarray) -> np.ndarray:
+        """Choose the positives of some queries.
+
+        Parameters
+        ----------
+        which : (r,) int64
+            Positions in `plan.query`, rising.
+
+        Returns
+        -------
+        (r, P) int64
+            Positions in the candidates' columns; -1 where there are fewer.
+        """
+        if self.options.positives != "m1":
+            return self.plan.positive[which]
+        number = np.zeros(len(self.images.key), np.uint64)  # names draws, and m1 has none
+        query = self.plan.query[which]
+        return choose_positives(
+            self.candidates, query, number, self.options, self.plan.round, self.descriptors, self._row_of()
+        )
+
+    def with_positives(self, positive: np.ndarray) -> Choosing:
+        """Take the positives of all queries: (t, P) int64, as `positives` gives them; under m1 the pool gets them."""
+        pool = self.plan.pool
+        if self.options.positives == "m1" and parse_pool(self.options.pool).ends:
+            pool = np.union1d(pool, self.candidates.image[positive[positive >= 0]])
+        return replace(self, plan=replace(self.plan, positive=positive, pool=pool))
+
+    def negatives(self, which: np.ndarray) -> Chosen:
+        """Choose the negatives of some queries: (r,) int64, positions in `plan.query`."""
+        descriptors = self.descriptors if self.options.needs_descriptors else None
+        query, row_of = self.plan.query[which], self._row_of()
+        similarity = _positive_similarity(query, self._positive_rows()[which], descriptors, row_of)
+        negative, negative_similarity = choose_negatives(
+            _asking(query, self.images, descriptors, row_of, similarity[:, 0]),
+            _pool(self.plan.pool, self.images, descriptors, row_of),
+            self.options,
+            self.plan.round,
+            self.search,
+        )
+        return Chosen(similarity.astype(np.float32), negative, negative_similarity.astype(np.float32))
+
+    def tuples(self, chosen: Chosen) -> TupleSet:
+        """The tuples, where `chosen` has a row for each query of the plan.
+
+        Raises
+        ------
+        MiningError
+            A training query finds fewer negatives than asked in the pool.
+        """
+        if self.plan.split == SPLITS[TRAIN] and self.options.max_negative_similarity is None:
+            _check_negatives(chosen.negative, self.images, self.plan.query, self.options)
+        edge, candidates = self.plan.positive, self.candidates
+        return TupleSet(
+            query=self.plan.query,
+            positive=self._positive_rows(),
+            negative=chosen.negative,
+            shared=np.append(candidates.shared, np.int32(0))[edge],
+            overlap=np.append(candidates.overlap, np.float32(np.nan))[edge],
+            scale_change=np.append(candidates.scale_change, np.float32(np.nan))[edge],
+            angle=np.append(candidates.angle, np.float32(np.nan))[edge],
+            positive_similarity=chosen.positive_similarity,
+            negative_similarity=chosen.negative_similarity,
+            pool=self.plan.pool,
+        )
+
+    def _positive_rows(self) -> np.ndarray:
+        """(t, P) int64, rows of the image table; -1 where there are fewer."""
+        edge = self.plan.positive
+        return np.where(edge >= 0, np.append(self.candidates.image, -1)[edge], -1)
+
+    def _row_of(self) -> np.ndarray:
+        """(n,) int64, row of every image's descriptor; -1 where it has none."""
+        row_of = np.full(len(self.images.key), -1, np.int64)
+        row_of[self.plan.rows_needed] = np.arange(len(self.plan.rows_needed))
+        return row_of
+
+
 def choose_tuples(
     plan: Plan,
     descriptors: Matrix | None,
@@ -97,7 +215,7 @@ def choose_tuples(
     options: MiningOptions,
     search: Search = most_similar,
 ) -> TupleSet:
-    """Choose the positives (m1) and negatives of a planned round.
+    """Choose the positives (m1) and negatives of a planned round, all by this process; for shares see `Choosing`.
 
     Parameters
     ----------
@@ -114,41 +232,10 @@ def choose_tuples(
     MiningError
         A training query finds fewer negatives than asked in the pool.
     """
-    row_of = np.full(len(images.key), -1, np.int64)
-    row_of[plan.rows_needed] = np.arange(len(plan.rows_needed))
-    number = item_numbers(images.key)
-    if not options.needs_descriptors:
-        descriptors = None
-    elif descriptors is None or len(descriptors) != len(plan.rows_needed):
-        raise ValueError(f"the plan needs {len(plan.rows_needed)} descriptors")
-    edge, pool = plan.positive, plan.pool
-    if options.positives == "m1":
-        edge = choose_positives(candidates, plan.query, number, options, plan.round, descriptors, row_of)
-        if parse_pool(options.pool).ends:
-            pool = np.union1d(pool, candidates.image[edge[edge >= 0]])
-    positive = np.where(edge >= 0, np.append(candidates.image, -1)[edge], -1)
-    similarity = _positive_similarity(plan.query, positive, descriptors, row_of)
-    negative, negative_similarity = choose_negatives(
-        _asking(plan.query, images, number, descriptors, row_of, similarity[:, 0]),
-        _pool(pool, images, number, descriptors, row_of),
-        options,
-        plan.round,
-        search,
-    )
-    if plan.split == SPLITS[TRAIN] and options.max_negative_similarity is None:
-        _check_negatives(negative, images, plan.query, options)
-    return TupleSet(
-        query=plan.query,
-        positive=positive,
-        negative=negative,
-        shared=np.append(candidates.shared, np.int32(0))[edge],
-        overlap=np.append(candidates.overlap, np.float32(np.nan))[edge],
-        scale_change=np.append(candidates.scale_change, np.float32(np.nan))[edge],
-        angle=np.append(candidates.angle, np.float32(np.nan))[edge],
-        positive_similarity=similarity.astype(np.float32),
-        negative_similarity=negative_similarity.astype(np.float32),
-        pool=pool,
-    )
+    choosing = Choosing(plan, descriptors, images, candidates, options, search)
+    every = np.arange(len(plan.query))
+    choosing = choosing.with_positives(choosing.positives(every))
+    return choosing.tuples(choosing.negatives(every))
 
 
 def _candidates_of(candidates: Candidates, query: np.ndarray) -> np.ndarray:
@@ -160,20 +247,22 @@ def _candidates_of(candidates: Candidates, query: np.ndarray) -> np.ndarray:
 def _asking(
     query: np.ndarray,
     images: ImageTable,
-    number: np.ndarray,
     descriptors: Matrix | None,
     row_of: np.ndarray,
     positive_similarity: np.ndarray,
 ) -> Asking:
     values = None if descriptors is None else block_of(descriptors, row_of[query])
-    return Asking(images.place[query], number[query], values, positive_similarity)
+    return Asking(images.place[query], _numbers(query, images), values, positive_similarity)
 
 
-def _pool(
-    row: np.ndarray, images: ImageTable, number: np.ndarray, descriptors: Matrix | None, row_of: np.ndarray
-) -> Pool:
+def _pool(row: np.ndarray, images: ImageTable, descriptors: Matrix | None, row_of: np.ndarray) -> Pool:
     values = None if descriptors is None else select(descriptors, row_of[row])
-    return Pool(row, images.place[row], number[row], values)
+    return Pool(row, images.place[row], _numbers(row, images), values)
+
+
+def _numbers(row: np.ndarray, images: ImageTable) -> np.ndarray:
+    """(k,) uint64, numbers of some images in draws."""
+    return item_numbers([images.key[r] for r in row.tolist()])
 
 
 def _positive_similarity(

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from teams import in_a_team
+from test_mining import make
 from test_tuples import OPTIONS, mine, world  # noqa: F401
 
 from retrieval.extraction import ExtractionOptions, extract
 from retrieval.network import build_network
 from retrieval.photo_loading import TuplePhotos
-from retrieval.remining import tuples_of_round
+from retrieval.remining import choose_in_shares, tuples_of_round
 from retrieval.similarity_torch import TorchSearch
 from retrieval.training_options import options_from_recipe
-from sfm2tuples.mining import choose_tuples, mining_options, plan_round
+from sfm2tuples.errors import MiningError, PhotoError, SfmTuplesError
+from sfm2tuples.ivf_search import IvfSearch
+from sfm2tuples.mining import Choosing, MiningOptions, choose_tuples, mining_options, plan_round
+from sfm2tuples.similarity import most_similar
+from sfm2tuples.tuples import TupleSet
 
 TRAINING = options_from_recipe("squeezenet1_1", image_size=64, queries_per_round=100)
 
@@ -30,9 +39,29 @@ def tuples(world):  # noqa: F811
     return mine(world, options=dataclasses.replace(OPTIONS, pool="ends+per-place:2", positives="m1"))[1]
 
 
-def again(tuples, network, **changes):
+def again(tuples, network, team=None, **changes):
     options = dataclasses.replace(TRAINING, **changes)
-    return tuples_of_round(tuples, network, TuplePhotos(tuples, 64, network.backbone.smallest, 0), options, 1)
+    photos = TuplePhotos(tuples, 64, network.backbone.smallest, 0)
+    return tuples_of_round(tuples, network, photos, options, 1, None, team)
+
+
+def choosing_of(world, split="train", search=most_similar, **options):  # noqa: F811
+    chosen = MiningOptions(**{"query_share": 1.0, "num_negatives": 3, **options})
+    plan = plan_round(world.images, world.places, world.candidates[split], chosen, split, 0)
+    values = world.descriptors[plan.rows_needed] if chosen.needs_descriptors else None
+    return Choosing(plan, values, world.images, world.candidates[split], chosen, search)
+
+
+def whole(choosing):
+    of = (choosing.plan, choosing.descriptors, choosing.images, choosing.candidates, choosing.options)
+    return choose_tuples(*of, choosing.search)
+
+
+def assert_same_bits(one, other):
+    assert isinstance(one, TupleSet), one
+    for field in dataclasses.fields(other):
+        ours, theirs = getattr(one, field.name), getattr(other, field.name)
+        assert (ours.dtype, ours.shape, ours.tobytes()) == (theirs.dtype, theirs.shape, theirs.tobytes()), field.name
 
 
 def test_a_round_describes_each_photo_that_it_looks_at_once(tuples, network):
@@ -75,3 +104,92 @@ def test_a_round_on_a_torch_device_mines_the_same(tuples, network, monkeypatch):
     second = again(tuples, network)
     for field in dataclasses.fields(first):
         assert np.array_equal(getattr(first, field.name), getattr(second, field.name), equal_nan=True)
+
+
+POOLS = ("ends+per-place:2", "ends+random:30", "random:40")
+RULES = (
+    st.sampled_from(["m1", "m2", "m3"]),
+    st.sampled_from(["N1", "N2", "random", "semi-hard"]),
+    st.sampled_from(["train", "val"]),
+    st.sampled_from(POOLS),
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 10**6), st.integers(2, 9), st.booleans(), *RULES)
+def test_shares_put_together_are_the_round_of_one_process(seed, size, tied, positives, negatives, split, pool):
+    small = make(seed, distinct=4 if tied else 0)
+    options = {"positives": positives, "negatives": negatives, "pool": pool, "num_positives": 2}
+    choosing = choosing_of(small, split, **options, max_negative_similarity=0.95)
+    expected = whole(choosing)
+    for chosen in in_a_team(size, lambda team: choose_in_shares(choosing, team)):
+        assert_same_bits(chosen, expected)
+
+
+@pytest.mark.parametrize("search", [most_similar, TorchSearch(torch.device("cpu"), 7), IvfSearch()])
+@pytest.mark.parametrize("negatives", ["N1", "N2", "random", "semi-hard"])
+def test_a_team_larger_than_its_round_has_processes_with_nothing_to_do(search, negatives):
+    choosing = choosing_of(make(1), search=search, positives="m1", negatives=negatives, num_queries=3)
+    expected = whole(choosing)
+    assert len(expected.query) == 3
+    for chosen in in_a_team(5, lambda team: choose_in_shares(choosing, team)):
+        assert_same_bits(chosen, expected)
+
+
+def test_a_team_describes_each_photo_once_and_mines_the_round_of_one_process(tuples, network):
+    described = []
+    network.register_forward_pre_hook(lambda module, inputs: described.extend(inputs[0].flatten(1).sum(1).tolist()))
+    expected = again(tuples, network)
+    alone = sorted(described)
+    described.clear()
+    for chosen in in_a_team(3, lambda team: again(tuples, network, team)):
+        assert_same_bits(chosen, expected)
+    assert sorted(described) == alone
+
+
+def test_too_few_negatives_are_counted_over_all_shares(network):
+    choosing = choosing_of(make(0), pool="random:5", num_negatives=4)
+    with pytest.raises(MiningError) as expected:
+        whole(choosing)
+    for error in in_a_team(3, lambda team: choose_in_shares(choosing, team)):
+        assert isinstance(error, MiningError)
+        assert str(error) == str(expected.value)
+
+
+@pytest.mark.parametrize("error", [MiningError("no lists"), MemoryError()])
+def test_who_fails_at_its_share_of_the_queries_ends_the_round_for_all(error):
+    def choose(team):
+        def search(*args):
+            if team.rank == 1:
+                raise error
+            return most_similar(*args)
+
+        return choose_in_shares(choosing_of(make(0), search=search), team)
+
+    first, second, third = in_a_team(3, choose)
+    assert second is error
+    for other in (first, third):
+        assert isinstance(other, SfmTuplesError)
+        assert str(other) == f"process 1 of 3 failed at its share: {str(error) or 'MemoryError'}"
+
+
+def test_a_photo_that_one_process_misses_ends_the_round_for_all(tuples, network):
+    known = {f.name for f in dataclasses.fields(OPTIONS)}
+    options = mining_options({k: v for k, v in tuples.header.options.items() if k in known})
+    plan = plan_round(tuples.images, tuples.places, tuples.candidates["train"], options, "train", 1)
+    path = tuples.images.path(int(plan.rows_needed[1]))
+    path.unlink()
+    first, second, third = in_a_team(3, lambda team: again(tuples, network, team))
+    assert isinstance(second, PhotoError)
+    for other in (first, third):
+        assert isinstance(other, SfmTuplesError)
+        assert "process 1 of 3" in str(other)
+        assert path.name in str(other)
+
+
+def test_the_recall_of_lists_is_that_of_all_shares_and_said_once(tuples, network, caplog, monkeypatch):
+    monkeypatch.setattr("retrieval.remining.search_for", lambda search, exact: IvfSearch(exact))
+    with caplog.at_level(logging.INFO, "retrieval.remining"):
+        count = len(in_a_team(3, lambda team: again(tuples, network, team))[0].query)
+    (line,) = [record.message for record in caplog.records]
+    assert line.endswith(f"measured on {count} queries")

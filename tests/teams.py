@@ -1,0 +1,35 @@
+"""A team whose processes are threads: the same shares and messages, without an engine."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+
+from retrieval.distributed import Team
+
+
+class ThreadTeam(Team):
+    """One member; all members of a team share `table`, where they lay down what is to be added up."""
+
+    def __init__(self, rank: int, size: int, table: list[Any], barrier: threading.Barrier) -> None:
+        super().__init__(rank, size)
+        self._table, self._barrier = table, barrier
+
+    def _summed(self, tensor: torch.Tensor) -> torch.Tensor:
+        self._table[self.rank] = tensor
+        self._barrier.wait()
+        total = torch.stack([part.clone() for part in self._table]).sum(dim=0, dtype=tensor.dtype)
+        self._barrier.wait()
+        return total
+
+
+def in_a_team(size: int, work: Callable[[Team], Any]) -> list[Any]:
+    """What `work` gives to, or raises in, each member, by rank; a member that waits in vain raises too."""
+    table, barrier = [None] * size, threading.Barrier(size, timeout=30)
+    with ThreadPoolExecutor(size) as pool:
+        jobs = [pool.submit(work, ThreadTeam(rank, size, table, barrier)) for rank in range(size)]
+        return [job.exception() or job.result() for job in jobs]
