@@ -37,7 +37,7 @@ def verification_options(function: Callable[..., None]) -> Callable[..., None]:
         "--max-error", type=float, default=4.0, show_default=True, help="verification: pixels a match may be off"
     )
     @click.option(
-        "--min-inliers", type=int, default=8, show_default=True, help="verification: matches of a verified image"
+        "--min-inliers", type=int, default=15, show_default=True, help="verification: matches of a verified image"
     )
     @click.option(
         "--expand-inliers", type=int, default=15, show_default=True, help="those of an image to expand a query with"

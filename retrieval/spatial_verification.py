@@ -32,7 +32,7 @@ class VerificationOptions:
     """A match's distance is at most this share of the distance to the next descriptor of that photo."""
     max_error: float = 4.0
     """Pixels of the photos as they were looked at that a match may be off."""
-    min_inliers: int = 8
+    min_inliers: int = 15
     """Matches that must agree for a photo to be verified."""
     expand_inliers: int = 15
     """Matches that must agree for a query to be averaged with a verified photo."""
