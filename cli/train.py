@@ -71,7 +71,16 @@ if TYPE_CHECKING:
 @click.option("--colour", type=float, help="augmentation: change of brightness, contrast, saturation  [default: 0]")
 @click.option("--crop", type=float, help="augmentation: least share of a photo that a random crop keeps  [default: 1]")
 @click.option("--seed", type=int, help="of every draw  [default: 0]")
-@click.option("--workers", type=click.IntRange(0), default=2, show_default=True, help="threads that decode photos")
+@click.option(
+    "--workers",
+    type=click.IntRange(0),
+    help="that decode photos  [default: 2 on a CPU, else 8 or as many as cores allow]",
+)
+@click.option(
+    "--decoders",
+    type=click.Choice(["threads", "processes"]),
+    help="what workers are  [default: threads; processes where more than 4 feed a GPU]",
+)
 @click.option(
     "--photos-per-forward", type=click.IntRange(1), help="photos of one size together  [default: 1 on a CPU, else 64]"
 )
@@ -85,7 +94,8 @@ def command(
     tuples: Path,
     run_dir: Path,
     choice: NetworkChoice,
-    workers: int,
+    workers: int | None,
+    decoders: str | None,
     photos_per_forward: int | None,
     chunked: bool,
     compile: bool,
@@ -97,6 +107,7 @@ def command(
 ) -> None:
     """Train a network on TUPLES, mining hard negatives anew each round; keep the best network on unseen places."""
     from retrieval.distributed import join_team
+    from retrieval.photo_loading import default_workers
     from retrieval.training import Execution, train
     from retrieval.training_runs import options_of_run
 
@@ -118,8 +129,8 @@ def command(
                 network,
                 resume=resume,
                 force=force,
-                workers=workers,
-                execution=Execution(photos_per_forward, chunked, compile, team),
+                workers=default_workers(network.device.type) if workers is None else workers,
+                execution=Execution(photos_per_forward, chunked, compile, team, decoders),
                 progress=not output.quiet,
                 on_round=lambda figures: output.say(_line(figures)),
             )

@@ -37,6 +37,20 @@ class Augmentation:
         return self.flip == 0 and self.colour == 0 and self.crop == 1
 
 
+@dataclass(frozen=True)
+class TupleChange:
+    """How the photos of one tuple are changed; travels to whichever process decodes them."""
+
+    augmentation: Augmentation
+    seed: int
+    round: int
+    tuple_name: str
+
+    def __call__(self, photo: np.ndarray, photo_name: str) -> np.ndarray:
+        """Change one photo, as `augment` does."""
+        return augment(photo, self.augmentation, self.seed, self.round, self.tuple_name, photo_name)
+
+
 def augment(
     photo: np.ndarray, augmentation: Augmentation, seed: int, round: int, tuple_name: str, photo_name: str
 ) -> np.ndarray:

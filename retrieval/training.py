@@ -18,7 +18,7 @@ from retrieval.losses import CONTRASTIVE, GRADED
 from retrieval.network import Network
 from retrieval.optimisation import build_optimiser, learning_rate, set_learning_rate
 from retrieval.passes import passes_for
-from retrieval.photo_loading import TuplePhotos
+from retrieval.photo_loading import TuplePhotos, default_decoders
 from retrieval.precision import FP16
 from retrieval.preparation import prepare_network
 from retrieval.remining import tuples_of_round
@@ -45,12 +45,19 @@ class Execution:
     """Compile the network by `torch.compile`."""
     team: Team = field(default_factory=Team)
     """The processes that train together; the leader alone writes files."""
+    decoders: str | None = None
+    """What decodes photos, ``threads`` or ``processes``; None: what suits the device, see `default_decoders`."""
 
     def means(self, network: Network, options: TrainingOptions) -> Means:
         """What rounds are carried out with, where the network is."""
         passes = passes_for(network.device, options.batch_size, self.photos_per_forward, self.chunked)
         scaler = torch.amp.GradScaler(network.device.type, enabled=options.precision == FP16)
         return Means(passes, self.team, scaler)
+
+    def photos(self, tuples: TupleFile, network: Network, options: TrainingOptions, workers: int) -> TuplePhotos:
+        """The photos of a tuple file, decoded as suits the device."""
+        decoders = self.decoders or default_decoders(network.device.type, workers)
+        return TuplePhotos(tuples, options.image_size, network.backbone.smallest, workers, decoders)
 
 
 NOTHING = Trained(loss=math.nan, positive_similarity=math.nan, negative_similarity=math.nan, queries=0)
@@ -83,10 +90,9 @@ def train(
     network : Network
         Trained in place, where its weights are; with `resume` its weights are replaced by the run's.
     resume, force : bool
-        Go on after the run's last whole round (on a CPU, to the weights of an uninterrupted run); replace a run that
-        the folder holds.
+        Go on after the last whole round (on a CPU, to an uninterrupted run's weights); replace the folder's run.
     workers, progress
-        Threads that decode photos ahead; whether progress bars go to stderr.
+        Threads or processes that decode photos ahead; whether progress bars go to stderr.
     execution : Execution, optional
         One process, as the device likes it, where left out.
     on_round : callable, optional
@@ -100,21 +106,22 @@ def train(
         Tuples or photos are not fit for use; the loss is not finite.
     """
     tuples = read_tuples(tuple_path)
-    photos = TuplePhotos(tuples, options.image_size, network.backbone.smallest, workers)
+    execution = execution or Execution()
     validation = prepare_validation(tuples, options.min_shared)
     optimiser = build_optimiser(network, options)
-    means = (execution or Execution()).means(network, options)
-    if resume:
-        run = resume_run(run_dir, options, tuples.header.fingerprint, network, optimiser, means.scaler)
-    else:
-        refuse_taken(run_dir, force)
-        prepare_network(network, tuples, photos, options.seed, "prepare the pooling" if progress else None)
-        run = start_run(run_dir, options, tuples.header.fingerprint, network, force, means.team)
-    means.team.same_weights(network)
-    if execution is not None and execution.compile:
-        network.compile(dynamic=True)
-    rounds = _rounds(run, tuples, photos, validation, network, optimiser, means, progress)
-    _keep(run, rounds, network, optimiser, means, on_round)
+    means = execution.means(network, options)
+    with execution.photos(tuples, network, options, workers) as photos:
+        if resume:
+            run = resume_run(run_dir, options, tuples.header.fingerprint, network, optimiser, means.scaler)
+        else:
+            refuse_taken(run_dir, force)
+            prepare_network(network, tuples, photos, options.seed, "prepare the pooling" if progress else None)
+            run = start_run(run_dir, options, tuples.header.fingerprint, network, force, means.team)
+        means.team.same_weights(network)
+        if execution.compile:
+            network.compile(dynamic=True)
+        rounds = _rounds(run, tuples, photos, validation, network, optimiser, means, progress)
+        _keep(run, rounds, network, optimiser, means, on_round)
     network.eval()
     return run
 

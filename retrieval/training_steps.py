@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from retrieval.augmentation import augment
+from retrieval.augmentation import TupleChange
 from retrieval.distributed import Team
 from retrieval.losses import tuple_loss
 from retrieval.network import Network
@@ -135,14 +135,14 @@ def _load(
     photos: TuplePhotos, tuples: Sequence[_Parts], options: TrainingOptions, round: int
 ) -> Iterator[list[np.ndarray]]:
     """Photos of each tuple, decoded ahead, and augmented where that is asked for."""
-    augmentation = options.augmentation
-
-    def change(photo: np.ndarray, number: int, row: int) -> np.ndarray:
-        parts = tuples[number]
-        query, name = photos.names(np.array([parts.rows[0], row]))
-        return augment(photo, augmentation, options.seed, round, f"{query} {parts.row}", name)
-
-    return photos.in_order([parts.rows for parts in tuples], None if augmentation.is_off else change)
+    changes = None
+    if not options.augmentation.is_off:
+        queries = photos.names(np.array([parts.rows[0] for parts in tuples], np.int64))
+        changes = [
+            TupleChange(options.augmentation, options.seed, round, f"{query} {parts.row}")
+            for query, parts in zip(queries, tuples, strict=True)
+        ]
+    return photos.in_order([parts.rows for parts in tuples], changes)
 
 
 def _add_portion(
