@@ -17,11 +17,13 @@ from retrieval.extraction import (
     extract,
     extract_readable,
     extract_settings,
+    feature_map,
     scale_exponent,
     to_input,
 )
 from retrieval.images import load_photo, resize_photo
 from retrieval.network import Network, build_network
+from retrieval.precision import AUTOCAST, autocast
 from retrieval.size_groups import in_batches
 from sfm2tuples.errors import PhotoError, UsageError
 
@@ -229,6 +231,95 @@ def test_settings_say_what_made_the_descriptors(network):
         "pooling": "gem",
         "network": network.fingerprint(),
     }
+
+
+class TestPrecision:
+    LEAST_COSINE = (("bf16", 0.9995), ("fp16", 0.9999))
+    """Numbers of eight and eleven bits, through all layers; with real weights see tests/real."""
+
+    @pytest.mark.parametrize(("precision", "least"), LEAST_COSINE)
+    @pytest.mark.parametrize("pooling", ["gem", "mac", "rmac", "crow"])
+    @pytest.mark.parametrize("scales", [(1.0,), (1.0, 0.5)])
+    def test_half_precision_is_near_fp32_in_float32_rows_of_norm_one(self, photos, precision, least, pooling, scales):
+        network = build_network("squeezenet1_1", pooling)
+        full = extract(network, photos, ExtractionOptions(96, scales))
+        half = extract(network, photos, ExtractionOptions(96, scales, precision=precision))
+        assert half.dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(half, axis=1), 1, atol=1e-6)
+        cosine = (full * half).sum(axis=1)
+        assert cosine.min() > least
+        assert np.abs(full - half).max() > 1e-6  # it is not fp32 after all
+
+    @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+    def test_only_the_maps_are_of_half_precision_and_all_that_follows_is_fp32(self, network, photos, precision):
+        options = ExtractionOptions(96, (1.0, 0.5), precision=precision)
+        rows = []
+        with torch.inference_mode():
+            for data in photos:
+                photo = load_photo(data, 96)
+                levels = [resize_photo(photo, round(scale * max(photo.shape))) for scale in options.scales]
+                maps = [feature_map(network, [level], options) for level in levels]
+                assert {m.dtype for m in maps} == {AUTOCAST[precision] or torch.float32}
+                pooled = torch.stack([network.describe_map(m.float()) for m in maps])
+                rows.append(combine_scales(pooled, 3.0)[0].numpy())
+        np.testing.assert_allclose(extract(network, photos, options), rows, atol=1e-6)
+
+    def test_a_precision_lasts_for_the_extraction_only(self, network, photos):
+        before = extract(network, photos, OPTIONS)
+        extract(network, photos, ExtractionOptions(96, precision="bf16"))
+        assert not torch.is_autocast_enabled("cpu")
+        np.testing.assert_array_equal(extract(network, photos, OPTIONS), before)
+        with torch.autocast("cpu", torch.bfloat16):
+            np.testing.assert_array_equal(extract(network, photos, OPTIONS), before)
+
+    def test_activations_beyond_fp16_are_refused_and_fit_into_bf16(self, photos):
+        network = build_network("squeezenet1_1", "gem")
+        with torch.no_grad():
+            network.backbone.features[0].weight.mul_(1e6)
+        with pytest.raises(UsageError, match=r"--precision fp16: .* use bf16 or fp32"):
+            extract(network, photos, ExtractionOptions(96, precision="fp16"))
+        assert np.isfinite(extract(network, photos, ExtractionOptions(96, precision="bf16"))).all()
+
+    def test_a_device_without_it_is_said_in_one_line(self):
+        with pytest.raises(UsageError, match="--precision bf16: cannot be used on meta"):
+            autocast(torch.device("meta"), "bf16")
+
+
+class TestDevices:
+    @pytest.mark.parametrize(("device", "pinned"), [("cpu", False), ("meta", False), ("cuda:1", True)])
+    def test_photos_go_to_a_gpu_from_pinned_memory_and_nowhere_else(self, monkeypatch, device, pinned):
+        asked = []
+
+        class Batch:
+            def to(self, device: torch.device, non_blocking: bool) -> torch.Tensor:
+                asked.append((str(device), non_blocking))
+                return torch.zeros((2, 4, 6, 3), dtype=torch.uint8)
+
+        monkeypatch.setattr(extraction, "_stacked", lambda photos, pinned: asked.append(pinned) or Batch())
+        to_input([np.zeros((4, 6, 3), np.uint8)] * 2, torch.device(device))
+        assert asked == [pinned, (device, True)]
+
+    def test_a_batch_is_fetched_when_the_next_one_is_under_way(self):
+        events = []
+
+        def work():
+            for number in range(3):
+                events.append(f"start {number}")
+                yield number
+
+        for number in extraction._one_behind(work()):
+            events.append(f"fetch {number}")
+        assert events == ["start 0", "start 1", "fetch 0", "start 2", "fetch 1", "fetch 2"]
+        assert list(extraction._one_behind([])) == []
+
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+    @pytest.mark.parametrize(("precision", "least"), [("fp32", 0.9999), ("bf16", 0.9995), ("fp16", 0.9999)])
+    def test_a_gpu_says_what_the_processor_says(self, photos, precision, least):
+        expected = extract(build_network("squeezenet1_1", "gem"), photos, OPTIONS)
+        found = extract(
+            build_network("squeezenet1_1", "gem").cuda(), photos, ExtractionOptions(96, precision=precision)
+        )
+        assert (found * expected).sum(axis=1).min() > least
 
 
 class TestBatches:

@@ -77,10 +77,13 @@ def test_crop_i_describes_the_part_as_a_photo_of_its_own(network: Network, photo
     assert found.settings["image_size"] == 100
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("scales", [(1.0,), (1.0, 0.7071)])
 @pytest.mark.parametrize("pooling", ["gem", "rmac"])
-def test_crop_x_of_the_whole_photo_is_the_plain_descriptor(photo: Path, pooling: str, scales: tuple) -> None:
-    network, options = build_network("squeezenet1_1", pooling), ExtractionOptions(120, scales)
+def test_crop_x_of_the_whole_photo_is_the_plain_descriptor(
+    photo: Path, pooling: str, scales: tuple, precision: str
+) -> None:
+    network, options = build_network("squeezenet1_1", pooling), ExtractionOptions(120, scales, precision=precision)
     found = describe_crops(network, [photo], ["a"], np.array([[0, 0, 200, 150]]), "activations", options)
     np.testing.assert_allclose(found.values, extract(network, [photo], options), atol=1e-6)
 

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from worlds import unit_rows
 
+from retrieval.described_windows import WindowSources, window_finder
 from retrieval.extraction import ExtractionOptions, extract, extract_settings
 from retrieval.network import Network, build_network
+from retrieval.network_choice import NetworkChoice
 from retrieval.photo_sources import photos_of
 from retrieval.query_expansion import Expansion
 from retrieval.ranks import read_ranks
@@ -181,9 +183,10 @@ def test_each_photo_goes_through_the_network_once_whoever_asks_and_whatever_its_
     np.testing.assert_array_equal(found[0, 0], found[0, 1])
 
 
-def test_the_whole_photo_at_several_scales_is_described_as_extract_describes_it(folder):
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_whole_photo_at_several_scales_is_described_as_extract_describes_it(folder, precision):
     network = build_network("squeezenet1_1", "gem")
-    options = ExtractionOptions(160, (1.0, 0.7071, 0.5))
+    options = ExtractionOptions(160, (1.0, 0.7071, 0.5), precision=precision)
     describer = Describer(network, options)
     photos = photos_of(folder)
     with torch.inference_mode():
@@ -283,6 +286,16 @@ def test_the_command_re_ranks_with_the_settings_of_the_files(folder, tmp_path, c
     ):
         assert run(*given_, "-o", tmp_path / "x.h5", "--rerank", "R:4") == 2
         assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("said", "used"), [({"precision": "bf16"}, "bf16"), ({}, "fp32")])
+def test_windows_are_described_in_the_precision_of_the_files_and_older_files_are_fp32(folder, said, used):
+    settings = extract_settings(build_network("squeezenet1_1", "mac"), ExtractionOptions(160)) | said
+    settings = {key: value for key, value in settings.items() if key != "precision" or said}
+    photos = photos_of(folder)
+    files = Descriptors(photos.keys, unit_rows(np.random.default_rng(0), len(photos.keys), 512), settings)
+    sources = WindowSources(NetworkChoice(backbone="squeezenet1_1", pooling="mac"), folder)
+    assert window_finder(files, files, sources)._describer.options.precision == used
 
 
 def test_files_that_do_not_say_what_made_them_are_not_re_ranked(folder, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from worlds import of_split, random_index, table_of, unit_rows
 
+from retrieval import covariance
 from retrieval.whitening import apply, learn_lw, learn_pca
 from retrieval.whitening_pairs import (
     MatchingPairs,
@@ -149,6 +151,49 @@ def test_what_cannot_be_learned_from_is_said_in_one_line() -> None:
         learn_whitening(descriptors, matching, WhiteningOptions(shrinkage=0.3, dim=9))
     with pytest.raises(DataError, match="have no row"):
         learn_whitening(replace(descriptors, names=[f"x/{n}" for n in descriptors.names]), matching, WhiteningOptions())
+
+
+def test_dimensions_whose_matrices_the_machine_cannot_hold_are_refused_before_any_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(covariance, "machine_memory", lambda: 24 * 10**9)
+    descriptors, matching = learnable()
+    # NetVLAD's 32,768 dimensions; the rows are one number, so that the test holds none of them either.
+    long = np.broadcast_to(np.float32(32768**-0.5), (len(descriptors.names), 32768))
+    tracemalloc.start()
+    try:
+        with pytest.raises(
+            UsageError, match=r"32,768 dimensions takes 86 GB .* here are 24; .* --output-dim .*--clusters"
+        ):
+            learn_whitening(replace(descriptors, values=long), matching, WhiteningOptions())
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_as_much_memory_as_the_matrices_take_is_enough_and_unknown_memory_is_not_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    descriptors, matching = learnable()
+    for memory in (covariance.MATRICES * 8 * 8**2, None):
+        monkeypatch.setattr(covariance, "machine_memory", lambda memory=memory: memory)
+        learn_whitening(descriptors, matching, WhiteningOptions(shrinkage=0.3))
+    monkeypatch.setattr(covariance, "machine_memory", lambda: covariance.MATRICES * 8 * 8**2 - 1)
+    with pytest.raises(UsageError, match="of 8 dimensions"):
+        learn_whitening(descriptors, matching, WhiteningOptions(shrinkage=0.3))
+
+
+@pytest.mark.parametrize("method", ["pca", "lw"])
+def test_learning_takes_no_more_matrices_than_the_refusal_counts(method: str) -> None:
+    values = unit_rows(np.random.default_rng(0), 40, 400)
+    pairs = np.stack([np.arange(39), np.arange(1, 40)], axis=1)
+    tracemalloc.start()
+    try:
+        learn_pca(values, 0.1) if method == "pca" else learn_lw(values, pairs, 0.1)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert 4 < peak / (8 * 400**2) < covariance.MATRICES
 
 
 @pytest.mark.parametrize("wrong", [{"method": "zca"}, {"split": "test"}, {"dim": 0}, {"shrinkage": 1.5}])

@@ -55,6 +55,18 @@ def test_nearest_photo_shows_the_same_place(weights, photos, pooling):
     assert (nearest == np.arange(len(photos)) // 3).sum() >= len(photos) - 1
 
 
+@pytest.mark.parametrize(("precision", "least"), [("bf16", 0.9998), ("fp16", 0.99999)])
+@pytest.mark.parametrize("scales", [(1.0,), (1.0, 0.7071, 0.5)])
+@pytest.mark.parametrize("pooling", ["mac", "spoc", "gem", "rmac", "crow"])
+def test_half_precision_is_near_fp32(weights, photos, pooling, scales, precision, least):
+    network = build_network("squeezenet1_1", pooling, weights)
+    full = extract(network, photos, ExtractionOptions(362, scales))
+    half = extract(network, photos, ExtractionOptions(362, scales, precision=precision))
+    assert (full * half).sum(axis=1).min() > least
+    # Across photos too: what is compared are similarities, whose order decides.
+    np.testing.assert_allclose(half @ half.T, full @ full.T, atol=4e-3)
+
+
 def test_classifier_on_top_names_what_the_photos_show(shared, weights):
     """The weights and the normalisation belong together: ImageNet's classes come out right."""
     network = build_network("squeezenet1_1", "gem", weights)
