@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -64,12 +65,21 @@ class DecodingProcesses:
         with _ctrl_c_held_back(), _environment(ONE_THREAD):
             for number in range(count):
                 ours, theirs = Pipe()
-                arguments = (theirs, self._memory, count + 1, decode)
+                arguments = (theirs, self._memory, count + 1)
                 # daemon: should nobody close us, they are ended as the interpreter ends.
                 process = context.Process(target=_work, args=arguments, name=f"decode-{number}", daemon=True)
                 process.start()
                 theirs.close()  # so that the line is cut when the worker dies
                 self._workers.append(_Worker(process, ours))
+        # Once they all load: of a large collection it is some megabytes.
+        pickled = pickle.dumps(decode)
+        for who in range(count):
+            self._send(who, pickled)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the processes have ended, by `close` or by a failure."""
+        return not self._workers
 
     def in_order(
         self, groups: Sequence[Sequence[int]], changes: Sequence[Change] | None = None
@@ -89,7 +99,7 @@ class DecodingProcesses:
         ahead = len(self._slots)
         for number in range(len(groups) + ahead):
             if turn is not self._turn:
-                raise RuntimeError("these photos are being read by a later iteration")
+                raise RuntimeError("these photos are closed, or read by a later iteration")
             photos = self._photos(number - ahead) if 0 <= number - ahead < len(groups) else None
             if number < len(groups):
                 self._hand_over(number, groups[number], changes[number] if changes else None)
@@ -100,6 +110,7 @@ class DecodingProcesses:
         """End the processes: each does so once its line is cut and the photo at hand is decoded."""
         workers, self._workers = self._workers, []
         self._waiting.clear()
+        self._turn = object()
         for worker in workers:
             worker.line.close()
         for worker in workers:
@@ -110,11 +121,14 @@ class DecodingProcesses:
 
     def _hand_over(self, number: int, rows: Sequence[int], change: Change | None) -> None:
         who = number % len(self._workers)
+        self._send(who, pickle.dumps((number % len(self._slots), rows, change)))
+        self._waiting.append(who)
+
+    def _send(self, who: int, pickled: bytes) -> None:
         try:
-            self._workers[who].line.send((number % len(self._slots), rows, change))
+            self._workers[who].line.send_bytes(pickled)
         except OSError:
             raise self._death_of(who) from None
-        self._waiting.append(who)
 
     def _photos(self, number: int) -> list[np.ndarray]:
         """Photos of the group that was handed over first, copied so that its memory can be used again."""
@@ -134,6 +148,10 @@ class DecodingProcesses:
             answer: Answer = self._workers[who].line.recv()
         except (EOFError, OSError):
             raise self._death_of(who) from None
+        except BaseException:
+            # Ctrl-C: half of an answer may be left on the line, and would be taken for another.
+            self.close()
+            raise
         self._proven = True
         return answer
 
@@ -185,11 +203,12 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _work(line: Connection, memory: Any, slots: int, decode: Decode) -> None:
+def _work(line: Connection, memory: Any, slots: int) -> None:
     """Life of a worker: a group's photos into its slot, their shapes as the answer, until the line is cut."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     room = np.frombuffer(memory, np.uint8).reshape(slots, -1)
     try:
+        decode = line.recv()
         while True:
             slot, rows, change = line.recv()
             line.send(_decoded(room[slot], rows, change, decode))

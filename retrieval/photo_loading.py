@@ -173,8 +173,8 @@ class TuplePhotos:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _started(self, photos: int) -> DecodingProcesses:
-        """The processes; anew where groups have become longer than those that share memory was made for."""
-        if self._processes is None or photos > self._processes.photos:
+        """The processes; new ones where they have died, or share memory for shorter groups."""
+        if self._processes is None or self._processes.is_closed or photos > self._processes.photos:
             self.close()
             self._processes = DecodingProcesses(self._workers, self._decode, max(photos, GROUP), self._decode.size**2)
         return self._processes

@@ -17,7 +17,7 @@ from retrieval.distributed import Team
 from retrieval.losses import tuple_loss
 from retrieval.network import Network
 from retrieval.optimisation import set_learning_rate, warmed_up
-from retrieval.passes import Passes, add_gradient
+from retrieval.passes import Passes, add_gradient, to_device
 from retrieval.photo_loading import TuplePhotos
 from retrieval.training_options import TrainingOptions
 from sfm2tuples.errors import SfmTuplesError
@@ -105,7 +105,7 @@ def train_round(
     order = _order(chosen, photos, options.seed, round)
     steps = [order[start : start + options.batch_size] for start in range(0, len(order), options.batch_size)]
     shares = [[_parts(chosen, row) for row in means.team.share(step)] for step in steps]
-    totals = np.zeros(5)  # loss; sum and count of positives' cosines; likewise of negatives
+    totals: list[Tensor] = []  # (5,) each: loss; sum and count of positives' cosines; likewise of negatives
     network.train()
     optimiser.zero_grad(set_to_none=True)
     bar = tqdm(total=len(order), desc=progress, unit="tuple", disable=True if progress is None else None, leave=False)
@@ -114,12 +114,17 @@ def train_round(
         for number, (step, share) in enumerate(zip(steps, shares, strict=True)):
             for portion in _portions(share, means.passes.tuples):
                 pictures = [picture for group in islice(loaded, len(portion)) for picture in group]
-                totals += _add_portion(network, pictures, portion, chosen, photos, options, means, round)
+                totals.append(_add_portion(network, pictures, portion, chosen, photos, options, means, round))
             if rate is not None and options.warm_up:
                 set_learning_rate(optimiser, warmed_up(rate, steps_before + number, options.warm_up))
             _step(network, optimiser, means)
             bar.update(len(step))
-    return _trained(means.team.add_up(totals), len(order))
+    return _trained(means.team.add_up(_sum(totals)), len(order))
+
+
+def _sum(totals: Sequence[Tensor]) -> np.ndarray:
+    """(5,) float64; fetched from the device at the end, so that a GPU works while the next photos are gathered."""
+    return torch.stack([torch.zeros(5), *(part.cpu() for part in totals)]).numpy().sum(axis=0, dtype=np.float64)
 
 
 def _trained(totals: np.ndarray, tuples: int) -> Trained:
@@ -154,10 +159,10 @@ def _add_portion(
     options: TrainingOptions,
     means: Means,
     round: int,
-) -> np.ndarray:
-    """Add the gradient of some tuples; give back their part of the totals."""
+) -> Tensor:
+    """Add the gradient of some tuples; give back their part of the totals, (5,) float32, still on the device."""
     query, positive, negative = _positions(portion, network.device)
-    overlap = torch.from_numpy(chosen.overlap[[parts.row for parts in portion]]).to(network.device)
+    overlap = to_device(torch.from_numpy(chosen.overlap[[parts.row for parts in portion]]), network.device)
 
     def loss_of(descriptors: Tensor) -> Tensor:
         loss = _loss(descriptors, query, positive, negative, overlap, options)
@@ -166,7 +171,7 @@ def _add_portion(
         return loss
 
     loss, descriptors = add_gradient(network, pictures, options.precision, means.passes, loss_of, means.scaler.scale)
-    return np.array([loss.item(), *_similarities(descriptors, query, positive, negative)])
+    return torch.stack([loss, *_similarities(descriptors, query, positive, negative)])
 
 
 def _step(network: Network, optimiser: torch.optim.Optimizer, means: Means) -> None:
@@ -198,8 +203,8 @@ def _positions(portion: Sequence[_Parts], device: torch.device) -> tuple[Tensor,
     for name in ("positive", "negative"):
         own = [getattr(parts, name) for parts in portion]
         shifted = [torch.where(end >= 0, end + start, -1) for end, start in zip(own, first, strict=True)]
-        ends.append(torch.stack(shifted).to(device))
-    return torch.tensor(first, device=device), ends[0], ends[1]
+        ends.append(to_device(torch.stack(shifted), device))
+    return to_device(torch.tensor(first), device), ends[0], ends[1]
 
 
 def _loss(
@@ -219,13 +224,12 @@ def _loss(
     )
 
 
-def _similarities(descriptors: Tensor, query: Tensor, positive: Tensor, negative: Tensor) -> list[float]:
+def _similarities(descriptors: Tensor, query: Tensor, positive: Tensor, negative: Tensor) -> list[Tensor]:
     """Sum and count of the queries' cosines with their positives, then with their negatives."""
-    values: list[float] = []
+    values: list[Tensor] = []
     for end in (positive, negative):
         cosines = (descriptors[query][:, None] * descriptors[end.clamp(min=0)]).sum(dim=2)
-        there = cosines[end >= 0]
-        values += [there.sum().item(), float(len(there))]
+        values += [torch.where(end >= 0, cosines, 0.0).sum(), (end >= 0).sum().float()]
     return values
 
 

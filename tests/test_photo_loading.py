@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +181,26 @@ def test_a_process_killed_while_it_waits_is_noticed(spied: DecodingProcesses) ->
     os.kill(spied._workers[1].process.pid, signal.SIGKILL)
     with pytest.raises(SfmTuplesError, match="killed by SIGKILL"):
         list(spied.in_order([[1], [2], [3]]))
+
+
+def test_after_a_death_or_ctrl_c_photos_can_be_asked_for_again(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: Connection) -> None:
+        raise KeyboardInterrupt
+
+    with TuplePhotos(read_tuples(packed), SIZE, decoders=PROCESSES) as photos:
+        rows = [[row] for row in range(9)]
+        groups = photos.in_order(rows)
+        next(groups)
+        with monkeypatch.context() as patch:
+            patch.setattr(Connection, "recv", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                next(groups)
+        next(photos.in_order(rows))
+        for pid in decoding():
+            os.kill(pid, signal.SIGKILL)
+        with pytest.raises(SfmTuplesError, match="killed by SIGKILL"):
+            list(photos.in_order(rows))
+        assert all(np.array_equal(photo, photos.load(row)) for row, (photo,) in enumerate(photos.in_order(rows)))
 
 
 def test_a_script_without_a_guard_is_told(packed: Path, tmp_path: Path) -> None:
