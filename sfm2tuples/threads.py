@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 VARIABLE = "SFM2TUPLES_THREADS"
 """Environment variable that says how many threads one process uses."""
+STARTED_HERE = "LOCAL_WORLD_SIZE"
+"""Environment variable in which `torchrun` says how many processes it started on this machine."""
 ENTRIES_A_THREAD = 1 << 16
 """Work below this many entries is not worth a thread."""
 BLOCKS_A_THREAD = 8
@@ -32,7 +34,8 @@ def default_threads() -> int:
     -------
     int
         The environment's SFM2TUPLES_THREADS where it is set; 1 in a worker process, whose siblings keep the other
-        cores busy; else the number of cores that this process may run on.
+        cores busy; else the number of cores that this process may run on, divided among the processes that `torchrun`
+        started on this machine.
 
     Raises
     ------
@@ -46,7 +49,9 @@ def default_threads() -> int:
         return int(text)
     if parent_process() is not None:
         return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    started = os.environ.get(STARTED_HERE, "1")
+    return max(1, cores // max(1, int(started))) if started.isdecimal() else cores
 
 
 def over_blocks(work: Callable[[int, int], T], indptr: np.ndarray, threads: int | None) -> list[T]:

@@ -96,3 +96,13 @@ def test_an_odd_number_of_threads_in_the_environment_is_refused(monkeypatch: pyt
 def test_a_worker_process_uses_one_thread() -> None:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         assert pool.submit(default_threads).result() == 1
+
+
+def test_processes_that_torchrun_started_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    for started, expected in (("", 8), ("1", 8), ("3", 2), ("16", 1)):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", started)
+        assert default_threads() == expected
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setenv(threads.VARIABLE, "5")
+    assert default_threads() == 5
