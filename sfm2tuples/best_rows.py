@@ -165,7 +165,7 @@ def _offer_rows(  # type: ignore[no-untyped-def]
     for i in range(first, end):
         q = query[i]
         values, last = product[i], row.shape[1] - 1
-        limit = _just_below(similarity[q, last] - slack)
+        limit = _just_below(max(similarity[q, last], above[q]) - slack)
         for start in range(0, len(values), CHUNK):
             chunk = values[start : start + CHUNK]
             # This comparison is the hot loop, a few entries an instruction: nearly every pair ends here.
@@ -182,7 +182,7 @@ def _offer_rows(  # type: ignore[no-untyped-def]
                 exact = _dot(queries[q], pool[j])
                 if above[q] < exact < below[q]:
                     _insert(exact, pool_row[j], pool_group[j], row[q], group[q], similarity[q])
-                    limit = _just_below(similarity[q, last] - slack)
+                    limit = _just_below(max(similarity[q, last], above[q]) - slack)
 
 
 @numba.njit(cache=True, nogil=True)
