@@ -8,24 +8,48 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from retrieval.checkpoints import load_network
+from retrieval.checkpoints import load_checkpoint, load_network
 from retrieval.distributed import Team, join_team
-from sfm2tuples.errors import UsageError
-from tests.test_training import SIZE, make_tuples
+from retrieval.photo_loading import TuplePhotos
+from retrieval.remining import options_of_round
+from retrieval.training_options import options_from_recipe
+from retrieval.validation import prepare_validation, validate
+from sfm2tuples.errors import SfmTuplesError, UsageError
+from sfm2tuples.mining import plan_round
+from sfm2tuples.tuples import read_tuples
+from tests.teams import in_a_team
+from tests.test_training import SIZE, make_tuples, network, quick
 
 OPTIONS = ["--image-size", str(SIZE), "--batch-size", "4", "--learning-rate", "1e-4", "--seed", "5"]
 NETWORK = ["--backbone", "squeezenet1_1", "--pooling", "gem"]
 
 
-def torchrun(processes: int, *arguments: object) -> list[str]:
-    words = [str(argument) for argument in arguments]
+DIES_WHILE_MINING = """
+import os, signal, sys
+from cli.main import main
+from sfm2tuples.mining import Choosing
+
+negatives = Choosing.negatives
+
+def die(self, which):
+    if os.environ["RANK"] == "1" and self.plan.round == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return negatives(self, which)
+
+Choosing.negatives = die
+main(sys.argv[1:])
+"""
+
+
+def torchrun(processes: int, *arguments: object, program: Sequence[object] = ("-m", "cli")) -> list[str]:
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    return [sys.executable, *launcher, "-m", "cli", "train", *words, "--device", "cpu"]
+    return [sys.executable, *launcher, *map(str, [*program, "train", *arguments, "--device", "cpu"])]
 
 
 def environment() -> dict[str, str]:
@@ -71,6 +95,36 @@ def test_a_process_that_dies_ends_the_run_in_one_line_and_leaves_a_checkpoint(tm
     assert len(curve(run, "val_map")) > before
 
 
+def test_a_process_that_dies_while_mining_leaves_the_round_before(tmp_path: Path) -> None:
+    tuples, run, program = make_tuples(tmp_path / "tuples.h5"), tmp_path / "run", tmp_path / "program.py"
+    program.write_text(DIES_WHILE_MINING)
+    command = torchrun(2, tuples, "-o", run, *NETWORK, *OPTIONS, "--rounds", 3, program=[program])
+    here = {**environment(), "PYTHONPATH": str(Path(__file__).parent.parent)}
+    done = subprocess.run(command, capture_output=True, text=True, env=here, check=False, timeout=120)
+    assert done.returncode != 0
+    assert "another process of this training is gone" in done.stderr or "Signal 9" in done.stderr
+    assert load_checkpoint(run / "last.pt")["round"] == 1
+    resumed = [sys.executable, "-m", "cli", "train", tuples, "-o", run, "--resume", "--rounds", "2", "--device", "cpu"]
+    subprocess.run([str(word) for word in resumed], check=True, capture_output=True, env=environment())
+    assert load_checkpoint(run / "last.pt")["round"] == 2
+
+
+def test_a_photo_missing_from_one_share_ends_the_run_with_its_name(tmp_path: Path) -> None:
+    tuples, run = make_tuples(tmp_path / "tuples.h5", root=tmp_path / "photos"), tmp_path / "run"
+    file = read_tuples(tuples)
+    mining = options_of_round(file, options_from_recipe("squeezenet1_1", image_size=SIZE, seed=5))
+    plan = plan_round(file.images, file.places, file.candidates["train"], mining, "train", 1)
+    only_mined = ~np.isin(plan.rows_needed, prepare_validation(file, 15).rows)
+    missing = int(plan.rows_needed[1::2][only_mined[1::2]][0])  # every second row is of the second share
+    file.images.path(missing).unlink()
+    command = torchrun(2, tuples, "-o", run, *NETWORK, *OPTIONS, "--rounds", 2)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False, timeout=120)
+    assert done.returncode != 0
+    assert f"error: {file.images.key[missing]}: no such photo" in done.stderr
+    assert f"error: process 1 of 2 failed at its share: {file.images.key[missing]}: no such photo" in done.stderr
+    assert load_checkpoint(run / "last.pt")["round"] == 0
+
+
 def workers_of(pid: int) -> list[int]:
     """Processes of `train` that a launcher started, by rank."""
     found = {}
@@ -102,6 +156,54 @@ def test_shares_cover_everything_once() -> None:
     shares = [Team(rank, 3).share(items) for rank in range(3)]
     assert sorted(item for share in shares for item in share) == items
     assert {len(share) for share in shares} == {3, 4}
+    assert [Team(rank, 3).rows(11).tolist() for rank in range(3)] == shares
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int32, np.int64, np.uint8, bool])
+@pytest.mark.parametrize("count", [0, 1, 2, 7])
+def test_rows_are_gathered_in_order_and_bit_by_bit(kind: type, count: int) -> None:
+    rows = np.random.default_rng(count).integers(-9, 9, (count, 3)).astype(kind)
+    if kind in (np.float32, np.float64):
+        special = np.array([-0.0, -np.inf, np.nan], kind)
+        special.view(np.uint8)[-special.itemsize] = 7  # what a NaN holds
+        rows[:1] = special
+    for whole in in_a_team(3, lambda team: team.gather_rows(rows[team.rows(count)], count)):
+        assert (whole.dtype, whole.shape, whole.tobytes()) == (rows.dtype, rows.shape, rows.tobytes())
+
+
+def test_work_that_fails_in_some_processes_fails_in_all_and_says_what_was_said_first() -> None:
+    def work(team: Team) -> None:
+        with team.shared_work():
+            if team.rank > 1:
+                raise (UsageError if team.rank == 2 else ValueError)(f"rank {team.rank}\nü" + 600 * "ü")
+
+    errors = in_a_team(4, work)
+    assert isinstance(errors[2], UsageError)
+    assert isinstance(errors[3], ValueError)
+    for error in errors[:2]:
+        assert isinstance(error, SfmTuplesError)
+        assert str(error).startswith("process 2 of 4 (and 1 more) failed at its share: rank 2\\nüü")
+        assert len(str(error)) < 400
+
+
+def test_work_that_all_do_fails_in_none() -> None:
+    def work(team: Team) -> str:
+        with team.shared_work():
+            return f"rank {team.rank}"
+
+    assert in_a_team(3, work) == ["rank 0", "rank 1", "rank 2"]
+
+
+def test_a_team_describes_each_photo_of_validation_once(tmp_path: Path) -> None:
+    file, described = read_tuples(make_tuples(tmp_path / "tuples.h5")), []
+    judged, validation = network().eval(), prepare_validation(file, 1)
+    judged.register_forward_pre_hook(lambda module, inputs: described.append(len(inputs[0])))
+    photos = TuplePhotos(file, SIZE, judged.backbone.smallest, 0)
+    expected = validate(validation, judged, photos, quick(), None)
+    assert sum(described) == len(validation.rows)
+    described.clear()
+    assert in_a_team(3, lambda team: validate(validation, judged, photos, quick(), None, team)) == [expected] * 3
+    assert sum(described) == len(validation.rows)
 
 
 def test_half_an_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
