@@ -27,11 +27,11 @@ from retrieval.losses import contrastive
 from retrieval.network import Network
 from retrieval.optimisation import build_optimiser
 from retrieval.passes import describe, passes_for
-from retrieval.photo_loading import TuplePhotos
+from retrieval.photo_loading import PROCESSES, TuplePhotos, default_decoders
 from retrieval.precision import BF16, FP32
 from retrieval.training_options import TrainingOptions, options_from_recipe
 from retrieval.training_steps import Means, train_round
-from sfm2tuples.tuples import Candidates, ImageTable, PlaceTable, TupleSet, read_tuples, write_tuples
+from sfm2tuples.tuples import Candidates, ImageTable, PlaceTable, TupleFile, TupleSet, read_tuples, write_tuples
 
 NEGATIVES = 5
 CPU = (("squeezenet1_1", 512, 362, 10), ("squeezenet1_1", 1500, 362, 5))
@@ -49,14 +49,16 @@ def run(work: Path, quick: bool) -> Iterator[Row]:
         paths = write_photos(work, 7 * tuples, photo)
         chosen = tuples_in_turn(tuples)
         pack(work / "tuples.h5", paths, chosen, size)
-        yield from _rows(title, random_network(backbone, device), work / "tuples.h5", paths, chosen, size, quick)
+        network, file, workers = random_network(backbone, device), read_tuples(work / "tuples.h5"), DECODERS[device]
+        with TuplePhotos(file, size, network.backbone.smallest, workers, default_decoders(device, workers)) as photos:
+            yield from _rows(title, network, photos, paths, chosen, size, quick)
+    yield from _decoding_rows(file, size, max(2, workers), quick)
 
 
 def _rows(
-    title: str, network: Network, file: Path, paths: list[Path], chosen: TupleSet, size: int, quick: bool
+    title: str, network: Network, photos: TuplePhotos, paths: list[Path], chosen: TupleSet, size: int, quick: bool
 ) -> Iterator[Row]:
     device = network.device.type
-    photos = TuplePhotos(read_tuples(file), size, network.backbone.smallest, DECODERS[device])
     options = options_from_recipe(network.description.backbone, image_size=size)
     usual = one_at_a_time(in_default_layout(network), paths, chosen, options)
     ways: dict[str, Callable[[], float]] = {"ours": ours(network, chosen, photos, options)}
@@ -75,6 +77,22 @@ def _rows(
             note += f"; least cosine with fp32 {agreement(network, photos):.5f}" if precision == BF16 else ""
             note += busy_share(ways[name]) if device == "cuda" else ""
         yield Row(title, name, took, note=note)
+
+
+def _decoding_rows(file: TupleFile, size: int, workers: int, quick: bool) -> Iterator[Row]:
+    """Packed photos decoded, and nothing else: here, by threads, by processes that have started."""
+    chosen = file.tuples["train"]
+    groups = np.concatenate([chosen.query[:, None], chosen.positive, chosen.negative], axis=1).tolist()
+    groups *= 1 if quick else 10
+    with TuplePhotos(file, size, workers=workers, decoders=PROCESSES) as processes:
+        ways: dict[str, Callable[[], object]] = {
+            "in the training's own thread": lambda: list(TuplePhotos(file, size, workers=0).in_order(groups)),
+            f"by {workers} threads": lambda: list(TuplePhotos(file, size, workers=workers).in_order(groups)),
+            f"by {workers} processes": lambda: list(processes.in_order(groups)),
+        }
+        for name, took in seconds_in_turns(ways, 1 if quick else 5).items():
+            note = f"{sum(map(len, groups)) / took:,.0f} photos/s"
+            yield Row(f"decode photos packed at {size} px", name, took, note=note)
 
 
 def ours(network: Network, chosen: TupleSet, photos: TuplePhotos, options: TrainingOptions) -> Callable[[], float]:
