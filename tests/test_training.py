@@ -310,14 +310,16 @@ def test_missing_negatives_are_masked(tuples: Path):
     assert same_content(dict(results[0][1]), dict(results[1][1]))
 
 
-def test_workers_change_no_bit(tuples: Path):
+@pytest.mark.parametrize("augmentation", [{}, {"flip": 0.5, "colour": 0.3, "crop": 0.5}])
+def test_workers_change_no_bit(tuples: Path, augmentation: dict[str, float]):
     states = []
-    for workers in (0, 3):
-        file, net, options = read_tuples(tuples), network(), quick()
-        photos = TuplePhotos(file, SIZE, workers=workers)
-        train_round(net, build_optimiser(net, options), file.tuples["train"], photos, options, 1)
+    for workers, decoders in ((0, "threads"), (3, "threads"), (2, "processes")):
+        file, net, options = read_tuples(tuples), network(), quick(**augmentation)
+        with TuplePhotos(file, SIZE, workers=workers, decoders=decoders) as photos:
+            train_round(net, build_optimiser(net, options), file.tuples["train"], photos, options, 1)
         states.append(dict(net.state_dict()))
-    assert same_content(*states)
+    assert same_content(states[0], states[1])
+    assert same_content(states[0], states[2])
 
 
 @pytest.mark.parametrize(
