@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from retrieval.checkpoints import load_network
+from retrieval.decoding_processes import Change
 from retrieval.netvlad import NetVLAD, cell_descriptors
 from retrieval.network import Network, build_network
-from retrieval.photo_loading import TuplePhotos
+from retrieval.photo_loading import PhotoDecoder, TuplePhotos
 from retrieval.preparation import CELLS, kmeans, needs_photos, prepare_network, sample_vectors
 from retrieval.training import train
 from retrieval.training_options import options_from_recipe
@@ -64,16 +65,16 @@ def test_centres_are_those_of_kmeans_over_cells_of_training_photos(tuples):
     assert "15 photos" in network.description.prepared
 
 
-def test_validation_photos_are_not_looked_at(tuples):
-    class Watched(TuplePhotos):
-        loaded: set[int] = set()  # noqa: RUF012
+def test_validation_photos_are_not_looked_at(tuples, monkeypatch):
+    decode, decoded = PhotoDecoder.__call__, set()
 
-        def load(self, row: int) -> np.ndarray:
-            self.loaded.add(row)
-            return super().load(row)
+    def watched(self: PhotoDecoder, row: int, change: Change | None = None) -> np.ndarray:
+        decoded.add(row)
+        return decode(self, row, change)
 
-    prepare_network(netvlad(), tuples, Watched(tuples, SIZE, workers=0), seed=0)
-    assert Watched.loaded == set(np.flatnonzero(tuples.image_split == TRAIN).tolist())
+    monkeypatch.setattr(PhotoDecoder, "__call__", watched)
+    prepare_network(netvlad(), tuples, photos_of(tuples), seed=0)
+    assert decoded == set(np.flatnonzero(tuples.image_split == TRAIN).tolist())
 
 
 def test_the_same_seed_gives_the_same_centres_and_another_others(tuples):
@@ -178,7 +179,7 @@ def test_a_folder_that_is_taken_is_refused_before_photos_are_read(tuples, tmp_pa
     run = tmp_path / "run"
     run.mkdir()
     (run / "best.pt").write_bytes(b"")
-    monkeypatch.setattr(TuplePhotos, "load", lambda *_: pytest.fail("a photo was read"))
+    monkeypatch.setattr(PhotoDecoder, "__call__", lambda *_: pytest.fail("a photo was read"))
     with pytest.raises(UsageError, match="holds a run already"):
         train(tuples.path, run, options_from_recipe("squeezenet1_1", image_size=SIZE), netvlad(), workers=0)
 
