@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -114,7 +114,8 @@ class Team:
             yield
         except Exception as error:
             said = str(error) if isinstance(error, SfmTuplesError) else f"{type(error).__name__} {error}".strip()
-            self._complaints(one_line(said))
+            with suppress(SfmTuplesError):  # who failed says why, even where another is gone
+                self._complaints(one_line(said))
             raise
         self._heed(self._complaints(""))
 

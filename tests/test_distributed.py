@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from retrieval.checkpoints import load_checkpoint, load_network
 from retrieval.distributed import Team, join_team
@@ -192,6 +193,17 @@ def test_work_that_all_do_fails_in_none() -> None:
             return f"rank {team.rank}"
 
     assert in_a_team(3, work) == ["rank 0", "rank 1", "rank 2"]
+
+
+def test_who_failed_says_why_even_where_another_is_gone() -> None:
+    class Lonely(Team):
+        def _summed(self, tensor: torch.Tensor) -> torch.Tensor:
+            raise SfmTuplesError("another process is gone")
+
+    with pytest.raises(ValueError, match="my own"), Lonely(0, 2).shared_work():
+        raise ValueError("my own")
+    with pytest.raises(SfmTuplesError, match="gone"), Lonely(0, 2).shared_work():
+        pass
 
 
 def test_a_team_describes_each_photo_of_validation_once(tmp_path: Path) -> None:

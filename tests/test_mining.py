@@ -109,6 +109,15 @@ def test_m1_follows_the_network_and_m2_and_m3_do_not():
         assert np.array_equal(first, second) != moves
 
 
+def test_positives_of_m1_are_in_a_pool_of_both_ends():
+    world = make()
+    plan, tuples = mine(world, positives="m1", pool="ends+per-place:1")
+    positives = np.unique(tuples.positive[tuples.positive >= 0])
+    assert np.array_equal(tuples.pool, np.union1d(plan.pool, positives))
+    _, tuples = mine(world, positives="m1", pool="random:30")
+    assert len(tuples.pool) == 30
+
+
 def test_a_plan_needs_only_the_descriptors_that_are_looked_at():
     world = make()
     plan, tuples = mine(world, pool="ends+per-place:1")
