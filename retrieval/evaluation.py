@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from retrieval.ranked_pictures import JUNK, RIGHT, VERDICTS, WRONG, PictureList, RankedPictures
 from sfm2tuples.columns import indptr_of
 from sfm2tuples.errors import UsageError
 
@@ -15,7 +16,6 @@ TOP = 10
 """How many of the first ranked images an evaluation remembers of each query."""
 BLOCK_BYTES = 1 << 27
 """Memory that a block of similarities with its sorted order may take, about."""
-UNRANKED, POSITIVE, JUNK = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,14 @@ class Evaluation:
     """(r,) int64: ranks of the positives found, from 0, after junk was taken out; rising within a query."""
     top: np.ndarray
     """(q, TOP) int64: the first ranked database rows without junk, -1 where the ranking ends."""
+    pictures: RankedPictures
+    """What there is to look at."""
     names: tuple[str, ...] | None = None
     """Keys of the database rows, where they are known."""
     query_names: tuple[str, ...] | None = None
     """Keys of the queries, in their order; where not given they are rows of the database."""
+    boxes: np.ndarray | None = None
+    """(q, 4) float64: what is asked for of each query's photo, see `protocols.benchmark.Benchmark`."""
 
     @property
     def counted(self) -> np.ndarray:
@@ -170,7 +174,18 @@ class Evaluation:
             "positives": int(self.n_positives[query]),
             "ranks": self.ranks_of(query).tolist(),
             "top": [self._name(row) for row in self.top[query] if row >= 0],
+            **self._pictures_as_dict(query),
         }
+
+    def _pictures_as_dict(self, query: int) -> dict[str, Any]:
+        seen = self.pictures.first[query] >= 0
+        last = zip(self.pictures.last[query].tolist(), self.pictures.last_rank[query].tolist(), strict=True)
+        shown: dict[str, Any] = {
+            "first": [self._name(row) for row in self.pictures.first[query][seen]],
+            "verdicts": [VERDICTS[verdict] for verdict in self.pictures.verdict[query][seen]],
+            "last": [{"image": self._name(r), "rank": None if rank < 0 else rank} for r, rank in last if r >= 0],
+        }
+        return shown if self.boxes is None else shown | {"box": self.boxes[query].tolist()}
 
     def _query_name(self, query: int) -> int | str:
         return self._name(self.queries[query]) if self.query_names is None else self.query_names[query]
@@ -232,19 +247,20 @@ def evaluate_rankings(rankings: Iterable[np.ndarray], truth: GroundTruth, n_data
     n_database : int
         Number of rows of the database.
     """
-    precisions, ranks, tops = [], [], []
+    precisions, ranks, tops, pictures = [], [], [], PictureList()
     verdict = np.zeros(n_database, np.int8)
     for query, ranking in enumerate(rankings):
         positives, junk = truth.positives_of(query), truth.junk_of(query)
-        verdict[positives] = POSITIVE
+        verdict[positives] = RIGHT
         verdict[junk] = JUNK
         ranked = ranking[ranking >= 0]
         kept = ranked[verdict[ranked] != JUNK]
-        ranks.append(np.flatnonzero(verdict[kept] == POSITIVE))
+        ranks.append(np.flatnonzero(verdict[kept] == RIGHT))
         tops.append(np.pad(kept[:TOP], (0, TOP - len(kept[:TOP])), constant_values=-1))
         precisions.append(average_precision(ranks[-1], len(positives)))
-        verdict[positives] = UNRANKED
-        verdict[junk] = UNRANKED
+        pictures.add(ranked, verdict[ranked], positives)
+        verdict[positives] = WRONG
+        verdict[junk] = WRONG
     if len(precisions) != len(truth.queries):
         raise UsageError(f"{len(precisions)} rankings for {len(truth.queries)} queries")
     return Evaluation(
@@ -256,6 +272,7 @@ def evaluate_rankings(rankings: Iterable[np.ndarray], truth: GroundTruth, n_data
         ranks_indptr=indptr_of(np.array([len(r) for r in ranks], np.int64)),
         ranks=np.concatenate([np.empty(0, np.int64), *ranks]),
         top=np.array(tops, np.int64).reshape(-1, TOP),
+        pictures=pictures.all(),
     )
 
 

@@ -19,9 +19,11 @@ class Series:
     """One group of values in a histogram."""
 
     name: str
-    """What the legend calls it; also its CSS class."""
+    """What the legend calls it."""
     values: np.ndarray
     """(n,) float; what is not finite is left out."""
+    css: str = ""
+    """Its CSS class; its name where left out."""
 
     @property
     def finite(self) -> np.ndarray:
@@ -54,14 +56,14 @@ def histogram(series: Sequence[Series], axis: str, decimals: int = 2) -> Markup:
     """
     drawn = [s for s in series if s.finite.size]
     if not drawn:
-        return _frame(axis, [_text(WIDTH / 2, HEIGHT / 2, "no values", "middle")])
+        return _frame(axis, [text_at(WIDTH / 2, HEIGHT / 2, "no values", "middle")])
     low, high, ticks = _axis(min(s.finite.min() for s in drawn), max(s.finite.max() for s in drawn))
     edges = np.linspace(low, high, BINS + 1)
     counts = [np.histogram(s.finite, edges)[0] for s in drawn]
     top = max(float((c / c.sum()).max()) for c in counts)
     parts = _grid(low, high, ticks, top)
     for s, count in zip(drawn, counts, strict=True):
-        parts += _bars(s.name, count, edges, top, decimals)
+        parts += _bars(s, count, edges, top, decimals)
     for s in drawn:
         parts += _median(s, low, high)
     return _frame(axis, parts)
@@ -91,12 +93,12 @@ def _grid(low: float, high: float, ticks: np.ndarray, top: float) -> list[Markup
         y = _y(share, top)
         parts.append(Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(
             LEFT, WIDTH - RIGHT, y, y))  # fmt: skip
-        parts.append(_text(LEFT - 6, y + 4, f"{100 * share:.0f} %", "end"))
-    parts += [_text(_x(tick, low, high), HEIGHT - BOTTOM + 16, f"{tick:g}", "middle") for tick in ticks.round(10)]
+        parts.append(text_at(LEFT - 6, y + 4, f"{100 * share:.0f} %", "end"))
+    parts += [text_at(_x(tick, low, high), HEIGHT - BOTTOM + 16, f"{tick:g}", "middle") for tick in ticks.round(10)]
     return parts
 
 
-def _bars(name: str, count: np.ndarray, edges: np.ndarray, top: float, decimals: int) -> list[Markup]:
+def _bars(series: Series, count: np.ndarray, edges: np.ndarray, top: float, decimals: int) -> list[Markup]:
     total, parts = int(count.sum()), []
     for n, a, b in zip(count.tolist(), edges[:-1], edges[1:], strict=True):
         if n == 0:
@@ -105,8 +107,8 @@ def _bars(name: str, count: np.ndarray, edges: np.ndarray, top: float, decimals:
         parts.append(Markup(
             '<rect class="bar {}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"><title>{}</title></rect>'
         ).format(
-            name, x + 0.5, y, right - x - 1, HEIGHT - BOTTOM - y,
-            f"{name}, {a:.{decimals}f} to {b:.{decimals}f}: {n} of {total} ({100 * n / total:.1f} %)",
+            series.css or series.name, x + 0.5, y, right - x - 1, HEIGHT - BOTTOM - y,
+            f"{series.name}, {a:.{decimals}f} to {b:.{decimals}f}: {n} of {total} ({100 * n / total:.1f} %)",
         ))  # fmt: skip
     return parts
 
@@ -114,15 +116,16 @@ def _bars(name: str, count: np.ndarray, edges: np.ndarray, top: float, decimals:
 def _median(series: Series, low: float, high: float) -> list[Markup]:
     x = _x(series.median, low, high)
     line = '<line class="median {}" x1="{:.1f}" x2="{:.1f}" y1="{}" y2="{}"/>'
-    return [Markup(line).format(series.name, x, x, TOP - 8, HEIGHT - BOTTOM)]
+    return [Markup(line).format(series.css or series.name, x, x, TOP - 8, HEIGHT - BOTTOM)]
 
 
-def _text(x: float, y: float, text: str, anchor: str) -> Markup:
+def text_at(x: float, y: float, text: str, anchor: str) -> Markup:
+    """Text in a drawing; `anchor` is SVG's ``start``, ``middle`` or ``end``."""
     return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(x, y, anchor, text)
 
 
 def _frame(axis: str, parts: Sequence[Markup]) -> Markup:
-    label = _text(LEFT + (WIDTH - LEFT - RIGHT) / 2, HEIGHT - 8, axis, "middle")
+    label = text_at(LEFT + (WIDTH - LEFT - RIGHT) / 2, HEIGHT - 8, axis, "middle")
     return Markup('<svg class="histogram" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         WIDTH, HEIGHT, f"Histogram of {axis}", Markup("").join([*parts, label])
     )

@@ -13,22 +13,21 @@ import numpy as np
 from retrieval.bag_of_words import read_bag_of_words
 from retrieval.benchmark_descriptors import DescribedBenchmark, DescriptorFiles, describe_benchmark
 from retrieval.evaluation import Evaluation, evaluate_rankings, rank_all
+from retrieval.evaluation_files import FORMAT, SUFFIX, VERSION, PhotoFolders
 from retrieval.extraction import ExtractionOptions
 from retrieval.feature_verifier import FeatureTables, FeatureVerifier, VerificationSources
 from retrieval.measurement_options import MeasurementOptions
 from retrieval.network_choice import NetworkChoice
 from retrieval.protocols.benchmark import Benchmark, PhotoNames, figure, figure_text, named, names_of
-from retrieval.protocols.choice import ProtocolChoice, known_names, load_benchmark, photos_in
+from retrieval.protocols.choice import known_names, load_benchmark, photos_in
 from retrieval.rankings import evaluate_named_rankings, read_rankings
 from retrieval.refined_rankings import own_junk, refine
 from retrieval.search_options import Refinement
 from retrieval.teacher import TeacherOptions
-from retrieval.teacher_evaluation import SUFFIX, Teacher
+from retrieval.teacher_evaluation import Teacher
 from sfm2tuples.container import SOFTWARE, read_header
 from sfm2tuples.errors import UsageError
 
-FORMAT = "sfm2tuples-evaluation"
-VERSION = 2
 BY_GROUP = {"sfm": "place", "labels": "label"}
 """Protocols whose table has a row for each group, and what a group is there."""
 
@@ -51,6 +50,8 @@ class Measurement:
     """Where descriptors, queries, distractors and whitening do not fit together, one line each."""
     notes: Sequence[str]
     """What was left out, one line each."""
+    photos: PhotoFolders
+    """Where a page finds the photos again."""
 
     def figures(self) -> dict[str, dict[str, float | None]]:
         """Every figure of every setup; None where no query has a positive."""
@@ -84,7 +85,9 @@ class Measurement:
             "protocol": self.protocol,
             "settings": self.settings,
             "parents": list(self.parents),
+            "warnings": list(self.warnings),
             "notes": list(self.notes),
+            "photos": self.photos.as_dict(),
             "figures": self.figures(),
             **(next(iter(whole.values())) if len(whole) == 1 else {"setups": whole}),
         }
@@ -127,7 +130,7 @@ def measure(
     if options.rankings is not None:
         if choice.named:
             raise UsageError("--rankings are answers already: leave out the network, or --rankings")
-        return _measure_rankings(protocol, options.rankings)
+        return _measure_rankings(options, options.rankings)
     files = DescriptorFiles.read(options)
     teacher = None
     if options.teacher is not None:
@@ -147,6 +150,7 @@ def measure(
         [*_fingerprint(protocol.data), *described.parents, *(verifier.parents if verifier else ())],
         described.warnings,
         [*benchmark.notes, *described.notes, *_left_out(evaluations)],
+        _folders(options),
     )
     return found if teacher is None else _beside(found, teacher, benchmark, described.database.names, options)
 
@@ -167,6 +171,7 @@ def _measure_teacher(options: MeasurementOptions, benchmark: Benchmark, teacher:
         [*_fingerprint(options.choice.data), teacher.bag.fingerprint],
         (),
         [*benchmark.notes, *_left_out(evaluations)],
+        _folders(options),
     )
 
 
@@ -217,8 +222,8 @@ def _evaluate(
     return evaluations
 
 
-def _measure_rankings(protocol: ProtocolChoice, path: Path) -> Measurement:
-    rankings = read_rankings(path)
+def _measure_rankings(options: MeasurementOptions, path: Path) -> Measurement:
+    protocol, rankings = options.choice, read_rankings(path)
     ranked = list(dict.fromkeys(name for names in rankings.values() for name in names))
     names = _none() if protocol.lists_photos else known_names(protocol, ranked, str(path))
     benchmark: Benchmark = load_benchmark(protocol, names)
@@ -231,7 +236,14 @@ def _measure_rankings(protocol: ProtocolChoice, path: Path) -> Measurement:
         _fingerprint(protocol.data),
         (),
         [*benchmark.notes, *notes, *_left_out(evaluations)],
+        _folders(options),
     )
+
+
+def _folders(options: MeasurementOptions) -> PhotoFolders:
+    choice = options.choice
+    data = choice.data if choice.lists_photos else choice.folder
+    return PhotoFolders(data, options.images, options.distractors)
 
 
 def _none() -> PhotoNames:

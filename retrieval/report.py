@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import h5py
 import jinja2
 
+from retrieval.evaluation_page import Looking, evaluation_page
+from retrieval.ranked_pictures import FIRST
 from retrieval.thumbnails import FOLDER, Thumbnails
 from retrieval.tuple_page import tuple_page
 from sfm2tuples.atomic import refuse_folder_overwrite, write_folder_atomically, write_text
@@ -28,11 +30,20 @@ class ReportOptions:
     """Tuples shown of each split, balanced over places."""
     photo_size: int = 320
     """Longest side of the photos on the page, in pixels."""
+    looking: Looking = field(default_factory=Looking)
+    """What is shown of an evaluation."""
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        if self.num_tuples < 0:
-            raise UsageError(f"--num-tuples {self.num_tuples}: give a number of at least 0")
+        for name, value in (
+            ("num-tuples", self.num_tuples),
+            ("num-queries", self.looking.num_queries),
+            ("num-ranked", self.looking.num_ranked),
+        ):
+            if value < 0:
+                raise UsageError(f"--{name} {value}: give a number of at least 0")
+        if self.looking.num_ranked > FIRST:
+            raise UsageError(f"--num-ranked {self.looking.num_ranked}: an evaluation keeps the first {FIRST}")
         if self.photo_size < 16:
             raise UsageError(f"--photo-size {self.photo_size}: give at least 16 pixels")
 
@@ -54,11 +65,11 @@ class _Kind:
     """How the page of one format is made."""
 
     template: str
-    collect: Callable[[Path, int, Thumbnails], dict[str, Any]]
+    collect: Callable[[Path, ReportOptions, Thumbnails], dict[str, Any]]
 
 
-_KINDS = {TUPLES_FORMAT: _Kind("tuples.html.j2", tuple_page)}
-"""By the format of the file."""
+_TUPLES = _Kind("tuples.html.j2", lambda path, options, shown: tuple_page(path, options.num_tuples, shown))
+_EVALUATION = _Kind("evaluation.html.j2", lambda path, options, shown: evaluation_page(path, options.looking, shown))
 
 
 def write_report(source: Path, target: Path, options: ReportOptions, force: bool = False) -> Report:
@@ -67,7 +78,7 @@ def write_report(source: Path, target: Path, options: ReportOptions, force: bool
     Parameters
     ----------
     source : Path
-        A tuple file.
+        A tuple file, or an evaluation.
     target : Path
         The folder to make.
     options : ReportOptions
@@ -85,7 +96,7 @@ def write_report(source: Path, target: Path, options: ReportOptions, force: bool
     kind = _kind(source)
     with write_folder_atomically(target) as folder:
         thumbnails = Thumbnails(folder, options.photo_size)
-        shown = kind.collect(source, options.num_tuples, thumbnails)
+        shown = kind.collect(source, options, thumbnails)
         write_text(folder / PAGE, _environment().get_template(kind.template).render(shown, software=SOFTWARE))
     return Report(target / PAGE, thumbnails.count, thumbnails.missing)
 
@@ -93,13 +104,15 @@ def write_report(source: Path, target: Path, options: ReportOptions, force: bool
 def _kind(source: Path) -> _Kind:
     if not source.is_file():
         raise DataError(source, "no such file")
-    remedy = "give a tuple file, which mine-tuples writes"
+    remedy = "give a tuple file, which mine-tuples writes, or an evaluation, which evaluate -o does"
     if not h5py.is_hdf5(source):
-        raise FileFormatError(source, "is no file that a report can be made of", remedy)
+        if source.read_bytes()[:1] != b"{":
+            raise FileFormatError(source, "is no file that a report can be made of", remedy)
+        return _EVALUATION
     format = read_header(source).format
-    if format not in _KINDS:
+    if format != TUPLES_FORMAT:
         raise FileFormatError(source, f"is {format}, which has no report", remedy)
-    return _KINDS[format]
+    return _TUPLES
 
 
 def _environment() -> jinja2.Environment:

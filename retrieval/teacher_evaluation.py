@@ -11,9 +11,6 @@ from retrieval.protocols.benchmark import Benchmark, PhotoNames, named, names_of
 from retrieval.refined_rankings import own_junk
 from retrieval.teacher import TeacherOptions, rank_by_words
 
-SUFFIX = ", teacher"
-"""What follows a setup's name where it is the teacher's."""
-
 
 @dataclass(frozen=True)
 class Teacher:

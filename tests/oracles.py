@@ -816,3 +816,19 @@ def verified_ranking(query, database, own, depth, inliers, least, expansion=None
     number, alpha = expansion
     found = [(database[r], exact_similarity(query, database[r])) for r in enough[:number]]
     return ranked(np.float32(expanded_query(query, found, alpha)))
+
+
+# --- What an evaluation keeps to be looked at -------------------------------------------------------------------------
+
+
+def first_and_last_by_lists(ranking, verdict_of, first, last):
+    """First rows, their verdicts, and (row, rank) of the positives that come last; verdicts 1 right, 2 junk."""
+    rank_of, rank = {}, 0
+    for row in ranking:
+        if verdict_of[row] != 2:
+            rank_of[row] = rank
+            rank += 1
+    positives = [row for row in range(len(verdict_of)) if verdict_of[row] == 1]
+    never = [(row, -1) for row in positives if row not in rank_of]
+    found = sorted(((row, rank_of[row]) for row in positives if row in rank_of), key=lambda pair: -pair[1])
+    return list(ranking[:first]), [verdict_of[row] for row in ranking[:first]], (never + found)[:last]

@@ -9,6 +9,8 @@ from dataclasses import replace
 import numpy as np
 import oracles
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from retrieval.evaluation import (
     GroundTruth,
@@ -19,6 +21,7 @@ from retrieval.evaluation import (
     precision_at,
     rank_all,
 )
+from retrieval.ranked_pictures import FIRST, JUNK, LAST, RIGHT, WRONG, PictureList
 from sfm2tuples.errors import UsageError
 
 
@@ -124,8 +127,26 @@ def test_the_result_of_each_query_goes_to_json_by_name() -> None:
             "positives": 2,
             "ranks": [0, 2],
             "top": ["c.jpg", "d.jpg", "b.jpg"],
+            "first": ["q.jpg", "c.jpg", "d.jpg", "b.jpg"],
+            "verdicts": ["junk", "right", "wrong", "right"],
+            "last": [{"image": "b.jpg", "rank": 2}, {"image": "c.jpg", "rank": 0}],
         }
     ]
+
+
+@given(st.data())
+def test_what_is_kept_to_be_looked_at_is_what_lists_give(data: st.DataObject) -> None:
+    n = data.draw(st.integers(1, 40))
+    ranking = data.draw(st.permutations(range(n)))[: data.draw(st.integers(0, n))]
+    verdict = np.array(data.draw(st.lists(st.sampled_from([WRONG, RIGHT, JUNK]), min_size=n, max_size=n)), np.int8)
+    kept = PictureList()
+    kept.add(np.array(ranking, np.int64), verdict[ranking], np.flatnonzero(verdict == RIGHT))
+    pictures = kept.all()
+    first, verdicts, last = oracles.first_and_last_by_lists(ranking, verdict.tolist(), FIRST, LAST)
+    assert pictures.first[0][pictures.first[0] >= 0].tolist() == first
+    assert pictures.verdict[0][pictures.first[0] >= 0].tolist() == verdicts
+    assert list(zip(pictures.last[0].tolist(), pictures.last_rank[0].tolist(), strict=True))[: len(last)] == last
+    assert (pictures.last[0][len(last) :] == -1).all()
 
 
 @pytest.mark.parametrize("block_bytes", [1, 5_000, 1 << 27])

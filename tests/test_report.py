@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from cli.report import command
+from retrieval.evaluation_page import Looking
 from retrieval.histograms import Series, histogram
 from retrieval.report import ReportOptions, write_report
 from retrieval.tuple_page import choose_balanced, evidence_figures
@@ -278,7 +279,12 @@ def test_other_files_are_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "notes.json").write_text("{}")
     with create_file(tmp_path / "index.h5", "sfm2tuples-index", 1, {}) as file:
         file["x"] = np.zeros(1)
-    for name, message in (("notes.json", "is no file"), ("index.h5", "sfm2tuples-index, which has no report")):
+    (tmp_path / "notes.txt").write_text("notes")
+    for name, message in (
+        ("notes.txt", "is no file that"),
+        ("notes.json", "is no evaluation"),
+        ("index.h5", "sfm2tuples-index, which has no report"),
+    ):
         with pytest.raises(FileFormatError, match=message) as error:
             write_report(tmp_path / name, tmp_path / "page", ReportOptions())
         assert "\n" not in str(error.value)
@@ -296,8 +302,10 @@ def test_the_command_says_what_it_made_and_warns_of_missing_photos(tuples_file: 
 
 
 def test_the_flags_are_the_fields_of_the_options() -> None:
-    flags = {p.name: p.default for p in command.params}
-    assert {name: flags[name] for name in ("num_tuples", "photo_size")} == vars(ReportOptions())
+    # What is no number has no default, which click calls something else than None.
+    flags = {p.name: p.default if isinstance(p.default, int) else None for p in command.params}
+    fields = {name: value for name, value in vars(ReportOptions()).items() if name != "looking"} | vars(Looking())
+    assert {name: flags[name] for name in fields} == fields
 
 
 def test_options_out_of_range_are_refused() -> None:
@@ -305,3 +313,7 @@ def test_options_out_of_range_are_refused() -> None:
         ReportOptions(num_tuples=-1)
     with pytest.raises(UsageError):
         ReportOptions(photo_size=0)
+    with pytest.raises(UsageError, match="--num-queries -1"):
+        ReportOptions(looking=Looking(num_queries=-1))
+    with pytest.raises(UsageError, match="keeps the first 20"):
+        ReportOptions(looking=Looking(num_ranked=21))

@@ -105,7 +105,7 @@ def names_of(wanted: Sequence[str], names: PhotoNames, where: str) -> list[str]:
 
 def named(evaluation: Evaluation, benchmark: Benchmark, database: Sequence[str]) -> Evaluation:
     """An evaluation that knows its photos by name; `database` may go on beyond the benchmark's."""
-    return replace(evaluation, names=tuple(database), query_names=tuple(benchmark.queries))
+    return replace(evaluation, names=tuple(database), query_names=tuple(benchmark.queries), boxes=benchmark.boxes)
 
 
 def figure(name: str, evaluation: Evaluation) -> float:
