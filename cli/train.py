@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 @click.option("--pool", help="mining anew: by recipe, else as the file was mined")
 @click.option("--min-shared", type=int, help="shared points that make a positive in validation  [default: 15]")
 @click.option("--patience", type=int, help="stop after so many rounds without a better val mAP  [default: never]")
-@click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), help="of the network's forward and backward")
+@click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), help="of the network, in mining too")
 @click.option("--warm-up", type=int, help="steps over which the rate rises to its full height  [default: 0]")
 @click.option("--flip", type=float, help="augmentation: probability that a tuple is mirrored  [default: 0]")
 @click.option("--colour", type=float, help="augmentation: change of brightness, contrast, saturation  [default: 0]")

@@ -53,7 +53,7 @@ def tuples_of_round(
     plan = plan_round(tuples.images, tuples.places, tuples.candidates["train"], mining, "train", round)
     descriptors = None
     if len(plan.rows_needed):
-        descriptors = describe_rows(network, photos, plan.rows_needed, options.image_size, progress, team)
+        descriptors = describe_rows(network, photos, plan.rows_needed, options.extraction, progress, team)
     search = search_for(mining.search, exact_search(network.device))
     choosing = Choosing(plan, descriptors, tuples.images, tuples.candidates["train"], mining, search)
     chosen = choose_in_shares(choosing, team)

@@ -14,7 +14,7 @@ def describe_rows(
     network: Network,
     photos: TuplePhotos,
     rows: np.ndarray,
-    image_size: int,
+    options: ExtractionOptions,
     progress: str | None = None,
     team: Team | None = None,
 ) -> np.ndarray:
@@ -25,8 +25,7 @@ def describe_rows(
     network : Network
     photos : TuplePhotos
     rows : (m,) int64
-    image_size : int
-        Longest side in pixels.
+    options : ExtractionOptions
     progress : str, optional
         Title of a progress bar.
     team : Team, optional
@@ -45,7 +44,6 @@ def describe_rows(
     """
     team = team or Team()
     own = rows[team.rows(len(rows))]
-    options = ExtractionOptions(image_size=image_size)
     with team.shared_work():
         described = extract(network, photos.sources(own), options, photos.names(own), progress)
     return team.gather_rows(described, len(rows))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from retrieval.augmentation import Augmentation
+from retrieval.extraction import ExtractionOptions
 from retrieval.losses import CONTRASTIVE, check_loss
 from retrieval.metric_learning import PML
 from retrieval.precision import FP32, PRECISIONS
@@ -112,6 +113,11 @@ class TrainingOptions:
             raise UsageError(
                 f"{', '.join(chosen)} and no-remine exclude each other: the file's tuples stay as they are"
             )
+
+    @property
+    def extraction(self) -> ExtractionOptions:
+        """How photos are described for mining and validation: at the size and precision of training."""
+        return ExtractionOptions(self.image_size, precision=self.precision)
 
     def mining_overrides(self) -> dict[str, Any]:
         """The fields of `MINING_FIELDS` that were chosen."""

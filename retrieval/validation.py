@@ -83,7 +83,7 @@ def validate(
     """
     if len(validation.rows) == 0:
         return math.nan, math.nan
-    descriptors = describe_rows(network, photos, validation.rows, options.image_size, progress, team)
+    descriptors = describe_rows(network, photos, validation.rows, options.extraction, progress, team)
     loss = _loss(validation, torch.from_numpy(descriptors), options)
     if not validation.has_queries:
         return math.nan, loss

@@ -18,6 +18,7 @@ from cli.train import command
 from retrieval import passes, training_steps
 from retrieval.checkpoints import load_checkpoint, load_network
 from retrieval.curves import RoundFigures
+from retrieval.extraction import ExtractionOptions
 from retrieval.network import Network, build_network
 from retrieval.optimisation import build_optimiser, learning_rate, parameter_groups, set_learning_rate
 from retrieval.passes import describe
@@ -365,6 +366,22 @@ def test_bf16_descriptors_agree_with_fp32(tuples: Path):
     assert half.dtype == torch.float32
     assert (full * half).sum(dim=1).min() > 0.999
     assert not torch.equal(full, half)
+
+
+def test_photos_are_described_for_mining_in_the_precision_of_training(tuples: Path, monkeypatch: pytest.MonkeyPatch):
+    asked: list[str] = []
+
+    def note(network: Network, sources: list, options: ExtractionOptions, *_: object) -> np.ndarray:
+        asked.append(options.precision)
+        return np.full((len(sources), 1), 1, np.float32)
+
+    monkeypatch.setattr("retrieval.round_descriptors.extract", note)
+    file = read_tuples(tuples)
+    with TuplePhotos(file, SIZE) as photos:
+        for precision in ("fp32", "bf16"):
+            options = options_from_recipe("squeezenet1_1", image_size=SIZE, precision=precision)
+            tuples_of_round(file, build_network("squeezenet1_1", "gem"), photos, options, 1)
+    assert asked == ["fp32", "bf16"]
 
 
 def test_batch_norm_statistics_stay_while_scale_and_bias_learn(tuples: Path):
