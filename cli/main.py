@@ -21,7 +21,7 @@ COMMANDS = {
     "shorten-bow": "join bags of words and reduce them to short descriptors",
     "search": "rank a database of descriptors for each query; pairs for hloc",
     "evaluate": "measure on places unseen in training, on labelled photos, or by a protocol of the field",
-    "report": "write an HTML page of tuples to look at",
+    "report": "write an HTML page of tuples, or of an evaluation, to look at",
     "inspect": "say what is in a file of ours",
     "export": "write tuples for cirtorch, or pairs and the graph for other programs",
     "import-tuples": "turn cirtorch's training data into a tuple file",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -179,12 +179,16 @@ class Evaluation:
 
     def _pictures_as_dict(self, query: int) -> dict[str, Any]:
         seen = self.pictures.first[query] >= 0
+        nearest = int(self.pictures.nearest[query])
         last = zip(self.pictures.last[query].tolist(), self.pictures.last_rank[query].tolist(), strict=True)
         shown: dict[str, Any] = {
             "first": [self._name(row) for row in self.pictures.first[query][seen]],
             "verdicts": [VERDICTS[verdict] for verdict in self.pictures.verdict[query][seen]],
+            "nearest": None if nearest < 0 else self._name(nearest),
             "last": [{"image": self._name(r), "rank": None if rank < 0 else rank} for r, rank in last if r >= 0],
         }
+        if self.pictures.similarity is not None:
+            shown["similarities"] = [round(float(value), 4) for value in self.pictures.similarity[query][seen]]
         return shown if self.boxes is None else shown | {"box": self.boxes[query].tolist()}
 
     def _query_name(self, query: int) -> int | str:
@@ -287,7 +291,8 @@ def evaluate_descriptors(queries: np.ndarray, database: np.ndarray, truth: Groun
         Descriptors of the database, L2-normalised.
     truth : GroundTruth
     """
-    return evaluate_rankings(rank_all(queries, database), truth, len(database))
+    found = evaluate_rankings(rank_all(queries, database), truth, len(database))
+    return replace(found, pictures=found.pictures.with_similarity(queries, database))
 
 
 def rank_all(queries: np.ndarray, database: np.ndarray, block_bytes: int = BLOCK_BYTES) -> Iterator[np.ndarray]:

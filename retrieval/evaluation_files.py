@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from retrieval.photo_names import photos_below
+from retrieval.photo_names import photos_below, short_name
 from retrieval.photo_sources import photos_of
-from retrieval.protocols.benchmark import PhotoNames
 from sfm2tuples.errors import DataError, FileFormatError, UsageError
 
 FORMAT = "sfm2tuples-evaluation"
@@ -61,18 +60,30 @@ class PhotoFinder:
     """
 
     def __init__(self, tables: list[Photos]) -> None:
-        self._tables = [(table, PhotoNames(list(table), "the photos")) for table in tables]
+        self._tables = [(table, _by_short_name(table)) for table in tables]
 
     def path(self, name: str) -> Path | None:
-        """File of a photo, with or without folders and suffix in its name; None where there is none, or several."""
-        for table, names in self._tables:
-            try:
-                found = names.find(name)
-            except DataError:
-                found = None
-            if found is not None:
-                return table[found]
+        """File of a photo, with or without suffix and all folders in its name; None where there is none, or several."""
+        for table, short in self._tables:
+            fitting = [known for known in short.get(short_name(name), []) if _same_folders(known, name)]
+            if name in table:
+                return table[name]
+            if len(fitting) == 1:
+                return table[fitting[0]]
         return None
+
+
+def _by_short_name(table: Photos) -> dict[str, list[str]]:
+    names: dict[str, list[str]] = {}
+    for name in table:
+        names.setdefault(short_name(name), []).append(name)
+    return names
+
+
+def _same_folders(one: str, other: str) -> bool:
+    """Whether two names agree in the folders that both have, from the innermost; 0000.jpg is in many."""
+    pairs = zip(one.split("/")[-2::-1], other.split("/")[-2::-1], strict=False)
+    return all(a == b for a, b in pairs)
 
 
 def _below(folder: Path) -> Photos:
@@ -141,9 +152,29 @@ def read_evaluation(path: Path) -> EvaluationFile:
         )
     try:
         setups = content.get("setups") or {next(iter(content["figures"])): content}
-        complete = all(isinstance(setup["per_query"], list) and "groups" in setup for setup in setups.values())
-    except (KeyError, TypeError, StopIteration):
+        complete = _is_complete(content) and all(_has_queries(setup) for setup in setups.values())
+    except (KeyError, TypeError, AttributeError, StopIteration):
         complete = False
-    if not complete or "photos" not in content:
+    if not complete:
         raise FileFormatError(path, "lacks the results of its queries", remedy)
     return EvaluationFile(path, content, setups)
+
+
+def _is_complete(content: dict[str, Any]) -> bool:
+    """Whether the parts that a page shows are there, each of its kind."""
+    kinds = {"protocol": str, "software": str, "settings": dict, "figures": dict, "photos": dict}
+    kinds |= dict.fromkeys(("parents", "warnings", "notes"), list)
+    alike = len({tuple(figures) for figures in content["figures"].values()}) == 1
+    return (
+        all(isinstance(content[name], kind) for name, kind in kinds.items())
+        and isinstance(content["photos"]["data"], str)
+        and alike
+    )
+
+
+def _has_queries(setup: dict[str, Any]) -> bool:
+    return all(
+        len(entry["first"]) == len(entry["verdicts"])
+        and {"query", "group", "average_precision", "positives", "ranks", "last"} <= entry.keys()
+        for entry in setup["per_query"]
+    )

@@ -12,7 +12,7 @@ import numpy as np
 
 from retrieval.bag_of_words import read_bag_of_words
 from retrieval.benchmark_descriptors import DescribedBenchmark, DescriptorFiles, describe_benchmark
-from retrieval.evaluation import Evaluation, evaluate_rankings, rank_all
+from retrieval.evaluation import Evaluation, evaluate_descriptors, evaluate_rankings
 from retrieval.evaluation_files import FORMAT, SUFFIX, VERSION, PhotoFolders
 from retrieval.extraction import ExtractionOptions
 from retrieval.feature_verifier import FeatureTables, FeatureVerifier, VerificationSources
@@ -216,8 +216,11 @@ def _evaluate(
         rankings = refine(queries, database, own, refinement, described.finder, verifier)
     evaluations = {}
     for setup, truth in benchmark.setups.items():
-        ranked = rank_all(queries, database) if rankings is None else rankings
-        found = evaluate_rankings(ranked, truth, len(database))
+        found = (
+            evaluate_descriptors(queries, database, truth)
+            if rankings is None
+            else evaluate_rankings(rankings, truth, len(database))
+        )
         evaluations[setup] = named(found, benchmark, described.database.names)
     return evaluations
 

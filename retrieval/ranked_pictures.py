@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 FIRST = 20
-"""First ranked images that are kept of each query, junk among them."""
+"""First ranked images that are kept of each query, not counting the junk among them."""
+AT_MOST = 50
+"""The same with the junk: a place may have hundreds of images that are neither right nor wrong."""
 LAST = 3
 """Positives that are kept of each query, those that were ranked last."""
 WRONG, RIGHT, JUNK = 0, 1, 2
@@ -20,13 +22,25 @@ class RankedPictures:
     """A ranking's pictures; a row a query."""
 
     first: np.ndarray
-    """(q, FIRST) int64: the first ranked rows of the database, junk among them; -1 where the ranking ends."""
+    """(q, AT_MOST) int64: the first ranked rows of the database, junk among them; -1 behind them."""
     verdict: np.ndarray
-    """(q, FIRST) int8: what each is."""
+    """(q, AT_MOST) int8: what each is."""
     last: np.ndarray
     """(q, LAST) int64: the positives ranked last, those never ranked before all; -1 where there are fewer."""
     last_rank: np.ndarray
     """(q, LAST) int64: their ranks from 0, junk taken out; -1 where never ranked, or where there is no image."""
+    nearest: np.ndarray
+    """(q,) int64: the positive ranked first of all; -1 where none was ranked."""
+    similarity: np.ndarray | None = None
+    """(q, AT_MOST) float32: cosines of `first` to their queries, where the ranking is by them."""
+
+    def with_similarity(self, queries: np.ndarray, database: np.ndarray) -> RankedPictures:
+        """The same with similarities; `queries` (q, D) and `database` (n, D) are L2-normalised descriptors."""
+        similarity = np.full(self.first.shape, -np.inf, np.float32)
+        for row, first in enumerate(self.first):
+            seen = first >= 0
+            similarity[row, seen] = database[first[seen]] @ queries[row]
+        return replace(self, similarity=similarity)
 
 
 @dataclass
@@ -41,6 +55,8 @@ class PictureList:
     """See `first`."""
     last_rank: list[np.ndarray] = field(default_factory=list)
     """See `first`."""
+    nearest: list[int] = field(default_factory=list)
+    """See `first`."""
 
     def add(self, ranked: np.ndarray, verdict: np.ndarray, positives: np.ndarray) -> None:
         """Keep what is to be seen of one ranking.
@@ -54,11 +70,14 @@ class PictureList:
         positives : (p,) int
             All positives of the query, ranked or not.
         """
-        self.first.append(_padded(ranked, FIRST))
-        self.verdict.append(np.pad(verdict[:FIRST], (0, FIRST - len(verdict[:FIRST]))))
         kept = verdict != JUNK
+        counted = np.flatnonzero(kept)
+        seen = min(AT_MOST, len(ranked) if len(counted) < FIRST else int(counted[FIRST - 1]) + 1)
+        self.first.append(_padded(ranked[:seen], AT_MOST))
+        self.verdict.append(np.pad(verdict[:seen], (0, AT_MOST - seen)))
         found = np.flatnonzero(verdict[kept] == RIGHT)
         rows = ranked[kept][found]
+        self.nearest.append(int(rows[0]) if len(rows) else -1)
         never = np.setdiff1d(positives, rows)
         self.last.append(_padded(np.concatenate([never, rows[::-1]]), LAST))
         self.last_rank.append(_padded(np.concatenate([np.full(len(never), -1), found[::-1]]), LAST))
@@ -66,10 +85,11 @@ class PictureList:
     def all(self) -> RankedPictures:
         """Everything that was added."""
         return RankedPictures(
-            np.array(self.first, np.int64).reshape(-1, FIRST),
-            np.array(self.verdict, np.int8).reshape(-1, FIRST),
+            np.array(self.first, np.int64).reshape(-1, AT_MOST),
+            np.array(self.verdict, np.int8).reshape(-1, AT_MOST),
             np.array(self.last, np.int64).reshape(-1, LAST),
             np.array(self.last_rank, np.int64).reshape(-1, LAST),
+            np.array(self.nearest, np.int64),
         )
 
 

@@ -43,7 +43,9 @@ class ReportOptions:
             if value < 0:
                 raise UsageError(f"--{name} {value}: give a number of at least 0")
         if self.looking.num_ranked > FIRST:
-            raise UsageError(f"--num-ranked {self.looking.num_ranked}: an evaluation keeps the first {FIRST}")
+            raise UsageError(
+                f"--num-ranked {self.looking.num_ranked}: an evaluation keeps the first {FIRST} that are not junk"
+            )
         if self.photo_size < 16:
             raise UsageError(f"--photo-size {self.photo_size}: give at least 16 pixels")
 

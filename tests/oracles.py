@@ -821,8 +821,11 @@ def verified_ranking(query, database, own, depth, inliers, least, expansion=None
 # --- What an evaluation keeps to be looked at -------------------------------------------------------------------------
 
 
-def first_and_last_by_lists(ranking, verdict_of, first, last):
-    """First rows, their verdicts, and (row, rank) of the positives that come last; verdicts 1 right, 2 junk."""
+def first_and_last_by_lists(ranking, verdict_of, first, at_most, last):
+    """First rows, their verdicts, and (row, rank) of the positives that come last; verdicts 1 right, 2 junk.
+
+    The first rows end with the `first`-th that is no junk, or after `at_most`.
+    """
     rank_of, rank = {}, 0
     for row in ranking:
         if verdict_of[row] != 2:
@@ -831,4 +834,8 @@ def first_and_last_by_lists(ranking, verdict_of, first, last):
     positives = [row for row in range(len(verdict_of)) if verdict_of[row] == 1]
     never = [(row, -1) for row in positives if row not in rank_of]
     found = sorted(((row, rank_of[row]) for row in positives if row in rank_of), key=lambda pair: -pair[1])
-    return list(ranking[:first]), [verdict_of[row] for row in ranking[:first]], (never + found)[:last]
+    seen = []
+    for row in ranking[:at_most]:
+        if sum(verdict_of[other] != 2 for other in seen) < first:
+            seen.append(row)
+    return seen, [verdict_of[row] for row in seen], (never + found)[:last]

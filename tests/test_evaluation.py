@@ -21,7 +21,7 @@ from retrieval.evaluation import (
     precision_at,
     rank_all,
 )
-from retrieval.ranked_pictures import FIRST, JUNK, LAST, RIGHT, WRONG, PictureList
+from retrieval.ranked_pictures import AT_MOST, FIRST, JUNK, LAST, RIGHT, WRONG, PictureList
 from sfm2tuples.errors import UsageError
 
 
@@ -129,24 +129,40 @@ def test_the_result_of_each_query_goes_to_json_by_name() -> None:
             "top": ["c.jpg", "d.jpg", "b.jpg"],
             "first": ["q.jpg", "c.jpg", "d.jpg", "b.jpg"],
             "verdicts": ["junk", "right", "wrong", "right"],
+            "nearest": "c.jpg",
             "last": [{"image": "b.jpg", "rank": 2}, {"image": "c.jpg", "rank": 0}],
         }
     ]
 
 
-@given(st.data())
-def test_what_is_kept_to_be_looked_at_is_what_lists_give(data: st.DataObject) -> None:
-    n = data.draw(st.integers(1, 40))
-    ranking = data.draw(st.permutations(range(n)))[: data.draw(st.integers(0, n))]
-    verdict = np.array(data.draw(st.lists(st.sampled_from([WRONG, RIGHT, JUNK]), min_size=n, max_size=n)), np.int8)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 120), st.floats(0, 1))
+def test_what_is_kept_to_be_looked_at_is_what_lists_give(seed: int, n: int, junk: float) -> None:
+    draw = np.random.default_rng(seed)
+    ranking = draw.permutation(n)[: draw.integers(0, n + 1)]
+    shares = [(1 - junk) / 2, (1 - junk) / 2, junk]
+    verdict = draw.choice([WRONG, RIGHT, JUNK], n, p=shares).astype(np.int8)
     kept = PictureList()
-    kept.add(np.array(ranking, np.int64), verdict[ranking], np.flatnonzero(verdict == RIGHT))
+    kept.add(ranking, verdict[ranking], np.flatnonzero(verdict == RIGHT))
     pictures = kept.all()
-    first, verdicts, last = oracles.first_and_last_by_lists(ranking, verdict.tolist(), FIRST, LAST)
+    first, verdicts, last = oracles.first_and_last_by_lists(ranking.tolist(), verdict.tolist(), FIRST, AT_MOST, LAST)
     assert pictures.first[0][pictures.first[0] >= 0].tolist() == first
     assert pictures.verdict[0][pictures.first[0] >= 0].tolist() == verdicts
     assert list(zip(pictures.last[0].tolist(), pictures.last_rank[0].tolist(), strict=True))[: len(last)] == last
     assert (pictures.last[0][len(last) :] == -1).all()
+    assert pictures.nearest.tolist() == [next((row for row in ranking.tolist() if verdict[row] == RIGHT), -1)]
+
+
+def test_similarities_are_kept_where_the_ranking_is_by_them() -> None:
+    draw = np.random.default_rng(0)
+    database = normalised(draw.normal(size=(6, 5)))
+    truth = truth_of([[1, 2], [3]], [[0], []])
+    entries = evaluate_descriptors(database[:2], database, truth).as_dict()["per_query"]
+    for query, entry in enumerate(entries):
+        expected = [float(np.dot(database[query], database[row])) for row in entry["first"]]
+        assert entry["similarities"] == pytest.approx(expected, abs=1e-4)
+        assert entry["similarities"] == sorted(entry["similarities"], reverse=True)
+    ranked = evaluate_rankings([np.array([0, 1]), np.array([2])], truth, 6)
+    assert "similarities" not in ranked.as_dict()["per_query"][0]
 
 
 @pytest.mark.parametrize("block_bytes", [1, 5_000, 1 << 27])

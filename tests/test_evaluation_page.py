@@ -87,7 +87,7 @@ def test_the_worst_query_comes_first_and_says_which_right_image_was_never_found(
     text = page(evaluate(folder, "rankings.txt", "r.json"))
     worst = captions(section(text, "worst"))
     assert worst[0] == ("query", "b/1.jpg")
-    assert worst[-1] == ("right, never ranked", "b/2.jpg")
+    assert worst[-1] == ("right: never ranked", "b/2.jpg")
     assert "average precision <b>0.000</b>" in section(text, "worst")
 
 
@@ -96,7 +96,7 @@ def test_num_ranked_bounds_the_pictures_and_the_late_ones_follow_with_their_rank
     assert captions(section(text, "best")) == [
         ("query", "a/1.jpg"),
         ("1: right", "a/2.jpg"),
-        ("right, at rank 3", "a/3.jpg"),
+        ("right: rank 3", "a/3.jpg"),
     ]
 
 
