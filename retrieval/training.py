@@ -30,7 +30,7 @@ from sfm2tuples.tuples import TupleFile, TupleSet, read_tuples
 
 logger = logging.getLogger(__name__)
 FEW = 0.05
-"""Share of tuples with a negative within the margin, below which a contrastive loss hardly does more than attract."""
+"""Share of tuples with a negative within the margin that is next to none."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def _rounds(
             set_learning_rate(optimiser, rate)
             chosen = tuples_of_round(tuples, network, photos, options, round, title and title + "mine", means.team)
             if round == 1 and means.team.leads:
-                warn_of_idle_negatives(chosen, options)
+                warn_of_short_margin(chosen, options)
             trained = train_round(
                 network,
                 optimiser,
@@ -201,10 +201,10 @@ def _figures(
     )
 
 
-def warn_of_idle_negatives(tuples: TupleSet, options: TrainingOptions) -> None:
-    """Warn where hardly any negative of a contrastive loss lies within the margin: positives alone are then learned.
+def warn_of_short_margin(tuples: TupleSet, options: TrainingOptions) -> None:
+    """Warn where most positives and nearly all negatives of a contrastive loss lie beyond its margin.
 
-    So it is with whitened descriptors, which lie far apart: at margin 0.7 they are drawn together until negatives are
+    So it is with whitened descriptors, which lie far apart: at margin 0.7 all are drawn together until negatives are
     within it, and what the whitening had gained is lost.
 
     Parameters
@@ -213,13 +213,20 @@ def warn_of_idle_negatives(tuples: TupleSet, options: TrainingOptions) -> None:
         Mined with the network that is to be trained.
     options : TrainingOptions
     """
-    if options.loss not in (CONTRASTIVE, GRADED) or not options.remine or not len(tuples.query):
+    if options.loss not in (CONTRASTIVE, GRADED) or not options.remine:
         return
-    nearest = tuples.negative_similarity.max(axis=1)
-    distance = np.sqrt(np.maximum(2 - 2 * nearest[np.isfinite(nearest)], 0))
-    if len(distance) and (distance < options.margin).mean() < FEW:
+    positive, negative = _distances(tuples.positive_similarity), _distances(tuples.negative_similarity)
+    if not len(positive) or not len(negative):
+        return
+    if np.median(positive) > options.margin and (negative < options.margin).mean() < FEW:
         logger.warning(
-            "of %d tuples hardly any has a negative within the margin of %g (half of the nearest are beyond %.2f): the "
+            "half of the positives are farther than %.2f and nearly all negatives farther than the margin of %g: the "
             "loss only draws together; give a larger --margin, or --loss triplet",
-            *(len(distance), options.margin, float(np.median(distance))),
+            *(float(np.median(positive)), options.margin),
         )
+
+
+def _distances(similarity: np.ndarray) -> np.ndarray:
+    """Distances of descriptors of some similarities, the nearest of each tuple; those without any are left out."""
+    nearest = similarity.max(axis=1, initial=-np.inf)
+    return np.sqrt(np.maximum(2 - 2 * nearest[np.isfinite(nearest)], 0))

@@ -24,7 +24,7 @@ from retrieval.optimisation import build_optimiser, learning_rate, parameter_gro
 from retrieval.passes import describe
 from retrieval.photo_loading import TuplePhotos
 from retrieval.remining import options_of_round, tuples_of_round
-from retrieval.training import train, warn_of_idle_negatives
+from retrieval.training import train, warn_of_short_margin
 from retrieval.training_options import TrainingOptions, options_from_recipe
 from retrieval.training_runs import Run, network_of_run, options_of_run
 from retrieval.training_steps import train_round
@@ -324,21 +324,26 @@ def test_workers_change_no_bit(tuples: Path, augmentation: dict[str, float]):
 
 
 @pytest.mark.parametrize(
-    ("loss", "similarity", "warned"),
+    ("loss", "positive", "negative", "warned"),
     [
-        ("contrastive", 0.2, True),
-        ("graded-contrastive", 0.2, True),
-        ("contrastive", 0.8, False),
-        ("triplet", 0.2, False),
+        ("contrastive", 0.6, 0.2, True),
+        ("graded-contrastive", 0.6, 0.2, True),
+        ("contrastive", 0.9, 0.2, False),  # as most networks start
+        ("contrastive", 0.6, 0.8, False),
+        ("triplet", 0.6, 0.2, False),
     ],
 )
-def test_negatives_that_the_margin_does_not_reach_are_warned_of(
-    tuples: Path, caplog: pytest.LogCaptureFixture, loss: str, similarity: float, warned: bool
+def test_a_margin_that_reaches_neither_positives_nor_negatives_is_warned_of(
+    tuples: Path, caplog: pytest.LogCaptureFixture, loss: str, positive: float, negative: float, warned: bool
 ):
     chosen = read_tuples(tuples).tuples["train"]
-    far = dataclasses.replace(chosen, negative_similarity=np.full_like(chosen.negative_similarity, similarity))
-    warn_of_idle_negatives(far, options_from_recipe("small", loss=loss))
-    assert ("hardly any has a negative within the margin" in caplog.text) == warned
+    made = dataclasses.replace(
+        chosen,
+        positive_similarity=np.full_like(chosen.positive_similarity, positive),
+        negative_similarity=np.full_like(chosen.negative_similarity, negative),
+    )
+    warn_of_short_margin(made, options_from_recipe("small", loss=loss))
+    assert ("farther than the margin of 0.7" in caplog.text) == warned
 
 
 def test_the_order_of_tuples_is_drawn_by_seed_and_round(tuples: Path):
