@@ -13,6 +13,11 @@ from typing import Any
 
 import click
 
+from sfm2tuples.errors import UsageError
+
+OUTPUTS = ("target", "pairs")
+"""Parameters of commands that are files to write; every other path is read."""
+
 
 @dataclass
 class Output:
@@ -87,10 +92,24 @@ def output_options(function: Callable[..., None]) -> Callable[..., None]:
         level = logging.INFO if verbose else logging.WARNING
         logging.basicConfig(level=level, format="%(levelname)s: %(message)s", stream=sys.stderr, force=True)
         output = Output(quiet=quiet, json=as_json)
+        _refuse_to_replace_what_is_read(click.get_current_context().params)
         function(*args, output=output, **kwargs)
         output.close()
 
     return wrapped
+
+
+def _refuse_to_replace_what_is_read(given: dict[str, Any]) -> None:
+    """Keep a command from writing to a file that it reads, or two results to one file: `--force` would lose them."""
+    outputs = [given[name] for name in OUTPUTS if isinstance(given.get(name), Path)]
+    if len({path.resolve() for path in outputs}) < len(outputs):
+        raise UsageError(f"{outputs[0]}: is named for two outputs; give each a name of its own")
+    values = [value for name, value in given.items() if name not in OUTPUTS]
+    inputs = [path for value in values for path in (value if isinstance(value, tuple) else (value,))]
+    for output in outputs:
+        for path in inputs:
+            if isinstance(path, Path) and output.is_file() and path.is_file() and output.samefile(path):
+                raise UsageError(f"{output}: is read by this command; give the output another name")
 
 
 def _cell(value: object) -> str:

@@ -286,3 +286,22 @@ def test_an_approximate_engine_is_made_once_and_searched_twice_for_expansion(mon
     data = named(around_centres(np.random.default_rng(6), 200))
     search(data, data, SearchOptions(engine="ivf", qe="average:3"))
     assert len(made) == 1
+
+
+def test_a_search_does_not_replace_what_it_reads_even_by_force(tmp_path, capsys):
+    descriptors, link = tmp_path / "d.h5", tmp_path / "link.h5"
+    write_descriptors(descriptors, named(unit_rows(np.random.default_rng(0), 4, 3)))
+    link.symlink_to(descriptors)
+    before = descriptors.read_bytes()
+    for output in (descriptors, link):
+        assert run("search", "--queries", descriptors, "--database", descriptors, "-o", output, "--force") == 2
+        assert capsys.readouterr().err == f"error: {output}: is read by this command; give the output another name\n"
+    assert descriptors.read_bytes() == before
+
+
+def test_a_search_writes_its_two_results_to_two_files(tmp_path, capsys):
+    descriptors, target = tmp_path / "d.h5", tmp_path / "ranks"
+    write_descriptors(descriptors, named(unit_rows(np.random.default_rng(0), 4, 3)))
+    assert run("search", "--queries", descriptors, "--database", descriptors, "-o", target, "--pairs", target) == 2
+    assert "is named for two outputs" in capsys.readouterr().err
+    assert not target.exists()
