@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from cli.extraction_options import extraction_options
 from cli.network_options import network_options
@@ -27,6 +28,11 @@ PROTOCOLS = (
 )
 CROPS = ("none", "image", "activations")
 PATH = click.Path(path_type=Path)
+NEEDS = (
+    (("num_verified", "num_expanded", "power", "hamming", "hamming_spread"), ("teacher",), "--teacher"),
+    (("image_size", "scales", "exponent", "precision"), ("network", "backbone"), "--network or --backbone"),
+)
+"""Flags, the parameters of which one gives them something to do, and how to say that."""
 
 
 @click.command("evaluate", epilog="Example: sfm2tuples evaluate --index index.h5 --network run/best.pt")
@@ -84,6 +90,7 @@ def command(
     from retrieval.measurement_options import MeasurementOptions
     from sfm2tuples.atomic import refuse_overwrite, write_text
 
+    _refuse_idle_flags(click.get_current_context())
     if target is not None:
         refuse_overwrite(target, force)
     found = measure(MeasurementOptions(**options), choice, extraction, teaching, verification)
@@ -99,3 +106,13 @@ def command(
     if target is not None:
         write_text(target, json.dumps(found.as_dict(), indent=1) + "\n")
         output.made(target, "the table and every query's result")
+
+
+def _refuse_idle_flags(context: click.Context) -> None:
+    """Refuse flags that nothing would come of: whoever gives them believes that they are in the figures."""
+    from sfm2tuples.errors import UsageError
+
+    for flags, masters, named in NEEDS:
+        given = [flag for flag in flags if context.get_parameter_source(flag) is ParameterSource.COMMANDLINE]
+        if given and not any(context.params[master] is not None for master in masters):
+            raise UsageError(f"--{given[0].replace('_', '-')} is for {named}; leave it out, or name one")

@@ -126,7 +126,6 @@ def _in_order(rankings: dict[str, list[str]], benchmark: Benchmark, origin: str)
     ]
     absent = [query for query, names in zip(benchmark.queries, found, strict=True) if names is None]
     if absent:
-        raise DataError(
-            origin, f"{len(absent):,} of {len(found):,} queries have no ranking, first {first_three(absent)}"
-        )
+        what = f"{len(absent):,} of {len(found):,} queries have no ranking, first {first_three(absent)}"
+        raise DataError(origin, what, f"it has those of {first_three(list(rankings))}; is it the right folder or file?")
     return [names for names in found if names is not None]

@@ -226,3 +226,16 @@ def test_recall_is_printed_for_positions_in_names(tmp_path: Path, capsys: pytest
     assert "recall@1" in said
     assert "recall@20 1.000000" in said
     assert "1 queries have no positive" in said
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "named"),
+    [
+        ("--num-verified", 5, "--teacher"),
+        ("--hamming", 24, "--teacher"),
+        ("--image-size", 64, "--network or --backbone"),
+    ],
+)
+def test_a_flag_that_would_do_nothing_is_refused(oxford, capsys, flag, value, named):
+    error = refusal(capsys, oxford, "--descriptors", oxford / "d.h5", flag, value)
+    assert error == f"error: {flag} is for {named}; leave it out, or name one\n"
