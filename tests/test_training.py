@@ -342,7 +342,7 @@ def test_a_margin_that_reaches_neither_positives_nor_negatives_is_warned_of(
         positive_similarity=np.full_like(chosen.positive_similarity, positive),
         negative_similarity=np.full_like(chosen.negative_similarity, negative),
     )
-    warn_of_short_margin(made, options_from_recipe("small", loss=loss))
+    warn_of_short_margin(made, options_from_recipe("squeezenet1_1", loss=loss))
     assert ("farther than the margin of 0.7" in caplog.text) == warned
 
 
