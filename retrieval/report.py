@@ -93,9 +93,14 @@ def write_report(source: Path, target: Path, options: ReportOptions, force: bool
         No page can be made of such a file.
     UsageError
         The target exists and may not be replaced.
+    DataError
+        A file is absent.
     """
     refuse_folder_overwrite(target, force, {PAGE, FOLDER}, "page that report made")
     kind = _kind(source)
+    compared = options.looking.compare
+    if compared is not None and not compared.is_file():
+        raise DataError(compared, "no such file", "--compare takes what evaluate -o wrote")
     with write_folder_atomically(target) as folder:
         thumbnails = Thumbnails(folder, options.photo_size)
         shown = kind.collect(source, options, thumbnails)

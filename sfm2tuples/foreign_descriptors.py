@@ -54,7 +54,7 @@ def read_foreign_descriptors(
     """
     source = Path(source)
     if not source.is_file():
-        raise DataError(source, "no such file")
+        raise DataError(source, "is a folder; give a file in it" if source.is_dir() else "no such file")
     if source.suffix == ".npy":
         listed, values = _read_array(source, Path(names) if names else source.with_suffix(".txt"), columns)
     elif h5py.is_hdf5(source):

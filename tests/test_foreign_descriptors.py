@@ -150,3 +150,8 @@ def test_the_command_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "3 of 3 descriptors were not of length 1 and are normalised" in said
     assert "3 descriptors of 4 dimensions" in said
     assert read_descriptors(tmp_path / "ours.h5").settings == {"imported": "npy"}
+
+
+def test_a_folder_is_not_called_absent(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is a folder; give a file in it"):
+        read_foreign_descriptors(tmp_path)

@@ -317,3 +317,11 @@ def test_options_out_of_range_are_refused() -> None:
         ReportOptions(looking=Looking(num_queries=-1))
     with pytest.raises(UsageError, match="keeps the first 20"):
         ReportOptions(looking=Looking(num_ranked=21))
+
+
+def test_an_evaluation_to_compare_with_that_is_absent_is_named(tmp_path: Path) -> None:
+    (tmp_path / "e.json").write_text("{}")
+    looking = Looking(compare=tmp_path / "absent.json")
+    with pytest.raises(DataError, match=r"absent\.json: no such file; --compare takes what evaluate -o wrote"):
+        write_report(tmp_path / "e.json", tmp_path / "page", ReportOptions(looking=looking))
+    assert not (tmp_path / "page").exists()
