@@ -116,7 +116,13 @@ class Cards:
         if entry["ranks"] and entry.get("nearest") not in [one["image"] for one in late]:
             late = [{"image": entry.get("nearest"), "rank": entry["ranks"][0]}, *late]
         late = [one for one in late if one["image"] is not None and str(one["image"]) not in shown]
-        return Answer(way.name, way.judged.text(entry), pictures, more_junk, [self._late(**one) for one in late])
+        return Answer(
+            way.name,
+            way.judged.text(entry),
+            pictures,
+            more_junk,
+            [self._late(one["image"], one["rank"]) for one in late],
+        )
 
     def _first(self, name: str, entry: Entry) -> tuple[list[Picture], int]:
         """The first ranked, without the query itself where it is junk, and the number of junk left out."""

@@ -152,7 +152,8 @@ def read_evaluation(path: Path) -> EvaluationFile:
         )
     try:
         setups = content.get("setups") or {next(iter(content["figures"])): content}
-        complete = _is_complete(content) and all(_has_queries(setup) for setup in setups.values())
+        named = set(setups) == set(content["figures"])
+        complete = named and _is_complete(content) and all(_has_queries(setup) for setup in setups.values())
     except (KeyError, TypeError, AttributeError, StopIteration):
         complete = False
     if not complete:
@@ -176,5 +177,6 @@ def _has_queries(setup: dict[str, Any]) -> bool:
     return all(
         len(entry["first"]) == len(entry["verdicts"])
         and {"query", "group", "average_precision", "positives", "ranks", "last"} <= entry.keys()
+        and all({"image", "rank"} <= one.keys() for one in entry["last"])
         for entry in setup["per_query"]
     )

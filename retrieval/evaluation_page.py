@@ -65,7 +65,8 @@ def evaluation_page(path: Path, looking: Looking, thumbnails: Thumbnails) -> dic
     file = read_evaluation(path)
     setup = file.setup(looking.setup)
     judged = query_score(next(iter(file.content["figures"][setup])))
-    ways = [Way(_own_name(file, setup, looking), _counted(file, setup), judged), *_others(file, setup, looking, judged)]
+    against = None if looking.compare is None else _compared(file, setup, looking.compare)
+    ways = _ways(file, setup, against, judged)
     cards = Cards(file.photos.find(looking.images), thumbnails, looking.num_ranked)
     rising = ways[0].rising()
     count = min(looking.num_queries, (len(rising) + 1) // 2)
@@ -76,8 +77,12 @@ def evaluation_page(path: Path, looking: Looking, thumbnails: Thumbnails) -> dic
         "file": file.content,
         "setup": setup,
         "judged": judged,
-        "figures": _figures(file),
-        "settings": list(_settings(file.content["settings"])),
+        "figures": _figures(file, against),
+        "made": [
+            (name, one.content, list(_settings(one.content["settings"])))
+            for name, one in zip(_names(file, against), (file, against), strict=True)
+            if one is not None
+        ],
         "groups": groups[:MAX_GROUPS],
         "more_groups": max(len(groups) - MAX_GROUPS, 0),
         "histogram": histogram(
@@ -96,26 +101,39 @@ def evaluation_page(path: Path, looking: Looking, thumbnails: Thumbnails) -> dic
     }
 
 
-def _own_name(file: EvaluationFile, setup: str, looking: Looking) -> str:
-    if looking.compare is not None:
-        return file.path.stem if file.path.stem != looking.compare.stem else str(file.path)
-    return TEACHER if setup.endswith(SUFFIX) or set(file.content["settings"]) == {TEACHER} else NETWORK
-
-
-def _others(file: EvaluationFile, setup: str, looking: Looking, judged: QueryScore) -> list[Way]:
-    """What the evaluation is compared with: another file, the teacher that answered beside the network, or nothing."""
-    if looking.compare is None:
-        beside = setup + SUFFIX
-        return [Way(TEACHER, _counted(file, beside), judged)] if beside in file.setups else []
-    against = read_evaluation(looking.compare)
+def _compared(file: EvaluationFile, setup: str, compare: Path) -> EvaluationFile:
+    """The evaluation to compare with: of the same protocol and queries."""
+    against = read_evaluation(compare)
     protocols = against.content["protocol"], file.content["protocol"]
     if protocols[0] != protocols[1]:
-        raise UsageError(f"{against.path}: is of protocol {protocols[0]}, {file.path} of {protocols[1]}; compare alike")
-    name = against.path.stem if against.path.stem != file.path.stem else str(against.path)
-    found = _counted(against, setup if setup in against.setups else against.setup(None))
-    if set(found) != set(_counted(file, setup)):
-        raise UsageError(f"{against.path}: has other queries than {file.path}; compare evaluations of one protocol")
-    return [Way(name, found, judged)]
+        raise UsageError(f"{compare}: is of protocol {protocols[0]}, {file.path} of {protocols[1]}; compare alike")
+    if set(_counted(against, _setup_of(against, setup))) != set(_counted(file, setup)):
+        raise UsageError(f"{compare}: has other queries than {file.path}; compare evaluations of the same ones")
+    return against
+
+
+def _setup_of(against: EvaluationFile, setup: str) -> str:
+    return setup if setup in against.setups else against.setup(None)
+
+
+def _names(file: EvaluationFile, against: EvaluationFile | None) -> tuple[str, str]:
+    """What two evaluations are called: by their files' names, or by their paths where these are one name."""
+    if against is None or file.path.stem != against.path.stem:
+        return file.path.stem, "" if against is None else against.path.stem
+    return str(file.path), str(against.path)
+
+
+def _ways(file: EvaluationFile, setup: str, against: EvaluationFile | None, judged: QueryScore) -> list[Way]:
+    """The evaluation, and what it is compared with: another file, the teacher beside its network, or nothing."""
+    entries = _counted(file, setup)
+    if against is not None:
+        own, other = _names(file, against)
+        return [Way(own, entries, judged), Way(other, _counted(against, _setup_of(against, setup)), judged)]
+    alone = setup.endswith(SUFFIX) or set(file.content["settings"]) == {TEACHER}
+    ways = [Way(TEACHER if alone else NETWORK, entries, judged)]
+    if setup + SUFFIX in file.setups:
+        ways.append(Way(TEACHER, _counted(file, setup + SUFFIX), judged))
+    return ways
 
 
 def _counted(file: EvaluationFile, setup: str) -> dict[str, Entry]:
@@ -130,15 +148,18 @@ def _counted(file: EvaluationFile, setup: str) -> dict[str, Entry]:
     return found
 
 
-def _figures(file: EvaluationFile) -> tuple[list[str], list[tuple[str, list[str]]]]:
+def _figures(file: EvaluationFile, against: EvaluationFile | None) -> tuple[list[str], list[tuple[str, list[str]]]]:
     """Names of the figures, and each setup's as people read them."""
     figures = file.content["figures"]
+    if against is not None:
+        own, other = _names(file, against)
+        figures = {f"{setup}, {own}": found for setup, found in figures.items()}
+        figures |= {f"{setup}, {other}": found for setup, found in against.content["figures"].items()}
     names = list(next(iter(figures.values())))
-    rows = [
-        (setup, [figure_text(name, np.nan if found[name] is None else found[name]) for name in names])
-        for setup, found in figures.items()
+    texts = [
+        [figure_text(n, np.nan if found.get(n) is None else found[n]) for n in names] for found in figures.values()
     ]
-    return names, rows
+    return names, list(zip(figures, texts, strict=True))
 
 
 def _settings(settings: dict[str, Any], before: str = "") -> Iterable[tuple[str, str]]:

@@ -16,6 +16,7 @@ from test_benchmarks import GND, IMLIST, ORIGINAL, REVISITED, write_json
 
 from retrieval.evaluation_files import PhotoFolders, read_evaluation
 from retrieval.scatter import scatter
+from sfm2tuples.descriptor_files import Descriptors, write_descriptors
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 RANKINGS = {
@@ -100,6 +101,47 @@ def test_num_ranked_bounds_the_pictures_and_the_late_ones_follow_with_their_rank
     ]
 
 
+def test_junk_takes_no_picture_s_place_and_much_of_it_is_counted(folder: Path) -> None:
+    result = evaluate(folder, "rankings.txt", "r.json")
+    content = json.loads(result.read_text())
+    entry = content["per_query"][0]
+    junk = [f"d/{number}.jpg" for number in range(5)]
+    entry["first"] = [entry["query"], *junk, *entry["first"][1:]]
+    entry["verdicts"] = ["junk"] * 6 + entry["verdicts"][1:]
+    result.write_text(json.dumps(content))
+    best = section(page(result, "--num-ranked", 2), "best")
+    assert captions(best)[1:5] == [
+        ("junk", "d/0.jpg"),
+        ("junk", "d/1.jpg"),
+        ("1: right", "a/2.jpg"),
+        ("2: wrong", "c/1.jpg"),
+    ]
+    assert "3 more junk images between them" in best
+
+
+def test_the_first_right_image_is_named_where_it_came_late(folder: Path) -> None:
+    result = evaluate(folder, "rankings.txt", "r.json")
+    content = json.loads(result.read_text())
+    entry = content["per_query"][0]
+    entry |= {"ranks": [40, 50], "first": [], "verdicts": [], "nearest": "a/2.jpg"}
+    entry["last"] = [{"image": "a/3.jpg", "rank": 50}]
+    result.write_text(json.dumps(content))
+    assert captions(section(page(result), "best"))[1:] == [("right: rank 41", "a/2.jpg"), ("right: rank 51", "a/3.jpg")]
+
+
+def test_similarities_are_shown_where_descriptors_rank(folder: Path) -> None:
+    angles = np.radians([0, 10, 20, 90, 95, 60, 80])
+    values = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    write_descriptors(folder / "d.h5", Descriptors(list(PHOTOS), values))
+    labels = ("--labels", folder / "labels.csv", "--images", folder / "photos")
+    assert run("evaluate", *labels, "--descriptors", folder / "d.h5", "-o", folder / "r.json") == 0
+    text = page(folder / "r.json")
+    for cosine in np.cos(np.radians([10, 20, 60])):
+        assert f">{cosine:.3f}</span>" in text
+    assert run("evaluate", *labels, "--descriptors", folder / "d.h5", "--qe", "average:1", "-o", folder / "q.json") == 0
+    assert "similarity to the query" not in page(folder / "q.json")
+
+
 def test_no_query_is_among_the_worst_and_the_best(folder: Path) -> None:
     text = page(evaluate(folder, "rankings.txt", "r.json"), "--num-queries", 5)
     queries = [name for part in ("worst", "best") for said, name in captions(section(text, part)) if said == "query"]
@@ -114,6 +156,8 @@ def test_two_evaluations_of_the_same_queries_are_set_against_each_other(folder: 
     assert [name for said, name in captions(first) if said == "query"] == ["a/1.jpg", "a/1.jpg"]
     assert [name for said, name in captions(second) if said == "query"] == ["b/1.jpg", "b/1.jpg"]
     assert "<b>1</b><span>queries in which r is ahead" in text
+    assert re.findall(r"<td>(labels, \w+)</td>", text) == ["labels, r", "labels, other"]
+    assert re.findall(r'<td class="text">(\w+\.txt)</td>', text) == ["rankings.txt", "other.txt"]
     assert differ.count("<circle") == 2
 
 
@@ -127,6 +171,24 @@ def test_an_evaluation_of_other_queries_is_refused(folder: Path, capsys: pytest.
     assert error.count("\n") == 1
     assert "other queries" in error
     assert not (folder / "page").exists()
+
+
+def test_an_evaluation_of_another_protocol_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = evaluate(folder, "rankings.txt", "r.json")
+    content = json.loads(result.read_text()) | {"protocol": "holidays"}
+    (folder / "else.json").write_text(json.dumps(content))
+    assert run("report", result, "-o", folder / "page", "--compare", folder / "else.json") == 2
+    assert "else.json: is of protocol holidays" in capsys.readouterr().err
+
+
+def test_a_query_that_is_asked_twice_is_two_queries(folder: Path) -> None:
+    result = evaluate(folder, "rankings.txt", "r.json")
+    content = json.loads(result.read_text())
+    content["per_query"].append(content["per_query"][0])
+    result.write_text(json.dumps(content))
+    text = page(result, "--compare", result)
+    assert "<b>3 queries</b>" in text
+    assert "<b>3</b><span>in which both are equal" in text
 
 
 def test_a_teacher_beside_the_network_is_compared_without_being_asked_for(folder: Path) -> None:
@@ -202,6 +264,18 @@ def test_distractors_in_a_folder_of_their_own_are_shown_too(tmp_path: Path) -> N
     assert photos.path("3.jpg") is None
 
 
+def test_a_photo_of_the_same_name_in_another_folder_is_not_taken(tmp_path: Path) -> None:
+    for name in ("deep/a/1.jpg", "b/2.jpg", "x/3.jpg", "y/3.jpg"):
+        write_photo(tmp_path / name, 90)
+    photos = PhotoFolders(tmp_path).find()
+    assert photos.path("a/1.jpg") == tmp_path / "deep/a/1.jpg"
+    assert photos.path("far/deep/a/1.jpg") == tmp_path / "deep/a/1.jpg"
+    assert photos.path("a/2.jpg") is None
+    assert photos.path("2") == tmp_path / "b/2.jpg"
+    assert photos.path("y/3") == tmp_path / "y/3.jpg"
+    assert photos.path("3.jpg") is None
+
+
 def test_hostile_names_are_text_and_nothing_else(folder: Path) -> None:
     result = evaluate(folder, "rankings.txt", "r.json")
     content = json.loads(result.read_text())
@@ -225,6 +299,8 @@ def spoilt(content: dict[str, Any], how: str) -> str:
         return json.dumps({"format": "else"})
     if how == "torn":
         return json.dumps(content)[:-20]
+    if how == "uneven":
+        content["per_query"][0]["verdicts"].append("right")
     return json.dumps({name: value for name, value in content.items() if name != how})
 
 
@@ -236,6 +312,9 @@ def spoilt(content: dict[str, Any], how: str) -> str:
         ("torn", "is no JSON"),
         ("per_query", "lacks the results of its queries"),
         ("photos", "lacks the results of its queries"),
+        ("figures", "lacks the results of its queries"),
+        ("settings", "lacks the results of its queries"),
+        ("uneven", "lacks the results of its queries"),
     ],
 )
 def test_other_files_are_refused_in_one_line(
@@ -270,3 +349,11 @@ def test_points_lie_on_the_side_of_who_is_ahead() -> None:
     height = {name: float(y) for y, name in re.findall(r'cy="([\d.]+)" r="4.5"><title>(\w+):', drawing)}
     assert height["up"] < height["same"] < height["down"]
     assert np.isclose(height["same"], (height["up"] + height["down"]) / 2)
+
+
+def test_points_in_one_place_are_drawn_as_one_that_is_larger() -> None:
+    many = [(0.0, 1.0, f"q{number}") for number in range(16)]
+    drawing = str(scatter([*many, (4.0, 2.0, "alone")], "a", "b", top=4))
+    radii = {title: float(r) for r, title in re.findall(r'r="([\d.]+)"><title>([^:]*):', drawing)}
+    assert radii == {"16 queries, first q0, q1, q2": 18.0, "alone": 4.5}
+    assert ">3</text>" in drawing

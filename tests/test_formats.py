@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -10,7 +11,10 @@ import numpy as np
 import pytest
 
 from retrieval.bag_of_words import learn_bag_of_words, write_bag_of_words
+from retrieval.evaluation import evaluate_descriptors, make_ground_truth
+from retrieval.evaluation_files import VERSION, PhotoFolders
 from retrieval.feature_files import write_features
+from retrieval.measurement import Measurement
 from retrieval.ranks import Ranks, write_ranks
 from retrieval.vocabulary import WordOptions
 from retrieval.whitening import learn_pca, write_whitening
@@ -104,6 +108,22 @@ def test_features_and_bags_of_words_are_as_documented(tmp_path: Path) -> None:
     write_bag_of_words(tmp_path / "b.h5", learn_bag_of_words(features, WordOptions(2)))
     assert written(tmp_path / "f.h5") == documented("sfm2tuples-features")
     assert written(tmp_path / "b.h5") == documented("sfm2tuples-bow")
+
+
+def test_an_evaluation_is_as_documented() -> None:
+    rows = unit_rows(np.random.default_rng(0), 4, 3)
+    positives, own = [np.array([2]), np.array([3])], [np.array([0]), np.array([1])]
+    truth = make_ground_truth(np.arange(2), positives, own, np.zeros(2), ["place"])
+    found = replace(evaluate_descriptors(rows[:2], rows, truth), boxes=np.zeros((2, 4)))
+    keys: set[str] = set()
+    for setups in (["one"], ["easy", "hard"]):
+        evaluations = dict.fromkeys(setups, found)
+        whole = Measurement("labels", evaluations, ("mAP",), {}, (), (), (), PhotoFolders(Path())).as_dict()
+        keys |= set(whole) | set(whole.get("per_query", [{}])[0])
+    section = PAGE.read_text(encoding="utf-8").split("`sfm2tuples-evaluation`, version ", 1)[1].split("\n## ", 1)[0]
+    first_columns = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    assert keys == set(re.findall(r"`(\w+)`", " ".join(first_columns)))
+    assert section.startswith(f"{VERSION}\n")
 
 
 def test_the_tables_are_those_that_the_dataclasses_print() -> None:

@@ -1,0 +1,40 @@
+"""The page of an evaluation of the collection's photos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cli.main import main
+from retrieval.evaluation_page import Looking
+from retrieval.protocols.labels import read_labels
+from retrieval.report import ReportOptions, write_report
+from sfm2tuples.descriptor_files import Descriptors, write_descriptors
+
+pytestmark = pytest.mark.real
+
+
+def test_every_photo_of_a_page_of_the_collection_is_found(shared: Path, tmp_path: Path) -> None:
+    labels = shared / "collection" / "labels.csv"
+    names = read_labels(labels).images
+    draw = np.random.default_rng(0).normal(size=(len(names), 8))
+    values = draw / np.linalg.norm(draw, axis=1, keepdims=True)
+    write_descriptors(tmp_path / "d.h5", Descriptors(names, values.astype(np.float32)))
+    words = [
+        "--images",
+        shared / "collection" / "images",
+        "--descriptors",
+        tmp_path / "d.h5",
+        "-o",
+        tmp_path / "r.json",
+    ]
+    main([str(word) for word in ("evaluate", "--labels", labels, *words)])
+    looking = Looking(num_queries=3, num_ranked=5)
+    report = write_report(tmp_path / "r.json", tmp_path / "page", ReportOptions(photo_size=64, looking=looking))
+    assert report.missing == []
+    assert 20 < report.photos <= 6 * (1 + 5 + 4)
+    assert len(list((tmp_path / "page" / "photos").iterdir())) == report.photos
+    # 60 queries or so with at most 20 names, their verdicts and similarities, and all ranks.
+    assert (tmp_path / "r.json").stat().st_size < 1_000_000
