@@ -30,7 +30,7 @@ PATH = click.Path(path_type=Path)
     type=click.Choice(["flat", "ivf", "hnsw"]),
     default="flat",
     show_default=True,
-    help="exact, or faiss's inverted lists or graph, whose recall is printed",
+    help="exact, best below some 100,000 images; or faiss's inverted lists or graph, whose recall is printed",
 )
 @click.option("--num-results", type=click.IntRange(1), default=100, show_default=True, help="images kept of each query")
 @click.option("--min-similarity", type=float, help="leave out what is less similar (cosine)")

@@ -64,7 +64,7 @@ class MeasurementOptions:
         """Refuse requests that contradict themselves."""
         Refinement(self.qe, self.dba, self.rerank)
         if sum(source is not None for source in (self.index, self.labels, self.protocol)) != 1:
-            raise UsageError("say what to measure on: --index FILE, --labels CSV, or --protocol NAME --data DIR")
+            raise UsageError("say one thing to measure on: --index FILE, --labels CSV, or --protocol NAME --data DIR")
         if (self.protocol is None) != (self.data is None):
             raise UsageError("--protocol NAME and --data DIR go together")
         if self.dim is not None and self.whitening is None:

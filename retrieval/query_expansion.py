@@ -59,8 +59,10 @@ def parse_expansion(text: str) -> Expansion:
         if kind == ALPHA and len(numbers) <= 2:
             return Expansion(int(numbers[0]) if numbers else WEIGHTED, float(numbers[1]) if numbers[1:] else POWER)
     except ValueError as error:
-        raise UsageError(f"{text} is no expansion: its numbers are whole images and a power") from error
-    raise UsageError(f"{text} is no expansion such as average:5 or alpha:50:3")
+        raise UsageError(
+            f"{text} is no expansion for --qe or --dba: its numbers are whole images and a power"
+        ) from error
+    raise UsageError(f"{text} is no expansion for --qe or --dba, such as average:5 or alpha:50:3")
 
 
 def expand(vectors: np.ndarray, found: np.ndarray, similarity: np.ndarray, expansion: Expansion) -> np.ndarray:

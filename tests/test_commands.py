@@ -66,8 +66,8 @@ def test_the_flags_offer_every_backbone_and_pooling() -> None:
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["evaluate"], 2, "say what to measure on"),
-        (["evaluate", "--index", "a.h5", "--labels", "b.csv"], 2, "say what to measure on"),
+        (["evaluate"], 2, "say one thing to measure on"),
+        (["evaluate", "--index", "a.h5", "--labels", "b.csv"], 2, "say one thing to measure on"),
         (["train", "absent.h5", "-o", "run", "--backbone", "squeezenet1_1"], 1, "absent.h5: no such file"),
         (["build-index", "/absent/models", "-o", "index.h5"], 1, "/absent/models: does not exist"),
         (["inspect", "absent.h5"], 1, "absent.h5: no such file"),

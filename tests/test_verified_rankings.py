@@ -297,7 +297,12 @@ def test_evaluate_verifies_as_search_does_with_any_number_of_processes(photos, t
     described = ("--descriptors", photos / "d.h5", "--features", photos / "features.h5", "--geometry", "affine")
     one = evaluated(photos, tmp_path / "e.json", *described, *words)
     two = evaluated(photos, tmp_path / "g.json", *described, *words, "--jobs", 2)
-    assert one["per_query"] == ranked["per_query"]
+    for own, read in zip(one["per_query"], ranked["per_query"], strict=True):
+        # What search found lacks the query itself, which is junk where the whole database is ranked.
+        assert {key: own[key] for key in ("query", "ranks", "top")} == {
+            key: read[key] for key in ("query", "ranks", "top")
+        }
+        assert [name for name in own["first"] if name != own["query"]] == read["first"]
     assert one == two
     assert one["settings"]["rerank"] == "geometry:3"
     assert one["settings"]["verification"]["expand_inliers"] == 15

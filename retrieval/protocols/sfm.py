@@ -181,7 +181,7 @@ def sfm_benchmark(
     if len(found.truth.queries) == 0:
         raise UsageError(
             f"{path_of_index}: no photo of the {SPLITS[split]} places shares {min_shared} points with another; "
-            "build the index with more places, or lower min shared"
+            f"give --split {SPLITS[1 - split]}, a lower --min-shared, or build the index with more places"
         )
     keys = [index.images.key[photo] for photo in found.photos]
     return Benchmark(keys, [keys[query] for query in found.truth.queries], {"sfm": found.truth})
