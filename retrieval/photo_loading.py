@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +14,7 @@ from retrieval.decoding_processes import Change, DecodingProcesses
 from retrieval.images import PhotoSource, load_photo
 from retrieval.photo_sources import photos_of_tuples
 from sfm2tuples.errors import PhotoError, UsageError
+from sfm2tuples.threads import own_cores
 from sfm2tuples.tuples import TupleFile
 
 THREADS, PROCESSES = "threads", "processes"
@@ -31,9 +31,8 @@ def default_workers(device: str) -> int:
     """Workers that suit a device ("cpu", "cuda"): two beside a network on a CPU, up to `GPU_WORKERS` for a GPU."""
     if device == "cpu":
         return 2
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    # torchrun's processes share the cores; each keeps one for itself.
-    return max(2, min(GPU_WORKERS, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))
+    # One core is for the training itself.
+    return max(2, min(GPU_WORKERS, own_cores() - 1))
 
 
 def default_decoders(device: str, workers: int) -> str:

@@ -34,8 +34,7 @@ def default_threads() -> int:
     -------
     int
         The environment's SFM2TUPLES_THREADS where it is set; 1 in a worker process, whose siblings keep the other
-        cores busy; else the number of cores that this process may run on, divided among the processes that `torchrun`
-        started on this machine.
+        cores busy; else `own_cores()`.
 
     Raises
     ------
@@ -49,6 +48,11 @@ def default_threads() -> int:
         return int(text)
     if parent_process() is not None:
         return 1
+    return own_cores()
+
+
+def own_cores() -> int:
+    """Cores that this process may run on, divided among the processes that `torchrun` started here; 1 at least."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     started = os.environ.get(STARTED_HERE, "1")
     return max(1, cores // max(1, int(started))) if started.isdecimal() else cores
