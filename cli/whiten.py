@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("whiten", epilog="Example: sfm2tuples whiten tuples.h5 -o whitening.h5 --network run/best.pt")
-@click.argument("pairs", type=click.Path(path_type=Path))
+@click.argument("source", metavar="PAIRS", type=click.Path(path_type=Path))
 @click.option("-o", "--output", "target", type=click.Path(path_type=Path), required=True, help="the file to write")
 @network_options
 @extraction_options
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="replace the output where it exists")
 @output_options
 def command(
-    pairs: Path,
+    source: Path,
     target: Path,
     choice: NetworkChoice,
     extraction: ExtractionOptions,
@@ -64,8 +64,8 @@ def command(
 
     refuse_overwrite(target, force)
     options = WhiteningOptions(method, dim, _shrinkage(shrinkage), split, min_overlap, max_scale_change)
-    matches = read_pairs(pairs, options)
-    photos = photos_of(pairs, size=extraction.image_size).only(matches.keys)
+    matches = read_pairs(source, options)
+    photos = photos_of(source, size=extraction.image_size).only(matches.keys)
     found = descriptors_of(descriptors, choice, photos, extraction, device, refuse_beyond_memory)
     whitening, curve = learn_whitening(found, matches, options)
     if curve is not None:

@@ -92,6 +92,16 @@ def test_a_wrong_request_is_one_line_and_an_exit_code(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_command_does_not_write_to_its_argument_even_by_force(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "tuples.h5"
+    file.write_text("kept")
+    assert run("whiten", file, "-o", file, "--force") == 2
+    assert capsys.readouterr().err == f"error: {file}: is read by this command; give the output another name\n"
+    assert file.read_text() == "kept"
+
+
 def test_the_wheel_holds_the_three_packages_and_the_templates(tmp_path: Path) -> None:
     source = tmp_path / "source"
     skip = shutil.ignore_patterns(".git", ".venv", "build", "demo", "*.egg-info", "__pycache__", ".*_cache", "tests")
