@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -39,8 +39,8 @@ class NetworkDescriptors:
 
     def __init__(self, network: Network, options: ExtractionOptions) -> None:
         self.fingerprint = network.fingerprint()
+        self.options = options
         self._network = network
-        self._options = options
         self._row: dict[str, int] = {}
         self._values = np.zeros((0, network.dimension), np.float32)
 
@@ -50,7 +50,7 @@ class NetworkDescriptors:
         if not waiting:
             return {}
         sources = [path for _, path in waiting]
-        values, readable, errors = extract_readable(self._network, sources, self._options, progress="describe")
+        values, readable, errors = extract_readable(self._network, sources, self.options, progress="describe")
         for position, i in enumerate(readable.tolist()):
             self._row[waiting[i][0]] = len(self._values) + position
         self._values = np.concatenate([self._values, values])
@@ -85,3 +85,9 @@ class FileDescriptors:
     def values(self, keys: Sequence[str]) -> Matrix:
         """Descriptors of photos: (n, D) float32, not copied, since they may lie in a file larger than memory."""
         return Rows(self._descriptors.values, align(self._descriptors, keys, self._index_path))
+
+
+def seen_with(store: DescriptorStore | None) -> dict[str, Any]:
+    """How a network looked at photos, for the options of the file that is made; None each where no network did."""
+    options = store.options if isinstance(store, NetworkDescriptors) else None
+    return {name: getattr(options, name, None) for name in ("image_size", "precision")}

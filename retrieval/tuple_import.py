@@ -7,11 +7,10 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from retrieval.descriptor_store import DescriptorStore, FileDescriptors, NetworkDescriptors
+from retrieval.descriptor_store import DescriptorStore, FileDescriptors, NetworkDescriptors, seen_with
 from retrieval.extraction import ExtractionOptions
 from retrieval.images import photo_size
 from retrieval.network_choice import NetworkChoice, load_on
@@ -138,7 +137,7 @@ def import_tuple_file(sources: ImportSources, target: Path, options: ImportOptio
             imported.places,
             tuples,
             imported.candidates,
-            asdict(mining) | {"imported": "cirtorch"} | _seen(sources, store),
+            asdict(mining) | {"imported": "cirtorch", "pack_images": sources.pack_images} | seen_with(store),
             [_hash(sources.pickle)] + ([store.fingerprint] if store else []),
             packed.photos(imported.images.key) if packed else None,
             sources.pack_images,
@@ -158,16 +157,6 @@ def _descriptor_store(sources: ImportSources, options: ImportOptions) -> Descrip
         extraction = ExtractionOptions(sources.image_size, precision=sources.precision)
         return NetworkDescriptors(load_on(sources.device, sources.choice), extraction)
     return None
-
-
-def _seen(sources: ImportSources, store: DescriptorStore | None) -> dict[str, Any]:
-    """How photos were looked at, for the file's options: by a network where one did, and packed."""
-    network = isinstance(store, NetworkDescriptors)
-    return {
-        "image_size": sources.image_size if network else None,
-        "precision": sources.precision if network else None,
-        "pack_images": sources.pack_images,
-    }
 
 
 def _read_photos(

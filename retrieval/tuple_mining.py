@@ -6,12 +6,11 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from retrieval.descriptor_store import DescriptorStore, FileDescriptors, NetworkDescriptors
+from retrieval.descriptor_store import DescriptorStore, FileDescriptors, NetworkDescriptors, seen_with
 from retrieval.devices import choose_device
 from retrieval.distractors import read_distractors
 from retrieval.extraction import ExtractionOptions
@@ -128,7 +127,7 @@ def mine_tuple_file(
             prepared.places,
             tuples,
             prepared.candidates,
-            _file_options(sources, options, store),
+            asdict(options) | {"pack_images": sources.pack_images} | seen_with(store),
             [made_from.fingerprint for made_from in (index.header, store) if made_from is not None],
             packed.photos(prepared.images.key) if packed else None,
             sources.pack_images,
@@ -226,11 +225,3 @@ def _first_of_places(rows: np.ndarray, place: np.ndarray, most: int) -> np.ndarr
     turn[order] = rank_in_run(place[order])
     allowed = int(np.searchsorted(np.cumsum(np.bincount(turn)), most, side="right"))
     return rows[turn < max(2, allowed)]
-
-
-def _file_options(sources: TupleSources, options: MiningOptions, store: DescriptorStore | None) -> dict[str, Any]:
-    """What changed the content: how a network looked at photos only where one did."""
-    image_size, precision = None, None
-    if isinstance(store, NetworkDescriptors):
-        image_size, precision = sources.image_size, sources.precision
-    return asdict(options) | {"image_size": image_size, "precision": precision, "pack_images": sources.pack_images}
