@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -11,14 +10,18 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from retrieval.feature_files import LocalFeatures, load_features, read_features, store_features
+from retrieval.feature_files import (
+    LocalFeatures,
+    load_features,
+    read_features,
+    store_features,
+    warn_if_found_otherwise,
+)
 from retrieval.hamming import Embedding, SignedFeatures, learn_embedding, sign_descriptors
 from retrieval.vocabulary import WordOptions, assign_words, learn_words
 from sfm2tuples.columns import gather_rows
 from sfm2tuples.container import create_file, header_of, open_file
 from sfm2tuples.errors import FileFormatError, UsageError
-
-logger = logging.getLogger(__name__)
 
 FORMAT = "sfm2tuples-bow"
 VERSION = 1
@@ -149,9 +152,7 @@ def build_bag_of_words(
     else:
         source = features if learn_from is None else read_features(learn_from)
         bag = learn_bag_of_words(features, options, source)
-    differing = [key for key, value in source.settings.items() if features.settings.get(key, value) != value]
-    if differing:
-        logger.warning("%s: found otherwise than in %s: %s", path, source.path, ", ".join(sorted(differing)))
+    warn_if_found_otherwise(features, source)
     return bag, list(dict.fromkeys(part for part in (features.fingerprint, source.fingerprint) if part))
 
 

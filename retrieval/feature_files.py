@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from retrieval.descriptor_settings import differing
 from sfm2tuples.columns import gather_rows, mapped_column, read_strings, write_strings
 from sfm2tuples.container import create_file, header_of, open_file
 from sfm2tuples.errors import DataError, FileFormatError, first_three
@@ -17,6 +19,7 @@ from sfm2tuples.errors import DataError, FileFormatError, first_three
 FORMAT = "sfm2tuples-features"
 VERSION = 1
 DIMENSIONS = 128
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,13 @@ def inside(keypoints: np.ndarray, box: np.ndarray) -> np.ndarray:
     """
     x, y = keypoints[:, 0], keypoints[:, 1]
     return (x >= box[..., 0]) & (y >= box[..., 1]) & (x <= box[..., 2]) & (y <= box[..., 3])
+
+
+def warn_if_found_otherwise(features: LocalFeatures, others: LocalFeatures) -> None:
+    """Warn in one line where the features of two files, which are to be compared, were not found alike."""
+    names = [name for name, _, _ in differing(features.settings, others.settings)]
+    if names:
+        logger.warning("%s: found otherwise than in %s: %s", features.path, others.path, ", ".join(names))
 
 
 def write_features(path: str | Path, features: LocalFeatures, parents: Sequence[str] = ()) -> None:

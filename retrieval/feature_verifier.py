@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from retrieval.feature_files import map_features
+from retrieval.feature_files import map_features, warn_if_found_otherwise
 from retrieval.search_options import Refinement
 from retrieval.spatial_verification import PhotoFeatures, VerificationOptions, photo_features, verify
+from retrieval.verified_rankings import NO_FEATURES
 from sfm2tuples.errors import DataError, UsageError, first_three
 
 
@@ -34,7 +35,7 @@ class VerificationSources:
         UsageError
         """
         if refinement.num_verified and not self.features:
-            raise UsageError("--rerank geometry compares local features: give --features, made by extract-features")
+            raise UsageError(NO_FEATURES)
         if self.features and not refinement.num_verified:
             raise UsageError("--features are for --rerank geometry:N; leave them out, or ask for it")
 
@@ -64,6 +65,7 @@ class FeatureTables:
                 what = f"{len(doubled):,} of its photos are in another file of features too, first"
                 raise DataError(table.path, f"{what} {first_three(doubled)}", "give each photo once")
             self._at.update((name, (number, photo)) for photo, name in enumerate(table.names))
+            warn_if_found_otherwise(table, self._tables[0])
 
     @property
     def names(self) -> list[str]:

@@ -139,8 +139,10 @@ def measure(
         return _measure_teacher(options, load_benchmark(protocol, teacher.names()), teacher)
     names = files.names() or (_none() if protocol.lists_photos else photos_in(protocol))
     benchmark = load_benchmark(protocol, names)
+    tables = FeatureTables(verification.features) if options.refinement.num_verified else None
+    _verifier(tables, benchmark, benchmark.database, options, verification)  # refuses before a photo is described
     described = describe_benchmark(benchmark, options, files, choice, extraction)
-    verifier = _verifier(benchmark, described.database.names, options, verification)
+    verifier = _verifier(tables, benchmark, described.database.names, options, verification)
     evaluations = _evaluate(benchmark, described, options.refinement, verifier)
     found = Measurement(
         protocol.name,
@@ -189,12 +191,15 @@ def _beside(
 
 
 def _verifier(
-    benchmark: Benchmark, database: list[str], options: MeasurementOptions, sources: VerificationSources
+    tables: FeatureTables | None,
+    benchmark: Benchmark,
+    database: Sequence[str],
+    options: MeasurementOptions,
+    sources: VerificationSources,
 ) -> FeatureVerifier | None:
-    """What verifies the first images of each query; None where nothing does."""
-    if not options.refinement.num_verified:
+    """What verifies the first images of each query; None without features."""
+    if tables is None:
         return None
-    tables = FeatureTables(sources.features)
     # A photo that has no features keeps its name here, and is refused by it below.
     known = PhotoNames(tables.names, tables.origin, whole=False)
     asked, held = (names_of(names, known, "the protocol") for names in (benchmark.queries, database))

@@ -10,6 +10,8 @@ import numpy as np
 from retrieval.query_expansion import Expansion, expand_by_rows
 from sfm2tuples.errors import UsageError
 
+NO_FEATURES = "--rerank geometry compares local features: give --features, made by extract-features"
+
 
 class Verifier(Protocol):
     """Looks at the photos of short lists: `feature_verifier.FeatureVerifier`."""
@@ -18,18 +20,7 @@ class Verifier(Protocol):
     """Inliers that an image needs for a query to be averaged with it."""
 
     def count(self, row: np.ndarray) -> np.ndarray:
-        """Count inliers between queries and images.
-
-        Parameters
-        ----------
-        row : (q, n) int64
-            Rows of the database for each query; -1 for none.
-
-        Returns
-        -------
-        (q, n) int64
-            0 where an image is not verified.
-        """
+        """Inliers between queries and rows of the database, (q, n) int64 both; 0 where a row is -1 or not verified."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +75,7 @@ def verify_lists(row: np.ndarray, similarity: np.ndarray, verifier: Verifier | N
         There is nothing to verify with.
     """
     if verifier is None:
-        raise UsageError("--rerank geometry compares local features: give --features, made by extract-features")
+        raise UsageError(NO_FEATURES)
     inliers = verifier.count(row)
     order = np.argsort(-inliers, axis=1, kind="stable")
     row, similarity, inliers = (np.take_along_axis(part, order, 1) for part in (row, similarity, inliers))

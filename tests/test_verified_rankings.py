@@ -14,6 +14,7 @@ from test_benchmarks import IMLIST
 from test_evaluate_command import oxford
 from worlds import unit_rows
 
+from retrieval import measurement
 from retrieval.feature_files import LocalFeatures, map_features, read_features, write_features
 from retrieval.feature_verifier import FeatureTables, FeatureVerifier, VerificationSources
 from retrieval.ranks import Ranks, read_ranks, write_ranks
@@ -209,6 +210,15 @@ def test_queries_may_have_a_file_of_their_own(features, tmp_path):
         FeatureTables([features, tmp_path / "q.h5"])
 
 
+def test_files_of_features_that_were_found_otherwise_are_said_once_each(features, tmp_path, caplog):
+    whole = read_features(features)
+    write_features(tmp_path / "q.h5", replace(whole, names=["d", "e", "f"], settings={"kind": "sift"}))
+    write_features(tmp_path / "p.h5", replace(whole, names=["g", "h", "i"]))
+    FeatureTables([features, tmp_path / "q.h5", tmp_path / "p.h5"])
+    (line,) = [record.message for record in caplog.records]
+    assert line == f"{tmp_path / 'q.h5'}: found otherwise than in {features}: kind"
+
+
 def test_photos_without_features_are_one_line(features):
     with pytest.raises(DataError) as error:
         verifier([features], ["a"], ["b", "x/1.jpg", "x/2.jpg"])
@@ -316,6 +326,15 @@ def test_a_network_that_describes_photos_itself_is_verified_too(photos, tmp_path
     )
     assert found["mean_over_queries"] == 1.0
     assert found["settings"]["backbone"] == "squeezenet1_1"
+
+
+def test_photos_without_features_are_refused_before_a_photo_is_described(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(measurement, "describe_benchmark", lambda *given: pytest.fail("described"))
+    features = read_features(photos / "features.h5")
+    write_features(tmp_path / "few.h5", features.only(features.names[2:]))
+    words = ("--backbone", "squeezenet1_1", "--rerank", "geometry", "--features", tmp_path / "few.h5")
+    assert run("evaluate", "--labels", photos / "photos", *words) == 1
+    assert "2 of 6 queries have no features here" in capsys.readouterr().err
 
 
 def test_verification_finds_what_random_descriptors_do_not(photos, tmp_path):
