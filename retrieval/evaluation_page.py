@@ -16,6 +16,7 @@ from retrieval.evaluation_files import SUFFIX, EvaluationFile, read_evaluation
 from retrieval.histograms import Series, histogram
 from retrieval.protocols.benchmark import figure_text
 from retrieval.query_scores import Entry, QueryScore, query_score
+from retrieval.ranked_pictures import FIRST
 from retrieval.scatter import scatter
 from retrieval.thumbnails import Thumbnails
 from sfm2tuples.errors import UsageError
@@ -42,6 +43,14 @@ class Looking:
     """Another evaluation of the same queries; a teacher inside of this one by default."""
     images: Path | None = None
     """Folder of the photos, where they are not where `evaluate` found them."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of range."""
+        if self.num_queries < 0:
+            raise UsageError(f"--num-queries {self.num_queries}: give a number of at least 0")
+        if not 0 <= self.num_ranked <= FIRST:
+            what = f"an evaluation keeps the first {FIRST} that are not junk; give 0 to as many"
+            raise UsageError(f"--num-ranked {self.num_ranked}: {what}")
 
 
 def evaluation_page(path: Path, looking: Looking, thumbnails: Thumbnails) -> dict[str, Any]:

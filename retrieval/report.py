@@ -11,7 +11,6 @@ import h5py
 import jinja2
 
 from retrieval.evaluation_page import Looking, evaluation_page
-from retrieval.ranked_pictures import FIRST
 from retrieval.thumbnails import FOLDER, Thumbnails
 from retrieval.tuple_page import tuple_page
 from sfm2tuples.atomic import refuse_folder_overwrite, write_folder_atomically, write_text
@@ -35,17 +34,8 @@ class ReportOptions:
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        for name, value in (
-            ("num-tuples", self.num_tuples),
-            ("num-queries", self.looking.num_queries),
-            ("num-ranked", self.looking.num_ranked),
-        ):
-            if value < 0:
-                raise UsageError(f"--{name} {value}: give a number of at least 0")
-        if self.looking.num_ranked > FIRST:
-            raise UsageError(
-                f"--num-ranked {self.looking.num_ranked}: an evaluation keeps the first {FIRST} that are not junk"
-            )
+        if self.num_tuples < 0:
+            raise UsageError(f"--num-tuples {self.num_tuples}: give a number of at least 0")
         if self.photo_size < 16:
             raise UsageError(f"--photo-size {self.photo_size}: give at least 16 pixels")
 
