@@ -75,7 +75,8 @@ class TrainingOptions:
     patience: int = 0
     """Stop after so many rounds without a better validation mAP; 0: never."""
     precision: str = FP32
-    """``fp32``, or ``bf16`` or ``fp16`` for the network's forward and backward (the loss and the weights stay fp32)."""
+    """``fp32``, or ``bf16`` or ``fp16`` for the network, in training, mining and validation (the loss and the weights
+    stay fp32)."""
     warm_up: int = 0
     """Steps over which the rate rises linearly to its full height; 0: none."""
     flip: float = 0.0
