@@ -1,8 +1,13 @@
-"""What tests of the examples share: data to point them at, and commands that are noted in place of being run."""
+"""What tests of the examples share: data to point them at, commands that are noted in place of being run, and calls."""
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
+from types import ModuleType
+
+import pytest
+from click.testing import CliRunner
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 LANDMARKS = ("a", "b", "c", "d", "e", "f")
@@ -42,3 +47,23 @@ def landmark_data(folder: Path) -> Path:
     (folder / "collection").mkdir()
     (folder / "collection" / "labels.csv").write_text("image,label,role\nx.jpg,a,query\n")
     return folder
+
+
+def load_example(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """An example as a module."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    return importlib.import_module(name)
+
+
+def note_commands(example: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Commands:
+    """Have an example's commands noted."""
+    noted = Commands()
+    monkeypatch.setattr(example.own_models, "run", noted.run)
+    return noted
+
+
+def call(example: ModuleType, data: Path, *flags: str) -> str:
+    """What an example says that succeeds."""
+    result = CliRunner().invoke(example.main, [str(data), str(data.parent / "work"), *flags])
+    assert result.exit_code == 0, result.output
+    return result.output

@@ -10,34 +10,23 @@ from types import ModuleType
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from example_runs import EXAMPLES, Commands, landmark_data
+from example_runs import Commands, call, landmark_data, load_example, note_commands
 
 
 @pytest.fixture
 def ablation(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-    import ablation
-
-    return ablation
+    return load_example("ablation", monkeypatch)
 
 
 @pytest.fixture
 def commands(ablation: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Commands:
-    noted = Commands()
-    monkeypatch.setattr(ablation.own_models, "run", noted.run)
     monkeypatch.setattr(ablation, "draw_places", lambda index, count, seed: {f"reconstructions/s{seed}/sparse/0": "s"})
-    return noted
+    return note_commands(ablation, monkeypatch)
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     return landmark_data(tmp_path / "data")
-
-
-def call(ablation: ModuleType, data: Path, *flags: str) -> str:
-    result = CliRunner().invoke(ablation.main, [str(data), str(data.parent / "work"), *flags])
-    assert result.exit_code == 0, result.output
-    return result.output
 
 
 # --- Runs -------------------------------------------------------------------------------------------------------------

@@ -7,34 +7,22 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
-from example_runs import EXAMPLES, Commands, landmark_data
+from example_runs import Commands, call, landmark_data, load_example, note_commands
 
 
 @pytest.fixture
 def example(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-    import student_and_teacher
-
-    return student_and_teacher
+    return load_example("student_and_teacher", monkeypatch)
 
 
 @pytest.fixture
 def commands(example: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Commands:
-    noted = Commands()
-    monkeypatch.setattr(example.own_models, "run", noted.run)
-    return noted
+    return note_commands(example, monkeypatch)
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     return landmark_data(tmp_path / "data")
-
-
-def call(example: ModuleType, data: Path, *flags: str) -> str:
-    result = CliRunner().invoke(example.main, [str(data), str(data.parent / "work"), *flags])
-    assert result.exit_code == 0, result.output
-    return result.output
 
 
 def rows_of(said: str) -> list[list[str]]:
