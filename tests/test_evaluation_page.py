@@ -331,24 +331,6 @@ def test_other_files_are_refused_in_one_line(
     assert not (folder / "page").exists()
 
 
-@pytest.mark.parametrize(
-    ("flag", "number", "said"),
-    [
-        ("--num-queries", -1, "give a number of at least 0"),
-        ("--num-ranked", -1, "keeps the first 20 that are not junk"),
-        ("--num-ranked", 21, "keeps the first 20 that are not junk"),
-    ],
-)
-def test_a_page_shows_no_more_than_there_is(
-    folder: Path, capsys: pytest.CaptureFixture[str], flag: str, number: int, said: str
-) -> None:
-    result = evaluate(folder, "rankings.txt", "r.json")
-    capsys.readouterr()
-    assert run("report", result, "-o", folder / "page", flag, number) == 2
-    assert f"error: {flag} {number}: " in (error := capsys.readouterr().err)
-    assert said in error
-
-
 def test_a_query_without_positives_is_left_out(folder: Path) -> None:
     rows = (folder / "labels.csv").read_text() + "d/1.jpg,d,query\n"
     (folder / "labels.csv").write_text(rows)
