@@ -66,7 +66,7 @@ class TorchSearch:
         surely = self._tensor(_towards(best.below[query] - slack, -np.inf))[:, None]
         sure = product.masked_fill(product >= surely, -torch.inf)
         promised = self._best_of_groups(sure, block.group, best.row.shape[1]).cpu().numpy() - slack
-        limit = np.maximum(promised, best.similarity[query, -1]) - slack
+        limit = np.maximum.reduce([promised, best.similarity[query, -1], best.above[query]]) - slack
         reached = product >= self._tensor(_towards(limit, -np.inf))[:, None]
         pairs = torch.nonzero(reached & (product > -torch.inf)).cpu().numpy()
         best.offer_pairs(query[pairs[:, 0]], pairs[:, 1], block)

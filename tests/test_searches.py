@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from worlds import unit_rows
 
 from retrieval.similarity_torch import TorchSearch, exact_search
-from sfm2tuples.best_rows import pair_similarities
+from sfm2tuples.best_rows import BestRows, pair_similarities
 from sfm2tuples.ivf_search import IvfSearch, inverted_lists, search_for
 from sfm2tuples.rows import Rows, block_of, select
 from sfm2tuples.similarity import most_similar
@@ -58,6 +58,18 @@ def test_a_torch_device_finds_the_same_among_many():
     asked = (queries, pool, 5, rng.integers(40, size=70), place, place)
     for block in (500, 4096):
         assert equal(TorchSearch(CPU, block)(*asked), most_similar(*asked))
+
+
+def test_what_lies_below_the_lower_bound_does_not_come_back_from_a_torch_device(monkeypatch):
+    rng = np.random.default_rng(0)
+    pool, queries, rows = unit_rows(rng, 3000, 48), unit_rows(rng, 20, 48), np.arange(3000)
+    above = np.sort((queries @ pool.T).astype(np.float64), axis=1)[:, -10]
+    offered = []
+    offer = BestRows.offer_pairs
+    monkeypatch.setattr(BestRows, "offer_pairs", lambda *given: offered.append(len(given[1])) or offer(*given))
+    asked = (queries, pool, 50, np.full(20, -1), rows, rows, above)  # there are fewer than 50
+    assert equal(TorchSearch(CPU)(*asked), most_similar(*asked))
+    assert sum(offered) <= 20 * 10
 
 
 def test_descriptors_that_are_no_numbers_are_never_found_on_a_torch_device():
