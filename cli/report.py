@@ -25,14 +25,14 @@ PATH = click.Path(path_type=Path)
 @click.option("--force", is_flag=True, help="replace an earlier page")
 @output_options
 def command(
-    source: Path, target: Path, num_tuples: int, photo_size: int, force: bool, output: Output, **looking: Any
+    source: Path, target: Path, num_tuples: int, photo_size: int, force: bool, output: Output, **evaluation: Any
 ) -> None:
     """Write an HTML page of FILE: of a tuple file, the evidence and tuples; of an evaluation, its queries."""
-    from retrieval.evaluation_page import Looking
+    from retrieval.evaluation_page import EvaluationOptions
     from retrieval.report import ReportOptions, write_report
     from sfm2tuples.errors import first_three
 
-    report = write_report(source, target, ReportOptions(num_tuples, photo_size, Looking(**looking)), force)
+    report = write_report(source, target, ReportOptions(num_tuples, photo_size, EvaluationOptions(**evaluation)), force)
     if report.missing:
         output.warn(f"photos that cannot be shown: {len(report.missing):,}, first {first_three(report.missing)}")
     output.result({"page": str(report.page), "photos": report.photos, "missing": report.missing})

@@ -30,7 +30,7 @@ MAX_GROUPS = 60
 
 
 @dataclass(frozen=True)
-class Looking:
+class EvaluationOptions:
     """How much a page shows, and of what."""
 
     num_queries: int = 10
@@ -53,14 +53,14 @@ class Looking:
             raise UsageError(f"--num-ranked {self.num_ranked}: {what}")
 
 
-def evaluation_page(path: Path, looking: Looking, thumbnails: Thumbnails) -> dict[str, Any]:
+def evaluation_page(path: Path, options: EvaluationOptions, thumbnails: Thumbnails) -> dict[str, Any]:
     """Collect what `evaluation.html.j2` shows.
 
     Parameters
     ----------
     path : Path
         What `evaluate -o` wrote.
-    looking : Looking
+    options : EvaluationOptions
     thumbnails : Thumbnails
         Where the pictures go.
 
@@ -72,14 +72,14 @@ def evaluation_page(path: Path, looking: Looking, thumbnails: Thumbnails) -> dic
         There is no such setup, or the other evaluation is of another protocol or other queries.
     """
     file = read_evaluation(path)
-    setup = file.setup(looking.setup)
+    setup = file.setup(options.setup)
     judged = query_score(next(iter(file.content["figures"][setup])))
-    against = None if looking.compare is None else _compared(file, setup, looking.compare)
+    against = None if options.compare is None else _compared(file, setup, options.compare)
     ways = _ways(file, setup, against, judged)
-    cards = Cards(file.photos.find(looking.images), thumbnails, looking.num_ranked)
+    cards = Cards(file.photos.find(options.images), thumbnails, options.num_ranked)
     rising = ways[0].rising()
-    count = min(looking.num_queries, (len(rising) + 1) // 2)
-    best = rising[::-1][: min(looking.num_queries, len(rising) - count)]
+    count = min(options.num_queries, (len(rising) + 1) // 2)
+    best = rising[::-1][: min(options.num_queries, len(rising) - count)]
     groups = _groups(ways)
     return {
         "name": path.name,
@@ -105,7 +105,7 @@ def evaluation_page(path: Path, looking: Looking, thumbnails: Thumbnails) -> dic
         "queries": len(rising),
         "worst": [cards.card(query, ways[:1]) for query in rising[:count]],
         "best": [cards.card(query, ways[:1]) for query in best],
-        "difference": None if len(ways) == 1 else _difference(ways[0], ways[1], cards, looking.num_queries),
+        "difference": None if len(ways) == 1 else _difference(ways[0], ways[1], cards, options.num_queries),
         "thumbnails": thumbnails,
     }
 

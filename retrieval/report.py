@@ -10,7 +10,7 @@ from typing import Any
 import h5py
 import jinja2
 
-from retrieval.evaluation_page import Looking, evaluation_page
+from retrieval.evaluation_page import EvaluationOptions, evaluation_page
 from retrieval.thumbnails import FOLDER, Thumbnails
 from retrieval.tuple_page import tuple_page
 from sfm2tuples.atomic import refuse_folder_overwrite, write_folder_atomically, write_text
@@ -29,7 +29,7 @@ class ReportOptions:
     """Tuples shown of each split, balanced over places."""
     photo_size: int = 320
     """Longest side of the photos on the page, in pixels."""
-    looking: Looking = field(default_factory=Looking)
+    evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
     """What is shown of an evaluation."""
 
     def __post_init__(self) -> None:
@@ -61,7 +61,7 @@ class _Kind:
 
 
 _TUPLES = _Kind("tuples.html.j2", lambda path, options, shown: tuple_page(path, options.num_tuples, shown))
-_EVALUATION = _Kind("evaluation.html.j2", lambda path, options, shown: evaluation_page(path, options.looking, shown))
+_EVALUATION = _Kind("evaluation.html.j2", lambda path, options, shown: evaluation_page(path, options.evaluation, shown))
 
 
 def write_report(source: Path, target: Path, options: ReportOptions, force: bool = False) -> Report:
@@ -88,7 +88,7 @@ def write_report(source: Path, target: Path, options: ReportOptions, force: bool
     """
     refuse_folder_overwrite(target, force, {PAGE, FOLDER}, "page that report made")
     kind = _kind(source)
-    compared = options.looking.compare
+    compared = options.evaluation.compare
     if compared is not None and not compared.is_file():
         raise DataError(compared, "no such file", "--compare takes what evaluate -o wrote")
     with write_folder_atomically(target) as folder:

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from cli.report import command
-from retrieval.evaluation_page import Looking
+from retrieval.evaluation_page import EvaluationOptions
 from retrieval.histograms import Series, histogram
 from retrieval.report import ReportOptions, write_report
 from retrieval.tuple_page import choose_balanced, evidence_figures
@@ -304,7 +304,9 @@ def test_the_command_says_what_it_made_and_warns_of_missing_photos(tuples_file: 
 def test_the_flags_are_the_fields_of_the_options() -> None:
     # What is no number has no default, which click calls something else than None.
     flags = {p.name: p.default if isinstance(p.default, int) else None for p in command.params}
-    fields = {name: value for name, value in vars(ReportOptions()).items() if name != "looking"} | vars(Looking())
+    fields = {name: value for name, value in vars(ReportOptions()).items() if name != "evaluation"} | vars(
+        EvaluationOptions()
+    )
     assert {name: flags[name] for name in fields} == fields
 
 
@@ -314,14 +316,14 @@ def test_options_out_of_range_are_refused() -> None:
     with pytest.raises(UsageError):
         ReportOptions(photo_size=0)
     with pytest.raises(UsageError, match="--num-queries -1"):
-        ReportOptions(looking=Looking(num_queries=-1))
+        ReportOptions(evaluation=EvaluationOptions(num_queries=-1))
     with pytest.raises(UsageError, match="keeps the first 20"):
-        ReportOptions(looking=Looking(num_ranked=21))
+        ReportOptions(evaluation=EvaluationOptions(num_ranked=21))
 
 
 def test_an_evaluation_to_compare_with_that_is_absent_is_named(tmp_path: Path) -> None:
     (tmp_path / "e.json").write_text("{}")
-    looking = Looking(compare=tmp_path / "absent.json")
+    options = EvaluationOptions(compare=tmp_path / "absent.json")
     with pytest.raises(DataError, match=r"absent\.json: no such file; --compare takes what evaluate -o wrote"):
-        write_report(tmp_path / "e.json", tmp_path / "page", ReportOptions(looking=looking))
+        write_report(tmp_path / "e.json", tmp_path / "page", ReportOptions(evaluation=options))
     assert not (tmp_path / "page").exists()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cli.main import main
-from retrieval.evaluation_page import Looking
+from retrieval.evaluation_page import EvaluationOptions
 from retrieval.protocols.labels import read_labels
 from retrieval.report import ReportOptions, write_report
 from sfm2tuples.descriptor_files import Descriptors, write_descriptors
@@ -31,8 +31,8 @@ def test_every_photo_of_a_page_of_the_collection_is_found(shared: Path, tmp_path
         tmp_path / "r.json",
     ]
     main([str(word) for word in ("evaluate", "--labels", labels, *words)])
-    looking = Looking(num_queries=3, num_ranked=5)
-    report = write_report(tmp_path / "r.json", tmp_path / "page", ReportOptions(photo_size=64, looking=looking))
+    options = EvaluationOptions(num_queries=3, num_ranked=5)
+    report = write_report(tmp_path / "r.json", tmp_path / "page", ReportOptions(photo_size=64, evaluation=options))
     assert report.missing == []
     assert 20 < report.photos <= 6 * (1 + 5 + 4)
     assert len(list((tmp_path / "page" / "photos").iterdir())) == report.photos
