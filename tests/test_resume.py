@@ -208,7 +208,10 @@ def test_tiny_models_share_a_job_and_the_largest_come_first(root: Path, tmp_path
 def test_killed_at_any_moment_the_index_is_absent_or_whole(
     root: Path, target: Path, expected: bytes, jobs: int, moments: int
 ) -> None:
-    """Moments are spread from the start of the work, which importing packages delays, to just after its end."""
+    """Moments are spread from the start of the work, which importing packages delays, to just after its end.
+
+    Whether one of them leaves parts behind is luck; the tests of exact states below and above do not depend on it.
+    """
     arguments = command(root, target, "--jobs", str(jobs))
     lengths = []
     for _ in range(2):  # The first may compile, which would put all moments behind the end of the others.
@@ -217,7 +220,7 @@ def test_killed_at_any_moment_the_index_is_absent_or_whole(
         began = time.perf_counter()
         assert process.wait() == 0
         lengths.append(time.perf_counter() - began)
-    length, left_parts = min(lengths), 0
+    length = min(lengths)
     for moment in range(moments):
         old = b"old" if moment % 2 else None
         target.unlink()
@@ -229,11 +232,9 @@ def test_killed_at_any_moment_the_index_is_absent_or_whole(
         process.wait()
         found = target.read_bytes() if target.exists() else None
         assert found in (old, expected), moment
-        left_parts += bool(part_files(work_path(target)))
         build(root, target, resume=True)
         assert target.read_bytes() == expected, moment
         assert sorted(path.name for path in target.parent.glob(".index*")) == [], moment
-    assert left_parts
 
 
 @pytest.mark.parametrize("state", ["one part", "most parts", "writing the index"])
