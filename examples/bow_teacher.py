@@ -8,7 +8,6 @@ of `sfm2tuples`; what is already there is kept.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -46,11 +45,9 @@ def build(data: Path, work: Path, num_words: int, size: int, jobs: int) -> Path:
 
 def row_of_fold(work: Path, labels: Path, bag: Path, row: str, num_words: int, fold: int, jobs: int) -> float:
     """MAP in percent, mean over landmarks; not measured again where it was before."""
-    kept = work / f"{row.replace(' ', '')}_{num_words}_fold{fold}.json"
-    if not kept.exists():
-        found = own_models.run("evaluate", "--labels", labels, "--teacher", bag, *ROWS[row], "--jobs", jobs)
-        kept.write_text(json.dumps(found["mean_over_groups"]))
-    return 100 * json.loads(kept.read_text())
+    file = work / f"{row.replace(' ', '')}_{num_words}_fold{fold}.json"
+    asked = ("evaluate", "--labels", labels, "--teacher", bag, *ROWS[row], "--jobs", jobs)
+    return 100 * own_models.kept(file, lambda: own_models.run(*asked)["mean_over_groups"])
 
 
 @click.command()

@@ -14,11 +14,13 @@ import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
 import numpy as np
+
+from sfm2tuples.atomic import write_text
 
 FOLDS = (0, 1, 2)
 ROWS = ("off the shelf", "off the shelf + L_w", "fine-tuned", "fine-tuned + L_w")
@@ -49,6 +51,14 @@ def make(target: Path, *arguments: object) -> Path:
     if not target.exists():
         run(*arguments, "-o", target)
     return target
+
+
+def kept(file: Path, measure: Callable[[], float]) -> float:
+    """A figure that was measured before, or is measured now."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(file, json.dumps(measure()) + "\n")
+    return float(json.loads(file.read_text()))
 
 
 def train(tuples: Path, run_dir: Path, done: Path, options: Sequence[object]) -> None:

@@ -8,8 +8,7 @@ goes on, and WORK may be that of `own_models.py` and of `bow_teacher.py`. Each r
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +16,6 @@ import bow_teacher
 import click
 import numpy as np
 import own_models
-
-from sfm2tuples.atomic import write_text
 
 SCALES = "1,0.7071,0.5"
 QE = ("--qe", "average:5")
@@ -96,7 +93,7 @@ class Comparison:
     def student(self, name: str, fold: int, seed: int) -> float:
         """A figure of the network."""
         row, kept_as = STUDENTS[name], f"{self.pooling}_{self.size}px_fold{fold}_seed{seed}.json"
-        return kept(self.work / "figures" / name / kept_as, lambda: self.ask(row, fold, seed))
+        return own_models.kept(self.work / "figures" / name / kept_as, lambda: self.ask(row, fold, seed))
 
     def ask(self, row: Student, fold: int, seed: int) -> float:
         """Measure the network, with everything made that it needs."""
@@ -129,7 +126,7 @@ class Comparison:
         labels = own_models.write_fold_labels(self.data, held_out, self.work / f"labels{fold}.csv")
         if name == SHORT_BAG:
             file = self.work / "figures" / name / f"{VOCABULARIES}x{WORDS}_{self.size}px_fold{fold}.json"
-            return kept(file, lambda: own_models.mean_map(labels, self.short_bags()))
+            return own_models.kept(file, lambda: own_models.mean_map(labels, self.short_bags()))
         bag = bow_teacher.build(self.data, self.work, self.num_words, self.size, self.jobs)
         return bow_teacher.row_of_fold(self.work, labels, bag, TEACHERS[name], self.num_words, fold, self.jobs)
 
@@ -144,14 +141,6 @@ class Comparison:
             bags.append(own_models.make(self.work / f"mvoc{seed}.h5", "build-bow", features, *words))
         from_others = [word for bag in learned_from for word in ("--learn-from", bag)]
         return own_models.make(self.work / "mvoc.h5", "shorten-bow", *bags, *from_others)
-
-
-def kept(file: Path, measure: Callable[[], float]) -> float:
-    """A figure that was measured before, or is measured now."""
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(file, json.dumps(measure()) + "\n")
-    return float(json.loads(file.read_text()))
 
 
 def line(title: str, figures: np.ndarray) -> str:

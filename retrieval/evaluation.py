@@ -157,13 +157,16 @@ class Evaluation:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain values for JSON; images by name where names are known, else by row."""
+        return self.summary() | {"per_query": [self._query_as_dict(query) for query in range(len(self.queries))]}
+
+    def summary(self) -> dict[str, Any]:
+        """`as_dict` without the results of single queries."""
         return {
             "mean_over_queries": _plain(self.mean_over_queries),
             "mean_over_groups": _plain(self.mean_over_groups),
             "queries": int(self.counted.sum()),
             "left_out_without_positives": self.n_left_out,
             "groups": [{"name": n, "queries": c, "mean": m} for n, c, m in self.group_means()],
-            "per_query": [self._query_as_dict(query) for query in range(len(self.queries))],
         }
 
     def _query_as_dict(self, query: int) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def evaluation_page(path: Path, options: EvaluationOptions, thumbnails: Thumbnai
     file = read_evaluation(path)
     setup = file.setup(options.setup)
     judged = query_score(next(iter(file.content["figures"][setup])))
-    against = None if options.compare is None else _compared(file, setup, options.compare)
+    against = None if options.compare is None else read_evaluation(options.compare)
     ways = _ways(file, setup, against, judged)
     cards = Cards(file.photos.find(options.images), thumbnails, options.num_ranked)
     rising = ways[0].rising()
@@ -110,19 +110,13 @@ def evaluation_page(path: Path, options: EvaluationOptions, thumbnails: Thumbnai
     }
 
 
-def _compared(file: EvaluationFile, setup: str, compare: Path) -> EvaluationFile:
-    """The evaluation to compare with: of the same protocol and queries."""
-    against = read_evaluation(compare)
+def _check_alike(file: EvaluationFile, against: EvaluationFile, queries: Iterable[str], others: Iterable[str]) -> None:
+    """Refuse to compare evaluations of different protocols or queries."""
     protocols = against.content["protocol"], file.content["protocol"]
     if protocols[0] != protocols[1]:
-        raise UsageError(f"{compare}: is of protocol {protocols[0]}, {file.path} of {protocols[1]}; compare alike")
-    if set(_counted(against, _setup_of(against, setup))) != set(_counted(file, setup)):
-        raise UsageError(f"{compare}: has other queries than {file.path}; compare evaluations of the same ones")
-    return against
-
-
-def _setup_of(against: EvaluationFile, setup: str) -> str:
-    return setup if setup in against.setups else against.setup(None)
+        raise UsageError(f"{against.path}: is of protocol {protocols[0]}, {file.path} of {protocols[1]}; compare alike")
+    if set(queries) != set(others):
+        raise UsageError(f"{against.path}: has other queries than {file.path}; compare evaluations of the same ones")
 
 
 def _names(file: EvaluationFile, against: EvaluationFile | None) -> tuple[str, str]:
@@ -136,8 +130,10 @@ def _ways(file: EvaluationFile, setup: str, against: EvaluationFile | None, judg
     """The evaluation, and what it is compared with: another file, the teacher beside its network, or nothing."""
     entries = _counted(file, setup)
     if against is not None:
+        others = _counted(against, setup if setup in against.setups else against.setup(None))
+        _check_alike(file, against, entries, others)
         own, other = _names(file, against)
-        return [Way(own, entries, judged), Way(other, _counted(against, _setup_of(against, setup)), judged)]
+        return [Way(own, entries, judged), Way(other, others, judged)]
     alone = setup.endswith(SUFFIX) or set(file.content["settings"]) == {TEACHER}
     ways = [Way(TEACHER if alone else NETWORK, entries, judged)]
     if setup + SUFFIX in file.setups:

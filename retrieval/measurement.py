@@ -77,7 +77,14 @@ class Measurement:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain values for JSON."""
-        whole = {setup: evaluation.as_dict() for setup, evaluation in self.evaluations.items()}
+        return self._with_results({setup: evaluation.as_dict() for setup, evaluation in self.evaluations.items()})
+
+    def summary(self) -> dict[str, Any]:
+        """`as_dict` without the results of single queries."""
+        return self._with_results({setup: evaluation.summary() for setup, evaluation in self.evaluations.items()})
+
+    def _with_results(self, whole: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """What was measured, and the results by setup; those of a single setup stand beside it."""
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -91,13 +98,6 @@ class Measurement:
             "figures": self.figures(),
             **(next(iter(whole.values())) if len(whole) == 1 else {"setups": whole}),
         }
-
-    def summary(self) -> dict[str, Any]:
-        """`as_dict` without the results of single queries."""
-        everything = self.as_dict()
-        for part in (everything, *everything.get("setups", {}).values()):
-            part.pop("per_query", None)
-        return everything
 
 
 def measure(
