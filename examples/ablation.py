@@ -57,26 +57,26 @@ class Variant:
     """More of fewer places, so that the number of tuples hardly falls."""
     whitenings: tuple[str, ...] = (NONE, LW)
     """What is put after the network at test."""
+    layer: bool = False
+    """Whether the network ends in a whitening layer, started from L_w of the network off the shelf."""
 
 
 SHELF = Variant("off-the-shelf", "off the shelf", whitenings=(NONE, *LEARNED))
 BASE = Variant("base", "base: m3, N2, contrastive", whitenings=(NONE, *LEARNED, *CUT))
-END_TO_END = Variant("end-to-end", "whitening layer, end to end", whitenings=(NONE,))
-END_TO_END_TRIPLET = Variant(
-    "end-to-end-triplet",
-    "whitening layer, triplet with margin 0.5",
-    ("--loss", "triplet", "--margin", 0.5),
-    whitenings=(NONE,),
-)
-"""As cirtorch trains whitened networks: the contrastive loss's margin of 0.7 reaches no negative of theirs."""
 LANDMARKS = Variant("landmarks", "test landmarks added to training", whitenings=(NONE, LW, LW_OVERFITTED))
 VARIANTS = (
     SHELF,
     BASE,
     Variant("m1", "m1 for m3", ("--positives", "m1")),
     Variant("N1", "N1 for N2", ("--negatives", "N1")),
-    END_TO_END,
-    END_TO_END_TRIPLET,
+    Variant("end-to-end", "whitening layer, end to end", whitenings=(NONE,), layer=True),
+    Variant(  # as cirtorch trains whitened networks: a contrastive margin of 0.7 reaches no negative of theirs
+        "end-to-end-triplet",
+        "whitening layer, triplet with margin 0.5",
+        ("--loss", "triplet", "--margin", 0.5),
+        whitenings=(NONE,),
+        layer=True,
+    ),
     Variant("m2", "m2 for m3", ("--positives", "m2")),
     Variant("six", "6 of 20 places", places=6, queries_per_place=50),
     Variant("triplet", "triplet for contrastive", ("--loss", "triplet")),
@@ -185,8 +185,7 @@ def run_cell(data: Path, work: Path, plan: Plan, variant: Variant, cell: Cell) -
     network = start
     if variant is not SHELF:
         options = [*start, "--rounds", plan.rounds, "--image-size", plan.train_size, "--seed", seed, *variant.train]
-        if variant in (END_TO_END, END_TO_END_TRIPLET):
-            # Starts from L_w of the network off the shelf.
+        if variant.layer:
             shelf = folder / SHELF.name / "seed0"
             options += ["--whitening-layer", own_models.learn_whitening(shelf, fold_tuples, start, plan.image_size)]
         own_models.train(tuples, place / "run", place / "trained.json", options)
