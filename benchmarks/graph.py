@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.street import write_street
 from benchmarks.timing import Row, command_seconds, median_seconds, peak_of_process
-from sfm2tuples.threads import default_threads
+from sfm2tuples.compute.threads import default_threads
 
 OBSERVATIONS_AN_IMAGE = 1900
 SCALES = (250, 500, 1000, 2000, 4000, 8000)
@@ -115,14 +115,14 @@ def timed(function: Callable[[Path], Any], folder: Path, repeats: int) -> float:
 
 def ours_shared(folder: Path, threads: int) -> int:
     """Read the images and count shared points."""
-    from sfm2tuples.shared_points import shared_points
+    from sfm2tuples.covisibility.shared_points import shared_points
 
     return len(shared_points(folder, threads=threads).neighbour)
 
 
 def ours_graph(folder: Path, threads: int) -> int:
     """Read the whole model and make the graph with its figures."""
-    from sfm2tuples.covisibility import covisibility
+    from sfm2tuples.covisibility.graph import covisibility
     from sfm2tuples.readers import colmap_binary
 
     return len(covisibility(colmap_binary.read(folder, threads), threads=threads).neighbour)

@@ -84,7 +84,7 @@ def tiny_models(work: Path, count: int) -> Row:
 
 def build_seconds(folder: Path, target: Path) -> float:
     """Seconds of a build in this process, its compiled loops being loaded before."""
-    from sfm2tuples.ingest import IngestOptions, build_index
+    from sfm2tuples.ingest.build import IngestOptions, build_index
 
     logging.disable()  # That there are no photos is said once for each build.
     build_index([next(folder.glob("*/*"))], target, IngestOptions())

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.timing import Row, own_peak_mb, peak_of_process
-from sfm2tuples.ivf_search import IvfSearch
-from sfm2tuples.similarity import most_similar
+from sfm2tuples.similarity.exact_search import most_similar
+from sfm2tuples.similarity.ivf_search import IvfSearch
 
 NEGATIVES = 5
 PLACES = 551

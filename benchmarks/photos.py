@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from retrieval.extraction import DECODERS
-from retrieval.network import Network, build_network
+from retrieval.descriptors.extraction import DECODERS
+from retrieval.networks.network import Network, build_network
 
 REPEATS = 5
 DETAIL = 48

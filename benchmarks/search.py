@@ -48,8 +48,8 @@ def run(work: Path, quick: bool) -> Iterator[Row]:
 
 def search_file(files: tuple[Path, Path], options: dict[str, Any]) -> tuple[float, float, float, np.ndarray]:
     """Seconds to open, to build, to search, and the rows found, as `sfm2tuples search` does it."""
-    from retrieval.search_engines import make_engine
-    from sfm2tuples.descriptor_files import read_descriptors
+    from retrieval.search.engines import make_engine
+    from sfm2tuples.files.descriptors import read_descriptors
 
     start = time.perf_counter()
     database, queries = (read_descriptors(file) for file in files)
@@ -64,7 +64,7 @@ def search_file(files: tuple[Path, Path], options: dict[str, Any]) -> tuple[floa
 
 def write_files(files: tuple[Path, Path], size: tuple[int, int, int, int]) -> None:
     """A database and queries around the same centres; row r belongs to cluster r modulo their number."""
-    from sfm2tuples.descriptor_files import Descriptors, write_descriptors
+    from sfm2tuples.files.descriptors import Descriptors, write_descriptors
 
     images, queries, dimension, clusters = size
     rng = np.random.default_rng(0)

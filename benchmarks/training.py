@@ -21,17 +21,25 @@ from benchmarks.photos import (
     write_photos,
 )
 from benchmarks.timing import Row
-from retrieval.extraction import DECODERS
-from retrieval.images import pack_photo, photo_size
-from retrieval.losses import contrastive
-from retrieval.network import Network
-from retrieval.optimisation import build_optimiser
-from retrieval.passes import describe, passes_for
-from retrieval.photo_loading import PROCESSES, TuplePhotos, default_decoders
-from retrieval.precision import BF16, FP32
-from retrieval.training_options import TrainingOptions, options_from_recipe
-from retrieval.training_steps import Means, train_round
-from sfm2tuples.tuples import Candidates, ImageTable, PlaceTable, TupleFile, TupleSet, read_tuples, write_tuples
+from retrieval.descriptors.extraction import DECODERS
+from retrieval.networks.network import Network
+from retrieval.networks.precision import BF16, FP32
+from retrieval.photos.decoding import pack_photo, photo_size
+from retrieval.photos.tuple_photos import PROCESSES, TuplePhotos, default_decoders
+from retrieval.training.losses import contrastive
+from retrieval.training.optimisation import build_optimiser
+from retrieval.training.options import TrainingOptions, options_from_recipe
+from retrieval.training.passes import describe, passes_for
+from retrieval.training.steps import Means, train_round
+from sfm2tuples.mining.tuple_file import (
+    Candidates,
+    ImageTable,
+    PlaceTable,
+    TupleFile,
+    TupleSet,
+    read_tuples,
+    write_tuples,
+)
 
 NEGATIVES = 5
 CPU = (("squeezenet1_1", 512, 362, 10), ("squeezenet1_1", 1500, 362, 5))

@@ -39,10 +39,10 @@ class _Commands(click.Group):
         return list(COMMANDS)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        """Import `cli.<name>` and return its `command`."""
+        """Import `cli.commands.<name>` and return its `command`."""
         if name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"cli.{name.replace('-', '_')}").command
+        command: click.Command = importlib.import_module(f"cli.commands.{name.replace('-', '_')}").command
         return command
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:

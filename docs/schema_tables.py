@@ -8,22 +8,23 @@ import itertools
 import re
 from collections.abc import Iterator
 
-from sfm2tuples import index, tuples
+from sfm2tuples.index import schema
+from sfm2tuples.mining import tuple_file
 
 INDEX = {
-    "/models": index.Models,
-    "/cameras": index.Cameras,
-    "/images": index.Images,
-    "/observations": index.Observations,
-    "/points": index.Points,
-    "/covisibility": index.CovisibilityGraph,
-    "/places": index.Places,
+    "/models": schema.Models,
+    "/cameras": schema.Cameras,
+    "/images": schema.Images,
+    "/observations": schema.Observations,
+    "/points": schema.Points,
+    "/covisibility": schema.CovisibilityGraph,
+    "/places": schema.Places,
 }
 TUPLES = {
-    "/images": tuples.ImageTable,
-    "/places": tuples.PlaceTable,
-    "/train": tuples.TupleSet,
-    "/train/candidates": tuples.Candidates,
+    "/images": tuple_file.ImageTable,
+    "/places": tuple_file.PlaceTable,
+    "/train": tuple_file.TupleSet,
+    "/train/candidates": tuple_file.Candidates,
 }
 
 

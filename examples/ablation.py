@@ -25,8 +25,8 @@ import numpy as np
 import own_models
 from scipy.stats import t as student
 
-from sfm2tuples.atomic import write_text
-from sfm2tuples.index import read_index
+from sfm2tuples.files.atomic import write_text
+from sfm2tuples.index.schema import read_index
 
 NONE, PCA, PCA_SHRUNK, LW = "none", "PCA_w", "PCA_w, λ 0.3", "L_w"
 LW_OVERFITTED = "L_w of them too"

@@ -20,7 +20,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from sfm2tuples.atomic import write_text
+from sfm2tuples.files.atomic import write_text
 
 FOLDS = (0, 1, 2)
 ROWS = ("off the shelf", "off the shelf + L_w", "fine-tuned", "fine-tuned + L_w")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval.decoding_processes import Change
+from retrieval.photos.decoding_processes import Change
 from sfm2tuples.errors import PhotoError
 
 DEADLY, UNREADABLE = 666, 404

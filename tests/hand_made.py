@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cli.main import main
-from sfm2tuples.columns import indptr_of
+from sfm2tuples.files.columns import indptr_of
 from sfm2tuples.readers.camera_models import CAMERA_MODELS
 from sfm2tuples.readers.sparse_model import SparseModel
 

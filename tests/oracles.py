@@ -505,7 +505,7 @@ def _radial(camera):
 
 def assert_same_geometry(ours, original):
     """A model read through another format: same images, poses, points and graph as the COLMAP original, ids aside."""
-    from sfm2tuples.covisibility import covisibility
+    from sfm2tuples.covisibility.graph import covisibility
 
     assert ours.image_names == original.image_names
     for row in range(len(original.image_names)):

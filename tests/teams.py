@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from retrieval.distributed import Team
+from retrieval.training.team import Team
 
 
 class ThreadTeam(Team):

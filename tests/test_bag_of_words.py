@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from retrieval.bag_of_words import (
+from retrieval.local_features.bag_of_words import (
     BagOfWords,
     InvertedFile,
     learn_bag_of_words,
     read_bag_of_words,
     write_bag_of_words,
 )
-from retrieval.vocabulary import WordOptions, assign_words, learn_words
+from retrieval.local_features.vocabulary import WordOptions, assign_words, learn_words
 from sfm2tuples.errors import DataError, FileFormatError, UsageError
 from tests import oracles
 from tests.textures import made_features, root_sift

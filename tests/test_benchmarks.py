@@ -14,14 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worlds import random_index
 
-from retrieval.evaluation import evaluate_rankings, make_ground_truth, precision_at
-from retrieval.photo_names import photos_below, short_name
+from retrieval.evaluation.named_rankings import evaluate_named_rankings, read_rankings
+from retrieval.metrics.results import evaluate_rankings, make_ground_truth, precision_at
+from retrieval.photos.names import photos_below, short_name
 from retrieval.protocols.benchmark import Benchmark, PhotoNames, figure, figure_text
-from retrieval.protocols.choice import PROTOCOLS, ProtocolChoice, known_names, load_benchmark, photos_in
-from retrieval.protocols.gnd_files import find_ground_truth, read_ground_truth
+from retrieval.protocols.by_name import PROTOCOLS, ProtocolChoice, known_names, load_benchmark, photos_in
+from retrieval.protocols.ground_truth_files import find_ground_truth, read_ground_truth
 from retrieval.protocols.holidays import holidays_benchmark
 from retrieval.protocols.labels import read_labels
-from retrieval.protocols.landmarks import landmarks_benchmark
+from retrieval.protocols.oxford_paris import landmarks_benchmark
 from retrieval.protocols.place_recognition import (
     camera_centres,
     index_positions_benchmark,
@@ -29,9 +30,8 @@ from retrieval.protocols.place_recognition import (
 )
 from retrieval.protocols.revisited import revisited_benchmark
 from retrieval.protocols.ukbench import ukbench_benchmark
-from retrieval.rankings import evaluate_named_rankings, read_rankings
 from sfm2tuples.errors import DataError, UsageError
-from sfm2tuples.index import TRAIN, VAL
+from sfm2tuples.index.schema import TRAIN, VAL
 
 IMLIST = [f"oxford_{i:06d}" for i in range(8)]
 GND = [

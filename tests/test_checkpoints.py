@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval.checkpoints import load_checkpoint, load_network, save_checkpoint
-from retrieval.network import build_network
-from retrieval.weights import read_weights
+from retrieval.networks.checkpoints import load_checkpoint, load_network, save_checkpoint
+from retrieval.networks.network import build_network
+from retrieval.networks.weights import read_weights
 from sfm2tuples.errors import WeightsError
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from retrieval.cirtorch_checkpoints import read_cirtorch_checkpoint, write_cirtorch_checkpoint
-from retrieval.network import Network, build_network
-from retrieval.network_choice import NetworkChoice, load_any_network, load_chosen
-from retrieval.whitening import Whitening, apply
-from retrieval.whitening_layer import add_whitening_layer
+from retrieval.networks.choice import NetworkChoice, load_any_network, load_chosen
+from retrieval.networks.cirtorch_checkpoints import read_cirtorch_checkpoint, write_cirtorch_checkpoint
+from retrieval.networks.network import Network, build_network
+from retrieval.networks.whitening_layer import add_whitening_layer
+from retrieval.whitening.projection import Whitening, apply
 from sfm2tuples.errors import UsageError, WeightsError
 from tests import oracles
 

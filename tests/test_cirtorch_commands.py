@@ -9,10 +9,10 @@ import pytest
 import torch
 from hand_made import run
 
-from retrieval.checkpoints import save_checkpoint
-from retrieval.cirtorch_checkpoints import read_cirtorch_checkpoint, write_cirtorch_checkpoint
-from retrieval.network import build_network
-from retrieval.whitening import Whitening, read_whitening, write_whitening
+from retrieval.networks.checkpoints import save_checkpoint
+from retrieval.networks.cirtorch_checkpoints import read_cirtorch_checkpoint, write_cirtorch_checkpoint
+from retrieval.networks.network import build_network
+from retrieval.whitening.projection import Whitening, read_whitening, write_whitening
 
 
 def whitening(scale: float = 1.0, **settings) -> Whitening:

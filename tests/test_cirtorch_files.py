@@ -22,27 +22,27 @@ from hypothesis import strategies as st
 from PIL import Image
 from worlds import random_index
 
-from cli.import_tuples import command as import_command
-from retrieval.cirtorch_export import cautions, export_cirtorch
-from retrieval.inspection import inspect_file
-from retrieval.network import build_network
-from retrieval.network_choice import NetworkChoice
-from retrieval.report import ReportOptions, write_report
-from retrieval.training import train
-from retrieval.training_options import options_from_recipe
-from retrieval.tuple_import import ImportOptions, ImportSources, import_tuple_file
-from retrieval.tuple_mining import TupleSources, mine_tuple_file
-from retrieval.whitening_pairs import WhiteningOptions, pairs_of_tuples
-from sfm2tuples.cirtorch_files import CirtorchSplit, photo_path, read_cirtorch, write_cirtorch
-from sfm2tuples.cirtorch_tuples import from_cirtorch, pairs_of, to_cirtorch
-from sfm2tuples.container import Header
-from sfm2tuples.descriptor_files import Descriptors, write_descriptors
+from cli.commands.import_tuples import command as import_command
+from retrieval.networks.choice import NetworkChoice
+from retrieval.networks.network import build_network
+from retrieval.reports.inspection import inspect_file
+from retrieval.reports.report import ReportOptions, write_report
+from retrieval.training.loop import train
+from retrieval.training.options import options_from_recipe
+from retrieval.tuple_files.cirtorch_export import cautions, export_cirtorch
+from retrieval.tuple_files.cirtorch_import import ImportOptions, ImportSources, import_tuple_file
+from retrieval.tuple_files.mining import TupleSources, mine_tuple_file
+from retrieval.whitening.matching_pairs import WhiteningOptions, pairs_of_tuples
 from sfm2tuples.errors import DataError, MiningError, UsageError
-from sfm2tuples.index import write_index
-from sfm2tuples.mining import MiningOptions, plan_round
-from sfm2tuples.safe_pickle import PickledArray, read_plain_pickle
-from sfm2tuples.tuple_summary import summarise
-from sfm2tuples.tuples import Candidates, ImageTable, PlaceTable, TupleFile, TupleSet, read_tuples
+from sfm2tuples.files.container import Header
+from sfm2tuples.files.descriptors import Descriptors, write_descriptors
+from sfm2tuples.files.safe_pickle import PickledArray, read_plain_pickle
+from sfm2tuples.index.schema import write_index
+from sfm2tuples.interop.cirtorch_files import CirtorchSplit, photo_path, read_cirtorch, write_cirtorch
+from sfm2tuples.interop.cirtorch_tables import from_cirtorch, pairs_of, to_cirtorch
+from sfm2tuples.mining.rounds import MiningOptions, plan_round
+from sfm2tuples.mining.summary import summarise
+from sfm2tuples.mining.tuple_file import Candidates, ImageTable, PlaceTable, TupleFile, TupleSet, read_tuples
 
 SPLITS = ("train", "val")
 NO_NETWORK = NetworkChoice()
@@ -161,10 +161,10 @@ def test_bytes_that_are_used_over_and_over_fill_no_memory(tmp_path: Path) -> Non
 
 def test_a_file_too_large_or_with_too_many_steps_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "x.pkl").write_bytes(b"]" * 2000 + b".")
-    monkeypatch.setattr("sfm2tuples.safe_pickle.MOST_STEPS", 1000)
+    monkeypatch.setattr("sfm2tuples.files.safe_pickle.MOST_STEPS", 1000)
     with pytest.raises(DataError, match="1,000 steps"):
         read_plain_pickle(tmp_path / "x.pkl")
-    monkeypatch.setattr("sfm2tuples.safe_pickle.MOST_BYTES", 1999)
+    monkeypatch.setattr("sfm2tuples.files.safe_pickle.MOST_BYTES", 1999)
     with pytest.raises(DataError, match="2,001 bytes"):
         read_plain_pickle(tmp_path / "x.pkl")
 

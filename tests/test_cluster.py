@@ -17,9 +17,9 @@ from lost_workers import make_workers_slow
 
 from cli.main import group
 from sfm2tuples.errors import DataError, UsageError
-from sfm2tuples.ingest import IngestOptions, build_index
-from sfm2tuples.part_building import Progress
-from sfm2tuples.work_folder import part_files, work_path
+from sfm2tuples.ingest.build import IngestOptions, build_index
+from sfm2tuples.ingest.part_building import Progress
+from sfm2tuples.ingest.work_folder import part_files, work_path
 
 NAMES = [f"{i}.jpg" for i in range(8)]
 
@@ -118,7 +118,7 @@ def test_a_cluster_goes_on_with_what_this_process_began(root: Path, tmp_path: Pa
 def test_a_scheduler_that_does_not_answer_is_one_line(
     root: Path, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sfm2tuples.worker_pools.CONNECT_SECONDS", 1)
+    monkeypatch.setattr("sfm2tuples.compute.worker_pools.CONNECT_SECONDS", 1)
     with pytest.raises(DataError, match="no Dask scheduler answers there") as error:
         build_index([root], tmp_path / "index.h5", IngestOptions(), dask=address)
     assert "\n" not in str(error.value)

@@ -15,17 +15,17 @@ import click
 import pytest
 from hand_made import run
 
-from cli import network_options
 from cli.main import COMMANDS
-from retrieval.backbones import BACKBONES
-from retrieval.extraction import ExtractionOptions
-from retrieval.pooling_choice import POOLINGS
-from retrieval.search_options import SearchOptions
-from retrieval.training_options import TrainingOptions
-from retrieval.whitening_pairs import WhiteningOptions
-from sfm2tuples.ingest import IngestOptions
-from sfm2tuples.mining import MiningOptions
-from sfm2tuples.synthetic import write_world
+from cli.options import network
+from retrieval.descriptors.extraction import ExtractionOptions
+from retrieval.networks.backbones.torchvision_backbones import BACKBONES
+from retrieval.networks.by_name import POOLINGS
+from retrieval.search.options import SearchOptions
+from retrieval.training.options import TrainingOptions
+from retrieval.whitening.matching_pairs import WhiteningOptions
+from sfm2tuples.ingest.build import IngestOptions
+from sfm2tuples.mining.rounds import MiningOptions
+from sfm2tuples.world.synthetic import write_world
 
 ROOT = Path(__file__).resolve().parents[1]
 OPTIONS = {
@@ -59,8 +59,8 @@ def test_every_option_field_is_a_flag_of_the_same_name(name: str) -> None:
 
 
 def test_the_flags_offer_every_backbone_and_pooling() -> None:
-    assert set(network_options.BACKBONES) == set(BACKBONES)
-    assert set(network_options.POOLINGS) == set(POOLINGS)
+    assert set(network.BACKBONES) == set(BACKBONES)
+    assert set(network.POOLINGS) == set(POOLINGS)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_the_wheel_holds_the_three_packages_and_the_templates(tmp_path: Path) ->
     subprocess.run([*pip, "-w", str(tmp_path), str(source)], check=True, capture_output=True)
     names = set(zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist())
     wanted = [p for package in ("sfm2tuples", "retrieval", "cli") for p in (ROOT / package).rglob("*.py")]
-    wanted += (ROOT / "retrieval" / "templates").iterdir()
+    wanted += (ROOT / "retrieval" / "reports" / "templates").iterdir()
     assert {p.relative_to(ROOT).as_posix() for p in wanted} - names == set()
     assert not [name for name in names if name.startswith("tests/")]
 

@@ -13,9 +13,9 @@ from hand_made import model_of, random_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sfm2tuples import pairs
-from sfm2tuples.columns import gather_rows
-from sfm2tuples.covisibility import Covisibility, covisibility, focal_lengths
+from sfm2tuples.covisibility import pair_loops
+from sfm2tuples.covisibility.graph import Covisibility, covisibility, focal_lengths
+from sfm2tuples.files.columns import gather_rows
 from sfm2tuples.readers.camera_models import CAMERA_MODELS
 from sfm2tuples.readers.sparse_model import SparseModel
 
@@ -232,5 +232,5 @@ def test_angles_far_from_the_origin_are_those_near_it() -> None:
 
 def test_the_arc_sine_of_a_root_is_that_of_the_library() -> None:
     squares = np.concatenate([[0.0, 0.25, 1.0], np.geomspace(1e-30, 1, 2000), np.linspace(0, 1, 2000)])
-    ours = [pairs._arcsin_of_root(square) for square in squares.tolist()]
+    ours = [pair_loops._arcsin_of_root(square) for square in squares.tolist()]
     np.testing.assert_allclose(ours, np.arcsin(np.sqrt(squares)), rtol=1e-9)

@@ -10,9 +10,9 @@ import numpy as np
 import oracles
 import pytest
 
-from sfm2tuples.container import read_header
-from sfm2tuples.descriptor_files import LAYOUTS, Descriptors, align, read_descriptors, write_descriptors
 from sfm2tuples.errors import DataError, FileFormatError, UsageError
+from sfm2tuples.files.container import read_header
+from sfm2tuples.files.descriptors import LAYOUTS, Descriptors, align, read_descriptors, write_descriptors
 
 NAMES = ["castle/images/0000.jpg", "castle/images/0001.jpg", "é/ü.jpg", "flat.jpg"]
 SETTINGS = {"size": 362, "scales": [1.0], "network": "abc"}
@@ -256,7 +256,7 @@ def test_a_large_file_is_mapped_and_gives_the_same_rows(
 ) -> None:
     write_descriptors(tmp_path / "d.h5", descriptors)
     read = read_descriptors(tmp_path / "d.h5")
-    monkeypatch.setattr("sfm2tuples.descriptor_files.MAPPED_FROM", 1)
+    monkeypatch.setattr("sfm2tuples.files.descriptors.MAPPED_FROM", 1)
     mapped = read_descriptors(tmp_path / "d.h5")
     assert isinstance(mapped.values, np.memmap)
     assert not isinstance(read.values, np.memmap)

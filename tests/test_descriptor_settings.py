@@ -7,10 +7,10 @@ import pytest
 from hand_made import run
 from test_evaluate_command import write_photos
 
-from retrieval.descriptor_settings import differing
-from retrieval.search import check_comparable
-from retrieval.whitening import settings_mismatch
-from sfm2tuples.descriptor_files import Descriptors, read_descriptors, write_descriptors
+from retrieval.search.ranked_search import check_comparable
+from retrieval.whitening.projection import settings_mismatch
+from sfm2tuples.files.descriptor_settings import differing
+from sfm2tuples.files.descriptors import Descriptors, read_descriptors, write_descriptors
 
 OLD = {"network": "n", "scales": [1.0, 0.5]}
 """Of a file from before there was a precision."""

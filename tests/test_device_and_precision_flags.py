@@ -10,11 +10,13 @@ import torch
 from hand_made import run
 from test_commands import command_of
 
-from retrieval import covariance, network_choice, photo_descriptors
-from sfm2tuples.container import read_header
-from sfm2tuples.descriptor_files import Descriptors, read_descriptors, write_descriptors
-from sfm2tuples.synthetic import write_world
-from sfm2tuples.tuples import read_tuples
+from retrieval.descriptors import described_photos
+from retrieval.networks import choice
+from retrieval.whitening import linear_algebra
+from sfm2tuples.files.container import read_header
+from sfm2tuples.files.descriptors import Descriptors, read_descriptors, write_descriptors
+from sfm2tuples.mining.tuple_file import read_tuples
+from sfm2tuples.world.synthetic import write_world
 
 NETWORK = ["--backbone", "squeezenet1_1", "--image-size", 64]
 COMMANDS = ("extract", "whiten", "evaluate", "mine-tuples", "import-tuples")
@@ -56,7 +58,7 @@ def test_a_device_that_is_not_there_is_one_line_and_exit_code_2(command, world, 
 @pytest.mark.parametrize("command", COMMANDS[:3])
 def test_the_network_runs_on_the_device_that_is_named(command, world, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(network_choice, "choose_device", lambda name: asked.append(name) or torch.device("cpu"))
+    monkeypatch.setattr(choice, "choose_device", lambda name: asked.append(name) or torch.device("cpu"))
     assert run(*words_of(command, world, tmp_path), "--device", "cuda:7") == 0
     assert run(*words_of(command, world, tmp_path), "--force") == 0
     assert asked == ["cuda:7", None]
@@ -109,8 +111,8 @@ def test_tuples_of_no_network_have_no_precision(world, tmp_path):
 
 
 def test_whiten_refuses_too_many_dimensions_before_a_photo_is_described(world, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(covariance, "machine_memory", lambda: 10**6)
-    monkeypatch.setattr(photo_descriptors, "describe_photos", lambda *given: pytest.fail("described"))
+    monkeypatch.setattr(linear_algebra, "machine_memory", lambda: 10**6)
+    monkeypatch.setattr(described_photos, "describe_photos", lambda *given: pytest.fail("described"))
     assert run(*words_of("whiten", world, tmp_path)) == 2
     assert "a whitening of 512 dimensions" in capsys.readouterr().err
     values = np.eye(1, 512, dtype=np.float32)

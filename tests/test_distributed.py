@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval.checkpoints import load_checkpoint, load_network
-from retrieval.distributed import Team, join_team
-from retrieval.photo_loading import TuplePhotos
-from retrieval.remining import options_of_round
-from retrieval.training_options import options_from_recipe
-from retrieval.validation import prepare_validation, validate
+from retrieval.networks.checkpoints import load_checkpoint, load_network
+from retrieval.photos.tuple_photos import TuplePhotos
+from retrieval.training.options import options_from_recipe
+from retrieval.training.remining import options_of_round
+from retrieval.training.team import Team, join_team
+from retrieval.training.validation import prepare_validation, validate
 from sfm2tuples.errors import SfmTuplesError, UsageError
-from sfm2tuples.mining import plan_round
-from sfm2tuples.tuples import read_tuples
+from sfm2tuples.mining.rounds import plan_round
+from sfm2tuples.mining.tuple_file import read_tuples
 from tests.teams import in_a_team
 from tests.test_training import SIZE, make_tuples, network, quick
 
@@ -34,7 +34,7 @@ NETWORK = ["--backbone", "squeezenet1_1", "--pooling", "gem"]
 DIES_WHILE_MINING = """
 import os, signal, sys
 from cli.main import main
-from sfm2tuples.mining import Choosing
+from sfm2tuples.mining.rounds import Choosing
 
 negatives = Choosing.negatives
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hand_made import run
 
-from sfm2tuples.index import Index, read_index
+from sfm2tuples.index.schema import Index, read_index
 from tests.hand_made import write_text_model
 
 BUNDLE = (

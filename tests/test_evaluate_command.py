@@ -12,14 +12,14 @@ from hand_made import run
 from PIL import Image
 from test_benchmarks import GND, IMLIST, ORIGINAL, REVISITED, write_json
 
-from cli import evaluate as command
-from retrieval.extraction import ExtractionOptions, extract, extract_settings
-from retrieval.measurement_options import MeasurementOptions
-from retrieval.network import build_network
-from retrieval.protocols.choice import PROTOCOLS
-from retrieval.query_crops import CROPS
-from retrieval.whitening import Whitening, read_whitening, write_whitening
-from sfm2tuples.descriptor_files import Descriptors, read_descriptors, write_descriptors
+from cli.commands import evaluate as command
+from retrieval.descriptors.extraction import ExtractionOptions, extract, extract_settings
+from retrieval.descriptors.query_crops import CROPS
+from retrieval.evaluation.options import MeasurementOptions
+from retrieval.networks.network import build_network
+from retrieval.protocols.by_name import PROTOCOLS
+from retrieval.whitening.projection import Whitening, read_whitening, write_whitening
+from sfm2tuples.files.descriptors import Descriptors, read_descriptors, write_descriptors
 
 NETWORK = ["--backbone", "squeezenet1_1", "--image-size", "64"]
 

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.evaluation import (
+from retrieval.metrics.kept_images import AT_MOST, FIRST, JUNK, LAST, RIGHT, WRONG, PictureList
+from retrieval.metrics.results import (
     GroundTruth,
     average_precision,
     evaluate_descriptors,
@@ -21,7 +22,6 @@ from retrieval.evaluation import (
     precision_at,
     rank_all,
 )
-from retrieval.ranked_pictures import AT_MOST, FIRST, JUNK, LAST, RIGHT, WRONG, PictureList
 from sfm2tuples.errors import UsageError
 
 

@@ -14,9 +14,9 @@ from hand_made import run
 from PIL import Image
 from test_benchmarks import GND, IMLIST, ORIGINAL, REVISITED, write_json
 
-from retrieval.evaluation_files import PhotoFolders, read_evaluation
-from retrieval.scatter import scatter
-from sfm2tuples.descriptor_files import Descriptors, write_descriptors
+from retrieval.evaluation.evaluation_file import PhotoFolders, read_evaluation
+from retrieval.reports.scatter import scatter
+from sfm2tuples.files.descriptors import Descriptors, write_descriptors
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 RANKINGS = {

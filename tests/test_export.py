@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from worlds import random_index
 
 from sfm2tuples.errors import UsageError
-from sfm2tuples.graph_export import edges_between, write_graphml, write_pairs
-from sfm2tuples.index import Index, write_index
+from sfm2tuples.index.schema import Index, write_index
+from sfm2tuples.interop.graph_export import edges_between, write_graphml, write_pairs
 
 
 def named(index: Index, **columns: list[str]) -> Index:
@@ -137,7 +137,7 @@ def test_graphml_of_some_places_and_strong_edges(index: Index, tmp_path: Path) -
 
 
 def test_a_huge_graph_is_refused_gently(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sfm2tuples.graph_export.MOST_EDGES", 20)
+    monkeypatch.setattr("sfm2tuples.interop.graph_export.MOST_EDGES", 20)
     with pytest.raises(UsageError, match=r"more than graph tools open \(20\); choose with --place NAME"):
         write_graphml(index, tmp_path / "graph.graphml")
     write_graphml(index, tmp_path / "graph.graphml", min_shared=9)

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from retrieval import extraction
-from retrieval.extraction import (
+from retrieval.descriptors import extraction
+from retrieval.descriptors.extraction import (
     ExtractionOptions,
     combine_scales,
     extract,
@@ -21,10 +21,10 @@ from retrieval.extraction import (
     scale_exponent,
     to_input,
 )
-from retrieval.images import load_photo, resize_photo
-from retrieval.network import Network, build_network
-from retrieval.precision import AUTOCAST, autocast
-from retrieval.size_groups import in_batches
+from retrieval.descriptors.size_batches import in_batches
+from retrieval.networks.network import Network, build_network
+from retrieval.networks.precision import AUTOCAST, autocast
+from retrieval.photos.decoding import load_photo, resize_photo
 from sfm2tuples.errors import PhotoError, UsageError
 
 OPTIONS = ExtractionOptions(image_size=96)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from cli.main import main
-from sfm2tuples.descriptor_files import Descriptors, read_descriptors, write_descriptors
 from sfm2tuples.errors import DataError, FileFormatError, UsageError
-from sfm2tuples.foreign_descriptors import read_foreign_descriptors
+from sfm2tuples.files.descriptors import Descriptors, read_descriptors, write_descriptors
+from sfm2tuples.interop.foreign_descriptors import read_foreign_descriptors
 
 NAMES = ["a/1.jpg", "b 2.jpg", "é.jpg"]
 

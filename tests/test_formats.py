@@ -10,19 +10,19 @@ import h5py
 import numpy as np
 import pytest
 
-from retrieval.bag_of_words import learn_bag_of_words, write_bag_of_words
-from retrieval.evaluation import evaluate_descriptors, make_ground_truth
-from retrieval.evaluation_files import VERSION, PhotoFolders
-from retrieval.feature_files import write_features
-from retrieval.measurement import Measurement
-from retrieval.ranks import Ranks, write_ranks
-from retrieval.vocabulary import WordOptions
-from retrieval.whitening import learn_pca, write_whitening
-from sfm2tuples.descriptor_files import Descriptors, write_descriptors
-from sfm2tuples.image_table import prepare
-from sfm2tuples.ingest import IngestOptions, build_index
-from sfm2tuples.mining import MiningOptions, choose_tuples, plan_round
-from sfm2tuples.tuples import write_tuples
+from retrieval.evaluation.evaluation_file import VERSION, PhotoFolders
+from retrieval.evaluation.measurement import Measurement
+from retrieval.local_features.bag_of_words import learn_bag_of_words, write_bag_of_words
+from retrieval.local_features.feature_files import write_features
+from retrieval.local_features.vocabulary import WordOptions
+from retrieval.metrics.results import evaluate_descriptors, make_ground_truth
+from retrieval.search.ranks_file import Ranks, write_ranks
+from retrieval.whitening.projection import learn_pca, write_whitening
+from sfm2tuples.files.descriptors import Descriptors, write_descriptors
+from sfm2tuples.ingest.build import IngestOptions, build_index
+from sfm2tuples.mining.photo_table import prepare
+from sfm2tuples.mining.rounds import MiningOptions, choose_tuples, plan_round
+from sfm2tuples.mining.tuple_file import write_tuples
 from tests.hand_made import write_scene
 from tests.textures import made_features
 from tests.worlds import random_index, unit_rows

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from retrieval import hamming
-from retrieval.bag_of_words import BagOfWords, InvertedFile, learn_bag_of_words
-from retrieval.hamming import (
+from retrieval.local_features import hamming
+from retrieval.local_features.bag_of_words import BagOfWords, InvertedFile, learn_bag_of_words
+from retrieval.local_features.hamming import (
     HammingFile,
     HammingOptions,
     SignedFeatures,
@@ -16,10 +16,10 @@ from retrieval.hamming import (
     learn_embedding,
     sign_descriptors,
 )
-from retrieval.teacher import HammingEngine
-from retrieval.vocabulary import WordOptions
-from sfm2tuples.columns import indptr_of
+from retrieval.local_features.teacher import HammingEngine
+from retrieval.local_features.vocabulary import WordOptions
 from sfm2tuples.errors import UsageError
+from sfm2tuples.files.columns import indptr_of
 from tests import oracles
 from tests.textures import made_features, root_sift
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval.images import fitting_size, load_photo, pack_photo, photo_size, resize_photo
+from retrieval.photos.decoding import fitting_size, load_photo, pack_photo, photo_size, resize_photo
 from sfm2tuples.errors import PhotoError, UsageError
 
 

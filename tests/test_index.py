@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from hand_made import random_model
 
-from sfm2tuples.container import content_fingerprint
-from sfm2tuples.covisibility import covisibility
+from sfm2tuples.covisibility.graph import covisibility
 from sfm2tuples.errors import DataError, FileFormatError
-from sfm2tuples.index import Index, distinct_points, read_index, write_index, write_index_columns
-from sfm2tuples.merging import PlaceChoices, StoredModel, merge_models, stored_models
-from sfm2tuples.model_parts import COLUMNS, part_of, read_part, write_part
+from sfm2tuples.files.container import content_fingerprint
+from sfm2tuples.index.schema import Index, distinct_points, read_index, write_index, write_index_columns
+from sfm2tuples.ingest.merging import PlaceChoices, StoredModel, merge_models, stored_models
+from sfm2tuples.ingest.part_files import COLUMNS, part_of, read_part, write_part
 from sfm2tuples.readers.discover import ModelLocation
 
 
@@ -142,7 +142,7 @@ def test_large_models_are_gathered_in_blocks(
 ) -> None:
     apart = [dataclasses.replace(model, part=dataclasses.replace(model.part)) for model in models]
     write_merged(tmp_path / "whole.h5", models)
-    monkeypatch.setattr("sfm2tuples.merging.BLOCK_ROWS", 7)
+    monkeypatch.setattr("sfm2tuples.ingest.merging.BLOCK_ROWS", 7)
     write_merged(tmp_path / "blocks.h5", apart)
     assert (tmp_path / "whole.h5").read_bytes() == (tmp_path / "blocks.h5").read_bytes()
 

@@ -12,12 +12,12 @@ import pytest
 from click.testing import CliRunner
 from hand_made import write_scene, write_text_model
 
-from cli.build_index import command
+from cli.commands.build_index import command
 from cli.main import group, main
 from sfm2tuples.errors import DataError, ModelError, UsageError
-from sfm2tuples.index import Index, read_index
-from sfm2tuples.ingest import IngestOptions, IngestSummary, build_index
-from sfm2tuples.part_building import Progress
+from sfm2tuples.index.schema import Index, read_index
+from sfm2tuples.ingest.build import IngestOptions, IngestSummary, build_index
+from sfm2tuples.ingest.part_building import Progress
 from sfm2tuples.readers.discover import PhotoFolder
 
 

@@ -13,14 +13,14 @@ from click.testing import CliRunner
 from test_report import write_example
 from worlds import random_index, unit_rows
 
-from cli.inspect import command
-from retrieval.inspection import inspect_file
-from retrieval.ranks import Ranks, write_ranks
-from retrieval.whitening import Whitening, write_whitening
-from sfm2tuples.container import create_file
-from sfm2tuples.descriptor_files import Descriptors, write_descriptors
+from cli.commands.inspect import command
+from retrieval.reports.inspection import inspect_file
+from retrieval.search.ranks_file import Ranks, write_ranks
+from retrieval.whitening.projection import Whitening, write_whitening
 from sfm2tuples.errors import DataError
-from sfm2tuples.index import write_index
+from sfm2tuples.files.container import create_file
+from sfm2tuples.files.descriptors import Descriptors, write_descriptors
+from sfm2tuples.index.schema import write_index
 
 
 def printed(path: Path, *flags: str) -> str:
@@ -143,8 +143,8 @@ def test_a_whitening_says_its_method_dimensions_and_shrinkage(tmp_path: Path) ->
 
 
 def test_a_checkpoint_says_its_network_round_and_validation(tmp_path: Path) -> None:
-    from retrieval.checkpoints import save_checkpoint
-    from retrieval.network import build_network
+    from retrieval.networks.checkpoints import save_checkpoint
+    from retrieval.networks.network import build_network
 
     network = build_network("squeezenet1_1", "gem", None)
     history = [{"round": r, "val_map": m, "val_loss": float("nan")} for r, m in ((0, 0.5), (1, 0.715))]

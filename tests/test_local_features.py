@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retrieval.feature_files import LocalFeatures, read_features, write_features
-from retrieval.local_features import FeatureOptions, extract_features
-from retrieval.photo_sources import PhotoSources, photos_of
-from retrieval.sift import SiftOptions
+from retrieval.local_features.feature_extraction import FeatureOptions, extract_features
+from retrieval.local_features.feature_files import LocalFeatures, read_features, write_features
+from retrieval.local_features.sift import SiftOptions
+from retrieval.photos.sources import PhotoSources, photos_of
 from sfm2tuples.errors import DataError, FileFormatError, UsageError
 from tests.textures import texture
 

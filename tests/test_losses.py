@@ -9,7 +9,16 @@ import oracles
 import pytest
 import torch
 
-from retrieval.losses import GRADE, GRADED, LOSSES, check_loss, contrastive, overlap_weight, triplet, tuple_loss
+from retrieval.training.losses import (
+    GRADE,
+    GRADED,
+    LOSSES,
+    check_loss,
+    contrastive,
+    overlap_weight,
+    triplet,
+    tuple_loss,
+)
 from sfm2tuples.errors import UsageError
 
 

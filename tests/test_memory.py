@@ -5,8 +5,8 @@ from __future__ import annotations
 import psutil
 import pytest
 
-from sfm2tuples import memory
-from sfm2tuples.memory import machine_memory
+from sfm2tuples.compute import memory
+from sfm2tuples.compute.memory import machine_memory
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from retrieval import metric_learning
-from retrieval.losses import check_loss, tuple_loss
-from retrieval.metric_learning import indices_tuple, pml_loss
-from retrieval.training_options import options_from_recipe
+from retrieval.training import metric_learning
+from retrieval.training.losses import check_loss, tuple_loss
+from retrieval.training.metric_learning import indices_tuple, pml_loss
+from retrieval.training.options import options_from_recipe
 from sfm2tuples.errors import UsageError
 
 

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import World, random_index, unit_rows
 
-from sfm2tuples.columns import indptr_of
 from sfm2tuples.errors import MiningError, PhotoError, UsageError
-from sfm2tuples.image_table import Distractors, prepare
-from sfm2tuples.mining import MiningOptions, choose_tuples, mining_options, plan_round
-from sfm2tuples.similarity import most_similar
-from sfm2tuples.suspicious import suspicious_places
-from sfm2tuples.tuple_summary import summarise
+from sfm2tuples.files.columns import indptr_of
+from sfm2tuples.mining.photo_table import Distractors, prepare
+from sfm2tuples.mining.rounds import MiningOptions, choose_tuples, mining_options, plan_round
+from sfm2tuples.mining.summary import summarise
+from sfm2tuples.mining.suspicious_places import suspicious_places
+from sfm2tuples.similarity.exact_search import most_similar
 
 SIZES, PLACES = (9, 8, 6, 7, 5, 6, 8, 9), (0, 0, 1, 2, 3, 4, 5, 6)
 SEEDS = st.integers(0, 10**6)

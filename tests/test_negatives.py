@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import unit_rows
 
+from sfm2tuples.compute.random_draws import item_numbers
 from sfm2tuples.errors import UsageError
-from sfm2tuples.mining_options import MiningOptions, parse_pool
-from sfm2tuples.negatives import Asking, Pool, choose_negatives, choose_pool
-from sfm2tuples.random_draws import item_numbers
-from sfm2tuples.similarity import most_similar
+from sfm2tuples.mining.negatives import Asking, Pool, choose_negatives, choose_pool
+from sfm2tuples.mining.options import MiningOptions, parse_pool
+from sfm2tuples.similarity.exact_search import most_similar
 
 WORLDS = st.fixed_dictionaries(
     {

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval.backbones import BACKBONES
-from retrieval.network import IMAGENET_MEAN, IMAGENET_STD, Network, NetworkDescription, build_network
-from retrieval.pooling_choice import POOLINGS
+from retrieval.networks.backbones.torchvision_backbones import BACKBONES
+from retrieval.networks.by_name import POOLINGS
+from retrieval.networks.network import IMAGENET_MEAN, IMAGENET_STD, Network, NetworkDescription, build_network
 from sfm2tuples.errors import UsageError, WeightsError
 
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval.checkpoints import load_network, save_checkpoint
-from retrieval.network import Network, NetworkDescription, build_network
-from retrieval.network_choice import NetworkChoice, load_chosen
-from retrieval.neural_codes import SIDE, NeuralCodes
-from retrieval.optimisation import parameter_groups
-from retrieval.recipes import GEM_CHANNELS_RATE_FACTOR, GEM_RATE_FACTOR
-from retrieval.whitening import Whitening, apply, write_whitening
+from retrieval.networks.checkpoints import load_network, save_checkpoint
+from retrieval.networks.choice import NetworkChoice, load_chosen
+from retrieval.networks.network import Network, NetworkDescription, build_network
+from retrieval.networks.poolings.neural_codes import SIDE, NeuralCodes
+from retrieval.training.optimisation import parameter_groups
+from retrieval.training.recipes import GEM_CHANNELS_RATE_FACTOR, GEM_RATE_FACTOR
+from retrieval.whitening.projection import Whitening, apply, write_whitening
 from sfm2tuples.errors import UsageError, WeightsError
 
 
@@ -45,7 +45,7 @@ def chosen(**flags) -> Network:
 
 @pytest.mark.parametrize("dim", [None, 512, 32])
 def test_a_whitening_layer_does_what_its_file_does(whitening_file, dim):
-    from retrieval.whitening import read_whitening
+    from retrieval.whitening.projection import read_whitening
 
     plain = describe(chosen())
     network = chosen(whitening_layer=str(whitening_file), output_dim=dim)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sfm2tuples.covisibility import focal_lengths
+from sfm2tuples.covisibility.graph import focal_lengths
 from sfm2tuples.errors import ModelError
 from sfm2tuples.readers import colmap_binary, read_model
 from sfm2tuples.readers.bundler import UNREGISTERED

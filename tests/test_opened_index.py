@@ -22,13 +22,13 @@ from hypothesis import strategies as st
 from worlds import random_index
 
 import sfm2tuples
-from sfm2tuples.container import create_file
 from sfm2tuples.errors import DataError, FileFormatError, UsageError
-from sfm2tuples.index import Index, read_index, write_index
-from sfm2tuples.ingest import IngestOptions, build_index
-from sfm2tuples.key_lookup import KeyLookup
-from sfm2tuples.lazy_file import Column, LazyFile
-from sfm2tuples.opened_index import EVIDENCE, OpenedIndex, open_index
+from sfm2tuples.files.container import create_file
+from sfm2tuples.files.lazy_file import Column, LazyFile
+from sfm2tuples.index.key_lookup import KeyLookup
+from sfm2tuples.index.opened import EVIDENCE, OpenedIndex, open_index
+from sfm2tuples.index.schema import Index, read_index, write_index
+from sfm2tuples.ingest.build import IngestOptions, build_index
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def test_an_unknown_key_is_one_line_with_a_near_one(opened: OpenedIndex) -> None
 def test_among_many_keys_a_near_one_has_the_same_file_name_or_folder(
     path: Path, monkeypatch: pytest.MonkeyPatch, unknown: str
 ) -> None:
-    monkeypatch.setattr("sfm2tuples.key_lookup._FEW", 12)
+    monkeypatch.setattr("sfm2tuples.index.key_lookup._FEW", 12)
     with open_index(path) as index, pytest.raises(DataError, match=r"did you mean model2/12\.jpg"):
         index.row_of(unknown)
 
@@ -143,7 +143,7 @@ def test_among_many_keys_a_near_one_has_the_same_file_name_or_folder(
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=12), unique=True, max_size=30))
 def test_keys_of_any_letters_are_found(tmp_path_factory: pytest.TempPathFactory, keys: list[str]) -> None:
-    from sfm2tuples.columns import write_strings
+    from sfm2tuples.files.columns import write_strings
 
     path = tmp_path_factory.mktemp("keys") / "f.h5"
     with create_file(path, "keys", 1, {}) as file:
@@ -154,7 +154,7 @@ def test_keys_of_any_letters_are_found(tmp_path_factory: pytest.TempPathFactory,
 
 
 def test_keys_of_one_hash_are_told_apart(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sfm2tuples.key_lookup._hash_rows", lambda text, o: np.zeros(len(o) - 1, np.uint64))
+    monkeypatch.setattr("sfm2tuples.index.key_lookup._hash_rows", lambda text, o: np.zeros(len(o) - 1, np.uint64))
     with open_index(path) as index:
         assert index.row_of("model2/12.jpg") == 12
         with pytest.raises(DataError):
@@ -178,7 +178,7 @@ def dense(index: Index, value: str) -> np.ndarray:
 def test_the_graph_of_all_of_a_place_and_of_a_model_equals_loops(
     opened: OpenedIndex, whole: Index, value: str, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sfm2tuples.opened_index._BLOCK", block)
+    monkeypatch.setattr("sfm2tuples.index.opened._BLOCK", block)
     expected = dense(whole, value)
     parts = [
         (opened.covisibility(value), np.arange(22)),

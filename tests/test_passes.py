@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval.augmentation import Augmentation, augment
-from retrieval.optimisation import build_optimiser
-from retrieval.passes import Passes, add_gradient, describe, passes_for
-from retrieval.photo_loading import TuplePhotos
-from retrieval.training import Execution, train
-from retrieval.training_steps import Means, train_round
+from retrieval.photos.augmentation import Augmentation, augment
+from retrieval.photos.tuple_photos import TuplePhotos
+from retrieval.training.loop import Execution, train
+from retrieval.training.optimisation import build_optimiser
+from retrieval.training.passes import Passes, add_gradient, describe, passes_for
+from retrieval.training.steps import Means, train_round
 from sfm2tuples.errors import UsageError
-from sfm2tuples.tuples import read_tuples
+from sfm2tuples.mining.tuple_file import read_tuples
 from tests.test_training import SIZE, make_tuples, network, quick
 
 WAYS = [
@@ -111,7 +111,7 @@ def test_a_compiled_network_trains_as_it_is(tuples: Path, tmp_path: Path, monkey
         calls.append(settings)
         torch.nn.Module.compile(net, backend="eager", **settings)
 
-    monkeypatch.setattr("retrieval.network.Network.compile", compiled, raising=False)
+    monkeypatch.setattr("retrieval.networks.network.Network.compile", compiled, raising=False)
     options = quick(rounds=1)
     runs = [
         train(tuples, tmp_path / str(way), options, network(), execution=Execution(compile=way))

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sfm2tuples import photo_contents
-from sfm2tuples.photo_contents import number_photos
+from sfm2tuples.places import photo_contents
+from sfm2tuples.places.photo_contents import number_photos
 
 BLOCK = 1 << 14
 

@@ -18,11 +18,11 @@ import pytest
 from decoding_spies import DEADLY, UNREADABLE, Spy
 from test_training import SIZE, make_tuples
 
-from retrieval.augmentation import Augmentation, TupleChange
-from retrieval.decoding_processes import DecodingProcesses
-from retrieval.photo_loading import PROCESSES, THREADS, TuplePhotos, default_decoders, default_workers
+from retrieval.photos.augmentation import Augmentation, TupleChange
+from retrieval.photos.decoding_processes import DecodingProcesses
+from retrieval.photos.tuple_photos import PROCESSES, THREADS, TuplePhotos, default_decoders, default_workers
 from sfm2tuples.errors import PhotoError, SfmTuplesError, UsageError
-from sfm2tuples.tuples import read_tuples
+from sfm2tuples.mining.tuple_file import read_tuples
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 60
@@ -136,7 +136,7 @@ def test_each_process_uses_one_thread(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_process_need_not_load_torch_or_numba() -> None:
-    loaded = "import sys, retrieval.photo_loading, retrieval.augmentation; print({'torch', 'numba'} & {*sys.modules})"
+    loaded = "import sys, retrieval.photos.tuple_photos, retrieval.photos.augmentation; print({'torch', 'numba'} & {*sys.modules})"
     out = subprocess.run([sys.executable, "-c", loaded], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert out == "set()\n"
 
@@ -206,7 +206,7 @@ def test_after_a_death_or_ctrl_c_photos_can_be_asked_for_again(packed: Path, mon
 def test_a_script_without_a_guard_is_told(packed: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
-        "from retrieval.photo_loading import TuplePhotos\nfrom sfm2tuples.tuples import read_tuples\n"
+        "from retrieval.photos.tuple_photos import TuplePhotos\nfrom sfm2tuples.mining.tuple_file import read_tuples\n"
         f"photos = TuplePhotos(read_tuples({str(packed)!r}), 48, decoders='processes')\nlist(photos.in_order([[0]]))\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

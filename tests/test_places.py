@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfm2tuples.errors import DataError
-from sfm2tuples.index import TRAIN, VAL
-from sfm2tuples.joining import Grouping, Join, group_models, photo_joins, scene_joins
-from sfm2tuples.places import ListedPlaces, read_places, split_places
-from sfm2tuples.twins import TwinCandidate, find_twins
+from sfm2tuples.index.schema import TRAIN, VAL
+from sfm2tuples.places.grouping import Grouping, Join, group_models, photo_joins, scene_joins
+from sfm2tuples.places.places_file import ListedPlaces, read_places, split_places
+from sfm2tuples.places.twins import TwinCandidate, find_twins
 
 
 def group(names: str, joins: list[Join], listed: dict[str, str] | None = None) -> Grouping:

@@ -7,11 +7,11 @@ import oracles
 import pytest
 import torch
 
-from retrieval.netvlad import ASSIGNMENT_RATIO, NetVLAD, cell_descriptors
-from retrieval.pooling import GEM_P, GeM, crow, gem, l2_normalise, mac, rmac, spoc
-from retrieval.pooling_choice import POOLINGS, REGION_POOLINGS, build_pooling, pooled_dimension
-from retrieval.region_projection import ProjectedRegions
-from retrieval.regions import extra_regions, rmac_regions
+from retrieval.networks.by_name import POOLINGS, REGION_POOLINGS, build_pooling, pooled_dimension
+from retrieval.networks.poolings.formulas import GEM_P, GeM, crow, gem, l2_normalise, mac, rmac, spoc
+from retrieval.networks.poolings.netvlad import ASSIGNMENT_RATIO, NetVLAD, cell_descriptors
+from retrieval.networks.poolings.projected_regions import ProjectedRegions
+from retrieval.networks.poolings.rmac_grid import extra_regions, rmac_regions
 from sfm2tuples.errors import UsageError
 
 OF_MAPS = [name for name in POOLINGS if not name.startswith("fc")]

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import random_index, table_of, unit_rows
 
-from sfm2tuples.columns import indptr_of
-from sfm2tuples.mining_options import MiningOptions
-from sfm2tuples.positives import choose_positives, find_candidates, possible_queries
-from sfm2tuples.random_draws import item_numbers
-from sfm2tuples.tuples import Candidates
+from sfm2tuples.compute.random_draws import item_numbers
+from sfm2tuples.files.columns import indptr_of
+from sfm2tuples.mining.options import MiningOptions
+from sfm2tuples.mining.positives import choose_positives, find_candidates, possible_queries
+from sfm2tuples.mining.tuple_file import Candidates
 
 SEEDS = st.integers(0, 10**6)
 

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval.checkpoints import load_network
-from retrieval.decoding_processes import Change
-from retrieval.netvlad import NetVLAD, cell_descriptors
-from retrieval.network import Network, build_network
-from retrieval.photo_loading import PhotoDecoder, TuplePhotos
-from retrieval.preparation import CELLS, kmeans, needs_photos, prepare_network, sample_vectors
-from retrieval.training import train
-from retrieval.training_options import options_from_recipe
+from retrieval.networks.checkpoints import load_network
+from retrieval.networks.network import Network, build_network
+from retrieval.networks.poolings.netvlad import NetVLAD, cell_descriptors
+from retrieval.photos.decoding_processes import Change
+from retrieval.photos.tuple_photos import PhotoDecoder, TuplePhotos
+from retrieval.training.loop import train
+from retrieval.training.options import options_from_recipe
+from retrieval.training.pooling_preparation import CELLS, kmeans, needs_photos, prepare_network, sample_vectors
 from sfm2tuples.errors import UsageError
-from sfm2tuples.tuples import TRAIN, TupleFile, read_tuples
+from sfm2tuples.mining.tuple_file import TRAIN, TupleFile, read_tuples
 from tests.test_training import SIZE, make_tuples
 
 

@@ -12,14 +12,14 @@ from worlds import of_split, random_index, table_of
 
 from retrieval.protocols.labels import Labels, evaluate_labels, labels_ground_truth, read_labels
 from retrieval.protocols.sfm import SfmTruth, evaluate_index, sfm_ground_truth, tuples_ground_truth
-from sfm2tuples.columns import indptr_of
-from sfm2tuples.container import Header
-from sfm2tuples.descriptor_files import Descriptors
 from sfm2tuples.errors import DataError, UsageError
-from sfm2tuples.index import VAL, Index
-from sfm2tuples.mining_options import MiningOptions
-from sfm2tuples.positives import find_candidates
-from sfm2tuples.tuples import TupleFile
+from sfm2tuples.files.columns import indptr_of
+from sfm2tuples.files.container import Header
+from sfm2tuples.files.descriptors import Descriptors
+from sfm2tuples.index.schema import VAL, Index
+from sfm2tuples.mining.options import MiningOptions
+from sfm2tuples.mining.positives import find_candidates
+from sfm2tuples.mining.tuple_file import TupleFile
 
 TABLE = [
     ("taj/1.jpg", "taj", "query"),

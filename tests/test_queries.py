@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sfm2tuples.mining_options import MiningOptions
-from sfm2tuples.queries import choose_queries, queries_of_places, rank_in_run
-from sfm2tuples.random_draws import item_numbers
+from sfm2tuples.compute.random_draws import item_numbers
+from sfm2tuples.mining.options import MiningOptions
+from sfm2tuples.mining.queries import choose_queries, queries_of_places, rank_in_run
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from retrieval.backbones import build_backbone
-from retrieval.extraction import ExtractionOptions, extract
-from retrieval.network import Network, build_network
-from retrieval.query_crops import cut_picture, describe_crops
-from retrieval.receptive_fields import cell_centres, cells_in
+from retrieval.descriptors.extraction import ExtractionOptions, extract
+from retrieval.descriptors.query_crops import cut_picture, describe_crops
+from retrieval.descriptors.receptive_fields import cell_centres, cells_in
+from retrieval.networks.backbones.torchvision_backbones import build_backbone
+from retrieval.networks.network import Network, build_network
 from sfm2tuples.errors import PhotoError, UsageError
 
 

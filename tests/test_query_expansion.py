@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import unit_rows
 
-from retrieval.query_expansion import Expansion, augment, expand, expand_by_rows, parse_expansion
-from retrieval.search import search
-from retrieval.search_options import SearchOptions
-from sfm2tuples.descriptor_files import Descriptors
+from retrieval.search.options import SearchOptions
+from retrieval.search.query_expansion import Expansion, augment, expand, expand_by_rows, parse_expansion
+from retrieval.search.ranked_search import search
+from sfm2tuples.files.descriptors import Descriptors
 
 
 def test_expansions_are_read_with_the_papers_numbers_as_defaults():
@@ -61,8 +61,8 @@ def test_a_mean_without_direction_leaves_the_vector():
 
 @pytest.mark.parametrize("alpha", [0.0, 2.0])
 def test_an_augmented_image_is_averaged_with_its_neighbours_and_not_with_itself_twice(alpha, monkeypatch):
-    monkeypatch.setattr("retrieval.query_expansion.BLOCK", 4)
-    monkeypatch.setattr("retrieval.query_expansion.AT_ONCE", 3)
+    monkeypatch.setattr("retrieval.search.query_expansion.BLOCK", 4)
+    monkeypatch.setattr("retrieval.search.query_expansion.AT_ONCE", 3)
     database = unit_rows(np.random.default_rng(1), 11, 5, distinct=8)
     augmented = augment(database, Expansion(3, alpha))
     for i in range(11):

@@ -8,7 +8,7 @@ import pytest
 from hand_made import run
 from test_evaluation_page import captions, page, section, write_photo
 
-from retrieval.query_scores import query_score
+from retrieval.reports.query_scores import query_score
 
 FOUND = {"average_precision": 0.25, "ranks": [2, 3, 9]}
 NOTHING = {"average_precision": 0.0, "ranks": []}

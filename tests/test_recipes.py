@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from retrieval.recipes import (
+from retrieval.training.recipes import (
     CIRTORCH,
     ECCV16,
     GEM_RATE_FACTOR,

@@ -13,10 +13,10 @@ from PIL import Image
 from test_evaluate_command import oxford
 from worlds import unit_rows
 
-from retrieval.evaluation import make_ground_truth
-from retrieval.query_expansion import Expansion, augment
-from retrieval.refined_rankings import own_junk, refine
-from retrieval.search_options import Refinement
+from retrieval.evaluation.refined_rankings import own_junk, refine
+from retrieval.metrics.results import make_ground_truth
+from retrieval.search.options import Refinement
+from retrieval.search.query_expansion import Expansion, augment
 from sfm2tuples.errors import UsageError
 
 __all__ = ["oxford"]  # the fixture

@@ -14,17 +14,17 @@ from teams import in_a_team
 from test_mining import make
 from test_tuples import OPTIONS, mine, world  # noqa: F401
 
-from retrieval.extraction import ExtractionOptions, extract
-from retrieval.network import build_network
-from retrieval.photo_loading import TuplePhotos
-from retrieval.remining import choose_in_shares, tuples_of_round
-from retrieval.similarity_torch import TorchSearch
-from retrieval.training_options import options_from_recipe
+from retrieval.descriptors.extraction import ExtractionOptions, extract
+from retrieval.networks.network import build_network
+from retrieval.photos.tuple_photos import TuplePhotos
+from retrieval.search.torch_similarity import TorchSearch
+from retrieval.training.options import options_from_recipe
+from retrieval.training.remining import choose_in_shares, tuples_of_round
 from sfm2tuples.errors import MiningError, PhotoError, SfmTuplesError
-from sfm2tuples.ivf_search import IvfSearch
-from sfm2tuples.mining import Choosing, MiningOptions, choose_tuples, mining_options, plan_round
-from sfm2tuples.similarity import most_similar
-from sfm2tuples.tuples import TupleSet
+from sfm2tuples.mining.rounds import Choosing, MiningOptions, choose_tuples, mining_options, plan_round
+from sfm2tuples.mining.tuple_file import TupleSet
+from sfm2tuples.similarity.exact_search import most_similar
+from sfm2tuples.similarity.ivf_search import IvfSearch
 
 TRAINING = options_from_recipe("squeezenet1_1", image_size=64, queries_per_round=100)
 
@@ -100,7 +100,7 @@ def test_the_guard_against_false_negatives_holds_in_training(world, network):  #
 
 def test_a_round_on_a_torch_device_mines_the_same(tuples, network, monkeypatch):
     first = again(tuples, network)
-    monkeypatch.setattr("retrieval.remining.exact_search", lambda device: TorchSearch(torch.device("cpu"), 5))
+    monkeypatch.setattr("retrieval.training.remining.exact_search", lambda device: TorchSearch(torch.device("cpu"), 5))
     second = again(tuples, network)
     for field in dataclasses.fields(first):
         assert np.array_equal(getattr(first, field.name), getattr(second, field.name), equal_nan=True)
@@ -188,8 +188,8 @@ def test_a_photo_that_one_process_misses_ends_the_round_for_all(tuples, network)
 
 
 def test_the_recall_of_lists_is_that_of_all_shares_and_said_once(tuples, network, caplog, monkeypatch):
-    monkeypatch.setattr("retrieval.remining.search_for", lambda search, exact: IvfSearch(exact))
-    with caplog.at_level(logging.INFO, "retrieval.remining"):
+    monkeypatch.setattr("retrieval.training.remining.search_for", lambda search, exact: IvfSearch(exact))
+    with caplog.at_level(logging.INFO, "retrieval.training.remining"):
         count = len(in_a_team(3, lambda team: again(tuples, network, team))[0].query)
     (line,) = [record.message for record in caplog.records]
     assert line.endswith(f"measured on {count} queries")

@@ -14,14 +14,14 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from cli.report import command
-from retrieval.evaluation_page import EvaluationOptions
-from retrieval.histograms import Series, histogram
-from retrieval.report import ReportOptions, write_report
-from retrieval.tuple_page import choose_balanced, evidence_figures
-from sfm2tuples.container import create_file
+from cli.commands.report import command
+from retrieval.reports.evaluation_page import EvaluationOptions
+from retrieval.reports.histograms import Series, histogram
+from retrieval.reports.report import ReportOptions, write_report
+from retrieval.reports.tuple_page import choose_balanced, evidence_figures
 from sfm2tuples.errors import DataError, FileFormatError, UsageError
-from sfm2tuples.tuples import Candidates, ImageTable, PlaceTable, TupleSet, read_tuples, write_tuples
+from sfm2tuples.files.container import create_file
+from sfm2tuples.mining.tuple_file import Candidates, ImageTable, PlaceTable, TupleSet, read_tuples, write_tuples
 
 HOSTILE = '<script>alert("1")</script>&\'.jpg'
 
@@ -268,7 +268,7 @@ def test_a_page_that_fails_leaves_the_old_one_and_nothing_beside(
     def fail(*_: object) -> bytes:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("retrieval.thumbnails.pack_photo", fail)
+    monkeypatch.setattr("retrieval.reports.thumbnails.pack_photo", fail)
     with pytest.raises(KeyboardInterrupt):
         write_report(tuples_file, tmp_path / "page", ReportOptions(), force=True)
     assert (tmp_path / "page/index.html").read_text(encoding="utf-8") == before

@@ -14,18 +14,18 @@ from hypothesis import strategies as st
 from PIL import Image
 from worlds import unit_rows
 
-from retrieval.described_windows import WindowSources, window_finder
-from retrieval.extraction import ExtractionOptions, extract, extract_settings
-from retrieval.network import Network, build_network
-from retrieval.network_choice import NetworkChoice
-from retrieval.photo_sources import photos_of
-from retrieval.query_expansion import Expansion
-from retrieval.ranks import read_ranks
-from retrieval.reranking import integral_image, locate, mac_of, rerank
-from retrieval.whitening import apply, learn_pca, read_whitening, write_whitening
-from retrieval.windows import Describer, PhotoWindows, query_regions
-from sfm2tuples.descriptor_files import Descriptors, write_descriptors
+from retrieval.descriptors.extraction import ExtractionOptions, extract, extract_settings
+from retrieval.networks.choice import NetworkChoice
+from retrieval.networks.network import Network, build_network
+from retrieval.photos.sources import photos_of
+from retrieval.search.query_expansion import Expansion
+from retrieval.search.ranks_file import read_ranks
+from retrieval.search.window_descriptors import Describer, PhotoWindows, query_regions
+from retrieval.search.window_search import integral_image, locate, mac_of, rerank
+from retrieval.search.windows_of_files import WindowSources, window_finder
+from retrieval.whitening.projection import apply, learn_pca, read_whitening, write_whitening
 from sfm2tuples.errors import DataError, UsageError
+from sfm2tuples.files.descriptors import Descriptors, write_descriptors
 
 MAPS = st.tuples(st.integers(0, 10**6), st.integers(1, 10), st.integers(1, 11), st.floats(0.3, 3.0))
 
@@ -141,8 +141,8 @@ def network(request: pytest.FixtureRequest) -> Network:
 
 
 def maps_of(network: Network, photo: Path, size: int) -> torch.Tensor:
-    from retrieval.extraction import to_input
-    from retrieval.images import load_photo
+    from retrieval.descriptors.extraction import to_input
+    from retrieval.photos.decoding import load_photo
 
     with torch.inference_mode():
         return network.feature_map(to_input([load_photo(photo, size)], network.device))
@@ -237,7 +237,7 @@ def test_neural_codes_and_too_many_windows_are_refused(folder, monkeypatch):
     describer = Describer(build_network("squeezenet1_1", "gem"), ExtractionOptions(160))
     photos = photos_of(folder)
     regions = query_regions(describer, photos.only(["a.jpg"]))
-    monkeypatch.setattr("retrieval.windows.MOST_BYTES", 1000)
+    monkeypatch.setattr("retrieval.search.window_descriptors.MOST_BYTES", 1000)
     with pytest.raises(UsageError, match="re-rank fewer"):
         PhotoWindows(describer, regions, photos, photos.keys, None).find(np.array([[0, 1]]))
 

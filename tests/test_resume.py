@@ -18,12 +18,12 @@ from hand_made import write_binary_model
 from lost_workers import make_workers_slow
 
 from sfm2tuples.errors import DataError, ModelError, UsageError
-from sfm2tuples.index import read_index
-from sfm2tuples.ingest import IngestOptions, IngestSummary, build_index
-from sfm2tuples.model_jobs import GROUP_BYTES, GROUP_MODELS, find_files, jobs_of
-from sfm2tuples.part_building import Progress
+from sfm2tuples.index.schema import read_index
+from sfm2tuples.ingest.build import IngestOptions, IngestSummary, build_index
+from sfm2tuples.ingest.jobs import GROUP_BYTES, GROUP_MODELS, find_files, jobs_of
+from sfm2tuples.ingest.part_building import Progress
+from sfm2tuples.ingest.work_folder import part_files, work_folder, work_path
 from sfm2tuples.readers.discover import find_models
-from sfm2tuples.work_folder import part_files, work_folder, work_path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 NAMES = [f"{i}.jpg" for i in range(8)]
@@ -334,7 +334,7 @@ def test_workers_that_cannot_start_are_one_error(root: Path, target: Path, tmp_p
     script = tmp_path / "script.py"
     script.write_text(
         "from pathlib import Path\n"
-        "from sfm2tuples.ingest import IngestOptions, build_index\n"
+        "from sfm2tuples.ingest.build import IngestOptions, build_index\n"
         f"build_index([Path({str(root)!r})], Path({str(target)!r}), IngestOptions(), jobs=2)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}

@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import unit_rows
 
-from retrieval.ranks import Ranks, read_ranks, write_pairs, write_ranks
-from retrieval.search import check_comparable, own_rows, search
-from retrieval.search_engines import HnswEngine, IvfEngine, make_engine
-from retrieval.search_options import SearchOptions
-from sfm2tuples import descriptor_files
-from sfm2tuples.container import read_header
-from sfm2tuples.descriptor_files import Descriptors, write_descriptors
+from retrieval.search.engines import HnswEngine, IvfEngine, make_engine
+from retrieval.search.options import SearchOptions
+from retrieval.search.ranked_search import check_comparable, own_rows, search
+from retrieval.search.ranks_file import Ranks, read_ranks, write_pairs, write_ranks
 from sfm2tuples.errors import DataError, FileFormatError, UsageError
+from sfm2tuples.files import descriptors
+from sfm2tuples.files.container import read_header
+from sfm2tuples.files.descriptors import Descriptors, write_descriptors
 
 
 def named(values: np.ndarray, prefix: str = "d", **settings: object) -> Descriptors:
@@ -186,8 +186,8 @@ def test_options_without_meaning_are_refused(wrong):
 def test_a_mapped_database_is_searched_as_one_in_memory(tmp_path, monkeypatch):
     values = unit_rows(np.random.default_rng(4), 500, 8)
     write_descriptors(tmp_path / "d.h5", named(values))
-    monkeypatch.setattr(descriptor_files, "MAPPED_FROM", 1)
-    mapped = descriptor_files.read_descriptors(tmp_path / "d.h5")
+    monkeypatch.setattr(descriptors, "MAPPED_FROM", 1)
+    mapped = descriptors.read_descriptors(tmp_path / "d.h5")
     assert isinstance(mapped.values, np.memmap)
     for engine in ("flat", "ivf", "hnsw"):
         options = SearchOptions(engine=engine, num_results=4, qe="average:2", dba="alpha:3:2")
@@ -272,7 +272,7 @@ def test_descriptors_that_are_no_unit_vectors_are_refused(wrong, tmp_path, capsy
     with h5py.File(tmp_path / "d.h5", "r+") as file:
         file["descriptors"][2, 1] = wrong
     with pytest.raises(DataError):
-        descriptor_files.read_descriptors(tmp_path / "d.h5")
+        descriptors.read_descriptors(tmp_path / "d.h5")
     assert run("search", "--queries", tmp_path / "d.h5", "--database", tmp_path / "d.h5", "-o", tmp_path / "r") == 1
 
 

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import unit_rows
 
-from retrieval.similarity_torch import TorchSearch, exact_search
-from sfm2tuples.best_rows import BestRows, pair_similarities
-from sfm2tuples.ivf_search import IvfSearch, inverted_lists, search_for
-from sfm2tuples.rows import Rows, block_of, select
-from sfm2tuples.similarity import most_similar
+from retrieval.search.torch_similarity import TorchSearch, exact_search
+from sfm2tuples.similarity.best_rows import BestRows, pair_similarities
+from sfm2tuples.similarity.exact_search import most_similar
+from sfm2tuples.similarity.ivf_search import IvfSearch, inverted_lists, search_for
+from sfm2tuples.similarity.rows import Rows, block_of, select
 
 CPU = torch.device("cpu")
 WORLDS = st.fixed_dictionaries(

@@ -11,10 +11,10 @@ import pytest
 from hand_made import random_model, write_text_model
 
 from benchmarks.street import street, write_street
-from sfm2tuples.covisibility import covisibility
+from sfm2tuples.covisibility.graph import covisibility
+from sfm2tuples.covisibility.shared_points import SharedPoints, shared_points
 from sfm2tuples.errors import ModelError
 from sfm2tuples.readers import read_model
-from sfm2tuples.shared_points import SharedPoints, shared_points
 from tests import oracles
 
 pycolmap = pytest.importorskip("pycolmap")

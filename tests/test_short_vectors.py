@@ -9,12 +9,17 @@ import pytest
 from scipy import sparse
 
 from cli.main import main
-from retrieval.bag_of_words import learn_bag_of_words, make_bag_of_words, write_bag_of_words
-from retrieval.short_vectors import JointWhitening, ShortOptions, learn_joint_whitening, short_descriptors
-from retrieval.vocabulary import WordOptions
-from retrieval.whitening import apply, learn_pca
-from sfm2tuples.descriptor_files import read_descriptors
+from retrieval.local_features.bag_of_words import learn_bag_of_words, make_bag_of_words, write_bag_of_words
+from retrieval.local_features.short_vectors import (
+    JointWhitening,
+    ShortOptions,
+    learn_joint_whitening,
+    short_descriptors,
+)
+from retrieval.local_features.vocabulary import WordOptions
+from retrieval.whitening.projection import apply, learn_pca
 from sfm2tuples.errors import DataError, UsageError
+from sfm2tuples.files.descriptors import read_descriptors
 from tests.textures import made_features
 
 
@@ -55,7 +60,7 @@ def test_more_dimensions_than_photos_span_are_refused() -> None:
 def test_every_so_many_th_photo_of_many_is_taken_for_the_axes(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = drawn_counts(0, 60)
     everything = learn_joint_whitening(counts, ShortOptions(3))
-    monkeypatch.setattr("retrieval.short_vectors.MOST_LEARNED_FROM", 30)
+    monkeypatch.setattr("retrieval.local_features.short_vectors.MOST_LEARNED_FROM", 30)
     every_second = learn_joint_whitening(counts, ShortOptions(3))
     unlearned = JointWhitening(everything.idf, 0.5, np.empty(0), np.empty((0, 0)))
     assert all(np.array_equal(a, b) for a, b in zip(every_second.idf, everything.idf, strict=True))

@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from retrieval.feature_files import LocalFeatures
-from retrieval.spatial_verification import (
+from retrieval.local_features.feature_files import LocalFeatures
+from retrieval.local_features.spatial_verification import (
     PhotoFeatures,
     VerificationOptions,
     count_inliers,

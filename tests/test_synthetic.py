@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from scipy.ndimage import uniform_filter
 
-from sfm2tuples.covisibility import covisibility
+from sfm2tuples.covisibility.graph import covisibility
 from sfm2tuples.errors import UsageError
 from sfm2tuples.readers import read_model
-from sfm2tuples.synthetic import WorldSummary, write_world
+from sfm2tuples.world.synthetic import WorldSummary, write_world
 
 PLACES, PHOTOS = 3, 8
 SIZE = (160, 120)

@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from retrieval.bag_of_words import BagOfWords, InvertedFile, learn_bag_of_words
-from retrieval.feature_files import LocalFeatures
-from retrieval.spatial_verification import VerificationOptions
-from retrieval.teacher import TeacherOptions, inside_boxes, rank_by_words
-from retrieval.vocabulary import WordOptions
-from sfm2tuples.columns import indptr_of
+from retrieval.local_features.bag_of_words import BagOfWords, InvertedFile, learn_bag_of_words
+from retrieval.local_features.feature_files import LocalFeatures
+from retrieval.local_features.spatial_verification import VerificationOptions
+from retrieval.local_features.teacher import TeacherOptions, inside_boxes, rank_by_words
+from retrieval.local_features.vocabulary import WordOptions
 from sfm2tuples.errors import UsageError
+from sfm2tuples.files.columns import indptr_of
 from tests.textures import root_sift
 
 NOBODY = np.array([-1])

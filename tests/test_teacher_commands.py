@@ -10,12 +10,12 @@ import pytest
 from hand_made import run
 from PIL import Image
 
-from cli.verification_options import GEOMETRIES as OFFERED
-from retrieval.bag_of_words import read_bag_of_words
-from retrieval.feature_files import read_features
-from retrieval.photo_names import photos_below
-from retrieval.spatial_verification import GEOMETRIES
-from sfm2tuples.descriptor_files import Descriptors, write_descriptors
+from cli.options.verification import GEOMETRIES as OFFERED
+from retrieval.local_features.bag_of_words import read_bag_of_words
+from retrieval.local_features.feature_files import read_features
+from retrieval.local_features.spatial_verification import GEOMETRIES
+from retrieval.photos.names import photos_below
+from sfm2tuples.files.descriptors import Descriptors, write_descriptors
 from tests.textures import texture
 
 pytest.importorskip("pycolmap")

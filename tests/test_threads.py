@@ -12,12 +12,12 @@ import pytest
 from hand_made import random_model
 
 from benchmarks.street import write_street
-from sfm2tuples import threads
-from sfm2tuples.covisibility import covisibility
+from sfm2tuples.compute import threads
+from sfm2tuples.compute.threads import default_threads, over_blocks
+from sfm2tuples.covisibility.graph import covisibility
+from sfm2tuples.covisibility.shared_points import shared_points
 from sfm2tuples.errors import UsageError
 from sfm2tuples.readers import colmap_binary, colmap_text
-from sfm2tuples.shared_points import shared_points
-from sfm2tuples.threads import default_threads, over_blocks
 
 
 @pytest.fixture(autouse=True)

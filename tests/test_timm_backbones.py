@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from retrieval.checkpoints import load_network, save_checkpoint
-from retrieval.network import build_network
-from retrieval.recipes import SMALL, margin_of
-from retrieval.timm_backbones import TimmBackbone
+from retrieval.networks.backbones.timm_backbones import TimmBackbone
+from retrieval.networks.checkpoints import load_network, save_checkpoint
+from retrieval.networks.network import build_network
+from retrieval.training.recipes import SMALL, margin_of
 from sfm2tuples.errors import UsageError, WeightsError
 
 PATCH, WIDTH, PREFIX = 14, 6, 3

@@ -14,25 +14,25 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from cli.train import command
-from retrieval import passes, training_steps
-from retrieval.checkpoints import load_checkpoint, load_network
-from retrieval.curves import RoundFigures
-from retrieval.extraction import ExtractionOptions
-from retrieval.network import Network, build_network
-from retrieval.optimisation import build_optimiser, learning_rate, parameter_groups, set_learning_rate
-from retrieval.passes import describe
-from retrieval.photo_loading import TuplePhotos
-from retrieval.remining import options_of_round, tuples_of_round
-from retrieval.training import train, warn_of_short_margin
-from retrieval.training_options import TrainingOptions, options_from_recipe
-from retrieval.training_runs import Run, network_of_run, options_of_run
-from retrieval.training_steps import train_round
-from retrieval.validation import prepare_validation, validate
-from sfm2tuples.columns import indptr_of
+from cli.commands.train import command
+from retrieval.descriptors.extraction import ExtractionOptions
+from retrieval.networks.checkpoints import load_checkpoint, load_network
+from retrieval.networks.network import Network, build_network
+from retrieval.photos.tuple_photos import TuplePhotos
+from retrieval.training import passes, steps
+from retrieval.training.curves import RoundFigures
+from retrieval.training.loop import train, warn_of_short_margin
+from retrieval.training.optimisation import build_optimiser, learning_rate, parameter_groups, set_learning_rate
+from retrieval.training.options import TrainingOptions, options_from_recipe
+from retrieval.training.passes import describe
+from retrieval.training.remining import options_of_round, tuples_of_round
+from retrieval.training.run_folder import Run, network_of_run, options_of_run
+from retrieval.training.steps import train_round
+from retrieval.training.validation import prepare_validation, validate
 from sfm2tuples.errors import DataError, MiningError, PhotoError, SfmTuplesError, UsageError
-from sfm2tuples.index import TRAIN, VAL
-from sfm2tuples.tuples import Candidates, ImageTable, PlaceTable, TupleSet, read_tuples, write_tuples
+from sfm2tuples.files.columns import indptr_of
+from sfm2tuples.index.schema import TRAIN, VAL
+from sfm2tuples.mining.tuple_file import Candidates, ImageTable, PlaceTable, TupleSet, read_tuples, write_tuples
 
 IMAGES_OF_A_PLACE = 3
 SIZE = 48
@@ -241,8 +241,8 @@ def test_weight_decay_is_in_the_gradient_unless_adamw(name: str, decoupled: bool
 
 def test_a_step_equals_the_gradient_of_the_whole_batch_at_once(tuples: Path):
     """Accumulated tuple by tuple, with each distinct photo once: the same as five stacked tuples in one backward."""
-    from retrieval.extraction import to_input
-    from retrieval.losses import contrastive
+    from retrieval.descriptors.extraction import to_input
+    from retrieval.training.losses import contrastive
 
     file, options = read_tuples(tuples), quick(batch_size=5, optimiser="sgd", learning_rate=0.5, weight_decay=0.0)
     photos, chosen = TuplePhotos(file, SIZE), read_tuples(tuples).tuples["train"]
@@ -269,14 +269,14 @@ def test_every_batch_of_tuples_is_one_step_and_the_rest_too(tuples: Path, monkey
 
 def test_each_step_sees_the_gradient_of_its_own_tuples_only(tuples: Path):
     """Five tuples, two a step, against a plain loop; loss and cosines are means at the moment of training."""
-    from retrieval.extraction import to_input
-    from retrieval.losses import contrastive
+    from retrieval.descriptors.extraction import to_input
+    from retrieval.training.losses import contrastive
 
     file, options = read_tuples(tuples), quick(batch_size=2, learning_rate=1e-3)
     photos, chosen = TuplePhotos(file, SIZE), file.tuples["train"]
     net, plain = network(), network()
     trained = train_round(net, build_optimiser(net, options), chosen, photos, options, 1)
-    order, optimiser = training_steps._order(chosen, photos, options.seed, 1), build_optimiser(plain, options)
+    order, optimiser = steps._order(chosen, photos, options.seed, 1), build_optimiser(plain, options)
     losses, near, far = [], [], []
     for batch in (order[:2], order[2:4], order[4:]):
         plain.zero_grad()
@@ -349,10 +349,10 @@ def test_a_margin_that_reaches_neither_positives_nor_negatives_is_warned_of(
 def test_the_order_of_tuples_is_drawn_by_seed_and_round(tuples: Path):
     file = read_tuples(tuples)
     photos, chosen = TuplePhotos(file, SIZE), file.tuples["train"]
-    orders = {key: training_steps._order(chosen, photos, *key) for key in [(0, 1), (0, 2), (1, 1), (0, 3)]}
+    orders = {key: steps._order(chosen, photos, *key) for key in [(0, 1), (0, 2), (1, 1), (0, 3)]}
     assert all(sorted(order) == [0, 1, 2, 3, 4] for order in orders.values())
     assert len({tuple(order) for order in orders.values()}) > 1
-    assert orders[0, 1] == training_steps._order(chosen, photos, 0, 1)
+    assert orders[0, 1] == steps._order(chosen, photos, 0, 1)
 
 
 def test_a_loss_that_is_not_finite_names_round_and_tuple(tuples: Path):
@@ -380,7 +380,7 @@ def test_photos_are_described_for_mining_in_the_precision_of_training(tuples: Pa
         asked.append(options.precision)
         return np.full((len(sources), 1), 1, np.float32)
 
-    monkeypatch.setattr("retrieval.round_descriptors.extract", note)
+    monkeypatch.setattr("retrieval.training.round_descriptors.extract", note)
     file = read_tuples(tuples)
     with TuplePhotos(file, SIZE) as photos:
         for precision in ("fp32", "bf16"):
@@ -456,7 +456,7 @@ def test_validation_equals_the_protocol_by_hand(tuples: Path):
     val_map, val_loss = validate(prepare_validation(file, 15), net, photos, options, None)
     from oracles import contrastive_loss
 
-    from retrieval.extraction import ExtractionOptions, extract
+    from retrieval.descriptors.extraction import ExtractionOptions, extract
 
     values = extract(net, photos.sources(np.arange(24)), ExtractionOptions(SIZE))
     precisions = []
@@ -609,9 +609,9 @@ def test_a_run_killed_while_saving_resumes_to_the_same_bits(
     tuples: Path, whole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """The best network of round 2 is written, the checkpoint of round 2 is not, a curve row too many may be there."""
-    from retrieval import training_runs
+    from retrieval.training import run_folder
 
-    save = training_runs.save_checkpoint
+    save = run_folder.save_checkpoint
 
     def killed(path: Path, net: Network, **state: object) -> None:
         if path.name == "last.pt" and state["round"] == 2:
@@ -619,7 +619,7 @@ def test_a_run_killed_while_saving_resumes_to_the_same_bits(
         save(path, net, **state)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training_runs, "save_checkpoint", killed)
+        patch.setattr(run_folder, "save_checkpoint", killed)
         with pytest.raises(KeyboardInterrupt):
             train(tuples, tmp_path / "run", quick(rounds=3), network())
     with (tmp_path / "run" / "curves.csv").open("a") as file:

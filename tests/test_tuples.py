@@ -15,16 +15,16 @@ from click.testing import CliRunner
 from PIL import Image
 from worlds import random_index
 
-from cli.mine_tuples import command
-from retrieval.distractors import read_distractors
-from retrieval.network_choice import NetworkChoice
-from retrieval.tuple_mining import MiningMeans, TupleSources, _first_of_places, mine_tuple_file
-from sfm2tuples.descriptor_files import Descriptors, write_descriptors
+from cli.commands.mine_tuples import command
+from retrieval.networks.choice import NetworkChoice
+from retrieval.reports.data_inspection import inspect_file
+from retrieval.tuple_files.distractors import read_distractors
+from retrieval.tuple_files.mining import MiningMeans, TupleSources, _first_of_places, mine_tuple_file
 from sfm2tuples.errors import DataError, FileFormatError, UsageError
-from sfm2tuples.index import read_index, write_index
-from sfm2tuples.inspection import inspect_file
-from sfm2tuples.mining import MiningOptions
-from sfm2tuples.tuples import PackedPhotos, read_tuples
+from sfm2tuples.files.descriptors import Descriptors, write_descriptors
+from sfm2tuples.index.schema import read_index, write_index
+from sfm2tuples.mining.rounds import MiningOptions
+from sfm2tuples.mining.tuple_file import PackedPhotos, read_tuples
 
 OPTIONS = MiningOptions(query_share=1.0, num_negatives=2, min_overlap=0.1)
 NO_NETWORK = NetworkChoice()

@@ -17,13 +17,12 @@ from hand_made import write_scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cli.build_index import command
-from sfm2tuples.columns import indptr_of
+from cli.commands.build_index import command
 from sfm2tuples.errors import DataError
-from sfm2tuples.ingest import IngestOptions, build_index
-from sfm2tuples.joining import Join
-from sfm2tuples.readers.discover import ModelLocation
-from sfm2tuples.verified_matches import (
+from sfm2tuples.files.columns import indptr_of
+from sfm2tuples.ingest.build import IngestOptions, build_index
+from sfm2tuples.places.grouping import Join
+from sfm2tuples.places.verified_matches import (
     PAIR_BASE,
     GivenDatabase,
     ImageIds,
@@ -34,6 +33,7 @@ from sfm2tuples.verified_matches import (
     read_image_ids,
     read_verified_pairs,
 )
+from sfm2tuples.readers.discover import ModelLocation
 
 CALIBRATED, DEGENERATE, WATERMARK = 2, 1, 7
 ANY = MatchOptions(min_matches=15, min_match_pairs=1)
@@ -85,7 +85,7 @@ def test_pairs_with_too_few_matches_or_without_a_common_object_do_not_count(tmp_
 
 def test_the_configurations_that_do_not_count_are_colmaps() -> None:
     pycolmap = pytest.importorskip("pycolmap")
-    from sfm2tuples.verified_matches import MIN_INLIERS, UNVERIFIED
+    from sfm2tuples.places.verified_matches import MIN_INLIERS, UNVERIFIED
 
     kinds = pycolmap.TwoViewGeometryConfiguration
     assert tuple(int(kind) for kind in (kinds.UNDEFINED, kinds.DEGENERATE, kinds.WATERMARK)) == UNVERIFIED

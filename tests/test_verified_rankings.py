@@ -14,17 +14,17 @@ from test_benchmarks import IMLIST
 from test_evaluate_command import oxford
 from worlds import unit_rows
 
-from retrieval import measurement
-from retrieval.feature_files import LocalFeatures, map_features, read_features, write_features
-from retrieval.feature_verifier import FeatureTables, FeatureVerifier, VerificationSources
-from retrieval.ranks import Ranks, read_ranks, write_ranks
-from retrieval.refined_rankings import refine
-from retrieval.search import search
-from retrieval.search_options import Refinement, SearchOptions, parse_rerank
-from retrieval.spatial_verification import VerificationOptions
-from sfm2tuples.container import read_header
-from sfm2tuples.descriptor_files import Descriptors, write_descriptors
+from retrieval.evaluation import measurement
+from retrieval.evaluation.refined_rankings import refine
+from retrieval.local_features.feature_files import LocalFeatures, map_features, read_features, write_features
+from retrieval.local_features.spatial_verification import VerificationOptions
+from retrieval.search.feature_verifier import FeatureTables, FeatureVerifier, VerificationSources
+from retrieval.search.options import Refinement, SearchOptions, parse_rerank
+from retrieval.search.ranked_search import search
+from retrieval.search.ranks_file import Ranks, read_ranks, write_ranks
 from sfm2tuples.errors import DataError, FileFormatError, UsageError
+from sfm2tuples.files.container import read_header
+from sfm2tuples.files.descriptors import Descriptors, write_descriptors
 from tests import oracles
 from tests.textures import made_features, root_sift, texture
 

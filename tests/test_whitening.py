@@ -11,9 +11,8 @@ import numpy as np
 import oracles
 import pytest
 
-from retrieval.covariance import cholesky_with_jitter, shrink
-from retrieval.shrinkage import choose_shrinkage, pairs_truth
-from retrieval.whitening import (
+from retrieval.whitening.linear_algebra import cholesky_with_jitter, shrink
+from retrieval.whitening.projection import (
     apply,
     cut,
     learn_lw,
@@ -22,6 +21,7 @@ from retrieval.whitening import (
     settings_mismatch,
     write_whitening,
 )
+from retrieval.whitening.shrinkage import choose_shrinkage, pairs_truth
 from sfm2tuples.errors import DataError, FileFormatError, UsageError
 
 
@@ -297,7 +297,7 @@ def test_one_place_cannot_be_left_out() -> None:
 
 
 def test_the_middle_of_equally_good_shrinkages_is_taken() -> None:
-    from retrieval.shrinkage import middle_of_plateau
+    from retrieval.whitening.shrinkage import middle_of_plateau
 
     flat = np.array([[0.5, 0.6], [0.99, 0.97], [0.98, 0.99], [0.97, 1.0], [0.99, 0.98], [0.2, 0.3]])
     assert middle_of_plateau(flat) == 3

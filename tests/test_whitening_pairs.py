@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from worlds import of_split, random_index, table_of, unit_rows
 
-from retrieval import covariance
-from retrieval.whitening import apply, learn_lw, learn_pca
-from retrieval.whitening_pairs import (
+from retrieval.whitening import linear_algebra
+from retrieval.whitening.matching_pairs import (
     MatchingPairs,
     WhiteningOptions,
     learn_whitening,
@@ -20,13 +19,14 @@ from retrieval.whitening_pairs import (
     pairs_of_tuples,
     read_pairs,
 )
-from sfm2tuples.container import Header
-from sfm2tuples.descriptor_files import Descriptors, write_descriptors
+from retrieval.whitening.projection import apply, learn_lw, learn_pca
 from sfm2tuples.errors import DataError, UsageError
-from sfm2tuples.index import TRAIN, Index, write_index
-from sfm2tuples.mining_options import MiningOptions
-from sfm2tuples.positives import find_candidates
-from sfm2tuples.tuples import TupleFile
+from sfm2tuples.files.container import Header
+from sfm2tuples.files.descriptors import Descriptors, write_descriptors
+from sfm2tuples.index.schema import TRAIN, Index, write_index
+from sfm2tuples.mining.options import MiningOptions
+from sfm2tuples.mining.positives import find_candidates
+from sfm2tuples.mining.tuple_file import TupleFile
 
 
 def small_index(seed: int = 0) -> Index:
@@ -156,7 +156,7 @@ def test_what_cannot_be_learned_from_is_said_in_one_line() -> None:
 def test_dimensions_whose_matrices_the_machine_cannot_hold_are_refused_before_any_is_made(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(covariance, "machine_memory", lambda: 24 * 10**9)
+    monkeypatch.setattr(linear_algebra, "machine_memory", lambda: 24 * 10**9)
     descriptors, matching = learnable()
     # NetVLAD's 32,768 dimensions; the rows are one number, so that the test holds none of them either.
     long = np.broadcast_to(np.float32(32768**-0.5), (len(descriptors.names), 32768))
@@ -175,10 +175,10 @@ def test_as_much_memory_as_the_matrices_take_is_enough_and_unknown_memory_is_not
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     descriptors, matching = learnable()
-    for memory in (covariance.MATRICES * 8 * 8**2, None):
-        monkeypatch.setattr(covariance, "machine_memory", lambda memory=memory: memory)
+    for memory in (linear_algebra.MATRICES * 8 * 8**2, None):
+        monkeypatch.setattr(linear_algebra, "machine_memory", lambda memory=memory: memory)
         learn_whitening(descriptors, matching, WhiteningOptions(shrinkage=0.3))
-    monkeypatch.setattr(covariance, "machine_memory", lambda: covariance.MATRICES * 8 * 8**2 - 1)
+    monkeypatch.setattr(linear_algebra, "machine_memory", lambda: linear_algebra.MATRICES * 8 * 8**2 - 1)
     with pytest.raises(UsageError, match="of 8 dimensions"):
         learn_whitening(descriptors, matching, WhiteningOptions(shrinkage=0.3))
 
@@ -193,7 +193,7 @@ def test_learning_takes_no_more_matrices_than_the_refusal_counts(method: str) ->
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert 4 < peak / (8 * 400**2) < covariance.MATRICES
+    assert 4 < peak / (8 * 400**2) < linear_algebra.MATRICES
 
 
 @pytest.mark.parametrize("wrong", [{"method": "zca"}, {"split": "test"}, {"dim": 0}, {"shrinkage": 1.5}])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from retrieval.feature_files import LocalFeatures
-from sfm2tuples.columns import indptr_of
+from retrieval.local_features.feature_files import LocalFeatures
+from sfm2tuples.files.columns import indptr_of
 
 
 def texture(seed: int, width: int, height: int) -> np.ndarray:

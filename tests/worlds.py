@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sfm2tuples.columns import indptr_of
-from sfm2tuples.index import (
+from sfm2tuples.files.columns import indptr_of
+from sfm2tuples.index.schema import (
     TRAIN,
     VAL,
     Cameras,
@@ -19,7 +19,7 @@ from sfm2tuples.index import (
     Places,
     Points,
 )
-from sfm2tuples.tuples import Candidates, ImageTable, PlaceTable
+from sfm2tuples.mining.tuple_file import Candidates, ImageTable, PlaceTable
 
 
 def random_index(rng: np.random.Generator, sizes: tuple[int, ...], place: tuple[int, ...], val: int = 0) -> Index:

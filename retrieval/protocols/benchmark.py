@@ -8,8 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
-from retrieval.evaluation import Evaluation, GroundTruth
-from retrieval.photo_names import short_name
+from retrieval.metrics.results import Evaluation, GroundTruth
+from retrieval.photos.names import short_name
 from sfm2tuples.errors import DataError, UsageError, first_three
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval.evaluation import Evaluation, GroundTruth, evaluate_descriptors, make_ground_truth
-from retrieval.photo_names import photos_below
+from retrieval.metrics.results import Evaluation, GroundTruth, evaluate_descriptors, make_ground_truth
+from retrieval.photos.names import photos_below
 from retrieval.protocols.benchmark import Benchmark
-from sfm2tuples.descriptor_files import Descriptors, align
 from sfm2tuples.errors import DataError, UsageError, first_three
+from sfm2tuples.files.descriptors import Descriptors, align
 
 COLUMNS = ("image", "label", "role")
 ROLES = ("query", "database", "distractor")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from retrieval.photo_names import short_name
+from retrieval.photos.names import short_name
 from sfm2tuples.errors import DataError, first_three
 
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from retrieval.evaluation import make_ground_truth
+from retrieval.metrics.results import make_ground_truth
 from retrieval.protocols.benchmark import Benchmark, PhotoNames
 from sfm2tuples.errors import DataError, UsageError, first_three
-from sfm2tuples.index import Index
+from sfm2tuples.index.schema import Index
 
 MEASURES = ("recall@1", "recall@5", "recall@10", "recall@20", "mAP")
 MAX_DISTANCE = 25.0

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval.evaluation import make_ground_truth
+from retrieval.metrics.results import make_ground_truth
 from retrieval.protocols.benchmark import Benchmark, PhotoNames, names_of
-from retrieval.protocols.gnd_files import find_ground_truth, read_ground_truth
+from retrieval.protocols.ground_truth_files import find_ground_truth, read_ground_truth
 from sfm2tuples.errors import DataError
 
 NAMES = ("roxford5k", "rparis6k")

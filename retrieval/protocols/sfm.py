@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from retrieval.evaluation import Evaluation, GroundTruth, evaluate_descriptors, make_ground_truth
+from retrieval.metrics.results import Evaluation, GroundTruth, evaluate_descriptors, make_ground_truth
 from retrieval.protocols.benchmark import Benchmark
-from sfm2tuples.columns import gather_rows, indptr_of
-from sfm2tuples.descriptor_files import Descriptors, align
 from sfm2tuples.errors import UsageError
-from sfm2tuples.index import SPLITS, VAL, Index
-from sfm2tuples.tuples import TupleFile
+from sfm2tuples.files.columns import gather_rows, indptr_of
+from sfm2tuples.files.descriptors import Descriptors, align
+from sfm2tuples.index.schema import SPLITS, VAL, Index
+from sfm2tuples.mining.tuple_file import TupleFile
 
 logger = logging.getLogger(__name__)
 

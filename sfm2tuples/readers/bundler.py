@@ -21,7 +21,7 @@ from sfm2tuples.readers.by_tracks import (
 )
 from sfm2tuples.readers.camera_models import CAMERA_MODEL_IDS
 from sfm2tuples.readers.files import CUT
-from sfm2tuples.readers.photo_names import relative_names
+from sfm2tuples.readers.relative_names import relative_names
 from sfm2tuples.readers.row_lists import Rows, check_last_line
 from sfm2tuples.readers.sparse_model import SparseModel
 from sfm2tuples.readers.text_rows import read_lines

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from sfm2tuples.readers.assembly import CameraPart, ImagePart, PointPart, assemble
 from sfm2tuples.readers.files import CUT
-from sfm2tuples.readers.parts import CameraPart, ImagePart, PointPart, assemble
 from sfm2tuples.readers.row_lists import Rows
 from sfm2tuples.readers.sparse_model import SparseModel
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from sfm2tuples.errors import ModelError
 from sfm2tuples.readers import kernels
+from sfm2tuples.readers.assembly import CameraPart, ImagePart, PointPart, assemble
 from sfm2tuples.readers.camera_models import CAMERA_MODELS
 from sfm2tuples.readers.files import CUT, check_end, checked_count, load_bytes
 from sfm2tuples.readers.frames import IDENTITY, Frames, Sensor, find_frames
-from sfm2tuples.readers.parts import CameraPart, ImagePart, PointPart, assemble
 from sfm2tuples.readers.sparse_model import SparseModel
 
 
@@ -24,7 +24,7 @@ def read(folder: Path, threads: int | None = None) -> SparseModel:
     folder : Path
         Holds cameras.bin, images.bin, points3D.bin and, since COLMAP 3.12, rigs.bin and frames.bin.
     threads : int, optional
-        By default `sfm2tuples.threads.default_threads()`; changes nothing but the time.
+        By default `sfm2tuples.compute.threads.default_threads()`; changes nothing but the time.
 
     Returns
     -------

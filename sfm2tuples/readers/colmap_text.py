@@ -8,10 +8,10 @@ import numpy as np
 
 from sfm2tuples.errors import ModelError
 from sfm2tuples.readers import kernels
+from sfm2tuples.readers.assembly import CameraPart, ImagePart, PointPart, assemble
 from sfm2tuples.readers.camera_models import CAMERA_MODEL_IDS, CAMERA_MODELS
 from sfm2tuples.readers.files import CUT
 from sfm2tuples.readers.frames import CAMERA_SENSOR, IDENTITY, IMU_SENSOR, Frames, Sensor, find_frames
-from sfm2tuples.readers.parts import CameraPart, ImagePart, PointPart, assemble
 from sfm2tuples.readers.sparse_model import SparseModel
 from sfm2tuples.readers.text_rows import (
     LARGEST_EXACT,
@@ -38,7 +38,7 @@ def read(folder: Path, threads: int | None = None) -> SparseModel:
     folder : Path
         Holds cameras.txt, images.txt, points3D.txt and, since COLMAP 3.12, rigs.txt and frames.txt.
     threads : int, optional
-        By default `sfm2tuples.threads.default_threads()`; changes nothing but the time.
+        By default `sfm2tuples.compute.threads.default_threads()`; changes nothing but the time.
 
     Returns
     -------

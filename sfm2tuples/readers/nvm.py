@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from sfm2tuples.errors import ModelError
+from sfm2tuples.readers.assembly import unit_poses
 from sfm2tuples.readers.bundler import UNREGISTERED
 from sfm2tuples.readers.by_tracks import (
     Cameras,
@@ -19,8 +20,7 @@ from sfm2tuples.readers.by_tracks import (
 )
 from sfm2tuples.readers.camera_models import CAMERA_MODEL_IDS
 from sfm2tuples.readers.nvm_sections import Header, split_sections
-from sfm2tuples.readers.parts import unit_poses
-from sfm2tuples.readers.photo_names import relative_names
+from sfm2tuples.readers.relative_names import relative_names
 from sfm2tuples.readers.row_lists import Rows, check_last_line
 from sfm2tuples.readers.sparse_model import SparseModel
 from sfm2tuples.readers.text_rows import read_lines

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sfm2tuples.atomic import write_atomically
+from sfm2tuples.files.atomic import write_atomically
 from sfm2tuples.world.cameras import Camera, draw_camera
 from sfm2tuples.world.models import SceneModel, moved
 from sfm2tuples.world.observations import Details, draw_details, observe

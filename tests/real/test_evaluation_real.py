@@ -9,7 +9,7 @@ import numpy as np
 import oracles
 import pytest
 
-from retrieval.evaluation import evaluate_rankings, make_ground_truth
+from retrieval.metrics.results import evaluate_rankings, make_ground_truth
 from retrieval.protocols.labels import labels_ground_truth, read_labels
 
 pytestmark = pytest.mark.real

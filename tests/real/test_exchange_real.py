@@ -9,18 +9,18 @@ import networkx
 import pytest
 from PIL import Image
 
-from retrieval.cirtorch_export import export_cirtorch
-from retrieval.network_choice import NetworkChoice
-from retrieval.tuple_import import ImportOptions, ImportSources, import_tuple_file
-from retrieval.tuple_mining import TupleSources, mine_tuple_file
-from sfm2tuples.cirtorch_files import photo_path, read_cirtorch
-from sfm2tuples.cirtorch_tuples import pairs_of
-from sfm2tuples.graph_export import write_graphml, write_pairs
-from sfm2tuples.index import Index, read_index
-from sfm2tuples.ingest import IngestOptions, build_index
-from sfm2tuples.mining import MiningOptions
+from retrieval.networks.choice import NetworkChoice
+from retrieval.tuple_files.cirtorch_export import export_cirtorch
+from retrieval.tuple_files.cirtorch_import import ImportOptions, ImportSources, import_tuple_file
+from retrieval.tuple_files.mining import TupleSources, mine_tuple_file
+from sfm2tuples.index.schema import Index, read_index
+from sfm2tuples.ingest.build import IngestOptions, build_index
+from sfm2tuples.interop.cirtorch_files import photo_path, read_cirtorch
+from sfm2tuples.interop.cirtorch_tables import pairs_of
+from sfm2tuples.interop.graph_export import write_graphml, write_pairs
+from sfm2tuples.mining.rounds import MiningOptions
+from sfm2tuples.mining.tuple_file import read_tuples
 from sfm2tuples.readers.discover import PhotoFolder
-from sfm2tuples.tuples import read_tuples
 
 pytestmark = pytest.mark.real
 MATCHED = 5

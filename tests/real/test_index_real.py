@@ -9,8 +9,8 @@ import oracles
 import pytest
 
 from sfm2tuples.errors import ModelError
-from sfm2tuples.index import Index, read_index
-from sfm2tuples.ingest import IngestOptions, IngestSummary, build_index
+from sfm2tuples.index.schema import Index, read_index
+from sfm2tuples.ingest.build import IngestOptions, IngestSummary, build_index
 from sfm2tuples.readers.discover import PhotoFolder
 
 pytestmark = pytest.mark.real

@@ -7,13 +7,13 @@ import oracles
 import pytest
 from worlds import unit_rows
 
-from retrieval.images import photo_size
-from retrieval.network_choice import NetworkChoice
-from retrieval.tuple_mining import TupleSources, mine_tuple_file
-from sfm2tuples.image_table import prepare
-from sfm2tuples.index import read_index
-from sfm2tuples.ingest import IngestOptions, build_index
-from sfm2tuples.mining import MiningOptions, choose_tuples, plan_round
+from retrieval.networks.choice import NetworkChoice
+from retrieval.photos.decoding import photo_size
+from retrieval.tuple_files.mining import TupleSources, mine_tuple_file
+from sfm2tuples.index.schema import read_index
+from sfm2tuples.ingest.build import IngestOptions, build_index
+from sfm2tuples.mining.photo_table import prepare
+from sfm2tuples.mining.rounds import MiningOptions, choose_tuples, plan_round
 from sfm2tuples.readers.discover import PhotoFolder
 
 pytestmark = pytest.mark.real

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from retrieval.checkpoints import load_network, save_checkpoint
-from retrieval.extraction import ExtractionOptions, extract
-from retrieval.images import load_photo
-from retrieval.network import build_network
-from retrieval.preparation import prepare_network
-from sfm2tuples.tuples import TRAIN
+from retrieval.descriptors.extraction import ExtractionOptions, extract
+from retrieval.networks.checkpoints import load_network, save_checkpoint
+from retrieval.networks.network import build_network
+from retrieval.photos.decoding import load_photo
+from retrieval.training.pooling_preparation import prepare_network
+from sfm2tuples.mining.tuple_file import TRAIN
 
 pytestmark = pytest.mark.real
 

@@ -9,8 +9,8 @@ import oracles
 import pytest
 
 import sfm2tuples
-from sfm2tuples.index import distinct_points, read_index
-from sfm2tuples.ingest import IngestOptions, build_index
+from sfm2tuples.index.schema import distinct_points, read_index
+from sfm2tuples.ingest.build import IngestOptions, build_index
 
 pytestmark = pytest.mark.real
 

@@ -10,11 +10,11 @@ import oracles
 import pytest
 
 from cli.main import main
-from retrieval.evaluation import evaluate_rankings
+from retrieval.metrics.results import evaluate_rankings
 from retrieval.protocols.benchmark import Benchmark, PhotoNames, figure
-from retrieval.protocols.choice import ProtocolChoice, load_benchmark
-from retrieval.protocols.landmarks import CORRUPT, landmarks_benchmark
-from sfm2tuples.descriptor_files import Descriptors, write_descriptors
+from retrieval.protocols.by_name import ProtocolChoice, load_benchmark
+from retrieval.protocols.oxford_paris import CORRUPT, landmarks_benchmark
+from sfm2tuples.files.descriptors import Descriptors, write_descriptors
 
 pytestmark = pytest.mark.real
 

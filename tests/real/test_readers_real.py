@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sfm2tuples.covisibility import covisibility
+from sfm2tuples.covisibility.graph import covisibility
+from sfm2tuples.covisibility.shared_points import shared_points
 from sfm2tuples.errors import ModelError
 from sfm2tuples.readers import read_model
+from sfm2tuples.readers.assembly import DROPPED_POINT, DROPPED_TRACK_IMAGE, DROPPED_TRACK_INDEX
 from sfm2tuples.readers.discover import PhotoFolder, find_models, find_photo_root
-from sfm2tuples.readers.parts import DROPPED_POINT, DROPPED_TRACK_IMAGE, DROPPED_TRACK_INDEX
-from sfm2tuples.shared_points import shared_points
 from tests import oracles
 
 pytestmark = pytest.mark.real
@@ -167,7 +167,7 @@ def test_malformed_models_take_little_memory(shared: Path) -> None:
 import resource, sys
 from pathlib import Path
 import sfm2tuples.readers.kernels
-from sfm2tuples.covisibility import covisibility
+from sfm2tuples.covisibility.graph import covisibility
 from sfm2tuples.errors import ModelError
 from sfm2tuples.readers import read_model
 read_model(Path(sys.argv[1]) / "good/sparse/0")

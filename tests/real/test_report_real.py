@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from cli.main import main
-from retrieval.evaluation_page import EvaluationOptions
 from retrieval.protocols.labels import read_labels
-from retrieval.report import ReportOptions, write_report
-from sfm2tuples.descriptor_files import Descriptors, write_descriptors
+from retrieval.reports.evaluation_page import EvaluationOptions
+from retrieval.reports.report import ReportOptions, write_report
+from sfm2tuples.files.descriptors import Descriptors, write_descriptors
 
 pytestmark = pytest.mark.real
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retrieval.evaluation import evaluate_rankings
-from retrieval.extraction import ExtractionOptions, extract
-from retrieval.network import build_network
-from retrieval.photo_sources import photos_of
+from retrieval.descriptors.extraction import ExtractionOptions, extract
+from retrieval.evaluation.refined_rankings import own_junk, refine
+from retrieval.metrics.results import evaluate_rankings
+from retrieval.networks.network import build_network
+from retrieval.photos.sources import photos_of
 from retrieval.protocols.labels import labels_ground_truth, read_labels
-from retrieval.refined_rankings import own_junk, refine
-from retrieval.search_options import Refinement
-from retrieval.windows import Describer, PhotoWindows, query_regions
+from retrieval.search.options import Refinement
+from retrieval.search.window_descriptors import Describer, PhotoWindows, query_regions
 
 pytestmark = pytest.mark.real
 

@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retrieval.bag_of_words import learn_bag_of_words
-from retrieval.hamming import HammingOptions
-from retrieval.local_features import FeatureOptions, extract_features
-from retrieval.photo_sources import photos_of
+from retrieval.evaluation.bow_teacher import Teacher
+from retrieval.local_features.bag_of_words import learn_bag_of_words
+from retrieval.local_features.feature_extraction import FeatureOptions, extract_features
+from retrieval.local_features.hamming import HammingOptions
+from retrieval.local_features.sift import SiftOptions
+from retrieval.local_features.teacher import TeacherOptions
+from retrieval.local_features.vocabulary import WordOptions
+from retrieval.photos.sources import photos_of
 from retrieval.protocols.labels import labels_benchmark, read_labels
-from retrieval.sift import SiftOptions
-from retrieval.teacher import TeacherOptions
-from retrieval.teacher_evaluation import Teacher
-from retrieval.vocabulary import WordOptions
 
 pytestmark = pytest.mark.real
 pytest.importorskip("pycolmap")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retrieval.recipes import CIRTORCH, ECCV16, SMALL, TPAMI18, for_backbone
+from retrieval.training.recipes import CIRTORCH, ECCV16, SMALL, TPAMI18, for_backbone
 
 pytestmark = pytest.mark.real
 
@@ -83,13 +83,13 @@ def test_small_is_the_prototype_of_the_datas_readme(shared: Path):
 
 def test_a_round_on_real_photos_brings_positives_nearer_than_negatives(shared: Path, tmp_path: Path):
     """Eight scenes, one of them for validation, photos at 160 px and not packed; two short rounds."""
-    from retrieval.network import build_network
-    from retrieval.network_choice import NetworkChoice
-    from retrieval.training import train
-    from retrieval.training_options import options_from_recipe
-    from retrieval.tuple_mining import TupleSources, mine_tuple_file
-    from sfm2tuples.ingest import IngestOptions, build_index
-    from sfm2tuples.mining import MiningOptions
+    from retrieval.networks.choice import NetworkChoice
+    from retrieval.networks.network import build_network
+    from retrieval.training.loop import train
+    from retrieval.training.options import options_from_recipe
+    from retrieval.tuple_files.mining import TupleSources, mine_tuple_file
+    from sfm2tuples.ingest.build import IngestOptions, build_index
+    from sfm2tuples.mining.rounds import MiningOptions
 
     scenes = ("fountain_p11", "entry_p10", "sceaux_castle", "bridge", "monstree", "desk", "locomotive", "mother_child")
     index, tuples = tmp_path / "index.h5", tmp_path / "tuples.h5"

@@ -1,0 +1,235 @@
+"""`sfm2tuples build-index`: sparse models to one index."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from tqdm import tqdm
+
+from cli.joined_places import say_joined
+from cli.output import Output, output_options
+
+if TYPE_CHECKING:
+    from sfm2tuples.ingest.build import IngestSummary
+    from sfm2tuples.ingest.part_building import Progress
+
+SHOWN_TWINS = 20
+"""Of many twins so many are named."""
+
+
+def _refuse_database(context: click.Context, option: click.Parameter, database: Path | None) -> None:
+    """Say what to run, before anything else of the request is looked at."""
+    if database is not None:
+        from sfm2tuples.readers.model_kinds import database_refusal
+
+        raise database_refusal(database)
+
+
+@click.command("build-index", epilog="Example: sfm2tuples build-index my_models/ -o index.h5 --places places.csv")
+@click.argument("roots", nargs=-1, required=True, metavar="ROOT...", type=click.Path(path_type=Path))
+@click.option("-o", "--output", "target", type=click.Path(path_type=Path), required=True, help="the index to write")
+@click.option(
+    "--images",
+    multiple=True,
+    metavar="[ROOT=]DIR",
+    help="where photos lie that are in no images/ beside their model; may be repeated",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="processes that read models, one model each at a time",
+)
+@click.option(
+    "--dask",
+    metavar="URL",
+    help="scheduler of a Dask cluster, such as tcp://10.0.0.1:8786, whose workers read models in place of --jobs; "
+    "they must see models and index under the same paths",
+)
+@click.option("--resume", is_flag=True, help="go on with an interrupted build of the same index")
+@click.option("--strict", is_flag=True, help="stop at the first model that cannot be read")
+@click.option(
+    "--min-shared",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="leave out pairs of images that share fewer points",
+)
+@click.option(
+    "--places",
+    type=click.Path(path_type=Path),
+    help="CSV of model,place[,split]: which models show the same thing; a path covers all models below it",
+)
+@click.option(
+    "--val-share",
+    type=click.FloatRange(0, 1),
+    default=0.2,
+    show_default=True,
+    help="share of the places for validation",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="decides which places those are")
+@click.option(
+    "--join-scenes/--no-join-scenes",
+    default=True,
+    show_default=True,
+    help="whether models of one scene folder and one folder of photos are one place",
+)
+@click.option(
+    "--database",
+    "databases",
+    multiple=True,
+    metavar="[ROOT=]FILE",
+    help="COLMAP database whose verified matches join models, besides each database.db near them; may be repeated",
+)
+@click.option(
+    "--min-matches",
+    type=click.IntRange(1),
+    default=30,
+    show_default=True,
+    help="verified matches that a pair of images needs to count for joining two models",
+)
+@click.option(
+    "--min-match-pairs",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    help="such pairs of images that join two models",
+)
+@click.option(
+    "--from-database",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    is_eager=True,
+    expose_value=False,
+    callback=_refuse_database,
+    help="refused, with what to run first: matches without a model have no 3D points",
+)
+@click.option("--force", is_flag=True, help="replace the index where it exists")
+@output_options
+def command(
+    roots: tuple[Path, ...],
+    target: Path,
+    images: tuple[str, ...],
+    jobs: int,
+    dask: str | None,
+    resume: bool,
+    strict: bool,
+    places: Path | None,
+    databases: tuple[str, ...],
+    force: bool,
+    output: Output,
+    **values: Any,
+) -> None:
+    """Find and read the models below each ROOT; write their co-visibility graph, places and splits."""
+    from sfm2tuples.files.atomic import refuse_overwrite
+    from sfm2tuples.ingest.build import IngestOptions, build_index
+    from sfm2tuples.places.verified_matches import GivenDatabase
+    from sfm2tuples.readers.discover import PhotoFolder
+
+    refuse_overwrite(target, force)
+    photo_roots = [PhotoFolder.parse(text, roots) for text in images]
+    try:
+        with _progress_bar(output) as progress:
+            summary = build_index(
+                roots,
+                target,
+                IngestOptions(**values),
+                photo_roots=photo_roots,
+                places=places,
+                databases=[GivenDatabase.parse(text, roots) for text in databases],
+                strict=strict,
+                jobs=jobs,
+                dask=dask,
+                resume=resume,
+                progress=progress,
+            )
+    except KeyboardInterrupt as interruption:
+        # Not KeyboardInterrupt: click would turn it into an Abort of its own and lose the message.
+        raise click.Abort(_how_to_go_on(target)) from interruption
+    _print_summary(summary, output)
+    next_step = f"sfm2tuples mine-tuples {target} -o tuples.h5 --backbone squeezenet1_1 --weights WEIGHTS"
+    output.made(target, _counts(summary), next_step)
+
+
+@contextmanager
+def _progress_bar(output: Output) -> Iterator[Callable[[Progress], None]]:
+    """Show the bytes of models' files that are done, since models differ in size; the count of models beside."""
+    with tqdm(unit="B", unit_scale=True, file=sys.stderr, disable=True if output.quiet else None, leave=False) as bar:
+
+        def show(progress: Progress) -> None:
+            if bar.total is None:
+                # What an interrupted build had done says nothing about the speed of this one.
+                bar.initial = bar.n = progress.size
+            bar.total = progress.all_sizes
+            bar.set_postfix_str(f"{progress.models:,} of {progress.all_models:,} models", refresh=False)
+            bar.update(progress.size - bar.n)
+
+        yield show
+
+
+def _how_to_go_on(target: Path) -> str:
+    """What an interrupted build leaves."""
+    from sfm2tuples.ingest.work_folder import part_files, work_path
+
+    if part_files(work_path(target)):
+        return "go on with the same command and --resume"
+    return "nothing was done yet"
+
+
+def _counts(summary: IngestSummary) -> str:
+    return (
+        f"{summary.num_models:,} models, {summary.num_images:,} images, {summary.num_points:,} points, "
+        f"{summary.num_edges:,} edges"
+    )
+
+
+def _say_joined(summary: IngestSummary, output: Output) -> None:
+    from sfm2tuples.places.grouping import reasons_of
+
+    places = summary.places
+    models = Counter(summary.model_place.tolist())
+    reasons = [reasons_of(reason) for reason in places.reason]
+    joined = {places.name[row]: (count, reasons[row]) for row, count in sorted(models.items()) if count > 1}
+    if joined:
+        output.say("joined models (sfm2tuples inspect --all shows all):")
+        say_joined(joined, False, output)
+
+
+def _print_summary(summary: IngestSummary, output: Output) -> None:
+    places = summary.places
+    val = int(places.split.sum())
+    for twin, kept in summary.twins[:SHOWN_TWINS]:
+        output.say(f"left out {twin}: all its images are in {kept}")
+    if len(summary.twins) > SHOWN_TWINS:
+        output.say(f"left out {len(summary.twins) - SHOWN_TWINS:,} more whose images are all in another model")
+    _say_joined(summary, output)
+    output.say(f"{len(places.name):,} places: {len(places.name) - val:,} for training, {val:,} for validation")
+    if summary.behind or summary.without_focal_length:
+        output.say(
+            f"without a scale figure: {summary.behind:,} observations behind their camera, "
+            f"{summary.without_focal_length:,} images whose camera has no focal length"
+        )
+    output.result(
+        {
+            "models": summary.num_models,
+            "images": summary.num_images,
+            "points": summary.num_points,
+            "edges": summary.num_edges,
+            "places": dict(zip(places.name, places.split.tolist(), strict=True)),
+            "failed": summary.failed,
+            "twins": dict(summary.twins),
+            "joined": {name: reason for name, reason in zip(places.name, places.reason, strict=True) if reason},
+            "missing_photos": len(summary.missing),
+            "contradictions": summary.contradictions,
+            "dropped": summary.dropped,
+            "observations_behind": summary.behind,
+            "images_without_focal_length": summary.without_focal_length,
+        }
+    )

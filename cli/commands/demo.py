@@ -1,0 +1,111 @@
+"""`sfm2tuples demo`: the whole road on the built-in world, by the commands that a user would type."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from tqdm import tqdm
+
+from cli.output import Output, output_options
+
+if TYPE_CHECKING:
+    from sfm2tuples.world.synthetic import WorldSummary
+
+PLACES = 14
+"""Buildings of the demo's world."""
+SIZE = ["--image-size", "160"]
+"""Longest side, in pixels, at which the demo mines, trains and tests."""
+FROM_RANDOM = ["--learning-rate", "1e-3", "--rounds", "6"]
+"""Random weights learn at another rate than pretrained ones, which take the recipe's."""
+
+
+@click.command("demo", epilog="Example: sfm2tuples demo -o demo/ --weights squeezenet1_1.npz")
+@click.option("-o", "--output", "folder", type=click.Path(path_type=Path), required=True, help="the folder to make")
+@click.option("--weights", help="file or URL of pretrained weights of SqueezeNet 1.1; random weights without")
+@click.option("--seed", default=0, show_default=True, help="of the world and of every draw")
+@click.option("--force", is_flag=True, help="replace an earlier demo in that folder")
+@output_options
+def command(folder: Path, weights: str | None, seed: int, force: bool, output: Output) -> None:
+    """Photograph a built-in world, then index, mine, train, whiten, measure and report: minutes on a CPU."""
+    started = time.monotonic()
+    _make_folder(folder, force)
+    world = _photograph(folder / "world", seed, output)
+    if weights is None:
+        output.say("The network starts from random weights; for real photos give pretrained ones (--weights).")
+    network = ["--backbone", "squeezenet1_1", "--pooling", "gem"] + (["--weights", weights] if weights else [])
+    figures = _walk(folder, network, [] if weights else FROM_RANDOM, seed, output)
+    seconds = time.monotonic() - started
+    output.say("")
+    output.table([(name, 100 * value) for name, value in figures.items()], ["on buildings never trained on", "mAP"])
+    output.result({"map": figures, "photos": world.photos, "seconds": seconds})
+    output.made(
+        folder / "page" / "index.html",
+        f"tuples to look at; the demo took {seconds:.0f} s",
+        "open it in a browser; then: sfm2tuples build-index YOUR_MODELS -o index.h5",
+    )
+
+
+def _make_folder(folder: Path, force: bool) -> None:
+    """Make the demo's folder; with `force` an earlier demo, and nothing else, is cleared away."""
+    from sfm2tuples.errors import UsageError
+
+    if folder.exists() and any(folder.iterdir()):
+        if not force:
+            raise UsageError(f"{folder}: exists already; give another name, or --force to replace an earlier demo")
+        if not (folder / "world").is_dir():
+            raise UsageError(f"{folder}: is no earlier demo; give another name")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _photograph(folder: Path, seed: int, output: Output) -> WorldSummary:
+    from sfm2tuples.world.synthetic import write_world
+
+    output.say("Photographing the built-in world: invented buildings, changing light, exact models.")
+    with tqdm(total=PLACES, unit="building", disable=True if output.quiet else None, file=sys.stderr) as bar:
+        world = write_world(folder, places=PLACES, seed=seed, progress=lambda done: bar.update(done - bar.n) and None)
+    output.say(f"{world.photos} photos of {world.places} buildings in {len(world.scenes)} models below {folder}")
+    return world
+
+
+def _walk(folder: Path, network: list[str], schedule: list[str], seed: int, output: Output) -> dict[str, float]:
+    """Run the commands one after the other; mAP by name of the network."""
+    index, tuples, run = (str(folder / name) for name in ("index.h5", "tuples.h5", "run"))
+    seeded = ["--seed", str(seed)]
+    queries = ["--query-share", "1", "--queries-per-place", "10"]
+    _run(output, "build-index", str(folder / "world"), "-o", index, "--val-share", "0.3", *seeded)
+    _run(output, "mine-tuples", index, "-o", tuples, *network, *queries, *SIZE, "--pack-images", SIZE[1], *seeded)
+    _run(output, "train", tuples, "-o", run, *network, *schedule, *SIZE, *seeded)
+    figures = _measure(folder, "before", index, network, output)
+    figures |= _measure(folder, "after", index, ["--network", str(folder / "run" / "best.pt")], output)
+    _run(output, "report", tuples, "-o", str(folder / "page"))
+    return figures
+
+
+def _measure(folder: Path, name: str, index: str, network: list[str], output: Output) -> dict[str, float]:
+    """MAP on the validation places by the SfM protocol, without and with L_w of the training places."""
+    descriptors, whitening = str(folder / f"{name}.h5"), str(folder / f"{name}_lw.h5")
+    _run(output, "extract", index, "-o", descriptors, *network, *SIZE)
+    _run(output, "whiten", index, "-o", whitening, "--descriptors", descriptors)
+    figures = {}
+    for title, more in ((f"{name} training", []), (f"{name} training + L_w", ["--whitening", whitening])):
+        result = folder / f"{title.replace(' ', '_').replace('+', 'and')}.json"
+        _run(output, "evaluate", "--index", index, "--descriptors", descriptors, *more, "-o", str(result))
+        figures[title] = json.loads(result.read_text(encoding="utf-8"))["mean_over_queries"]
+    return figures
+
+
+def _run(output: Output, *words: str) -> None:
+    """Show a command as a user would type it, and run it; what it prints is shown unless the demo is quiet."""
+    from cli.main import group
+
+    output.say(f"\n$ sfm2tuples {shlex.join(words)}")
+    silent = ["--quiet"] if output.quiet or output.json else []
+    group.main(args=[*words, *silent], prog_name="sfm2tuples", standalone_mode=False)

@@ -1,0 +1,70 @@
+"""`sfm2tuples extract`: photos to descriptors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.options.extraction import extraction_options
+from cli.options.network import network_options
+from cli.output import Output, output_options
+
+if TYPE_CHECKING:
+    from retrieval.descriptors.extraction import ExtractionOptions
+    from retrieval.networks.choice import NetworkChoice
+
+
+@click.command("extract", epilog="Example: sfm2tuples extract photos/ -o descriptors.h5 --network run/best.pt")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("-o", "--output", "target", type=click.Path(path_type=Path), required=True, help="the file to write")
+@click.option("--images", type=click.Path(path_type=Path), help="folder that the names of a list or CSV start from")
+@network_options
+@extraction_options
+@click.option("--whitening", type=click.Path(path_type=Path), help="a whitening to apply, made by whiten")
+@click.option("--dim", type=click.IntRange(1), help="keep the first dimensions of the whitening")
+@click.option("--layout", type=click.Choice(["columnar", "hloc"]), default="columnar", show_default=True)
+@click.option("--strict", is_flag=True, help="stop where a photo cannot be read")
+@click.option("--force", is_flag=True, help="replace the output where it exists")
+@output_options
+def command(
+    source: Path,
+    target: Path,
+    images: Path | None,
+    choice: NetworkChoice,
+    extraction: ExtractionOptions,
+    device: str | None,
+    whitening: Path | None,
+    dim: int | None,
+    layout: str,
+    strict: bool,
+    force: bool,
+    output: Output,
+) -> None:
+    """Describe the photos of SOURCE: a folder, a .txt list, a .csv of labels, an index or a tuple file."""
+    from retrieval.descriptors.described_photos import describe_photos, mismatch_warning, whiten_descriptors
+    from retrieval.networks.choice import load_on
+    from retrieval.photos.sources import photos_of
+    from retrieval.whitening.projection import read_whitening
+    from sfm2tuples.errors import UsageError
+    from sfm2tuples.files.atomic import refuse_overwrite
+    from sfm2tuples.files.descriptors import write_descriptors
+
+    refuse_overwrite(target, force)
+    if dim is not None and whitening is None:
+        raise UsageError("--dim keeps the first dimensions of a whitening; give --whitening too")
+    learned = read_whitening(whitening) if whitening else None
+    photos = photos_of(source, images, extraction.image_size)
+    descriptors, failures = describe_photos(load_on(device, choice), photos, extraction)
+    if failures and strict:
+        raise failures[0]
+    output.warn_of("photos could not be read and have no descriptor", failures)
+    if learned is not None and whitening is not None:
+        output.warn_if(mismatch_warning(whitening, learned, descriptors))
+        descriptors = whiten_descriptors(descriptors, learned, dim)
+    parents = [fingerprint for fingerprint in (photos.parent, learned.fingerprint if learned else "") if fingerprint]
+    write_descriptors(target, descriptors, layout, parents)
+    count, length = descriptors.values.shape
+    output.result({"photos": count, "dim": length, "unreadable": len(failures)})
+    output.made(target, f"{count:,} descriptors of {length} dimensions")

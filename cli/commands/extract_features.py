@@ -1,0 +1,57 @@
+"""`sfm2tuples extract-features`: photos to local features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cli.output import Output, output_options
+
+PATH = click.Path(path_type=Path)
+
+
+@click.command("extract-features", epilog="Example: sfm2tuples extract-features photos/ -o features.h5")
+@click.argument("source", type=PATH)
+@click.option("-o", "--output", "target", type=PATH, required=True, help="the file to write")
+@click.option("--images", type=PATH, help="folder that the names of a list or CSV start from")
+@click.option("--image-size", type=click.IntRange(1), default=1024, show_default=True, help="longest side, pixels")
+@click.option("--max-features", type=click.IntRange(1), default=2048, show_default=True, help="largest kept of a photo")
+@click.option("--first-octave", type=int, default=-1, show_default=True, help="-1: look at twice the size too")
+@click.option("--num-octaves", type=click.IntRange(1), default=4, show_default=True, help="halvings looked at")
+@click.option("--peak-threshold", type=float, default=0.004, show_default=True, help="contrast that a feature needs")
+@click.option("--affine-shape/--no-affine-shape", default=True, show_default=True, help="ellipses in place of circles")
+@click.option("--domain-size-pooling", is_flag=True, help="average descriptors over sizes; three times as slow")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="processes that look for features")
+@click.option("--strict", is_flag=True, help="stop where a photo cannot be read")
+@click.option("--force", is_flag=True, help="replace the output where it exists")
+@output_options
+def command(
+    source: Path,
+    target: Path,
+    images: Path | None,
+    image_size: int,
+    jobs: int,
+    strict: bool,
+    force: bool,
+    output: Output,
+    **sift: float,
+) -> None:
+    """Find RootSIFT features in the photos of SOURCE: a folder, a .txt list, a .csv of labels, an index or tuples."""
+    from retrieval.local_features.feature_extraction import FeatureOptions, extract_features
+    from retrieval.local_features.feature_files import write_features
+    from retrieval.local_features.sift import SiftOptions
+    from retrieval.photos.sources import photos_of
+    from sfm2tuples.files.atomic import refuse_overwrite
+
+    refuse_overwrite(target, force)
+    options = FeatureOptions(image_size, SiftOptions(**sift))  # type: ignore[arg-type]
+    photos = photos_of(source, images, image_size)
+    features, failures = extract_features(photos, options, jobs)
+    if failures and strict:
+        raise failures[0]
+    output.warn_of("photos could not be read and have no features", failures)
+    write_features(target, features, [photos.parent] if photos.parent else [])
+    count, total = len(features.names), len(features.descriptors)
+    output.result({"photos": count, "features": total, "unreadable": len(failures)})
+    output.made(target, f"{total:,} features of {count:,} photos", f"sfm2tuples build-bow {target} -o bow.h5")

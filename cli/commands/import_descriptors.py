@@ -1,0 +1,35 @@
+"""`sfm2tuples import-descriptors`: anybody's descriptors to a file that every command reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cli.output import Output, output_options
+
+
+@click.command("import-descriptors", epilog="Example: sfm2tuples import-descriptors features.npy -o descriptors.h5")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("-o", "--output", "target", type=click.Path(path_type=Path), required=True, help="the file to write")
+@click.option(
+    "--names", type=click.Path(path_type=Path), help="names of a .npy's rows, one a line; its .txt by default"
+)
+@click.option("--columns", is_flag=True, help="the .npy has a descriptor a column, as cirtorch")
+@click.option("--force", is_flag=True, help="replace the output where it exists")
+@output_options
+def command(source: Path, target: Path, names: Path | None, columns: bool, force: bool, output: Output) -> None:
+    """Check and normalise the descriptors of SOURCE: hloc's HDF5, or a .npy array with a list of names."""
+    from sfm2tuples.files.atomic import refuse_overwrite
+    from sfm2tuples.files.descriptors import write_descriptors
+    from sfm2tuples.interop.foreign_descriptors import read_foreign_descriptors
+
+    refuse_overwrite(target, force)
+    found = read_foreign_descriptors(source, names, columns)
+    write_descriptors(target, found.descriptors)
+    count, length = found.descriptors.values.shape
+    if found.num_normalised:
+        output.say(f"{found.num_normalised:,} of {count:,} descriptors were not of length 1 and are normalised")
+    output.result({"photos": count, "dim": length, "normalised": found.num_normalised})
+    next_step = f"sfm2tuples evaluate --protocol NAME --data DIR --descriptors {target}"
+    output.made(target, f"{count:,} descriptors of {length} dimensions", next_step)

@@ -1,0 +1,127 @@
+"""`sfm2tuples import-tuples`: cirtorch's training data to a tuple file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.options.network import device_option, network_options, precision_option
+from cli.output import Output, output_options
+
+if TYPE_CHECKING:
+    from retrieval.networks.choice import NetworkChoice
+    from retrieval.tuple_files.cirtorch_import import ImportedTuples
+
+_LEFT_OUT = {
+    "self_pairs": "pairs of an image with itself are dropped",
+    "duplicate_pairs": "pairs are there already and are dropped",
+    "pairs_across_places": "pairs are of two places and are dropped",
+    "listed_twice": "images are listed twice and are one",
+    "in_training_too": "validation images are trained on too and are left out",
+    "pairs_without_photo": "pairs are left out because an image of theirs is",
+}
+
+
+@click.command("import-tuples", epilog="Example: sfm2tuples import-tuples retrieval-SfM-120k.pkl -o tuples.h5")
+@click.argument("file", metavar="FILE.pkl", type=click.Path(path_type=Path))
+@click.option("--images", type=click.Path(path_type=Path), help="folder of the photos  [default: ims/ beside FILE.pkl]")
+@click.option("-o", "--output", "target", type=click.Path(path_type=Path), required=True, help="tuple file to write")
+@click.option(
+    "--global-clusters", is_flag=True, help="a cluster's number is one place in both splits; it is then trained on"
+)
+@network_options
+@click.option("--descriptors", type=click.Path(path_type=Path), help="descriptors of the photos, in place of a network")
+@click.option("--image-size", type=click.IntRange(1), default=362, show_default=True, help="longest side, pixels")
+@precision_option
+@device_option
+@click.option(
+    "--negatives",
+    type=click.Choice(["N1", "N2", "random", "semi-hard"]),
+    default="N2",
+    show_default=True,
+    help="N1 nearest, N2 nearest with one a place, random, semi-hard; also of each round of train",
+)
+@click.option("--num-negatives", default=5, show_default=True, help="negatives of a tuple")
+@click.option(
+    "--pool",
+    default="random:22000",
+    show_default=True,
+    help="images that negatives are chosen from: ends+per-place:N, ends+random:N, random:N",
+)
+@click.option("--seed", default=0, show_default=True, help="seed of every draw")
+@click.option("--pack-images", type=click.IntRange(0), default=0, help="pack the photos, longest side in pixels")
+@click.option("--force", is_flag=True, help="replace the output where it exists")
+@output_options
+def command(
+    file: Path,
+    images: Path | None,
+    target: Path,
+    global_clusters: bool,
+    choice: NetworkChoice,
+    descriptors: Path | None,
+    image_size: int,
+    precision: str,
+    device: str | None,
+    pack_images: int,
+    force: bool,
+    output: Output,
+    **values: Any,
+) -> None:
+    """Turn cirtorch's training data (retrieval-SfM-120k.pkl and its photos) into a tuple file that train takes.
+
+    Without a network or descriptors the file has pairs only: train mines negatives for them in each round.
+    """
+    from retrieval.tuple_files.cirtorch_import import ImportOptions, ImportSources, import_tuple_file
+    from sfm2tuples.files.atomic import refuse_overwrite
+    from sfm2tuples.interop.cirtorch_files import PHOTOS
+
+    refuse_overwrite(target, force)
+    photos = images if images is not None else file.parent / PHOTOS
+    sources = ImportSources(
+        file, photos, choice, descriptors, image_size, pack_images, precision, device, global_clusters
+    )
+    found = import_tuple_file(sources, target, ImportOptions(**values))
+    _say_left_out(found, output)
+    _say_what_is_unknown(found, output)
+    train, val = (len(found.tuples[split].query) for split in ("train", "val"))
+    tables = found.imported
+    output.result({"images": len(tables.images.key), "places": len(tables.places.name), "train": train, "val": val})
+    output.made(
+        target,
+        f"{train:,} training and {val:,} validation pairs of {len(tables.images.key):,} photos "
+        f"of {len(tables.places.name):,} places",
+        f"sfm2tuples train {target} -o run/ --recipe cirtorch --backbone resnet101 --weights WEIGHTS",
+    )
+
+
+def _say_left_out(found: ImportedTuples, output: Output) -> None:
+    from sfm2tuples.errors import first_three
+    from sfm2tuples.interop.cirtorch_tables import counts_of
+
+    left_out = found.imported.left_out
+    counts = counts_of(left_out)
+    output.result({"left_out": counts})
+    for name, text in _LEFT_OUT.items():
+        if counts[name]:
+            output.say(f"{counts[name]:,} {text}")
+    if left_out.missing:
+        output.warn(
+            f"{len(left_out.missing):,} photos are not there and are left out, first {first_three(left_out.missing)}"
+        )
+    if left_out.unreadable:
+        shown = "; ".join(left_out.unreadable[:3])
+        output.warn(f"{len(left_out.unreadable):,} photos cannot be read and are left out, first: {shown}")
+
+
+def _say_what_is_unknown(found: ImportedTuples, output: Output) -> None:
+    output.say(
+        "The pairs come without shared points, overlap, scale change and angle: m3 draws among each query's "
+        "positives, its thresholds cannot be applied; m2 cannot choose."
+    )
+    if not found.has_negatives:
+        output.say(
+            "No negatives yet: train mines them in each round; its validation loss counts positives only, mAP decides."
+        )
+    output.result({"has_negatives": found.has_negatives})

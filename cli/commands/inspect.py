@@ -1,0 +1,68 @@
+"""`sfm2tuples inspect`: what is in a file of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli.joined_places import say_joined
+from cli.output import Output, output_options
+
+ROWS = 20
+"""Rows of a table that a screenful has room for."""
+
+
+@click.command("inspect", epilog="Example: sfm2tuples inspect tuples.h5")
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--all", "show_all", is_flag=True, help="print every place and every reason, not a screenful")
+@output_options
+def command(file: Path, show_all: bool, output: Output) -> None:
+    """Say what is in a file of ours, made from what and how: index, tuples, descriptors, ranks, whitening,
+    features, bag of words or checkpoint."""
+    from retrieval.reports.data_inspection import JOINED
+    from retrieval.reports.inspection import inspect_file
+
+    sections = inspect_file(file)
+    output.result(sections)
+    for title, section in sections.items():
+        if not section:
+            continue
+        output.say(click.style(title, bold=True))
+        if title == JOINED:
+            say_joined({name: (len(row["models"]), row["why"]) for name, row in section.items()}, show_all, output)
+        elif all(isinstance(value, dict) for value in section.values()):
+            _say_table(section, show_all, output)
+        else:
+            _say_values(section, output)
+
+
+def _say_values(section: dict[str, Any], output: Output) -> None:
+    width = max(len(label) for label in section)
+    for label, value in section.items():
+        output.say(f"  {label.ljust(width)}  {_text(label, value)}")
+
+
+def _say_table(section: dict[str, dict[str, Any]], show_all: bool, output: Output) -> None:
+    columns = [name for name in next(iter(section.values())) if any(row[name] != "" for row in section.values())]
+    rows = [[f"  {label}", *(_text(name, row[name]) for name in columns)] for label, row in section.items()]
+    shown = rows if show_all else rows[:ROWS]
+    output.table(shown, ["  ", *columns])
+    if len(rows) > len(shown):
+        output.say(f"  … {len(rows) - len(shown):,} more; --all shows them")
+
+
+def _text(label: str, value: Any) -> str:
+    """A value as a person reads it."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_text(key, item)}" for key, item in value.items()) or "none"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_text(label, item) for item in value) or "none"
+    if value is None:
+        return "none"
+    if label in ("fingerprint", "parents"):
+        return str(value)[:16]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return f"{value:g}" if isinstance(value, float) else "".join(c if c.isprintable() else "?" for c in str(value))

@@ -1,0 +1,148 @@
+"""`sfm2tuples mine-tuples`: from an index to tuples."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.options.mining import mining_flags
+from cli.options.network import device_option, network_options, precision_option
+from cli.output import Output, output_options
+
+if TYPE_CHECKING:
+    from retrieval.networks.choice import NetworkChoice
+    from retrieval.tuple_files.mining import MinedTuples
+    from sfm2tuples.mining.rounds import MiningOptions
+
+MOST_PAIRS = 10
+"""Suspicious pairs of places that are printed."""
+_MISSING = {
+    "missing_positives": "positives are missing and masked in training",
+    "missing_negatives": "negatives are missing and masked in training",
+    "filled": "negatives are not semi-hard but filled up by N2",
+}
+
+_MEDIANS = ("overlap", "scale_change", "angle", "positive_similarity", "negative_similarity")
+
+
+@click.command(
+    "mine-tuples",
+    epilog="Example: sfm2tuples mine-tuples index.h5 -o tuples.h5 --backbone squeezenet1_1 --weights squeezenet1_1.npz",
+)
+@click.argument("index", type=click.Path(path_type=Path))
+@click.option("-o", "--output", "target", type=click.Path(path_type=Path), required=True, help="tuple file to write")
+@network_options
+@click.option("--descriptors", type=click.Path(path_type=Path), help="descriptors of the photos, in place of a network")
+@click.option("--image-size", type=click.IntRange(1), default=362, show_default=True, help="longest side, pixels")
+@precision_option
+@mining_flags
+@click.option(
+    "--distractors",
+    type=click.Path(path_type=Path),
+    help="photos of other places, for negatives: folder of folders, CSV",
+)
+@click.option("--pack-images", type=click.IntRange(0), default=0, help="pack the photos, longest side in pixels")
+@device_option
+@click.option(
+    "--block",
+    type=click.IntRange(1),
+    default=4096,
+    show_default=True,
+    help="pool images compared at once: bounds the memory, changes no result",
+)
+@click.option("--force", is_flag=True, help="replace the output where it exists")
+@output_options
+def command(
+    index: Path,
+    target: Path,
+    choice: NetworkChoice,
+    descriptors: Path | None,
+    image_size: int,
+    precision: str,
+    options: MiningOptions,
+    distractors: Path | None,
+    pack_images: int,
+    device: str | None,
+    block: int,
+    force: bool,
+    output: Output,
+) -> None:
+    """Choose queries, positives and negatives from INDEX, with the evidence for each choice."""
+    from retrieval.tuple_files.mining import MiningMeans, TupleSources, mine_tuple_file
+    from sfm2tuples.files.atomic import refuse_overwrite
+
+    refuse_overwrite(target, force)
+    sources = TupleSources(index, choice, descriptors, image_size, distractors, pack_images, precision)
+    mined = mine_tuple_file(sources, target, options, MiningMeans(device, block))
+    _say_left_out(mined, output)
+    _say_tuples(mined, options, output)
+    _say_searches(mined, output)
+    _say_suspicious(mined, output)
+    train, val = (len(mined.tuples[split].query) for split in ("train", "val"))
+    output.made(
+        target,
+        f"{train:,} training and {val:,} validation tuples of {len(mined.prepared.images.key):,} photos",
+        f"sfm2tuples train {target} -o run/",
+    )
+
+
+def _say_left_out(mined: MinedTuples, output: Output) -> None:
+    """Say which photos were left out, and why."""
+    prepared = mined.prepared
+    if prepared.without_photo:
+        output.say(f"{prepared.without_photo:,} images have no photo and are left out")
+    if prepared.same_photo:
+        output.say(f"{prepared.same_photo:,} images show the photo of another and are merged with it")
+    if prepared.known_distractors:
+        output.say(f"{prepared.known_distractors:,} distractors are in the index, or listed, already and are left out")
+    if prepared.unreadable:
+        shown = "; ".join(prepared.unreadable[:3])
+        output.warn(f"{len(prepared.unreadable):,} photos cannot be read and are left out, first: {shown}")
+    names = ("without_photo", "same_photo", "known_distractors", "unreadable")
+    output.result({name: getattr(prepared, name) for name in names})
+
+
+def _say_tuples(mined: MinedTuples, options: MiningOptions, output: Output) -> None:
+    """Print numbers of tuples and medians as a table."""
+    from sfm2tuples.mining.summary import summarise
+
+    rows = []
+    for split, tuples in mined.tuples.items():
+        summary = asdict(summarise(tuples, options))
+        dropped = mined.plans[split].without_positive
+        medians = ["-" if summary[name] is None else f"{summary[name]:.2f}" for name in _MEDIANS]
+        rows.append([split, summary["tuples"], dropped, summary["pool"], *medians])
+        search = {"search": asdict(mined.searches[split])} if split in mined.searches else {}
+        output.result({split: summary | {"without_positive": dropped} | search})
+        for what in ("missing_positives", "missing_negatives", "filled"):
+            if summary[what]:
+                output.say(f"{split}: {summary[what]:,} {_MISSING[what]}")
+    output.table(
+        rows, ["split", "tuples", "no positive", "pool", "overlap", "scale", "angle", "sim. pos.", "sim. neg."]
+    )
+
+
+def _say_searches(mined: MinedTuples, output: Output) -> None:
+    """Say which pools were searched by lists, and how many of the exact negatives that found."""
+    for split, report in mined.searches.items():
+        found = f"{report.recall:.1%} of the exact negatives of {report.sampled:,} queries were found"
+        output.say(
+            f"{split}: a pool of {report.pool:,} images, searched by {report.lists:,} lists: {found}; "
+            "--search exact finds all"
+        )
+
+
+def _say_suspicious(mined: MinedTuples, output: Output) -> None:
+    """Warn of places that may be one."""
+    names = mined.prepared.places.name
+    pairs = [(names[pair.first], names[pair.second], round(pair.likeness, 3)) for pair in mined.suspicious]
+    output.result({"suspicious": pairs})
+    if pairs:
+        shown = [f"{first} and {second} ({likeness:.2f})" for first, second, likeness in pairs[:MOST_PAIRS]]
+        output.warn(
+            f"{len(pairs):,} pairs of places look alike; two that show the same thing give false negatives, so join "
+            f"them by build-index --places, or give --max-negative-similarity: {', '.join(shown)}"
+        )

@@ -1,0 +1,39 @@
+"""`sfm2tuples report`: an HTML page to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli.output import Output, output_options
+
+PATH = click.Path(path_type=Path)
+
+
+@click.command("report", epilog="Example: sfm2tuples report tuples.h5 -o page/")
+@click.argument("source", metavar="FILE", type=PATH)
+@click.option("-o", "--output", "target", type=PATH, required=True, help="the folder to make")
+@click.option("--num-tuples", default=40, show_default=True, help="tuples: shown of each split, balanced over places")
+@click.option("--num-queries", default=10, show_default=True, help="evaluation: worst queries, best ones, and so on")
+@click.option("--num-ranked", default=10, show_default=True, help="evaluation: first images of a query, besides junk")
+@click.option("--setup", help="evaluation: of several setups the one to look at  [default: medium, or the first]")
+@click.option("--compare", type=PATH, help="evaluation: another one of the same queries  [default: its teacher]")
+@click.option("--images", type=PATH, help="evaluation: folder of the photos  [default: where evaluate found them]")
+@click.option("--photo-size", default=320, show_default=True, help="longest side of the page's photos in pixels")
+@click.option("--force", is_flag=True, help="replace an earlier page")
+@output_options
+def command(
+    source: Path, target: Path, num_tuples: int, photo_size: int, force: bool, output: Output, **evaluation: Any
+) -> None:
+    """Write an HTML page of FILE: of a tuple file, the evidence and tuples; of an evaluation, its queries."""
+    from retrieval.reports.evaluation_page import EvaluationOptions
+    from retrieval.reports.report import ReportOptions, write_report
+    from sfm2tuples.errors import first_three
+
+    report = write_report(source, target, ReportOptions(num_tuples, photo_size, EvaluationOptions(**evaluation)), force)
+    if report.missing:
+        output.warn(f"photos that cannot be shown: {len(report.missing):,}, first {first_three(report.missing)}")
+    output.result({"page": str(report.page), "photos": report.photos, "missing": report.missing})
+    output.made(report.page, f"a page with {report.photos:,} photos", next_step="open it in a browser")

@@ -1,0 +1,92 @@
+"""`sfm2tuples search`: the most similar of a database for each query."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.options.network import network_options
+from cli.options.refinement import refinement_options
+from cli.options.verification import verification_options
+from cli.output import Output, output_options
+
+if TYPE_CHECKING:
+    from retrieval.networks.choice import NetworkChoice
+    from retrieval.search.feature_verifier import VerificationSources
+
+PATH = click.Path(path_type=Path)
+
+
+@click.command("search", epilog="Example: sfm2tuples search --queries q.h5 --database d.h5 --pairs pairs.txt")
+@click.option("--queries", "query_file", type=PATH, required=True, help="descriptors of the queries")
+@click.option("--database", "database_file", type=PATH, required=True, help="descriptors to search; may be the same")
+@click.option("-o", "--output", "target", type=PATH, help="the ranked lists, as a file of ours")
+@click.option("--pairs", type=PATH, help="pairs of names as text, for hloc")
+@click.option("--num-matched", type=click.IntRange(1), default=20, show_default=True, help="pairs of each query")
+@click.option(
+    "--engine",
+    type=click.Choice(["flat", "ivf", "hnsw"]),
+    default="flat",
+    show_default=True,
+    help="exact, best below some 100,000 images; or faiss's inverted lists or graph, whose recall is printed",
+)
+@click.option("--num-results", type=click.IntRange(1), default=100, show_default=True, help="images kept of each query")
+@click.option("--min-similarity", type=float, help="leave out what is less similar (cosine)")
+@click.option("--include-self", is_flag=True, help="let a query find the image of its own name")
+@click.option("--nprobe", type=click.IntRange(1), help="ivf: lists that a query looks into  [default: one of 16]")
+@click.option("--ef", type=click.IntRange(1), help="hnsw: rows kept in sight  [default: 256]")
+@refinement_options
+@verification_options
+@network_options
+@click.option("--photos", type=PATH, help="--rerank R: photos of the database: what extract was pointed at")
+@click.option("--query-photos", type=PATH, help="--rerank R: photos of the queries; those of the database by default")
+@click.option("--images", type=PATH, help="--rerank R: folder that the names of a list or CSV start from")
+@click.option("--whitening", type=PATH, help="--rerank R: the whitening of the descriptors, where they have one")
+@click.option("--device", help="where to run, such as cpu or cuda  [default: the products on the processor]")
+@click.option("--force", is_flag=True, help="replace the outputs where they exist")
+@output_options
+def command(
+    query_file: Path,
+    database_file: Path,
+    target: Path | None,
+    pairs: Path | None,
+    num_matched: int,
+    choice: NetworkChoice,
+    verification: VerificationSources,
+    photos: Path | None,
+    query_photos: Path | None,
+    images: Path | None,
+    whitening: Path | None,
+    device: str | None,
+    force: bool,
+    output: Output,
+    **options: Any,
+) -> None:
+    """Rank a database of descriptors for each query; a query does not find itself."""
+    from retrieval.search.file_search import search_files
+    from retrieval.search.options import SearchOptions
+    from retrieval.search.ranks_file import write_pairs, write_ranks
+    from retrieval.search.windows_of_files import WindowSources
+    from sfm2tuples.errors import UsageError
+    from sfm2tuples.files.atomic import refuse_overwrite
+
+    if target is None and pairs is None:
+        raise UsageError("say what to write: -o ranks.h5, --pairs pairs.txt, or both")
+    for path in filter(None, (target, pairs)):
+        refuse_overwrite(path, force)
+    sources = WindowSources(choice, photos, query_photos, images, whitening, device)
+    found = search_files(query_file, database_file, SearchOptions(**options), sources, verification)
+    output.warn_if(found.warning)
+    ranks = found.result.ranks
+    counts = {"queries": len(ranks.queries), "database": len(ranks.names), "found": int((ranks.row >= 0).sum())}
+    output.result({**counts, "recall": found.result.recall, "sampled": found.result.sampled})
+    if found.result.recall is not None:
+        output.say(f"recall {found.result.recall:.4f} against the exact search, over {found.result.sampled} queries")
+    if target is not None:
+        write_ranks(target, ranks, found.parents)
+        output.made(target, f"{counts['found']:,} images found for {counts['queries']:,} queries")
+    if pairs is not None:
+        count = write_pairs(pairs, ranks, num_matched)
+        output.made(pairs, f"{count:,} pairs")

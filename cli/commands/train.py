@@ -1,0 +1,191 @@
+"""`sfm2tuples train`: tuples to a trained network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.options.network import device_option, network_options
+from cli.output import Output, output_options
+
+if TYPE_CHECKING:
+    from retrieval.networks.choice import NetworkChoice
+    from retrieval.networks.network import Network
+    from retrieval.training.curves import RoundFigures
+    from retrieval.training.run_folder import Run
+
+
+@click.command(
+    "train",
+    epilog="Example: sfm2tuples train tuples.h5 -o run/ --backbone squeezenet1_1 --weights squeezenet1_1.npz",
+)
+@click.argument("tuples", type=click.Path(path_type=Path))
+@click.option("-o", "--output", "run_dir", type=click.Path(path_type=Path), required=True, help="folder of the run")
+@network_options
+@click.option(
+    "--recipe",
+    type=click.Choice(["small", "eccv16", "tpami18", "cirtorch"]),
+    default="small",
+    show_default=True,
+    help="constants for whatever is not given below; small is ours for some hundred photos, the others the papers'",
+)
+@click.option(
+    "--loss", help="contrastive (the default), triplet, graded-contrastive, or pml:NAME of pytorch-metric-learning"
+)
+@click.option(
+    "--loss-option",
+    multiple=True,
+    callback=lambda context, parameter, value: value or None,
+    help="KEY=VALUE, repeatable: grade of graded-contrastive, arguments of pml:NAME",
+)
+@click.option("--margin", type=float, help="of the loss; by backbone")
+@click.option("--eps", type=float, help="added to differences before the contrastive norm; by recipe")
+@click.option("--optimiser", type=click.Choice(["sgd", "adam", "adamw"]), help="by recipe")
+@click.option("--learning-rate", type=float, help="of the first epoch; by recipe")
+@click.option("--decay", type=float, help="what the rate is multiplied by; by recipe")
+@click.option("--decay-every", type=int, help="epochs after which that happens; by recipe")
+@click.option("--weight-decay", type=float, help="by recipe")
+@click.option("--batch-size", type=int, help="tuples a step; by recipe")
+@click.option("--rounds", type=int, help="mine once and train on it, so often; by recipe")
+@click.option("--rounds-per-epoch", type=int, help="by recipe")
+@click.option("--queries-per-round", type=int, help="tuples of a round at most; by recipe")
+@click.option("--image-size", type=int, help="longest side of a photo in pixels; by recipe")
+@click.option(
+    "--remine/--no-remine", default=None, help="mine anew each round (the default), or keep the file's tuples"
+)
+@click.option("--positives", type=click.Choice(["m1", "m2", "m3"]), help="mining anew: as the file was mined")
+@click.option(
+    "--negatives", type=click.Choice(["N1", "N2", "random", "semi-hard"]), help="mining anew: as the file was mined"
+)
+@click.option("--num-negatives", type=int, help="mining anew: as the file was mined")
+@click.option("--query-share", type=float, help="mining anew: as the file was mined")
+@click.option("--queries-per-place", type=int, help="mining anew: as the file was mined")
+@click.option("--pool", help="mining anew: by recipe, else as the file was mined")
+@click.option("--min-shared", type=int, help="shared points that make a positive in validation  [default: 15]")
+@click.option("--patience", type=int, help="stop after so many rounds without a better val mAP  [default: never]")
+@click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), help="of the network, in mining too")
+@click.option("--warm-up", type=int, help="steps over which the rate rises to its full height  [default: 0]")
+@click.option("--flip", type=float, help="augmentation: probability that a tuple is mirrored  [default: 0]")
+@click.option("--colour", type=float, help="augmentation: change of brightness, contrast, saturation  [default: 0]")
+@click.option("--crop", type=float, help="augmentation: least share of a photo that a random crop keeps  [default: 1]")
+@click.option("--seed", type=int, help="of every draw  [default: 0]")
+@click.option(
+    "--workers",
+    type=click.IntRange(0),
+    help="that decode photos  [default: 2 on a CPU, else 8 or as many as cores allow]",
+)
+@click.option(
+    "--decoders",
+    type=click.Choice(["threads", "processes"]),
+    help="what workers are  [default: threads; processes where more than 4 feed a GPU]",
+)
+@click.option(
+    "--photos-per-forward", type=click.IntRange(1), help="photos of one size together  [default: 1 on a CPU, else 64]"
+)
+@click.option("--chunked", is_flag=True, help="hold one forward's activations only: less memory, a third more time")
+@click.option("--compile", is_flag=True, help="compile the network by torch.compile")
+@device_option
+@click.option("--resume", is_flag=True, help="go on after the run's last whole round; no other flag is repeated")
+@click.option("--force", is_flag=True, help="replace a run that the folder holds")
+@output_options
+def command(
+    tuples: Path,
+    run_dir: Path,
+    choice: NetworkChoice,
+    workers: int | None,
+    decoders: str | None,
+    photos_per_forward: int | None,
+    chunked: bool,
+    compile: bool,
+    device: str | None,
+    resume: bool,
+    force: bool,
+    output: Output,
+    **flags: Any,
+) -> None:
+    """Train a network on TUPLES, mining hard negatives anew each round; keep the best network on unseen places."""
+    from retrieval.photos.tuple_photos import default_workers
+    from retrieval.training.loop import Execution, train
+    from retrieval.training.run_folder import options_of_run
+    from retrieval.training.team import join_team
+
+    if click.get_current_context().get_parameter_source("recipe") is click.core.ParameterSource.DEFAULT:
+        flags["recipe"] = None
+    with join_team(device) as team:
+        output = output if team.leads else output.silent()
+        network = _network(run_dir, choice, resume, device)
+        options = options_of_run(run_dir if resume else None, network.description.backbone, **flags)
+        output.say(
+            f"{options.recipe}: {options.rounds} rounds, {options.loss}, {options.optimiser} at "
+            f"{options.learning_rate:g}{f', {team.size} processes' if team.size > 1 else ''}"
+        )
+        try:
+            run = train(
+                tuples,
+                run_dir,
+                options,
+                network,
+                resume=resume,
+                force=force,
+                workers=default_workers(network.device.type) if workers is None else workers,
+                execution=Execution(photos_per_forward, chunked, compile, team, decoders),
+                progress=not output.quiet,
+                on_round=lambda figures: output.say(_line(figures)),
+            )
+        except KeyboardInterrupt as interruption:
+            # Not KeyboardInterrupt: click would turn it into an Abort of its own and lose the message.
+            raise click.Abort(f"go on with: sfm2tuples train {tuples} -o {run_dir} --resume") from interruption
+        _conclude(run, tuples, output)
+
+
+def _network(run_dir: Path, choice: NetworkChoice, resume: bool, device: str | None) -> Network:
+    """The network to start from; a resumed run has its own."""
+    from retrieval.networks.choice import load_chosen
+    from retrieval.networks.devices import choose_device
+    from retrieval.training.run_folder import LAST, network_of_run
+    from sfm2tuples.errors import UsageError
+
+    if resume and choice.named:
+        raise UsageError(f"--resume goes on with the network of {run_dir / LAST}; leave out --network and --backbone")
+    network = network_of_run(run_dir) if resume else load_chosen(choice)
+    return network.to(choose_device(device))
+
+
+def _line(figures: RoundFigures) -> str:
+    if figures.round == 0:
+        return f"round 0 (before training): val mAP {_percent(figures.val_map)}, val loss {figures.val_loss:.4f}"
+    return (
+        f"round {figures.round}: loss {figures.train_loss:.4f} over {figures.queries:,} tuples, "
+        f"val mAP {_percent(figures.val_map)}, val loss {figures.val_loss:.4f}, {figures.seconds:.0f} s"
+    )
+
+
+def _percent(share: float) -> str:
+    return "none" if share != share else f"{100 * share:.1f}"
+
+
+def _conclude(run: Run, tuples: Path, output: Output) -> None:
+    """Say what `best.pt` is; it may be the network before training."""
+    from retrieval.training.run_folder import BEST
+
+    if run.stopped_early:
+        output.say(f"stopped early: {run.options.patience} rounds without a better val mAP")
+    before, best = run.history[0].val_map, run.best_map
+    if best != best:
+        what = f"the network after round {run.best_round}, the last; there is no val mAP to choose by"
+    elif run.best_round == 0:
+        what = f"the network before training (val mAP {_percent(before)}): no round of {run.round} made it better"
+    else:
+        what = (
+            f"the network after round {run.best_round}, val mAP {_percent(best)} ({_percent(before)} before training)"
+        )
+    output.result({"rounds": run.round, "best_round": run.best_round, "val_map": _json(best), "before": _json(before)})
+    path = run.folder / BEST
+    output.made(path, what, f"sfm2tuples whiten {tuples} -o whitening.h5 --network {path}")
+
+
+def _json(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if value != value else value

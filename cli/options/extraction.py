@@ -1,0 +1,41 @@
+"""The flags of `ExtractionOptions` and `--device`, for every command that describes photos."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from cli.options.network import device_option, precision_option
+
+
+def extraction_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add `--image-size`, `--scales`, `--exponent`, `--precision` and `--device` to a command.
+
+    It gets `extraction: ExtractionOptions` and `device: str | None`, where its network is to run.
+    """
+
+    @click.option("--image-size", type=click.IntRange(1), default=1024, show_default=True, help="longest side, pixels")
+    @click.option("--scales", default="1", show_default=True, help="scales to combine: 1,0.7071,0.5 is the papers'")
+    @click.option("--exponent", type=float, help="of the mean over scales; GeM's p, or 1, by default")
+    @precision_option
+    @device_option
+    @functools.wraps(function)
+    def wrapped(
+        *args: Any, image_size: int, scales: str, exponent: float | None, precision: str, **kwargs: Any
+    ) -> None:
+        from retrieval.descriptors.extraction import ExtractionOptions
+
+        options = ExtractionOptions(image_size, _numbers(scales), exponent, precision)
+        function(*args, extraction=options, **kwargs)
+
+    return wrapped
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise click.BadParameter(f"{text} is no list of numbers such as 1,0.7071,0.5", param_hint="--scales") from error

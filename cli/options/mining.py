@@ -1,0 +1,51 @@
+"""The flags of `MiningOptions`: one a field, with the same name and default."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+import click
+
+from sfm2tuples.mining.options import NEGATIVES, POSITIVES, SEARCHES, MiningOptions
+
+_FLAGS: dict[str, tuple[Any, str]] = {
+    "positives": (
+        click.Choice(POSITIVES),
+        "m1 nearest by descriptor, m2 most shared points, m3 random among the allowed",
+    ),
+    "negatives": (click.Choice(NEGATIVES), "N1 nearest, N2 nearest with one a place, random, semi-hard"),
+    "num_positives": (int, "positives of a tuple"),
+    "num_negatives": (int, "negatives of a tuple"),
+    "num_candidates": (int, "images with most shared points that positives are chosen from"),
+    "min_overlap": (float, "m3: least share of the query's points that the positive sees"),
+    "max_scale_change": (float, "m3: most change of scale between query and positive"),
+    "min_shared": (int, "least number of shared points of a positive"),
+    "max_angle": (float, "largest viewing angle between query and positive, degrees  [default: no limit]"),
+    "query_share": (float, "share of a place's images that become queries, rounded up"),
+    "queries_per_place": (int, "most queries of one place"),
+    "num_queries": (int, "most queries in all, the places taking turns  [default: no limit]"),
+    "pool": (str, "images that negatives are chosen from: ends+per-place:N, ends+random:N, random:N"),
+    "margin": (float, "semi-hard: how much farther than the positive a negative may be"),
+    "max_negative_similarity": (float, "more similar images are no negatives  [default: no limit]"),
+    "search": (click.Choice(SEARCHES), "ivf: by inverted lists, not all are found, for pools beyond a million images"),
+    "seed": (int, "seed of every draw"),
+}
+
+
+def mining_flags(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the flags to a command and pass it a `MiningOptions` as `options`."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        options = MiningOptions(**{name: kwargs.pop(name) for name in _FLAGS})
+        function(*args, options=options, **kwargs)
+
+    for field in reversed(fields(MiningOptions)):
+        kind, text = _FLAGS[field.name]
+        flag = "--" + field.name.replace("_", "-")
+        shown = field.default is not None
+        wrapped = click.option(flag, type=kind, default=field.default, show_default=shown, help=text)(wrapped)
+    return wrapped

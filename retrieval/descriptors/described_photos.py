@@ -1,0 +1,127 @@
+"""Descriptors of the photos that a source names, each photo described once, under the names that files use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from retrieval.descriptors.extraction import ExtractionOptions, extract_readable, extract_settings
+from retrieval.networks.choice import NetworkChoice, load_on
+from retrieval.networks.network import Network
+from retrieval.photos.sources import PhotoSources
+from retrieval.whitening.projection import Whitening, apply, settings_mismatch
+from sfm2tuples.errors import DataError, PhotoError, UsageError
+from sfm2tuples.files.descriptors import Descriptors, align, read_descriptors
+
+
+def describe_photos(
+    network: Network, photos: PhotoSources, options: ExtractionOptions, progress: str | None = "extract"
+) -> tuple[Descriptors, list[PhotoError]]:
+    """Describe the photos of a source; photos of the same content are run through the network once.
+
+    Parameters
+    ----------
+    network : Network
+    photos : PhotoSources
+    options : ExtractionOptions
+    progress : str, optional
+        Title of the progress bar; none without.
+
+    Returns
+    -------
+    descriptors : Descriptors
+        Of the photos that could be read, in the order of the source.
+    failures : list of PhotoError
+        One for each photo that could not.
+
+    Raises
+    ------
+    DataError
+        No photo could be read.
+    """
+    distinct, which = np.unique(photos.same_as, return_inverse=True)
+    sources = [photos.sources[row] for row in distinct]
+    names = [photos.keys[row] for row in distinct]
+    values, rows, failures = extract_readable(network, sources, options, names, progress)
+    if not len(rows):
+        raise DataError(photos.origin, f"none of its {len(photos.keys):,} photos can be read", str(failures[0]))
+    found = np.full(len(distinct), -1, np.int64)
+    found[rows] = np.arange(len(rows))
+    row_of = found[which]
+    kept = np.flatnonzero(row_of >= 0)
+    keys = [photos.keys[row] for row in kept]
+    return Descriptors(keys, values[row_of[kept]], extract_settings(network, options)), failures
+
+
+def descriptors_of(
+    path: Path | None,
+    choice: NetworkChoice,
+    photos: PhotoSources,
+    options: ExtractionOptions,
+    device: str | None = None,
+    check: Callable[[int], None] | None = None,
+) -> Descriptors:
+    """Descriptors of all photos of a source, in its order: read from a file, or made by a network.
+
+    Parameters
+    ----------
+    path : Path, optional
+        A descriptor file; it may hold more photos.
+    choice : NetworkChoice
+        Looked at where no file is given.
+    photos : PhotoSources
+    options : ExtractionOptions
+        For the network.
+    device : str, optional
+        Where the network runs; cuda where there is one.
+    check : callable, optional
+        Gets their dimension before a photo is described, and may refuse it.
+
+    Raises
+    ------
+    UsageError
+        Both a file and a network are named, or neither.
+    DataError
+        A photo has no descriptor in the file.
+    PhotoError
+        A photo cannot be read.
+    """
+    if path is None:
+        network = load_on(device, choice)
+        if check is not None:
+            check(network.dimension)
+        descriptors, failures = describe_photos(network, photos, options)
+        if failures:
+            raise failures[0]
+        return descriptors
+    if choice.named:
+        raise UsageError("--descriptors are there already: leave out --network and --backbone, or --descriptors")
+    descriptors = read_descriptors(path)
+    if check is not None:
+        check(descriptors.values.shape[1])
+    rows = align(descriptors, photos.keys, str(photos.origin))
+    return replace(descriptors, names=photos.keys, values=descriptors.values[rows])
+
+
+def whiten_descriptors(descriptors: Descriptors, whitening: Whitening, dim: int | None = None) -> Descriptors:
+    """Apply a whitening; the result's settings say which.
+
+    Raises
+    ------
+    UsageError
+        The descriptors are whitened already, or of another dimension than the whitening.
+    """
+    if "whitening" in descriptors.settings:
+        raise UsageError(f"{descriptors.path or 'these descriptors'}: whitened already; extract without --whitening")
+    values = apply(whitening, descriptors.values, dim)
+    settings = {**descriptors.settings, "whitening": whitening.fingerprint, "dim": values.shape[1]}
+    return replace(descriptors, values=values, settings=settings)
+
+
+def mismatch_warning(whitening_path: Path, whitening: Whitening, descriptors: Descriptors) -> str | None:
+    """One line where the descriptors were made otherwise than those that the whitening was learned on."""
+    difference = settings_mismatch(whitening.settings, descriptors.settings)
+    return f"{whitening_path}: {difference}" if difference else None

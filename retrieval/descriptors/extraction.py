@@ -1,0 +1,295 @@
+"""Descriptors of photos: decode ahead in threads, run the network in the layout and batch that suit the device."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from retrieval.descriptors.size_batches import in_batches
+from retrieval.networks.network import Network
+from retrieval.networks.precision import FP16, FP32, PRECISIONS, autocast
+from retrieval.photos.decoding import RESIZE_FILTER, PhotoSource, load_photo, photo_name, resize_photo
+from sfm2tuples.errors import PhotoError, UsageError
+
+Item = TypeVar("Item")
+BATCH_SIZE = {"cpu": 1, "cuda": 16}
+"""Photos of a forward pass. On a CPU batching loses (docs/performance.md); other devices are treated as cuda."""
+DECODERS = {"cpu": 1, "cuda": 8}
+"""Threads that decode; each runs at most a few photos ahead."""
+
+
+@dataclass(frozen=True)
+class ExtractionOptions:
+    """What changes a descriptor besides the network."""
+
+    image_size: int = 1024
+    """Longest side in pixels; never enlarged."""
+    scales: tuple[float, ...] = (1.0,)
+    """Scales at which a photo is described, relative to `image_size`; the descriptors are combined."""
+    exponent: float | None = None
+    """Of the generalised mean over scales; None is METHOD section 10: the p of plain GeM, else 1."""
+    precision: str = FP32
+    """``fp32``, or ``bf16`` or ``fp16`` for the network's convolutions; what is pooled of them stays fp32."""
+
+    def __post_init__(self) -> None:
+        """Refuse values without meaning."""
+        if self.image_size < 1:
+            raise UsageError(f"image size must be at least 1 pixel, not {self.image_size}")
+        if not self.scales or not all(0 < scale <= 1 for scale in self.scales):
+            raise UsageError(f"scales must be one or more numbers above 0 and at most 1, not {self.scales}")
+        if self.exponent is not None and not (math.isfinite(self.exponent) and self.exponent > 0):
+            raise UsageError(f"exponent must be a positive number, not {self.exponent}")
+        if self.precision not in PRECISIONS:
+            raise UsageError(f"precision {self.precision!r} is unknown; one of {', '.join(PRECISIONS)}")
+
+
+def extract(
+    network: Network,
+    sources: Sequence[PhotoSource],
+    options: ExtractionOptions | None = None,
+    names: Sequence[str] | None = None,
+    progress: str | None = None,
+) -> np.ndarray:
+    """Describe photos, all of which must be readable.
+
+    Parameters
+    ----------
+    network : Network
+        Where its weights are, there it runs.
+    sources : sequence of str, Path, bytes or callable
+        The photos.
+    options : ExtractionOptions, optional
+        Defaults where left out.
+    names : sequence of str, optional
+        What to call the photos in messages.
+    progress : str, optional
+        Title of a progress bar on stderr; none without.
+
+    Returns
+    -------
+    ndarray
+        (n, D) float32, rows of norm 1, in the order of `sources`.
+
+    Raises
+    ------
+    PhotoError
+        A photo is absent, unreadable, or too small for the backbone.
+    """
+    values, _ = _describe(network, sources, options or ExtractionOptions(), names, progress, strict=True)
+    return values
+
+
+def extract_readable(
+    network: Network,
+    sources: Sequence[PhotoSource],
+    options: ExtractionOptions | None = None,
+    names: Sequence[str] | None = None,
+    progress: str | None = None,
+) -> tuple[np.ndarray, np.ndarray, list[PhotoError]]:
+    """Describe those photos that can be read, and say which could not.
+
+    Parameters
+    ----------
+    network, sources, options, names, progress
+        As `extract`.
+
+    Returns
+    -------
+    values : ndarray
+        (m, D) float32, rows of norm 1.
+    rows : ndarray
+        (m,) int64, rising: which of `sources` each row describes.
+    failures : list of PhotoError
+        One for each of the n - m others, in order.
+    """
+    values, failures = _describe(network, sources, options or ExtractionOptions(), names, progress, strict=False)
+    rows = np.array([row for row in range(len(sources)) if row not in failures], dtype=np.int64)
+    return values[rows], rows, [failures[row] for row in sorted(failures)]
+
+
+def extract_settings(network: Network, options: ExtractionOptions) -> dict[str, Any]:
+    """What made a descriptor, as plain values: goes into descriptor and whitening files and is compared there."""
+    return {
+        "image_size": options.image_size,
+        "scales": [float(scale) for scale in options.scales],
+        "exponent": scale_exponent(network, options),
+        "filter": RESIZE_FILTER,
+        "precision": options.precision,
+        "backbone": network.description.backbone,
+        "pooling": network.description.pooling,
+        "network": network.fingerprint(),
+    }
+
+
+def scale_exponent(network: Network, options: ExtractionOptions) -> float:
+    """The exponent that combines scales: as asked, else the network's (METHOD section 10)."""
+    return network.scale_exponent if options.exponent is None else float(options.exponent)
+
+
+def combine_scales(descriptors: Tensor, exponent: float) -> Tensor:
+    """Generalised mean over scales, then L2 ([P18] section 5.2, [C]).
+
+    Parameters
+    ----------
+    descriptors : Tensor
+        (S, B, D), the descriptors at each scale; not negative where the exponent is not 1.
+    exponent : float
+        1 is the plain mean.
+
+    Returns
+    -------
+    Tensor
+        (B, D), of norm 1.
+    """
+    if len(descriptors) == 1:
+        return descriptors[0]
+    if exponent == 1:
+        mean = descriptors.mean(dim=0)
+    else:
+        mean = descriptors.clamp(min=0).pow(exponent).mean(dim=0).pow(1 / exponent)
+    return torch.nn.functional.normalize(mean, dim=-1)
+
+
+def to_input(photos: Sequence[np.ndarray], device: torch.device) -> Tensor:
+    """Photos of one size, each (H, W, 3) uint8, as the network's input (B, 3, H, W) float32 in 0..1, channels-last."""
+    batch = _stacked(photos, pinned=device.type == "cuda").to(device, non_blocking=True)
+    # Rows of pixels are channels-last already: the permutation moves no byte.
+    return batch.permute(0, 3, 1, 2).float().div_(255)
+
+
+def feature_map(network: Network, photos: Sequence[np.ndarray], options: ExtractionOptions) -> Tensor:
+    """The maps (B, K, h, w) of photos of one size, as they are extracted: in the options' precision."""
+    with autocast(network.device, options.precision):
+        return network.feature_map(to_input(photos, network.device))
+
+
+def _stacked(photos: Sequence[np.ndarray], pinned: bool) -> Tensor:
+    """Photos of one size as (B, H, W, 3) uint8; pinned memory is what a GPU fetches while the processor goes on."""
+    batch = torch.empty((len(photos), *photos[0].shape), dtype=torch.uint8, pin_memory=pinned)
+    np.stack(photos, out=batch.numpy())
+    return batch
+
+
+Pyramid = list[np.ndarray]
+"""A photo at each scale, (H, W, 3) uint8."""
+
+
+def _describe(
+    network: Network,
+    sources: Sequence[PhotoSource],
+    options: ExtractionOptions,
+    names: Sequence[str] | None,
+    progress: str | None,
+    strict: bool,
+) -> tuple[np.ndarray, dict[int, PhotoError]]:
+    """All rows (zero where a photo failed), and the failures by row; with `strict` the first failure is raised."""
+    kind = "cpu" if network.device.type == "cpu" else "cuda"
+    exponent = scale_exponent(network, options)
+    values = np.zeros((len(sources), network.dimension), dtype=np.float32)
+    failures: dict[int, PhotoError] = {}
+    training = network.training
+    network.eval()
+    bar = tqdm(total=len(sources), desc=progress, unit="photo", disable=True if progress is None else None)
+    try:
+        # One context for all batches: the weights are cast once.
+        with torch.inference_mode(), autocast(network.device, options.precision), bar:
+            pyramids = photo_pyramids(sources, names, options, network.backbone.smallest, DECODERS[kind])
+            readable = _set_failures_aside(pyramids, failures, strict)
+            batches = in_batches(readable, BATCH_SIZE[kind], waiting=4 * BATCH_SIZE[kind])
+            described = ((batch, _forward(network, [pyramid for _, pyramid in batch], exponent)) for batch in batches)
+            for batch, found in _one_behind(described):
+                values[[row for row, _ in batch]] = _finite(found.cpu().numpy(), options.precision)
+                bar.update(len(batch))
+    finally:
+        network.train(training)
+    return values, failures
+
+
+def _forward(network: Network, pyramids: list[Pyramid], exponent: float) -> Tensor:
+    """Describe photos of equal sizes: (B, D) float32, where the network is."""
+    scales = [network(to_input(photos, network.device)) for photos in zip(*pyramids, strict=True)]
+    return combine_scales(torch.stack(scales), exponent)
+
+
+def _one_behind(items: Iterable[Item]) -> Iterator[Item]:
+    """Each item once the next one is under way: a GPU works on that one while the processor waits for this one."""
+    before: list[Item] = []
+    for item in items:
+        yield from before
+        before = [item]
+    yield from before
+
+
+def _finite(values: np.ndarray, precision: str) -> np.ndarray:
+    """The descriptors, unless activations have left the range of fp16, whose largest number is 65,504."""
+    if precision == FP16 and not np.isfinite(values).all():
+        raise UsageError("--precision fp16: this network's activations leave its range; use bf16 or fp32")
+    return values
+
+
+def _set_failures_aside(
+    pyramids: Iterator[Pyramid | PhotoError], failures: dict[int, PhotoError], strict: bool
+) -> Iterator[tuple[tuple[int, ...], tuple[int, Pyramid]]]:
+    """Yield (size, (row, pyramid)) of the photos that were read; raise or keep the other ones' errors."""
+    for row, pyramid in enumerate(pyramids):
+        if not isinstance(pyramid, PhotoError):
+            yield pyramid[0].shape, (row, pyramid)
+        elif strict:
+            raise pyramid
+        else:
+            failures[row] = pyramid
+
+
+def photo_pyramids(
+    sources: Sequence[PhotoSource],
+    names: Sequence[str] | None,
+    options: ExtractionOptions,
+    smallest: int,
+    threads: int,
+) -> Iterator[Pyramid | PhotoError]:
+    """Photos at each scale, or why not: decoded in threads, in order, at most two a thread ahead of the consumer.
+
+    Parameters
+    ----------
+    sources, names, options
+        As `extract`.
+    smallest : int
+        Pixels that the short side must have (`Backbone.smallest`).
+    threads : int
+        See `DECODERS`.
+    """
+    pending: deque[Future[Pyramid | PhotoError]] = deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+    try:
+        for row, source in enumerate(sources):
+            name = None if names is None else names[row]
+            pending.append(pool.submit(_pyramid, source, name, options, smallest))
+            if len(pending) > 2 * threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _pyramid(source: PhotoSource, name: str | None, options: ExtractionOptions, smallest: int) -> Pyramid | PhotoError:
+    """One photo at each scale, or why not."""
+    try:
+        photo = load_photo(source, options.image_size, name)
+    except PhotoError as error:
+        return error
+    longest = max(photo.shape[:2])
+    pyramid = [resize_photo(photo, max(1, round(scale * longest))) for scale in options.scales]
+    side = min(min(level.shape[:2]) for level in pyramid)
+    if side < smallest:
+        return PhotoError(photo_name(source, name), f"{side} pixels on its short side; the backbone needs {smallest}")
+    return pyramid

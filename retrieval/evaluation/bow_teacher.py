@@ -1,0 +1,57 @@
+"""The BoW teacher under a protocol, beside a network or alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from retrieval.evaluation.refined_rankings import own_junk
+from retrieval.local_features.bag_of_words import BagOfWords
+from retrieval.local_features.teacher import TeacherOptions, rank_by_words
+from retrieval.metrics.results import Evaluation, evaluate_rankings
+from retrieval.protocols.benchmark import Benchmark, PhotoNames, named, names_of
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A bag of words and how it answers."""
+
+    bag: BagOfWords
+    """Holds at least the photos of the protocol, queries among them."""
+    options: TeacherOptions
+    """How it is searched."""
+
+    def names(self) -> PhotoNames:
+        """Names of its photos."""
+        return PhotoNames(self.bag.features.names, self.bag.features.path)
+
+    def settings(self) -> dict[str, Any]:
+        """What made its answers, as plain values."""
+        return {"teacher": self.bag.features.settings | self.bag.options | self.options.as_dict()}
+
+    def evaluate(self, benchmark: Benchmark, database: list[str], crop: bool) -> dict[str, Evaluation]:
+        """Answer the queries of a protocol; by setup.
+
+        Parameters
+        ----------
+        benchmark : Benchmark
+        database : list of str
+            Names of the benchmark's database and of distractors behind them.
+        crop : bool
+            Only features inside of the queries' boxes count.
+
+        Raises
+        ------
+        DataError
+            A photo is not in the bag.
+        """
+        called = self.names()
+        asked = names_of(benchmark.queries, called, "the protocol")
+        held = names_of(database, called, "the protocol")
+        own = own_junk(benchmark.queries, benchmark.database, next(iter(benchmark.setups.values())))
+        boxes = benchmark.boxes if crop else None
+        rankings = rank_by_words(self.bag, asked, held, own, self.options, boxes)
+        return {
+            setup: named(evaluate_rankings(rankings, truth, len(database)), benchmark, database)
+            for setup, truth in benchmark.setups.items()
+        }

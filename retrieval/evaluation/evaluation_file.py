@@ -1,0 +1,182 @@
+"""The file of an evaluation: what `evaluate -o` writes and `report` reads."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from retrieval.photos.names import photos_below, short_name
+from retrieval.photos.sources import photos_of
+from sfm2tuples.errors import DataError, FileFormatError, UsageError
+
+FORMAT = "sfm2tuples-evaluation"
+VERSION = 3
+SUFFIX = ", teacher"
+"""What follows a setup's name where it is the teacher's."""
+USUAL_SETUP = "medium"
+"""Of several setups the one that is looked at, where there is one of this name: the revisited benchmarks' [R18]."""
+
+
+@dataclass(frozen=True)
+class PhotoFolders:
+    """Where the photos of an evaluation lie, as `evaluate` was told."""
+
+    data: Path
+    """An index, a table of labels, or the folder of the protocol's photos."""
+    images: Path | None = None
+    """Folder that names of a table start from; the table's own by default."""
+    distractors: Path | None = None
+    """Folder of photos that were added to the database, or a file of their descriptors."""
+
+    def as_dict(self) -> dict[str, str | None]:
+        """As plain values, whatever folder the reader is called in."""
+        return {name: None if path is None else str(path.resolve()) for name, path in vars(self).items()}
+
+    def find(self, images: Path | None = None) -> PhotoFinder:
+        """Look for the photos: below `images` where that is given, else where `evaluate` found them."""
+        if images is not None:
+            if not images.is_dir():
+                raise DataError(images, "no such folder")
+            return PhotoFinder([_below(images)])
+        tables = [_listed(self.data, self.images)] if self.data.exists() else []
+        if self.distractors is not None and self.distractors.is_dir():
+            tables.append(_below(self.distractors))
+        return PhotoFinder(tables)
+
+
+Photos = dict[str, Path]
+"""Name to file."""
+
+
+class PhotoFinder:
+    """Files of photos by the names that an evaluation has for them.
+
+    Parameters
+    ----------
+    tables : list of dict
+        Names to files; the first that knows a name is taken.
+    """
+
+    def __init__(self, tables: list[Photos]) -> None:
+        self._tables = [(table, _by_short_name(table)) for table in tables]
+
+    def path(self, name: str) -> Path | None:
+        """File of a photo, with or without suffix and all folders in its name; None where there is none, or several."""
+        for table, short in self._tables:
+            fitting = [known for known in short.get(short_name(name), []) if _same_folders(known, name)]
+            if name in table:
+                return table[name]
+            if len(fitting) == 1:
+                return table[fitting[0]]
+        return None
+
+
+def _by_short_name(table: Photos) -> dict[str, list[str]]:
+    names: dict[str, list[str]] = {}
+    for name in table:
+        names.setdefault(short_name(name), []).append(name)
+    return names
+
+
+def _same_folders(one: str, other: str) -> bool:
+    """Whether two names agree in the folders that both have, from the innermost; 0000.jpg is in many."""
+    pairs = zip(one.split("/")[-2::-1], other.split("/")[-2::-1], strict=False)
+    return all(a == b for a, b in pairs)
+
+
+def _below(folder: Path) -> Photos:
+    return {name: folder / name for name in photos_below(folder)}
+
+
+def _listed(data: Path, images: Path | None) -> Photos:
+    """Photos of an index, a table or a folder."""
+    if data.is_dir():
+        return _below(data)
+    photos = photos_of(data, images)
+    return {key: source for key, source in zip(photos.keys, photos.sources, strict=True) if isinstance(source, Path)}
+
+
+@dataclass(frozen=True)
+class EvaluationFile:
+    """An evaluation, read again."""
+
+    path: Path
+    """Its file."""
+    content: dict[str, Any]
+    """Everything that it holds."""
+    setups: dict[str, dict[str, Any]]
+    """Results by setup: `groups`, `per_query`, and the means."""
+
+    @property
+    def photos(self) -> PhotoFolders:
+        """Where its photos lay."""
+        where = self.content["photos"]
+        images, distractors = (Path(where[n]) if where.get(n) else None for n in ("images", "distractors"))
+        return PhotoFolders(Path(where["data"]), images, distractors)
+
+    def setup(self, name: str | None) -> str:
+        """The setup to look at: the one of that name; else the usual one, or the first.
+
+        Raises
+        ------
+        UsageError
+            There is no such setup.
+        """
+        if name is not None:
+            if name not in self.setups:
+                raise UsageError(f"{self.path}: has no setup {name}; it has {', '.join(self.setups)}")
+            return name
+        return USUAL_SETUP if USUAL_SETUP in self.setups else next(iter(self.setups))
+
+
+def read_evaluation(path: Path) -> EvaluationFile:
+    """Read what `evaluate -o` wrote.
+
+    Raises
+    ------
+    FileFormatError
+        It is no such file, or of another version.
+    """
+    remedy = "give what evaluate -o wrote"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise FileFormatError(path, "is no JSON", remedy) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise FileFormatError(path, "is no evaluation", remedy)
+    if content.get("version") != VERSION:
+        raise FileFormatError(
+            path, f"is an evaluation of version {content.get('version')}, not {VERSION}", "run evaluate again"
+        )
+    try:
+        setups = content.get("setups") or {next(iter(content["figures"])): content}
+        named = set(setups) == set(content["figures"])
+        complete = named and _is_complete(content) and all(_has_queries(setup) for setup in setups.values())
+    except (KeyError, TypeError, AttributeError, StopIteration):
+        complete = False
+    if not complete:
+        raise FileFormatError(path, "lacks the results of its queries", remedy)
+    return EvaluationFile(path, content, setups)
+
+
+def _is_complete(content: dict[str, Any]) -> bool:
+    """Whether the parts that a page shows are there, each of its kind."""
+    kinds = {"protocol": str, "software": str, "settings": dict, "figures": dict, "photos": dict}
+    kinds |= dict.fromkeys(("parents", "warnings", "notes"), list)
+    alike = len({tuple(figures) for figures in content["figures"].values()}) == 1
+    return (
+        all(isinstance(content[name], kind) for name, kind in kinds.items())
+        and isinstance(content["photos"]["data"], str)
+        and alike
+    )
+
+
+def _has_queries(setup: dict[str, Any]) -> bool:
+    return all(
+        len(entry["first"]) == len(entry["verdicts"])
+        and {"query", "group", "average_precision", "positives", "ranks", "last"} <= entry.keys()
+        and all({"image", "rank"} <= one.keys() for one in entry["last"])
+        for entry in setup["per_query"]
+    )

@@ -1,0 +1,131 @@
+"""Ranked lists of names, anybody's: a text for each query, one text of lines, or what `search` wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from retrieval.metrics.results import Evaluation, evaluate_rankings
+from retrieval.photos.names import short_name
+from retrieval.protocols.benchmark import Benchmark, PhotoNames, named
+from retrieval.search.ranks_file import read_ranks
+from sfm2tuples.errors import DataError, first_three
+
+
+def read_rankings(path: Path) -> dict[str, list[str]]:
+    """Read ranked lists.
+
+    Parameters
+    ----------
+    path : Path
+        A folder with ``QUERY.txt`` for each query, one name a line, best first. Or a file whose lines begin with the
+        query's name, followed by ranked names; lines of one query continue each other, so that hloc's pairs.txt is
+        such a file. Or what ``search -o`` wrote.
+
+    Returns
+    -------
+    dict
+        Query to names, best first, each once.
+
+    Raises
+    ------
+    DataError
+        No such file or folder, no text, no ranking in it, or a line without a ranked name.
+    """
+    try:
+        if path.is_dir():
+            files = sorted(path.glob("*.txt"))
+            rankings = {file.stem: _lines(file) for file in files}
+        elif path.is_file() and h5py.is_hdf5(path):
+            ranks = read_ranks(path)
+            rankings = {query: ranks.found(row) for row, query in enumerate(ranks.queries)}
+        elif path.is_file():
+            rankings = _of_lines(path)
+        else:
+            raise DataError(path, "no such file or folder")
+    except UnicodeDecodeError as error:
+        raise DataError(path, "is no text in UTF-8") from error
+    if not rankings:
+        raise DataError(path, "holds no ranking", "a file of lines, or a folder of QUERY.txt")
+    return {query: list(dict.fromkeys(names)) for query, names in rankings.items()}
+
+
+def _lines(path: Path) -> list[str]:
+    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def _of_lines(path: Path) -> dict[str, list[str]]:
+    rankings: dict[str, list[str]] = {}
+    for number, line in enumerate(_lines(path), start=1):
+        query, *names = line.split()
+        if not names:
+            raise DataError(path, f"line {number} names a query and nothing ranked")
+        rankings.setdefault(query, []).extend(names)
+    return rankings
+
+
+def evaluate_named_rankings(
+    rankings: dict[str, list[str]], benchmark: Benchmark, origin: str
+) -> tuple[dict[str, Evaluation], list[str]]:
+    """Evaluate ranked names under every setup of a protocol.
+
+    Parameters
+    ----------
+    rankings : dict
+        By the query's name or its alias, with or without folders and suffix. A ranked name that the protocol does not
+        know is a wrong answer; what is not ranked counts as not found.
+    benchmark : Benchmark
+    origin : str
+        Where the rankings are from, for messages.
+
+    Returns
+    -------
+    evaluations : dict
+        By setup.
+    notes : list of str
+        How many ranked names the protocol does not know.
+
+    Raises
+    ------
+    DataError
+        A query has no ranking, or no ranked name is known.
+    """
+    ordered = _in_order(rankings, benchmark, origin)
+    known = PhotoNames(benchmark.database, origin)
+    row_of = {name: row for row, name in enumerate(benchmark.database)}
+    strangers: dict[str, int] = {}
+    rows = []
+    for names in ordered:
+        found = []
+        for name in names:
+            own = known.find(name)
+            stranger = len(benchmark.database) + strangers.setdefault(name, len(strangers)) if own is None else -1
+            found.append(stranger if own is None else row_of[own])
+        rows.append(np.array(list(dict.fromkeys(found)), np.int64))
+    if all(np.all(row >= len(benchmark.database)) for row in rows):
+        raise DataError(origin, f"none of its names is known to the protocol, first {first_three(ordered[0])}")
+    count = len(benchmark.database) + len(strangers)
+    keys = [*benchmark.database, *strangers]
+    evaluations = {
+        setup: named(evaluate_rankings(rows, truth, count), benchmark, keys)
+        for setup, truth in benchmark.setups.items()
+    }
+    notes = [f"{len(strangers):,} ranked names are not in the ground truth's lists and count as wrong"]
+    return evaluations, notes if strangers else []
+
+
+def _in_order(rankings: dict[str, list[str]], benchmark: Benchmark, origin: str) -> list[list[str]]:
+    """The ranking of each query, found by its name, its short name or its alias."""
+    by_short = {short_name(query): names for query, names in rankings.items()}
+    aliases = benchmark.aliases or benchmark.queries
+    found = [
+        rankings.get(query, rankings.get(alias, by_short.get(short_name(query))))
+        for query, alias in zip(benchmark.queries, aliases, strict=True)
+    ]
+    absent = [query for query, names in zip(benchmark.queries, found, strict=True) if names is None]
+    if absent:
+        what = f"{len(absent):,} of {len(found):,} queries have no ranking, first {first_three(absent)}"
+        raise DataError(origin, what, f"it has those of {first_three(list(rankings))}; is it the right folder or file?")
+    return [names for names in found if names is not None]

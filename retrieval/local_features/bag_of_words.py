@@ -1,0 +1,250 @@
+"""Bags of visual words: photos as sparse tf-idf vectors in an inverted file, searched by their cosine [SZ03]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from retrieval.local_features.feature_files import (
+    LocalFeatures,
+    load_features,
+    read_features,
+    store_features,
+    warn_if_found_otherwise,
+)
+from retrieval.local_features.hamming import Embedding, SignedFeatures, learn_embedding, sign_descriptors
+from retrieval.local_features.vocabulary import WordOptions, assign_words, learn_words
+from sfm2tuples.errors import FileFormatError, UsageError
+from sfm2tuples.files.columns import gather_rows
+from sfm2tuples.files.container import create_file, header_of, open_file
+
+FORMAT = "sfm2tuples-bow"
+VERSION = 1
+LEARNING = ("num_words", "samples_per_word", "turns", "seed")
+"""Options of `WordOptions` that made the words, not what they were given to."""
+QUERIES = 64
+"""Queries whose similarities to the whole database are worked out at once."""
+
+
+@dataclass(frozen=True)
+class BagOfWords:
+    """Photos, their features and the words of each; memory grows with the features, not with photos times words."""
+
+    words: np.ndarray
+    """(W, 128) float32: the vocabulary."""
+    features: LocalFeatures
+    """Of the photos."""
+    word: np.ndarray
+    """(m, k) int32: the words of each feature, nearest first."""
+    weight: np.ndarray
+    """(m, k) float32: how much the feature counts for each, 1 together."""
+    embedding: Embedding
+    """What made the signatures."""
+    signature: np.ndarray
+    """(m,) uint64: bits that tell features of one word apart, see `hamming`."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """How words were learned and assigned."""
+    fingerprint: str = ""
+    """Fingerprint of the file that it was read from."""
+
+    def only(self, names: Sequence[str]) -> BagOfWords:
+        """Keep the photos of these names, in their order; raises DataError where one is absent."""
+        features = self.features.only(names)
+        row_of = {name: row for row, name in enumerate(self.features.names)}
+        _, positions = gather_rows(self.features.indptr, np.array([row_of[name] for name in names], np.int64))
+        return replace(
+            self,
+            features=features,
+            word=self.word[positions],
+            weight=self.weight[positions],
+            signature=self.signature[positions],
+        )
+
+    def signed(self, keep: np.ndarray | None = None) -> SignedFeatures:
+        """The features by their nearest words and bits; only those that `keep`, (m,) bool, says."""
+        word = self.word[:, 0]
+        if keep is None:
+            return SignedFeatures(self.features.indptr, word, self.signature)
+        kept = np.concatenate([[0], np.cumsum(keep)])[self.features.indptr]
+        return SignedFeatures(kept.astype(np.int64), word[keep], self.signature[keep])
+
+    def counts(self, keep: np.ndarray | None = None) -> sparse.csr_matrix:
+        """How often each word is in each photo, weights of soft assignment added: (n, W) float64.
+
+        Parameters
+        ----------
+        keep : (m,) bool, optional
+            Features that count; all by default.
+        """
+        photo = np.repeat(np.arange(len(self.features.names)), np.diff(self.features.indptr))
+        weight = self.weight.astype(np.float64)
+        if keep is not None:
+            weight = weight * keep[:, None]
+        row = np.repeat(photo, self.word.shape[1])
+        shape = (len(self.features.names), len(self.words))
+        counts = sparse.csr_matrix((weight.ravel(), (row, self.word.ravel())), shape)
+        counts.eliminate_zeros()
+        return counts
+
+
+def make_bag_of_words(
+    features: LocalFeatures, words: np.ndarray, embedding: Embedding, options: WordOptions
+) -> BagOfWords:
+    """Give each feature its words and bits."""
+    word, weight = assign_words(features.descriptors, words, options.num_nearest, options.softness)
+    signature = sign_descriptors(features.descriptors, word[:, 0], embedding)
+    return BagOfWords(words, features, word, weight, embedding, signature, asdict(options))
+
+
+def learn_bag_of_words(
+    features: LocalFeatures, options: WordOptions, training: LocalFeatures | None = None
+) -> BagOfWords:
+    """Learn a vocabulary from the features of some photos, its own by default, and give each feature its words."""
+    source = features if training is None else training
+    words = learn_words(source.descriptors, options)
+    nearest, _ = assign_words(source.descriptors, words)
+    embedding = learn_embedding(source.descriptors, nearest[:, 0], len(words), options.seed)
+    return make_bag_of_words(features, words, embedding, options)
+
+
+def build_bag_of_words(
+    path: Path, options: WordOptions, learn_from: Path | None = None, vocabulary: Path | None = None
+) -> tuple[BagOfWords, list[str]]:
+    """Give the features of a file their words.
+
+    Parameters
+    ----------
+    path : Path
+        A file of features.
+    options : WordOptions
+    learn_from : Path, optional
+        Features that the words are learned from; the same by default.
+    vocabulary : Path, optional
+        A bag of words whose words are taken, in place of learning.
+
+    Returns
+    -------
+    BagOfWords
+    list of str
+        Fingerprints of the files that it was made from.
+
+    Raises
+    ------
+    UsageError
+        Both are given, or there is no feature to learn from.
+    DataError
+        A file is absent or torn.
+    """
+    if learn_from is not None and vocabulary is not None:
+        raise UsageError("--vocabulary has its words already: leave out --learn-from, or --vocabulary")
+    features = read_features(path)
+    if vocabulary is not None:
+        known = read_bag_of_words(vocabulary)
+        source = known.features
+        bag = make_bag_of_words(features, known.words, known.embedding, options)
+        learned = {name: known.options[name] for name in LEARNING if name in known.options}
+        bag = replace(bag, options=bag.options | learned)
+    else:
+        source = features if learn_from is None else read_features(learn_from)
+        bag = learn_bag_of_words(features, options, source)
+    warn_if_found_otherwise(features, source)
+    return bag, list(dict.fromkeys(part for part in (features.fingerprint, source.fingerprint) if part))
+
+
+class InvertedFile:
+    """The tf-idf vectors of a database, word by word.
+
+    A word that n_w of the N photos hold has the weight log(N / n_w); one that none holds, or that all hold, counts for
+    nothing. A vector's entries are (how often the word is there)^power times that weight; then its length is made 1.
+
+    Parameters
+    ----------
+    counts : (n, W) sparse matrix
+        How often each word is in each photo of the database; no entry is 0.
+    power : float
+        1 is plain tf-idf; less tames words that come in bursts, such as those of a fence [JDS09].
+    """
+
+    def __init__(self, counts: sparse.csr_matrix, power: float = 1.0) -> None:
+        self.power = power
+        holders = np.asarray((counts > 0).sum(axis=0)).ravel()
+        self.idf = idf_of(holders, counts.shape[0])
+        self.database = self.vectors(counts)
+        self._by_word = self.database.T.tocsr()
+
+    def vectors(self, counts: sparse.csr_matrix) -> sparse.csr_matrix:
+        """Vectors of counts, of length 1 or empty: (q, W) float64."""
+        powered = sparse.csr_matrix((counts.data**self.power, counts.indices, counts.indptr), counts.shape)
+        return unit_rows(powered @ sparse.diags(self.idf))
+
+    def similarities(self, vectors: sparse.csr_matrix) -> np.ndarray:
+        """Cosines of vectors with the database, (q, n) float64."""
+        return np.asarray((vectors @ self._by_word).todense())
+
+    def rank(self, vectors: sparse.csr_matrix) -> np.ndarray:
+        """The database's rows by falling cosine, ties by the lower row: (q, n) int64; in blocks of queries."""
+        ranked = np.empty((vectors.shape[0], self.database.shape[0]), np.int64)
+        for start in range(0, len(ranked), QUERIES):
+            similarity = self.similarities(vectors[start : start + QUERIES])
+            ranked[start : start + QUERIES] = np.argsort(-similarity, axis=1, kind="stable")
+        return ranked
+
+
+def idf_of(holders: np.ndarray, count: int) -> np.ndarray:
+    """Weights log(count / holders) of words that so many of `count` photos hold; 0 where none does."""
+    return np.where(holders > 0, np.log(count / np.maximum(holders, 1)), 0.0)
+
+
+def hard_counts(features: SignedFeatures, num_words: int) -> sparse.csr_matrix:
+    """How often each word is the nearest of a feature in each photo: (n, W) float64."""
+    shape = (len(features.indptr) - 1, num_words)
+    return sparse.csr_matrix((np.ones(len(features.word)), (features.photo, features.word)), shape)
+
+
+def unit_rows(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Rows of a sparse matrix divided by their lengths; empty rows stay empty."""
+    length = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
+    return sparse.csr_matrix(sparse.diags(1 / np.where(length > 0, length, 1)) @ matrix)
+
+
+def write_bag_of_words(path: str | Path, bag: BagOfWords, parents: Sequence[str] = ()) -> None:
+    """Write a bag of words with its vocabulary and features; `parents` are the fingerprints of the feature files."""
+    options = bag.options | {"settings": bag.features.settings}
+    with create_file(path, FORMAT, VERSION, options, parents) as file:
+        file["words"] = np.asarray(bag.words, np.float32)
+        file["word"] = np.asarray(bag.word, np.int32)
+        file["weight"] = np.asarray(bag.weight, np.float32)
+        file["projection"] = np.asarray(bag.embedding.projection, np.float32)
+        file["thresholds"] = np.asarray(bag.embedding.thresholds, np.float32)
+        file["signature"] = np.asarray(bag.signature, np.uint64)
+        store_features(file, bag.features)
+
+
+def read_bag_of_words(path: str | Path) -> BagOfWords:
+    """Read a bag of words.
+
+    Raises
+    ------
+    DataError
+        There is no such file.
+    FileFormatError
+        It is torn, of another format, too new, or its columns do not fit together.
+    """
+    with open_file(path, FORMAT, VERSION) as file:
+        header = header_of(file)
+        options = dict(header.options)
+        features = load_features(file, str(path), options.pop("settings", {}), header.fingerprint)
+        words, word, weight = file["words"][()], file["word"][()], file["weight"][()]
+        embedding = Embedding(file["projection"][()], file["thresholds"][()])
+        signature = file["signature"][()]
+    lengths = len(word) == len(signature) == len(features.descriptors) and len(words) == len(embedding.thresholds)
+    if word.ndim != 2 or word.shape != weight.shape or not lengths:
+        raise FileFormatError(path, "its features and their words do not fit together", "make it again")
+    if word.size and not 0 <= word.min() <= word.max() < len(words):
+        raise FileFormatError(path, f"names a word beyond its {len(words):,} words", "make it again")
+    return BagOfWords(words, features, word, weight, embedding, signature, options, header.fingerprint)

@@ -1,0 +1,153 @@
+"""Local features of photos: decoded by us, found by pycolmap in processes of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from retrieval.local_features.feature_files import DIMENSIONS, LocalFeatures
+from retrieval.local_features.sift import SiftOptions, extract_sift
+from retrieval.photos.decoding import load_photo, photo_size
+from retrieval.photos.sources import PhotoSources
+from sfm2tuples.compute.worker_pools import LocalProcesses, run_jobs
+from sfm2tuples.errors import PhotoError, UsageError
+from sfm2tuples.files.columns import indptr_of
+
+DECODED = 64
+"""Photos that are decoded and wait for the workers at a time."""
+GREY = np.array([0.299, 0.587, 0.114])
+"""Shares of red, green and blue in grey (ITU-R 601)."""
+
+
+@dataclass(frozen=True)
+class FeatureOptions:
+    """How large photos are looked at, and what is found in them."""
+
+    image_size: int = 1024
+    """Longest side in pixels; smaller photos stay as they are."""
+    sift: SiftOptions = field(default_factory=SiftOptions)
+    """What is detected."""
+
+    def __post_init__(self) -> None:
+        """Refuse values without meaning."""
+        if self.image_size < 1:
+            raise UsageError(f"image size must be at least 1 pixel, not {self.image_size}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for a file's header."""
+        return {"kind": "rootsift", "image_size": self.image_size, **asdict(self.sift)}
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """A photo on its way to a worker."""
+
+    row: int
+    grey: np.ndarray
+    sift: SiftOptions
+
+
+def extract_features(
+    photos: PhotoSources, options: FeatureOptions, jobs: int = 1
+) -> tuple[LocalFeatures, list[PhotoError]]:
+    """Find the features of photos; a photo of the same content as another is looked at once.
+
+    Parameters
+    ----------
+    photos : PhotoSources
+    options : FeatureOptions
+    jobs : int
+        Processes that run pycolmap, each on one core; this process decodes.
+
+    Returns
+    -------
+    LocalFeatures
+        Of the photos that could be read, in their order; in memory.
+    list of PhotoError
+        One for each of the others.
+
+    Raises
+    ------
+    UsageError
+        pycolmap is absent or too old, or `jobs` is below 1.
+    """
+    if jobs < 1:
+        raise UsageError(f"jobs must be at least 1, not {jobs}")
+    wanted = np.unique(photos.same_as).tolist()
+    found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    shapes: dict[int, tuple[tuple[int, int], float]] = {}
+    failures: dict[int, PhotoError] = {}
+    pool = LocalProcesses(jobs)
+    try:
+        with tqdm(total=len(wanted), desc="features", unit="photo", disable=None) as bar:
+            for rows in _batches(wanted):
+                decoded = _decode(photos, rows, options, shapes, failures)
+                for job, result in run_jobs(decoded, _extract, pool, lambda job: ()):
+                    if result is None:
+                        name = photos.keys[job.row]
+                        failures[job.row] = PhotoError(name, "pycolmap ended the process that looked at it")
+                    else:
+                        found[job.row] = result
+                bar.update(len(rows))
+    finally:
+        pool.close()
+    return _together(photos, options, found, shapes), [failures[row] for row in sorted(failures)]
+
+
+def _batches(rows: list[int]) -> Iterator[list[int]]:
+    for start in range(0, len(rows), DECODED):
+        yield rows[start : start + DECODED]
+
+
+def _decode(
+    photos: PhotoSources,
+    rows: list[int],
+    options: FeatureOptions,
+    shapes: dict[int, tuple[tuple[int, int], float]],
+    failures: dict[int, PhotoError],
+) -> list[_Decoded]:
+    """Grey photos of some rows; notes the size of each, or why it cannot be read."""
+    decoded = []
+    for row in rows:
+        source, name = photos.sources[row], photos.keys[row]
+        try:
+            photo = load_photo(source, options.image_size, name)
+            size = photo_size(source, name)
+        except PhotoError as error:
+            failures[row] = error
+            continue
+        shapes[row] = size, max(size) / max(photo.shape[:2])
+        grey = np.round(photo @ GREY).astype(np.uint8)
+        decoded.append(_Decoded(row, grey, options.sift))
+    return decoded
+
+
+def _extract(photo: _Decoded) -> tuple[np.ndarray, np.ndarray]:
+    """What a worker does."""
+    return extract_sift((photo.grey, photo.sift))
+
+
+def _together(
+    photos: PhotoSources,
+    options: FeatureOptions,
+    found: dict[int, tuple[np.ndarray, np.ndarray]],
+    shapes: dict[int, tuple[tuple[int, int], float]],
+) -> LocalFeatures:
+    """One table of the features of all photos that have them, in pixels of their files."""
+    kept = [row for row in range(len(photos.keys)) if int(photos.same_as[row]) in found]
+    first = [int(photos.same_as[row]) for row in kept]
+    zoom = np.array([shapes[row][1] for row in first], np.float64)
+    scaled = [found[row][0] * np.array([z, z, z, 1], np.float32) for row, z in zip(first, zoom, strict=True)]
+    return LocalFeatures(
+        [photos.keys[row] for row in kept],
+        np.array([shapes[row][0] for row in first], np.int32).reshape(-1, 2),
+        zoom,
+        indptr_of(np.array([len(found[row][0]) for row in first], np.int64)),
+        np.concatenate([np.empty((0, 4), np.float32), *scaled]),
+        np.concatenate([np.empty((0, DIMENSIONS), np.uint8), *(found[row][1] for row in first)]),
+        options.as_dict(),
+    )

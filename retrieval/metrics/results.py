@@ -1,0 +1,345 @@
+"""Average precision as Oxford and Paris define it, rankings by exact search, and the result of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from retrieval.metrics.kept_images import JUNK, RIGHT, VERDICTS, WRONG, PictureList, RankedPictures
+from sfm2tuples.errors import UsageError
+from sfm2tuples.files.columns import indptr_of
+
+TOP = 10
+"""How many of the first ranked images an evaluation remembers of each query."""
+BLOCK_BYTES = 1 << 27
+"""Memory that a block of similarities with its sorted order may take, about."""
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """What is right, and what is neither right nor wrong, for each query of a protocol.
+
+    Rows are rows of the protocol's database. A query that is in the database and must not find itself is among its
+    own junk.
+    """
+
+    queries: np.ndarray
+    """(q,) int64: the queries' rows (of the database, or of a query set of its own)."""
+    positives_indptr: np.ndarray
+    """(q + 1,) int64: where each query's positives start."""
+    positives: np.ndarray
+    """(p,) int32: database rows that are right."""
+    junk_indptr: np.ndarray
+    """(q + 1,) int64: where each query's junk starts."""
+    junk: np.ndarray
+    """(j,) int32: database rows that are taken out of the ranking."""
+    groups: np.ndarray
+    """(q,) int64: the place or label of each query, a row of `group_names`."""
+    group_names: tuple[str, ...]
+    """Names of the places or labels."""
+
+    def positives_of(self, query: int) -> np.ndarray:
+        """The positives of the query number `query`."""
+        return self.positives[self.positives_indptr[query] : self.positives_indptr[query + 1]]
+
+    def junk_of(self, query: int) -> np.ndarray:
+        """The junk of the query number `query`."""
+        return self.junk[self.junk_indptr[query] : self.junk_indptr[query + 1]]
+
+
+def make_ground_truth(
+    queries: np.ndarray,
+    positives: Sequence[np.ndarray],
+    junk: Sequence[np.ndarray],
+    groups: np.ndarray,
+    group_names: Sequence[str],
+) -> GroundTruth:
+    """Put lists of positives and junk, one array of rows a query, into a `GroundTruth`."""
+    return GroundTruth(
+        np.asarray(queries, np.int64),
+        *_ragged(positives),
+        *_ragged(junk),
+        np.asarray(groups, np.int64),
+        tuple(group_names),
+    )
+
+
+def _ragged(rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    values = np.concatenate([np.empty(0, np.int32), *(np.asarray(r, np.int32) for r in rows)])
+    return indptr_of(np.array([len(r) for r in rows], np.int64)), values.astype(np.int32)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well rankings answer the queries of a protocol; a query without positives counts only in `n_left_out`."""
+
+    queries: np.ndarray
+    """(q,) int64: the queries' rows, as in the ground truth."""
+    average_precision: np.ndarray
+    """(q,) float64 in 0..1; NaN where a query has no positives."""
+    n_positives: np.ndarray
+    """(q,) int64: positives in the ground truth, found or not."""
+    groups: np.ndarray
+    """(q,) int64: the place or label of each query, a row of `group_names`."""
+    group_names: tuple[str, ...]
+    """Names of the places or labels."""
+    ranks_indptr: np.ndarray
+    """(q + 1,) int64: where each query's `ranks` start."""
+    ranks: np.ndarray
+    """(r,) int64: ranks of the positives found, from 0, after junk was taken out; rising within a query."""
+    top: np.ndarray
+    """(q, TOP) int64: the first ranked database rows without junk, -1 where the ranking ends."""
+    pictures: RankedPictures
+    """What there is to look at."""
+    names: tuple[str, ...] | None = None
+    """Keys of the database rows, where they are known."""
+    query_names: tuple[str, ...] | None = None
+    """Keys of the queries, in their order; where not given they are rows of the database."""
+    boxes: np.ndarray | None = None
+    """(q, 4) float64: what is asked for of each query's photo, see `protocols.benchmark.Benchmark`."""
+
+    @property
+    def counted(self) -> np.ndarray:
+        """(q,) bool: queries that have positives."""
+        return self.n_positives > 0
+
+    @property
+    def n_left_out(self) -> int:
+        """Number of queries without positives."""
+        return int(np.sum(~self.counted))
+
+    @property
+    def mean_over_queries(self) -> float:
+        """MAP: mean over the queries that have positives; NaN without any."""
+        return _mean(self.average_precision[self.counted])
+
+    @property
+    def mean_over_groups(self) -> float:
+        """Mean over the queries of a place or label, then over places or labels."""
+        return _mean(np.array([mean for _, _, mean in self.group_means()]))
+
+    def group_means(self) -> list[tuple[str, int, float]]:
+        """Name, number of counted queries and mAP of each place or label that has any."""
+        rows = []
+        for group, name in enumerate(self.group_names):
+            precisions = self.average_precision[self.counted & (self.groups == group)]
+            if len(precisions):
+                rows.append((name, len(precisions), _mean(precisions)))
+        return rows
+
+    def ranks_of(self, query: int) -> np.ndarray:
+        """Ranks, from 0, of the positives found for the query number `query`."""
+        return self.ranks[self.ranks_indptr[query] : self.ranks_indptr[query + 1]]
+
+    def mean_precision_at(self, k: int) -> float:
+        """Compute mP@k over the queries that have positives [R18]."""
+        return _mean(np.array([precision_at(self.ranks_of(int(q)), k) for q in np.flatnonzero(self.counted)]))
+
+    def mean_found_in(self, k: int) -> float:
+        """Mean number of positives among the first k ranked: UKBench's N-S with k = 4."""
+        return _mean(np.array([np.sum(self.ranks_of(int(q)) < k) for q in np.flatnonzero(self.counted)], np.float64))
+
+    def recall_at(self, k: int) -> float:
+        """Share of queries that have a positive among the first k ranked, of those that have any [A16]."""
+        found = [np.any(self.ranks_of(int(q)) < k) for q in np.flatnonzero(self.counted)]
+        return _mean(np.array(found, np.float64))
+
+    def table(self) -> list[tuple[str, str, str]]:
+        """Rows for people: name, queries, mAP in percent; places or labels first, then the two means."""
+        rows = [(name, f"{count:,}", f"{100 * mean:.1f}") for name, count, mean in self.group_means()]
+        counted = f"{int(self.counted.sum()):,}"
+        rows.append(("mean over groups", counted, f"{100 * self.mean_over_groups:.1f}"))
+        rows.append(("mean over queries", counted, f"{100 * self.mean_over_queries:.1f}"))
+        return rows
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as plain values for JSON; images by name where names are known, else by row."""
+        return self.summary() | {"per_query": [self._query_as_dict(query) for query in range(len(self.queries))]}
+
+    def summary(self) -> dict[str, Any]:
+        """`as_dict` without the results of single queries."""
+        return {
+            "mean_over_queries": _plain(self.mean_over_queries),
+            "mean_over_groups": _plain(self.mean_over_groups),
+            "queries": int(self.counted.sum()),
+            "left_out_without_positives": self.n_left_out,
+            "groups": [{"name": n, "queries": c, "mean": m} for n, c, m in self.group_means()],
+        }
+
+    def _query_as_dict(self, query: int) -> dict[str, Any]:
+        return {
+            "query": self._query_name(query),
+            "group": self.group_names[self.groups[query]],
+            "average_precision": _plain(self.average_precision[query]),
+            "positives": int(self.n_positives[query]),
+            "ranks": self.ranks_of(query).tolist(),
+            "top": [self._name(row) for row in self.top[query] if row >= 0],
+            **self._pictures_as_dict(query),
+        }
+
+    def _pictures_as_dict(self, query: int) -> dict[str, Any]:
+        seen = self.pictures.first[query] >= 0
+        nearest = int(self.pictures.nearest[query])
+        last = zip(self.pictures.last[query].tolist(), self.pictures.last_rank[query].tolist(), strict=True)
+        shown: dict[str, Any] = {
+            "first": [self._name(row) for row in self.pictures.first[query][seen]],
+            "verdicts": [VERDICTS[verdict] for verdict in self.pictures.verdict[query][seen]],
+            "nearest": None if nearest < 0 else self._name(nearest),
+            "last": [{"image": self._name(r), "rank": None if rank < 0 else rank} for r, rank in last if r >= 0],
+        }
+        if self.pictures.similarity is not None:
+            shown["similarities"] = [round(float(value), 4) for value in self.pictures.similarity[query][seen]]
+        return shown if self.boxes is None else shown | {"box": self.boxes[query].tolist()}
+
+    def _query_name(self, query: int) -> int | str:
+        return self._name(self.queries[query]) if self.query_names is None else self.query_names[query]
+
+    def _name(self, row: int) -> int | str:
+        return int(row) if self.names is None else self.names[row]
+
+
+def average_precision(positive_ranks: np.ndarray, n_positives: int) -> float:
+    """Area under precision over recall by the trapezoid rule, as Oxford and Paris measure it [P07].
+
+    Parameters
+    ----------
+    positive_ranks : (r,) int
+        Ranks of the positives found, from 0, rising, in a ranking without junk.
+    n_positives : int
+        Positives in all; one that was never ranked adds 0.
+
+    Returns
+    -------
+    float
+        In 0..1; NaN without positives.
+    """
+    if n_positives == 0:
+        return float("nan")
+    ranks = np.asarray(positive_ranks, np.float64)
+    found = np.arange(len(ranks))
+    # Before the first item precision is 1 by definition, so that a perfect ranking has area 1.
+    before = np.where(ranks == 0, 1.0, found / np.maximum(ranks, 1))
+    after = (found + 1) / (ranks + 1)
+    return float(np.sum(before + after) / (2 * n_positives))
+
+
+def precision_at(positive_ranks: np.ndarray, k: int) -> float:
+    """P@k of the revisited benchmarks: divides by min(k, rank of the last positive in the ranking) [R18].
+
+    Parameters
+    ----------
+    positive_ranks : (r,) int
+        Ranks of the positives found, from 0, rising, in a ranking without junk.
+    k : int
+        At least 1.
+    """
+    if len(positive_ranks) == 0:
+        return 0.0
+    ranks = np.asarray(positive_ranks) + 1
+    depth = min(k, int(ranks[-1]))
+    return float(np.sum(ranks <= depth) / depth)
+
+
+def evaluate_rankings(rankings: Iterable[np.ndarray], truth: GroundTruth, n_database: int) -> Evaluation:
+    """Evaluate ranked lists, which may be cut short.
+
+    Parameters
+    ----------
+    rankings : iterable of (k,) int arrays
+        One for each query of `truth`, in its order: database rows, best first, none twice; -1 is skipped.
+    truth : GroundTruth
+    n_database : int
+        Number of rows of the database.
+    """
+    precisions, ranks, tops, pictures = [], [], [], PictureList()
+    verdict = np.zeros(n_database, np.int8)
+    for query, ranking in enumerate(rankings):
+        positives, junk = truth.positives_of(query), truth.junk_of(query)
+        verdict[positives] = RIGHT
+        verdict[junk] = JUNK
+        ranked = ranking[ranking >= 0]
+        kept = ranked[verdict[ranked] != JUNK]
+        ranks.append(np.flatnonzero(verdict[kept] == RIGHT))
+        tops.append(np.pad(kept[:TOP], (0, TOP - len(kept[:TOP])), constant_values=-1))
+        precisions.append(average_precision(ranks[-1], len(positives)))
+        pictures.add(ranked, verdict[ranked], positives)
+        verdict[positives] = WRONG
+        verdict[junk] = WRONG
+    if len(precisions) != len(truth.queries):
+        raise UsageError(f"{len(precisions)} rankings for {len(truth.queries)} queries")
+    return Evaluation(
+        queries=truth.queries,
+        average_precision=np.array(precisions, np.float64),
+        n_positives=np.diff(truth.positives_indptr),
+        groups=truth.groups,
+        group_names=truth.group_names,
+        ranks_indptr=indptr_of(np.array([len(r) for r in ranks], np.int64)),
+        ranks=np.concatenate([np.empty(0, np.int64), *ranks]),
+        top=np.array(tops, np.int64).reshape(-1, TOP),
+        pictures=pictures.all(),
+    )
+
+
+def evaluate_descriptors(queries: np.ndarray, database: np.ndarray, truth: GroundTruth) -> Evaluation:
+    """Rank the whole database for each query and evaluate.
+
+    Parameters
+    ----------
+    queries : (q, D) float32
+        Descriptors of the queries of `truth`, in its order, L2-normalised.
+    database : (n, D) float32
+        Descriptors of the database, L2-normalised.
+    truth : GroundTruth
+    """
+    found = evaluate_rankings(rank_all(queries, database), truth, len(database))
+    return replace(found, pictures=found.pictures.with_similarity(queries, database))
+
+
+def rank_all(queries: np.ndarray, database: np.ndarray, block_bytes: int = BLOCK_BYTES) -> Iterator[np.ndarray]:
+    """Rank the whole database for each query: exact, by cosine; ties by the lower row.
+
+    Costs q x n x D and a sort of n for each query; memory is bounded by about `block_bytes`.
+
+    Parameters
+    ----------
+    queries : (q, D) float32, L2-normalised
+    database : (n, D) float32, L2-normalised
+    block_bytes : int
+
+    Yields
+    ------
+    (n,) int64
+        Database rows, best first, for one query after the other.
+    """
+    n = len(database)
+    # Each similarity takes 4 bytes, its row in the order 8, and the sort's own copies about as much again.
+    size = max(1, block_bytes // max(1, 24 * n))
+    for start in range(0, len(queries), size):
+        similarity = similarities(queries[start : start + size], database, block_bytes)
+        yield from np.argsort(-similarity, axis=1, kind="stable")
+
+
+def similarities(queries: np.ndarray, database: np.ndarray, block_bytes: int = BLOCK_BYTES) -> np.ndarray:
+    """Dot products (q, n) float32, worked out in blocks of double precision.
+
+    Rounding from double makes equal rows equally similar wherever they stand in a block, which a product in single
+    precision does not, so that ties are ties on every machine.
+    """
+    result = np.empty((len(queries), len(database)), np.float32)
+    left = np.asarray(queries, np.float64)
+    size = max(1, block_bytes // (8 * max(1, left.shape[1] + len(left))))
+    for start in range(0, len(database), size):
+        result[:, start : start + size] = left @ np.asarray(database[start : start + size], np.float64).T
+    return result
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.mean(values)) if len(values) else float("nan")
+
+
+def _plain(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,151 @@
+"""Backbones from the package timm, by `timm:NAME`: convolutional networks, and ViTs such as DINOv2.
+
+A ViT's patch tokens are the map, without class and register tokens; photos are scaled to whole patches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from retrieval.networks.backbones.torchvision_backbones import TIMM, Backbone
+from sfm2tuples.errors import UsageError, WeightsError
+
+PRETRAINED = "pretrained"
+"""The value of `--weights` that stands for timm's own weights, which it fetches."""
+SMALLEST = 32
+"""Least side in pixels of a photo for a network without patches; the stride of most."""
+
+Colours = tuple[float, float, float]
+
+
+class TimmBackbone(Backbone):
+    """A network of timm without its classifier and its pooling.
+
+    Parameters
+    ----------
+    name : str
+        ``timm:NAME``.
+    seed : int
+        Of the random weights that timm gives it.
+
+    Raises
+    ------
+    UsageError
+        timm is not installed, knows no such network, or one that takes photos of a single size.
+    """
+
+    def __init__(self, name: str, seed: int = 0) -> None:
+        super().__init__()
+        self.name = name
+        self.model = _create(name, seed)
+        self.channels = int(self.model.num_features)
+        self.patch = _patch_size(self.model)
+        self.smallest = max(self.patch) if max(self.patch) > 1 else SMALLEST
+        self.classifier = tuple(f"model.{layer}." for layer in _classifiers(self.model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, 3, H, W) to (B, channels, h, w); a ViT's h and w are sides over the patch's, rounded."""
+        x = self._at_whole_patches(x)
+        features: Tensor = self.model.forward_features(x)
+        if features.ndim == 3:
+            features = self._tokens_as_map(features, x.shape[-2] // self.patch[0], x.shape[-1] // self.patch[1])
+        elif getattr(self.model, "output_fmt", "NCHW") == "NHWC":
+            features = features.permute(0, 3, 1, 2)
+        if features.ndim != 4 or features.shape[1] != self.channels:
+            raise UsageError(f"backbone {self.name}: its last features, {tuple(features.shape)}, are no map to pool")
+        return features
+
+    def initialise(self, seed: int) -> None:
+        """Random weights as timm draws them; torch's global generator is left alone."""
+        self.model.load_state_dict(_create(self.name, seed).state_dict())
+
+    def named_as_here(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights with timm's names, as in this module's state."""
+        return {f"model.{name}": value for name, value in state.items()}
+
+    def load_pretrained(self) -> None:
+        """Fetch timm's own weights.
+
+        Raises
+        ------
+        WeightsError
+            They cannot be fetched, or there are none.
+        """
+        try:
+            self.model.load_state_dict(_create(self.name, seed=0, pretrained=True).state_dict())
+        # The hub's client raises errors of its own beside these; all of them are OSError or one of the others.
+        except (OSError, RuntimeError, ValueError, KeyError, ImportError, TypeError) as error:
+            what = f"timm's weights cannot be fetched ({_first_line(error)})"
+            raise WeightsError(self.name, what, "give a file to --weights") from error
+
+    def _at_whole_patches(self, x: Tensor) -> Tensor:
+        """Scale to the nearest sides that are whole patches, at least one."""
+        sides = [max(1, round(side / patch)) * patch for side, patch in zip(x.shape[-2:], self.patch, strict=True)]
+        if sides == list(x.shape[-2:]):
+            return x
+        return interpolate(x, size=sides, mode="bilinear", align_corners=False, antialias=True)
+
+    def _tokens_as_map(self, tokens: Tensor, rows: int, columns: int) -> Tensor:
+        """(B, prefix + rows x columns, C), row by row, to (B, C, rows, columns)."""
+        patches = tokens[:, int(getattr(self.model, "num_prefix_tokens", 0)) :]
+        if patches.shape[1] != rows * columns:
+            raise UsageError(
+                f"backbone {self.name}: {patches.shape[1]} tokens are no map of {rows} x {columns} patches"
+            )
+        return patches.transpose(1, 2).unflatten(2, (rows, columns))
+
+
+def colours_of(name: str) -> tuple[Colours, Colours] | None:
+    """Mean and deviation of the colours that timm's weights of ``timm:NAME`` expect; None where it does not say."""
+    config = _import_timm().get_pretrained_cfg(name.removeprefix(TIMM))
+    if config is None:
+        return None
+    mean, std = ((float(c[0]), float(c[1]), float(c[2])) for c in (config.mean, config.std))
+    return mean, std
+
+
+def _create(name: str, seed: int, pretrained: bool = False) -> Any:
+    """Build by timm; with position embeddings for photos of any size where the network has such."""
+    timm, bare = _import_timm(), name.removeprefix(TIMM)
+    if not timm.is_model(bare):
+        raise UsageError(f"timm has no network {bare!r}; timm.list_models() names them")
+    # timm draws from torch's global generator: lend it one.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            return timm.create_model(bare, pretrained=pretrained, num_classes=0, dynamic_img_size=True)
+        except TypeError:
+            model = timm.create_model(bare, pretrained=pretrained, num_classes=0)
+    if model.pretrained_cfg.get("fixed_input_size"):
+        raise UsageError(f"backbone {name} takes photos of one size only; choose one that takes any")
+    return model
+
+
+def _import_timm() -> ModuleType:
+    try:
+        import timm
+    except ImportError as error:
+        raise UsageError("backbones timm:NAME need the package timm: pip install 'sfm2tuples[timm]'") from error
+    module: ModuleType = timm
+    return module
+
+
+def _patch_size(model: Any) -> tuple[int, int]:
+    """Height and width of a patch; (1, 1) for networks without."""
+    size = getattr(getattr(model, "patch_embed", None), "patch_size", 1)
+    return (int(size), int(size)) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+
+def _classifiers(model: Any) -> tuple[str, ...]:
+    names = model.pretrained_cfg.get("classifier") or ()
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

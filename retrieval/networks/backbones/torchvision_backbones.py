@@ -1,0 +1,272 @@
+"""The convolutional part of seven known networks, with torchvision's names for their weights.
+
+Each ends where METHOD section 8 pools: AlexNet and VGG without their last max-pool, ResNet without its last two
+layers, SqueezeNet with all of `features`. The last operation is a ReLU, or keeps its sign. Every other network comes
+from timm (`timm_backbones`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sfm2tuples.errors import UsageError
+
+
+class Backbone(nn.Module):
+    """A network's convolutional part: (B, 3, H, W) normalised colours to a map (B, channels, h, w).
+
+    The map is not negative, but for those of timm that do not end in a ReLU.
+    """
+
+    name: str
+    """The name `--backbone` takes."""
+    channels: int
+    """K, the channels of the map and so the dimension of the descriptor."""
+    classifier: str | tuple[str, ...]
+    """Prefix, or several, of the weights that a file has beyond this part."""
+    smallest: int
+    """The least side of a photo, in pixels, that gives a map of at least one cell."""
+
+    def initialise(self, seed: int) -> None:
+        """Fill with random weights that keep the scale of activations from layer to layer.
+
+        Parameters
+        ----------
+        seed : int
+            The same seed gives the same weights; torch's global generator is left alone.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                fan_in = module.weight[0].numel()
+                with torch.no_grad():
+                    module.weight.normal_(0.0, math.sqrt(2.0 / fan_in), generator=generator)
+                    # Half of each filter's mean is taken out: all of it, and colours are lost (mAP of a random
+                    # SqueezeNet falls from 11 to 7); nothing, and all photos look alike (cosines of 0.99).
+                    module.weight -= module.weight.mean(dim=(1, 2, 3), keepdim=True) / 2
+                    if module.bias is not None:
+                        module.bias.zero_()
+
+    def named_as_here(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A file's weights under the names that they have in this module's state."""
+        return dict(state)
+
+
+class Sequential(Backbone):
+    """A backbone that is one chain of layers, named `features` as in torchvision.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    layers : sequence of modules
+        The chain.
+    channels, smallest : int
+        As in `Backbone`.
+    """
+
+    classifier = "classifier."
+
+    def __init__(self, name: str, layers: Sequence[nn.Module], channels: int, smallest: int) -> None:
+        super().__init__()
+        self.name = name
+        self.channels = channels
+        self.smallest = smallest
+        self.features = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, 3, H, W) to (B, channels, h, w)."""
+        features: Tensor = self.features(x)
+        return features
+
+
+class Fire(nn.Module):
+    """SqueezeNet's module: squeeze to few channels, expand by 1x1 and 3x3 filters side by side.
+
+    Parameters
+    ----------
+    inputs, squeeze, expand : int
+        Channels that come in, after the squeeze, and of each of the two expansions.
+    """
+
+    def __init__(self, inputs: int, squeeze: int, expand: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(inputs, squeeze, 1)
+        self.expand1x1 = nn.Conv2d(squeeze, expand, 1)
+        self.expand3x3 = nn.Conv2d(squeeze, expand, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, inputs, h, w) to (B, 2 expand, h, w)."""
+        x = torch.relu_(self.squeeze(x))
+        return torch.relu_(torch.cat([self.expand1x1(x), self.expand3x3(x)], dim=1))
+
+
+class Block(nn.Module):
+    """ResNet's residual block: convolutions with batch norm, added to a shortcut.
+
+    Parameters
+    ----------
+    inputs, width : int
+        Channels that come in, and of the 3x3 convolution.
+    stride : int
+        Stride of the 3x3 convolution (the first one of a basic block).
+    bottleneck : bool
+        1x1, 3x3, 1x1 with four times the width out (ResNet50 and deeper), or two 3x3 (ResNet18).
+    """
+
+    def __init__(self, inputs: int, width: int, stride: int, bottleneck: bool) -> None:
+        super().__init__()
+        outputs = 4 * width if bottleneck else width
+        self.bottleneck = bottleneck
+        if bottleneck:
+            self.conv1, self.bn1 = _convolution(inputs, width, 1, 1), nn.BatchNorm2d(width)
+            self.conv2, self.bn2 = _convolution(width, width, 3, stride), nn.BatchNorm2d(width)
+            self.conv3, self.bn3 = _convolution(width, outputs, 1, 1), nn.BatchNorm2d(outputs)
+        else:
+            self.conv1, self.bn1 = _convolution(inputs, width, 3, stride), nn.BatchNorm2d(width)
+            self.conv2, self.bn2 = _convolution(width, outputs, 3, 1), nn.BatchNorm2d(outputs)
+        self.downsample: nn.Sequential | None = None
+        if stride != 1 or inputs != outputs:
+            self.downsample = nn.Sequential(_convolution(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, inputs, h, w) to (B, outputs, h / stride, w / stride)."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = torch.relu_(self.bn1(self.conv1(x)))
+        x = self.bn2(self.conv2(x))
+        if self.bottleneck:
+            x = self.bn3(self.conv3(torch.relu_(x)))
+        return torch.relu_(x + shortcut)
+
+
+class ResNet(Backbone):
+    """A residual network without its average pooling and its linear layer.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    blocks : sequence of 4 int
+        Blocks in each of the four layers.
+    bottleneck : bool
+        The kind of block.
+    """
+
+    classifier = "fc."
+    smallest = 1
+
+    def __init__(self, name: str, blocks: Sequence[int], bottleneck: bool) -> None:
+        super().__init__()
+        self.name = name
+        expansion = 4 if bottleneck else 1
+        self.channels = 512 * expansion
+        self.conv1 = _convolution(3, 64, 7, 2)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        inputs = 64
+        for number, count in enumerate(blocks):
+            width = 64 << number
+            strides = [1 if number == 0 else 2] + [1] * (count - 1)
+            layer = []
+            for stride in strides:
+                layer.append(Block(inputs, width, stride, bottleneck))
+                inputs = width * expansion
+            self.add_module(f"layer{number + 1}", nn.Sequential(*layer))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, 3, H, W) to (B, channels, H / 32, W / 32)."""
+        x = self.maxpool(torch.relu_(self.bn1(self.conv1(x))))
+        for number in (1, 2, 3, 4):
+            x = self.get_submodule(f"layer{number}")(x)
+        return x
+
+
+BACKBONES = ("squeezenet1_1", "alexnet", "vgg16", "resnet18", "resnet50", "resnet101", "resnet152")
+"""Names of the backbones, as `--backbone` takes them; ``timm:NAME`` besides."""
+TIMM = "timm:"
+"""What a backbone's name begins with when it comes from timm."""
+
+
+def build_backbone(name: str) -> Backbone:
+    """The backbone of that name, with arbitrary weights; see `Backbone.initialise`, `weights.load_backbone_weights`.
+
+    Raises
+    ------
+    UsageError
+        There is no such backbone, or timm is not installed.
+    """
+    if name.startswith(TIMM):
+        from retrieval.networks.backbones.timm_backbones import TimmBackbone
+
+        return TimmBackbone(name)
+    if name == "squeezenet1_1":
+        return Sequential(name, _squeezenet_layers(), channels=512, smallest=17)
+    if name == "alexnet":
+        return Sequential(name, _alexnet_layers(), channels=256, smallest=31)
+    if name == "vgg16":
+        return Sequential(name, _vgg_layers(), channels=512, smallest=16)
+    if name == "resnet18":
+        return ResNet(name, (2, 2, 2, 2), bottleneck=False)
+    if name == "resnet50":
+        return ResNet(name, (3, 4, 6, 3), bottleneck=True)
+    if name == "resnet101":
+        return ResNet(name, (3, 4, 23, 3), bottleneck=True)
+    if name == "resnet152":
+        return ResNet(name, (3, 8, 36, 3), bottleneck=True)
+    raise UsageError(f"no backbone is called {name!r}; there are {', '.join(BACKBONES)} and timm:NAME")
+
+
+def _convolution(inputs: int, outputs: int, side: int, stride: int) -> nn.Conv2d:
+    """A convolution as ResNet has them: half its side of padding, no bias."""
+    return nn.Conv2d(inputs, outputs, side, stride=stride, padding=side // 2, bias=False)
+
+
+def _squeezenet_layers() -> list[nn.Module]:
+    return [
+        nn.Conv2d(3, 64, 3, stride=2),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, stride=2, ceil_mode=True),
+        Fire(64, 16, 64),
+        Fire(128, 16, 64),
+        nn.MaxPool2d(3, stride=2, ceil_mode=True),
+        Fire(128, 32, 128),
+        Fire(256, 32, 128),
+        nn.MaxPool2d(3, stride=2, ceil_mode=True),
+        Fire(256, 48, 192),
+        Fire(384, 48, 192),
+        Fire(384, 64, 256),
+        Fire(512, 64, 256),
+    ]
+
+
+def _alexnet_layers() -> list[nn.Module]:
+    return [
+        nn.Conv2d(3, 64, 11, stride=4, padding=2),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, stride=2),
+        nn.Conv2d(64, 192, 5, padding=2),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, stride=2),
+        nn.Conv2d(192, 384, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(384, 256, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(256, 256, 3, padding=1),
+        nn.ReLU(inplace=True),
+    ]
+
+
+def _vgg_layers() -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    inputs = 3
+    for number, widths in enumerate([(64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3]):
+        if number > 0:
+            layers.append(nn.MaxPool2d(2, stride=2))
+        for width in widths:
+            layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.ReLU(inplace=True)]
+            inputs = width
+    return layers

@@ -1,0 +1,141 @@
+"""Checkpoints: a network with its description, and whatever training needs to go on, in one file.
+
+Plain containers and tensors only, so that `torch.load(weights_only=True)` reads it and no code can hide in it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from retrieval.networks.network import Network, NetworkDescription
+from retrieval.networks.weights import CHECKPOINT_FORMAT, load_state, load_torch_file
+from sfm2tuples.errors import UsageError, WeightsError
+from sfm2tuples.files.atomic import write_atomically
+from sfm2tuples.files.container import SOFTWARE
+
+VERSION = 1
+"""Version of the format; a reader refuses a newer one."""
+
+_HEADER = {"format": str, "version": int, "software": str, "network": dict, "weights": dict, "fingerprint": str}
+
+
+def save_checkpoint(path: str | Path, network: Network, **state: Any) -> None:
+    """Write a network, and the state of its training, atomically.
+
+    Parameters
+    ----------
+    path : str or Path
+        Replaced where it exists.
+    network : Network
+        Its description, weights and fingerprint are saved.
+    **state
+        Whatever else to keep: None, bool, int, float, str, tensors, and lists, tuples and dicts of them.
+
+    Raises
+    ------
+    TypeError
+        Something in `state` is not plain, or has a name that the header uses.
+    """
+    taken = sorted(set(state) & _HEADER.keys())
+    if taken:
+        raise TypeError(f"{', '.join(taken)}: the checkpoint's own entries, not names for state")
+    _require_plain(state, "state")
+    content = {
+        "format": CHECKPOINT_FORMAT,
+        "version": VERSION,
+        "software": SOFTWARE,
+        "network": network.describe(),
+        "weights": {name: value.detach().cpu() for name, value in network.state_dict().items()},
+        "fingerprint": network.fingerprint(),
+        **state,
+    }
+    with write_atomically(path) as temporary:
+        torch.save(content, temporary)
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint whole, on the CPU.
+
+    Returns
+    -------
+    dict
+        `network` (the description), `weights`, `fingerprint`, `software`, and the state that was saved.
+
+    Raises
+    ------
+    WeightsError
+        Absent, torn, newer than this program, or no checkpoint of ours.
+    """
+    return checked_content(load_torch_file(path), path)
+
+
+def checked_content(content: Any, path: str | Path) -> dict[str, Any]:
+    """What a file held, once it is known to be a checkpoint of ours; `path` names it in messages.
+
+    Raises
+    ------
+    WeightsError
+        It is none, newer than this program, or lacks an entry.
+    """
+    if not isinstance(content, dict) or content.get("format") != CHECKPOINT_FORMAT:
+        remedy = "a backbone's weights go with --backbone NAME --weights FILE"
+        raise WeightsError(path, "is no checkpoint of sfm2tuples or cirtorch", remedy)
+    missing = [name for name in _HEADER if name not in content]
+    if missing:
+        raise WeightsError(path, f"a checkpoint without {', '.join(missing)}")
+    wrong = [name for name, kind in _HEADER.items() if not isinstance(content[name], kind)]
+    if wrong:
+        raise WeightsError(path, f"a checkpoint whose {', '.join(wrong)} cannot be understood")
+    if content["version"] > VERSION:
+        what = f"version {content['version']} of a checkpoint is newer than this program reads ({VERSION})"
+        raise WeightsError(path, what, "upgrade")
+    return content
+
+
+def load_network(path: str | Path) -> Network:
+    """The network of a checkpoint, in evaluation mode, on the CPU.
+
+    Raises
+    ------
+    WeightsError
+        As `load_checkpoint`; also where the weights do not fit the description or its fingerprint.
+    """
+    return network_of(load_checkpoint(path), path)
+
+
+def network_of(checkpoint: dict[str, Any], path: str | Path) -> Network:
+    """The network of a checkpoint that was read already; `path` names it in messages.
+
+    Raises
+    ------
+    WeightsError
+        The weights do not fit the description or its fingerprint.
+    """
+    try:
+        network = Network(NetworkDescription.from_dict(checkpoint["network"]))
+    except (UsageError, TypeError, ValueError, RuntimeError) as error:
+        what = f"its description builds no network ({error})"
+        raise WeightsError(path, what, "was it made by a newer version?") from error
+    load_state(network, checkpoint["weights"], path)
+    if network.fingerprint() != checkpoint["fingerprint"]:
+        raise WeightsError(path, "its weights are not those that its fingerprint says", "make it again")
+    return network.eval()
+
+
+def _require_plain(value: Any, where: str) -> None:
+    """Refuse at writing what `weights_only` would refuse at reading."""
+    if value is None or type(value) in (bool, int, float, str) or isinstance(value, Tensor):
+        return
+    if type(value) in (list, tuple):
+        for number, item in enumerate(value):
+            _require_plain(item, f"{where}[{number}]")
+    elif type(value) is dict:
+        for key, item in value.items():
+            _require_plain(key, f"a key of {where}")
+            _require_plain(item, f"{where}[{key!r}]")
+    else:
+        raise TypeError(f"{where} is {type(value).__name__}: a checkpoint holds plain containers and tensors only")

@@ -1,0 +1,124 @@
+"""Which network a command is to use: a checkpoint, or a backbone with weights and a pooling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from retrieval.networks.by_name import GEM
+from retrieval.networks.checkpoints import checked_content, network_of
+from retrieval.networks.cirtorch_checkpoints import cirtorch_network, is_cirtorch, load_with_arrays
+from retrieval.networks.devices import choose_device
+from retrieval.networks.network import Network, build_network
+from retrieval.networks.whitening_layer import add_whitening_layer
+from sfm2tuples.errors import UsageError
+
+
+@dataclass(frozen=True)
+class NetworkChoice:
+    """The flags `--network`, or `--backbone`, `--weights`, `--pooling` and what belongs to them."""
+
+    network: Path | None = None
+    """A checkpoint, which holds its own description: ours, or one of cirtorch."""
+    backbone: str | None = None
+    """Name of a backbone, to start from weights or from a random network."""
+    weights: str | None = None
+    """File or URL of pretrained weights; ``imagenet`` (torchvision's) or ``pretrained`` (timm's); else random."""
+    pooling: str | None = None
+    """Pooling over the last convolutional map; GeM where left out."""
+    regional: bool = False
+    """Pool regions, project each by a learned layer, and sum."""
+    whole_image: bool = False
+    """R-MAC and regions: the whole map is one region more."""
+    clusters: int | None = None
+    """NetVLAD's centres; 64 where left out."""
+    whitening_layer: str | None = None
+    """A whitening file, or ``random``: what a learned layer at the network's end starts from."""
+    output_dim: int | None = None
+    """Dimension of that layer; all where left out."""
+
+    @property
+    def named(self) -> bool:
+        """Whether the user has said anything of a network, its weights aside."""
+        said = (self.network, self.backbone, self.pooling, self.clusters, self.whitening_layer, self.output_dim)
+        return self.regional or self.whole_image or any(value is not None for value in said)
+
+
+def load_chosen(choice: NetworkChoice, seed: int = 0) -> Network:
+    """Load the network that was chosen.
+
+    Parameters
+    ----------
+    choice : NetworkChoice
+    seed : int
+        Of the random weights, where no file of weights is named, and of a random whitening layer.
+
+    Raises
+    ------
+    UsageError
+        Both a checkpoint and a backbone are named, or neither, or options that do not belong together.
+    WeightsError
+        The file does not fit the network.
+    """
+    network = _load(choice, seed)
+    if choice.whitening_layer is not None:
+        add_whitening_layer(network, choice.whitening_layer, choice.output_dim, seed)
+    elif choice.output_dim is not None:
+        raise UsageError("--output-dim is the dimension of a whitening layer: add --whitening-layer FILE, or random")
+    return network
+
+
+def load_on(device: str | None, choice: NetworkChoice) -> Network:
+    """Load the network that was chosen and put it where it is to run.
+
+    Parameters
+    ----------
+    device : str, optional
+        As `devices.choose_device` takes it; refused before anything is loaded.
+    choice : NetworkChoice
+        As `load_chosen` takes it.
+
+    Raises
+    ------
+    UsageError
+        There is no such device here; or as `load_chosen`.
+    WeightsError
+        The file does not fit the network.
+    """
+    place = choose_device(device)
+    return load_chosen(choice).to(place)
+
+
+def load_any_network(path: str | Path) -> Network:
+    """The network of a checkpoint of ours or of cirtorch, in evaluation mode, on the CPU.
+
+    Raises
+    ------
+    WeightsError
+        Absent, torn, or neither.
+    """
+    content = load_with_arrays(path)
+    if is_cirtorch(content):
+        return cirtorch_network(content, path)
+    return network_of(checked_content(content, path), path)
+
+
+def _load(choice: NetworkChoice, seed: int) -> Network:
+    parts: dict[str, object] = {
+        "--regional": choice.regional,
+        "--whole-image": choice.whole_image,
+        "--clusters": choice.clusters,
+    }
+    if choice.network is not None:
+        parts |= {"--pooling": choice.pooling, "--backbone": choice.backbone, "--weights": choice.weights}
+        given = [flag for flag, value in parts.items() if value]
+        if given:
+            raise UsageError(f"--network is a whole network; leave out {' and '.join(given)}, or --network")
+        return load_any_network(choice.network)
+    if choice.backbone is None:
+        hint = "--weights needs the --backbone it belongs to" if choice.weights else "name a network"
+        raise UsageError(f"{hint}: --network CHECKPOINT, or --backbone NAME with --weights FILE")
+    pooling = GEM if choice.pooling is None else choice.pooling
+    return build_network(
+        choice.backbone, pooling, choice.weights, seed, choice.whole_image, choice.regional, choice.clusters
+    )

@@ -1,0 +1,278 @@
+"""Networks of cirtorch (filipradenovic/cnnimageretrieval-pytorch): their `.pth` files, read and written.
+
+A file holds `meta` (architecture, pooling and so on), `state_dict`, and in published ones `meta["Lw"]`: whitenings by
+data set, each for a single scale (`ss`) and for several (`ms`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from retrieval.networks.by_name import GEM_CHANNELS
+from retrieval.networks.cirtorch_names import to_cirtorch, to_ours
+from retrieval.networks.network import IMAGENET_MEAN, IMAGENET_STD, Network, NetworkDescription
+from retrieval.networks.poolings.formulas import L2_EPS
+from retrieval.networks.weights import load_state, load_torch_file
+from retrieval.whitening.projection import Whitening
+from sfm2tuples.errors import UsageError, WeightsError
+from sfm2tuples.files.atomic import write_atomically
+
+ARCHITECTURES = ("alexnet", "vgg16", "resnet18", "resnet50", "resnet101", "resnet152", "squeezenet1_1")
+"""Backbones that cirtorch and we both have."""
+POOLINGS = {"mac": "mac", "spoc": "spoc", "gem": "gem", "gemmp": GEM_CHANNELS, "rmac": "rmac"}
+"""Their name of a pooling to ours."""
+SCALES = {"ss": (1.0,), "ms": (1.0, 2 ** (-1 / 2), 1 / 2)}
+"""Scales that a whitening was learned at, by their name."""
+WHITENING_SIZE = 1024
+"""Longest side in pixels that their whitenings are learned at (METHOD.md section 9)."""
+
+_reconstruct, _scalar = np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]
+_NUMPY: list[Any] = [
+    *((_reconstruct, f"{module}.multiarray._reconstruct") for module in ("numpy.core", "numpy._core")),
+    *((_scalar, f"{module}.multiarray.scalar") for module in ("numpy.core", "numpy._core")),
+    np.ndarray,
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?")),
+]
+"""What a pickle of plain numeric arrays names; together with tensors, all that such a file may hold."""
+
+Whitenings = dict[str, dict[str, Whitening]]
+"""Data set to ``ss`` or ``ms`` to whitening."""
+
+
+@dataclass(frozen=True)
+class CirtorchCheckpoint:
+    """What a file of cirtorch holds."""
+
+    network: Network
+    """In evaluation mode, on the CPU."""
+    whitenings: Whitenings = field(default_factory=dict)
+    """Of `meta["Lw"]`; empty where it has none."""
+    epoch: int = 0
+    """How long it was trained; 0 where it does not say."""
+
+
+def read_cirtorch_checkpoint(path: str | Path) -> CirtorchCheckpoint:
+    """Read a network of cirtorch with its whitenings, without running any code that the file may hold.
+
+    Raises
+    ------
+    WeightsError
+        Absent, torn, no checkpoint of cirtorch, or a network that we have not.
+    """
+    content = load_with_arrays(path)
+    if not is_cirtorch(content):
+        raise WeightsError(path, "is no checkpoint of cirtorch: it has no meta and state_dict")
+    network = cirtorch_network(content, path)
+    epoch = content.get("epoch", 0)
+    return CirtorchCheckpoint(network, _whitenings(content["meta"], network, path), int(epoch or 0))
+
+
+def write_cirtorch_checkpoint(
+    path: str | Path, network: Network, whitenings: Whitenings | None = None, epoch: int = 0
+) -> None:
+    """Write a network so that cirtorch loads it (`--network-path`), atomically.
+
+    No state of an optimiser is written: cirtorch describes and evaluates with the file, and does not resume from it.
+
+    Parameters
+    ----------
+    path : str or Path
+        Replaced where it exists.
+    network : Network
+    whitenings : dict, optional
+        Become `meta["Lw"]`.
+    epoch : int
+        How long it was trained.
+
+    Raises
+    ------
+    UsageError
+        cirtorch has no such network.
+    """
+    _refuse_unknown_there(network)
+    meta = _meta(network.description, network.dimension)
+    if whitenings:
+        meta["Lw"] = {
+            name: {
+                kind: {"m": _plain_array(whitening.mean[:, None]), "P": _plain_array(whitening.projection)}
+                for kind, whitening in kinds.items()
+            }
+            for name, kinds in whitenings.items()
+        }
+    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    content = {
+        "epoch": epoch,
+        "meta": meta,
+        "state_dict": to_cirtorch(state, network.description.backbone, network.description.regional),
+        "min_loss": math.inf,
+    }
+    with write_atomically(path) as temporary:
+        torch.save(content, temporary)
+
+
+def chosen_whitening(
+    checkpoint: CirtorchCheckpoint, path: str | Path, learned_on: str | None, scales: str
+) -> Whitening:
+    """One of a checkpoint's whitenings.
+
+    Parameters
+    ----------
+    checkpoint, path
+        The checkpoint and its file, for messages.
+    learned_on : str, optional
+        The data set; may be left out where there is one.
+    scales : str
+        ``ss`` or ``ms``.
+
+    Raises
+    ------
+    WeightsError
+        It has none.
+    UsageError
+        It has several and none is named, or not the one that is.
+    """
+    found = checkpoint.whitenings
+    if not found:
+        raise WeightsError(path, "has no whitening in its meta")
+    if learned_on is None and len(found) > 1:
+        raise UsageError(f"{path}: has whitenings of {', '.join(sorted(found))}; choose one by --learned-on")
+    name = next(iter(found)) if learned_on is None else learned_on
+    if scales not in found.get(name, {}):
+        have = ", ".join(f"{name} {kind}" for name in sorted(found) for kind in sorted(found[name]))
+        raise UsageError(f"{path}: has no whitening of {name} {scales}; it has {have}")
+    return found[name][scales]
+
+
+def scales_name(whitening: Whitening) -> str:
+    """``ms`` for a whitening that was learned at several scales, else ``ss``."""
+    return "ms" if len(whitening.settings.get("scales", ())) > 1 else "ss"
+
+
+def load_with_arrays(path: str | Path) -> Any:
+    """`weights.load_torch_file` for files that may hold numeric arrays of NumPy beside tensors."""
+    with torch.serialization.safe_globals(_NUMPY):
+        return load_torch_file(path)
+
+
+def is_cirtorch(content: Any) -> bool:
+    """Whether a file's content is a checkpoint of cirtorch."""
+    if not isinstance(content, dict):
+        return False
+    meta = content.get("meta")
+    return isinstance(content.get("state_dict"), Mapping) and isinstance(meta, dict) and "architecture" in meta
+
+
+def cirtorch_network(content: dict[str, Any], path: str | Path) -> Network:
+    """The network of a file's content; `path` names it in messages.
+
+    Raises
+    ------
+    WeightsError
+        It is a network that we have not, or its weights do not fit it.
+    """
+    state = {name: value for name, value in content["state_dict"].items() if isinstance(value, Tensor)}
+    try:
+        network = Network(_description(content["meta"], state, path))
+    except (UsageError, TypeError, ValueError, RuntimeError) as error:
+        raise WeightsError(path, f"its meta builds no network ({error})") from error
+    load_state(network, to_ours(state, network.description.backbone, network.description.regional), path)
+    return network.eval()
+
+
+def _description(meta: dict[str, Any], state: Mapping[str, Tensor], path: str | Path) -> NetworkDescription:
+    """Their meta in our words; keys that older files lack count as off, as they do there."""
+    architecture, pooling, regional = meta.get("architecture"), meta.get("pooling"), bool(meta.get("regional"))
+    if architecture not in ARCHITECTURES:
+        what = f"is a network of cirtorch with architecture {architecture!r}"
+        raise WeightsError(path, what, f"known are {', '.join(ARCHITECTURES)}")
+    if pooling not in POOLINGS or (regional and pooling == "rmac"):
+        raise WeightsError(path, f"is a network of cirtorch with pooling {pooling!r}{' of regions' * regional}")
+    whitening = state.get("whiten.weight") if meta.get("whitening") else None
+    return NetworkDescription(
+        backbone=str(architecture),
+        pooling=POOLINGS[pooling],
+        # Their R-MAC and their regions both begin with the whole map.
+        whole_image=pooling == "rmac" or regional,
+        mean=_three(meta.get("mean", IMAGENET_MEAN)),
+        std=_three(meta.get("std", IMAGENET_STD)),
+        weights=f"cirtorch {Path(path).name}",
+        regional=regional,
+        local_whitening=bool(meta.get("local_whitening")),
+        output_dim=0 if whitening is None else len(whitening),
+        prepared="by cirtorch" if regional else "",
+    )
+
+
+def _meta(description: NetworkDescription, dimension: int) -> dict[str, Any]:
+    theirs = {ours: name for name, ours in POOLINGS.items()}
+    return {
+        "architecture": description.backbone,
+        "local_whitening": description.local_whitening,
+        "pooling": theirs[description.pooling],
+        "regional": description.regional,
+        "whitening": description.output_dim > 0,
+        "mean": list(description.mean),
+        "std": list(description.std),
+        "outputdim": dimension,
+    }
+
+
+def _refuse_unknown_there(network: Network) -> None:
+    description = network.description
+    if description.backbone not in ARCHITECTURES or description.pooling not in POOLINGS.values():
+        raise UsageError(f"cirtorch has no network of {description.backbone} with {description.pooling}")
+    regions = description.regional or description.pooling == "rmac"
+    if regions and not description.whole_image:
+        raise UsageError("cirtorch's regions begin with the whole image, this network's do not (--whole-image)")
+    if description.output_dim not in (0, network.pooled_dimension):
+        dims = f"{network.pooled_dimension} to {description.output_dim}"
+        raise UsageError(f"cirtorch's whitening layer keeps the dimension; this network's goes from {dims}")
+    if description.l2_eps != L2_EPS:
+        raise UsageError(f"cirtorch divides by the norm plus {L2_EPS:g}, this network plus {description.l2_eps:g}")
+
+
+def _whitenings(meta: dict[str, Any], network: Network, path: str | Path) -> Whitenings:
+    found: Whitenings = {}
+    settings = {
+        "image_size": WHITENING_SIZE,
+        "backbone": network.description.backbone,
+        "pooling": network.description.pooling,
+        "network": network.fingerprint(),
+    }
+    try:
+        for name, kinds in meta.get("Lw", {}).items():
+            for kind, values in kinds.items():
+                mean, projection = _numbers(values["m"]).ravel(), _numbers(values["P"])
+                if projection.ndim != 2 or projection.shape[1] != len(mean):
+                    raise ValueError(f"m of {mean.shape} and P of {projection.shape} are no whitening")
+                scales = [float(scale) for scale in SCALES[kind]]
+                whitening = Whitening(mean, projection, "lw", 0.0, {**settings, "scales": scales})
+                found.setdefault(str(name), {})[str(kind)] = whitening
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise WeightsError(path, f"the whitenings of its meta cannot be understood ({error})") from error
+    return found
+
+
+def _numbers(values: Any) -> np.ndarray:
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+        raise ValueError(f"values of type {array.dtype} that are no finite numbers")
+    return array.astype(np.float64)
+
+
+def _plain_array(values: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(values, np.float64)
+
+
+def _three(values: Any) -> tuple[float, float, float]:
+    first, second, third = (float(value) for value in values)
+    return first, second, third

@@ -1,0 +1,245 @@
+"""The network: colours in, L2-normalised descriptor out, with a description that rebuilds it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from retrieval.networks.backbones.timm_backbones import colours_of
+from retrieval.networks.backbones.torchvision_backbones import TIMM, build_backbone
+from retrieval.networks.by_name import NETVLAD, build_pooling, pooled_dimension
+from retrieval.networks.description import FOR_PEOPLE, IMAGENET_MEAN, IMAGENET_STD, NetworkDescription
+from retrieval.networks.poolings.formulas import GeM, l2_normalise, single_precision
+from retrieval.networks.poolings.netvlad import CLUSTERS, NetVLAD
+from retrieval.networks.poolings.neural_codes import NeuralCodes, warp
+from retrieval.networks.weights import load_backbone_weights, read_weights, weights_address
+from sfm2tuples.errors import UsageError
+
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Network", "NetworkDescription", "build_network"]
+
+
+class Network(nn.Module):
+    """Backbone, pooling, L2, and an optional whitening layer with its L2; batch norm's statistics stay frozen.
+
+    Weights are kept channels-last, which is fastest on CPUs and GPUs alike.
+
+    Parameters
+    ----------
+    description : NetworkDescription
+        What to build; the weights are arbitrary until loaded.
+
+    Attributes
+    ----------
+    backbone : Backbone
+        (B, 3, H, W) normalised colours to (B, K, h, w).
+    local_whitening : nn.Linear or None
+        K to K, on each cell of the map.
+    pool : nn.Module
+        (B, K, h, w) to (B, `pooled_dimension`); GeM's exponent is its parameter `p`.
+    whitening : nn.Linear or None
+        The last layer, on the L2-normalised pooled vector.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, description: NetworkDescription) -> None:
+        super().__init__()
+        self.description = description
+        self.backbone = build_backbone(description.backbone)
+        channels = self.backbone.channels
+        self.local_whitening = nn.Linear(channels, channels) if description.local_whitening else None
+        self.pool = build_pooling(
+            description.pooling,
+            description.backbone,
+            channels,
+            description.whole_image,
+            description.regional,
+            description.clusters,
+        )
+        self.pooled_dimension = pooled_dimension(description.pooling, channels, description.clusters)
+        self.whitening: nn.Linear | None = None
+        if description.output_dim:
+            self.whitening = nn.Linear(self.pooled_dimension, description.output_dim)
+        # Constants of the description, not weights: they move with the network and stay out of its state.
+        self.register_buffer("mean", torch.tensor(description.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(description.std).view(1, 3, 1, 1), persistent=False)
+        self.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @property
+    def dimension(self) -> int:
+        """D, the length of a descriptor."""
+        return self.description.output_dim or self.pooled_dimension
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.mean.device
+
+    @property
+    def gem_p(self) -> float | None:
+        """GeM's exponent, the mean of them where each channel has its own; None for other poolings."""
+        pools = [module for module in self.pool.modules() if isinstance(module, GeM)]
+        return float(pools[0].p.mean().item()) if pools else None
+
+    @property
+    def scale_exponent(self) -> float:
+        """Exponent that combines scales: p of plain GeM, 1 where values may be negative (METHOD section 10, [C])."""
+        plain = isinstance(self.pool, GeM) and not self.pool.per_channel and self.whitening is None
+        return float(self.gem_p or 1.0) if plain else 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Describe photos of one size.
+
+        Parameters
+        ----------
+        x : Tensor
+            (B, 3, H, W) floating point, RGB in 0..1, each side at least `backbone.smallest` pixels.
+
+        Returns
+        -------
+        Tensor
+            (B, D) float32, of norm 1.
+
+        Raises
+        ------
+        UsageError
+            NetVLAD's centres were never learned.
+        """
+        return self.describe_map(self.feature_map(x))
+
+    def describe_map(self, features: Tensor) -> Tensor:
+        """Descriptors (B, D) float32, of norm 1, of maps (B, K, h, w) as `feature_map` gives them, or parts of them.
+
+        Raises
+        ------
+        UsageError
+            NetVLAD's centres were never learned.
+        """
+        if isinstance(self.pool, NetVLAD) and not self.description.prepared:
+            raise UsageError(
+                "netvlad has no centres yet: train learns them from its photos (--rounds 0: that alone); "
+                "then use --network RUN/best.pt"
+            )
+        # Half precision is for the convolutions: sums over cells and projections would lose digits in it.
+        with torch.autocast(features.device.type, enabled=False):
+            descriptor = l2_normalise(self.pool(single_precision(features)), self.description.l2_eps)
+            if self.whitening is None:
+                return descriptor
+            return l2_normalise(self.whitening(descriptor), self.description.l2_eps)
+
+    def feature_map(self, x: Tensor) -> Tensor:
+        """What is pooled: the map (B, K, h, w) of photos (B, 3, H, W), RGB in 0..1."""
+        if isinstance(self.pool, NeuralCodes):
+            x = warp(x)
+        features: Tensor = self.backbone((x - self.mean) / self.std)
+        if self.local_whitening is not None:
+            features = self.local_whitening(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return features
+
+    def train(self, mode: bool = True) -> Network:
+        """Switch to training, except for batch norm, which keeps using its stored statistics (METHOD section 7)."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+    def describe(self) -> dict[str, Any]:
+        """The description as plain values, for checkpoints and file headers."""
+        return self.description.to_dict()
+
+    def set_prepared(self, how: str) -> None:
+        """Note what the pooling learned from photos; for NetVLAD, from here on it describes."""
+        self.description = replace(self.description, prepared=how)
+
+    def add_whitening(self, layer: nn.Linear) -> None:
+        """Append the whitening layer.
+
+        Raises
+        ------
+        UsageError
+            There is one already, or it takes vectors of another dimension.
+        """
+        if self.whitening is not None:
+            raise UsageError(f"the network ends in a whitening layer of {self.dimension} dimensions already")
+        if layer.in_features != self.pooled_dimension:
+            raise UsageError(
+                f"the whitening takes {layer.in_features} dimensions, the network gives {self.pooled_dimension}; "
+                "it belongs to another network"
+            )
+        self.whitening = layer.to(self.device)
+        self.description = replace(self.description, output_dim=layer.out_features)
+
+    def fingerprint(self) -> str:
+        """SHA-256 (64 hex digits) over the architecture and all weights: equal where descriptors are."""
+        plain = {key: value for key, value in self.describe().items() if key not in FOR_PEOPLE}
+        digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
+        for name, value in sorted(self.state_dict().items()):
+            if name.endswith("num_batches_tracked"):
+                continue
+            digest.update(f"{name} {tuple(value.shape)}\n".encode())
+            digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def build_network(
+    backbone: str,
+    pooling: str,
+    weights: str | Path | None = None,
+    seed: int = 0,
+    whole_image: bool = False,
+    regional: bool = False,
+    clusters: int | None = None,
+) -> Network:
+    """Build a network, in evaluation mode, on the CPU.
+
+    Parameters
+    ----------
+    backbone, pooling : str
+        One of `backbones.BACKBONES` or ``timm:NAME``, and one of `pooling_choice.POOLINGS`.
+    weights : str or Path, optional
+        The backbone's weights, as `weights.load_backbone_weights` takes them; random ones without.
+    seed : int
+        Of the random weights; the same seed gives the same network.
+    whole_image, regional : bool
+        As in `NetworkDescription`.
+    clusters : int, optional
+        NetVLAD's centres; 64 where left out.
+
+    Raises
+    ------
+    UsageError
+        An unknown name, or options that do not belong together.
+    WeightsError
+        The weights cannot be read or do not fit.
+    """
+    origin = f"random, seed {seed}" if weights is None else str(weights).rstrip("/").rsplit("/", 1)[-1]
+    if clusters is None:
+        clusters = CLUSTERS if pooling == NETVLAD else 0
+    colours = colours_of(backbone) if backbone.startswith(TIMM) else None
+    mean, std = colours or (IMAGENET_MEAN, IMAGENET_STD)
+    description = NetworkDescription(
+        backbone, pooling, whole_image, mean, std, weights=origin, regional=regional, clusters=clusters
+    )
+    network = Network(description)
+    if weights is None:
+        network.backbone.initialise(seed)
+    else:
+        load_backbone_weights(network.backbone, weights)
+    if isinstance(network.pool, NeuralCodes):
+        _fill_neural_codes(network.pool, backbone, weights, seed)
+    return network.eval()
+
+
+def _fill_neural_codes(codes: NeuralCodes, backbone: str, weights: str | Path | None, seed: int) -> None:
+    if weights is None:
+        codes.reset(torch.Generator().manual_seed(seed))
+    else:
+        codes.load_classifier(read_weights(weights_address(backbone, weights)), weights)

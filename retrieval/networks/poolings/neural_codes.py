@@ -1,0 +1,93 @@
+"""Neural codes: the activations of AlexNet's and VGG16's first fully connected layers (Babenko et al., ECCV 2014).
+
+For the comparison with pooled maps. The layers have a fixed input, so the photo is warped to 224 x 224 pixels, as
+for the classification that they were trained on; the code is taken after its ReLU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from retrieval.networks.poolings.formulas import single_precision
+from sfm2tuples.errors import UsageError, WeightsError
+
+FC6, FC7 = "fc6", "fc7"
+LAYERS = (FC6, FC7)
+CODE = 4096
+"""Length of a code."""
+SIDE = 224
+"""Side in pixels that photos are warped to."""
+
+_GEOMETRY = {"alexnet": (nn.MaxPool2d(3, stride=2), 256 * 6 * 6), "vgg16": (nn.MaxPool2d(2, stride=2), 512 * 7 * 7)}
+"""Backbone to its last max-pool, which `backbones` leaves out, and the inputs of fc6."""
+_IN_FILE = {"alexnet": {FC6: "classifier.1", FC7: "classifier.4"}, "vgg16": {FC6: "classifier.0", FC7: "classifier.3"}}
+"""Backbone to torchvision's names of the layers."""
+
+
+class NeuralCodes(nn.Module):
+    """The last max-pool, fc6 and, if asked for, fc7, each with its ReLU; no dropout.
+
+    Parameters
+    ----------
+    backbone : str
+        ``alexnet`` or ``vgg16``.
+    layer : str
+        One of `LAYERS`.
+
+    Raises
+    ------
+    UsageError
+        The backbone has no such layers.
+    """
+
+    def __init__(self, backbone: str, layer: str) -> None:
+        super().__init__()
+        if backbone not in _GEOMETRY:
+            raise UsageError(f"pooling {layer} is a layer of {' and '.join(_GEOMETRY)}; {backbone} has none")
+        self.backbone = backbone
+        self.max_pool, inputs = _GEOMETRY[backbone]
+        self.fc6 = nn.Linear(inputs, CODE)
+        self.fc7 = nn.Linear(CODE, CODE) if layer == FC7 else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, K, h, w) of a photo of `SIDE` pixels to (B, 4096), not negative."""
+        x = self.max_pool(single_precision(x)).flatten(1)
+        x = torch.relu(self.fc6(x))
+        return x if self.fc7 is None else torch.relu(self.fc7(x))
+
+    def load_classifier(self, state: Mapping[str, Tensor], source: str | Path) -> None:
+        """Copy the layers from a state dict with torchvision's names.
+
+        Raises
+        ------
+        WeightsError
+            They are not in it, or of another shape: a file without its classifier is enough for maps only.
+        """
+        needed = self.state_dict()
+        for name, value in needed.items():
+            layer, _, kind = name.partition(".")
+            found = state.get(f"{_IN_FILE[self.backbone][layer]}.{kind}")
+            if found is None or found.shape != value.shape:
+                what = f"has no {_IN_FILE[self.backbone][layer]}.{kind} of shape {tuple(value.shape)}"
+                raise WeightsError(source, what, f"pooling {layer} needs the classifier's weights too")
+            value.copy_(found)
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Random weights that keep the scale of activations; biases zero."""
+        for layer in (self.fc6, self.fc7):
+            if layer is not None:
+                with torch.no_grad():
+                    layer.weight.normal_(0.0, (2.0 / layer.in_features) ** 0.5, generator=generator)
+                    layer.bias.zero_()
+
+
+def warp(photos: Tensor) -> Tensor:
+    """Photos (B, 3, H, W) at `SIDE` x `SIDE` pixels, whatever their aspect."""
+    if photos.shape[-2:] == (SIDE, SIDE):
+        return photos
+    return interpolate(photos, size=(SIDE, SIDE), mode="bilinear", align_corners=False, antialias=True)

@@ -1,0 +1,210 @@
+"""Reading weights: .npz, .pth, .pt or .safetensors files and URLs, checked name by name and shape by shape."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from retrieval.networks.backbones.timm_backbones import PRETRAINED, TimmBackbone
+from retrieval.networks.backbones.torchvision_backbones import TIMM, Backbone
+from sfm2tuples.errors import UsageError, WeightsError, first_three
+
+TORCHVISION_URLS = {
+    name: f"https://download.pytorch.org/models/{file}"
+    for name, file in {
+        "squeezenet1_1": "squeezenet1_1-b8a52dc0.pth",
+        "alexnet": "alexnet-owt-7be5be79.pth",
+        "vgg16": "vgg16-397923af.pth",
+        "resnet18": "resnet18-f37072fd.pth",
+        "resnet50": "resnet50-0676ba61.pth",
+        "resnet101": "resnet101-63fe2227.pth",
+        "resnet152": "resnet152-394f9c45.pth",
+    }.items()
+}
+"""Where torchvision publishes its ImageNet weights (version 1 of each); the name ends in the file's hash."""
+
+IMAGENET = "imagenet"
+"""The value of `--weights` that stands for torchvision's URL of the backbone."""
+
+CHECKPOINT_FORMAT = "sfm2tuples-checkpoint"
+"""What a checkpoint of ours has under `format`."""
+
+
+def load_backbone_weights(backbone: Backbone, source: str | Path) -> None:
+    """Fill a backbone from a file or URL; the classifier's weights are ignored, everything else must fit.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Changed in place.
+    source : str or Path
+        A .npz or .safetensors of arrays, a .pth or .pt state dict with torchvision's names (also one under
+        `state_dict`), a URL of one (file://, https://), or ``imagenet`` for torchvision's own. For a backbone of
+        timm: a file with timm's names, or ``pretrained`` for timm's own.
+
+    Raises
+    ------
+    WeightsError
+        Absent, unreadable, a checkpoint of ours, or not the weights of this backbone.
+    UsageError
+        ``pretrained`` or ``imagenet`` for a backbone that has no such weights.
+    """
+    if str(source) == PRETRAINED and isinstance(backbone, TimmBackbone):
+        backbone.load_pretrained()
+        return
+    source = weights_address(backbone.name, source)
+    load_state(backbone, backbone.named_as_here(read_weights(source)), source)
+
+
+def weights_address(backbone: str, source: str | Path) -> str | Path:
+    """The file or URL that `--weights` means: torchvision's of the backbone for ``imagenet``.
+
+    Raises
+    ------
+    UsageError
+        ``pretrained`` or ``imagenet`` for a backbone that has no such weights.
+    """
+    if str(source) not in (IMAGENET, PRETRAINED):
+        return source
+    own = PRETRAINED if backbone.startswith(TIMM) else IMAGENET
+    if str(source) != own:
+        raise UsageError(f"--weights {source}: the published weights of {backbone} are asked for by --weights {own}")
+    return TORCHVISION_URLS[backbone]
+
+
+def read_weights(source: str | Path) -> dict[str, Tensor]:
+    """Read named arrays from a file or URL, without running any code that the file may hold.
+
+    Raises
+    ------
+    WeightsError
+        Absent, unreadable, a checkpoint of ours, or no named arrays.
+    """
+    content = _download(str(source)) if "://" in str(source) else _read_file(Path(source))
+    if isinstance(content, Mapping) and content.get("format") == CHECKPOINT_FORMAT:
+        raise WeightsError(source, "is a checkpoint of a whole network, not weights of a backbone", "use --network")
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping) or not content:
+        raise WeightsError(source, f"holds {type(content).__name__}, not a state dict of named arrays")
+    others = [name for name, value in content.items() if not isinstance(value, Tensor)]
+    if others:
+        raise WeightsError(source, f"is no state dict: {len(others)} entries are no arrays ({first_three(others)})")
+    return {str(name): value for name, value in content.items()}
+
+
+def load_state(module: torch.nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
+    """Copy named arrays into a module after checking every name, shape and value.
+
+    Half precision is cast. Counters of batch norm may be absent, as in old files; for a `Backbone` the classifier
+    is ignored.
+
+    Raises
+    ------
+    WeightsError
+        A name is missing or unexpected, a shape differs, or values are not finite.
+    """
+    needed = module.state_dict()
+    ignored = module.classifier if isinstance(module, Backbone) else "\0"
+    given = {name: value for name, value in state.items() if not name.startswith(ignored)}
+    what = f"not the weights of {module.name}" if isinstance(module, Backbone) else "not the weights of this network"
+    missing = sorted(name for name in needed if name not in given and not name.endswith("num_batches_tracked"))
+    if missing:
+        raise WeightsError(source, f"{what}: {len(missing)} of {len(needed)} are missing ({first_three(missing)})")
+    unexpected = sorted(name for name in given if name not in needed)
+    if unexpected:
+        raise WeightsError(source, f"{what}: {len(unexpected)} too many ({first_three(unexpected)})")
+    for name, value in given.items():
+        if value.shape != needed[name].shape:
+            shapes = f"{name} is {tuple(value.shape)}, should be {tuple(needed[name].shape)}"
+            raise WeightsError(source, f"{what}: {shapes}")
+        if not torch.isfinite(value).all():
+            raise WeightsError(source, f"{name} has values that are not finite")
+    with torch.no_grad():
+        for name, value in given.items():
+            needed[name].copy_(value)
+
+
+def load_torch_file(path: str | Path) -> Any:
+    """`torch.load` with `weights_only`, on the CPU, failing in one line.
+
+    Raises
+    ------
+    WeightsError
+        Absent, torn, or with content other than plain containers and tensors.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise WeightsError(path, "no such file") from error
+    except pickle.UnpicklingError as error:
+        what = "holds other things than plain containers and tensors, or is no file of PyTorch"
+        raise WeightsError(path, what, "only state dicts are loaded, since other content may run code") from error
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError, AttributeError, TypeError, IndexError) as error:
+        raise WeightsError(path, f"cannot be read as a file of PyTorch ({_first_line(error)})") from error
+
+
+def _read_file(path: Path) -> Any:
+    if not path.is_file():
+        raise WeightsError(path, "no such file")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    if not _is_npz(path):
+        return load_torch_file(path)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: _tensor(arrays[name]) for name in arrays.files}
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        raise WeightsError(path, f"cannot be read as .npz ({_first_line(error)})") from error
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        remedy = "pip install 'sfm2tuples[timm]', or save it as .pth"
+        raise WeightsError(path, "needs the package safetensors to be read", remedy) from error
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise WeightsError(path, f"cannot be read as .safetensors ({_first_line(error)})") from error
+    return tensors
+
+
+def _is_npz(path: Path) -> bool:
+    """Tell by content: both formats are zip files, whatever their names say."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return all(name.endswith(".npy") for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return path.suffix == ".npz"
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"array of type {array.dtype}")
+    return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def _download(url: str) -> Any:
+    """Fetch once into torch's cache; the hash in the file's name is checked."""
+    try:
+        return torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
+    except (URLError, OSError) as error:
+        raise WeightsError(url, f"cannot be fetched ({_first_line(error)})", "give a file to --weights") from error
+    except (RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        remedy = f"remove it from {Path(torch.hub.get_dir()) / 'checkpoints'} where it was cached, and try again"
+        raise WeightsError(url, f"does not hold a state dict ({_first_line(error)})", remedy) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

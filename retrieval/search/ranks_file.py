@@ -1,0 +1,113 @@
+"""Ranked lists in a file of ours, and as pairs of names for hloc."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sfm2tuples.errors import FileFormatError, UsageError, first_three
+from sfm2tuples.files.atomic import write_text
+from sfm2tuples.files.columns import read_strings, write_strings
+from sfm2tuples.files.container import create_file, header_of, open_file
+
+FORMAT = "sfm2tuples-ranks"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """What was found for each query, best first."""
+
+    queries: list[str]
+    """Names of the queries."""
+    names: list[str]
+    """Names of the database's images, in the order of its file."""
+    row: np.ndarray
+    """(q, k) int64: rows of `names`; -1 where there are fewer."""
+    similarity: np.ndarray
+    """(q, k) float32: cosine that the row was ranked by; -inf where there is none. Falling, except where re-ranked
+    rows, which have the similarity of their window or stand by their inliers, are followed by others."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """How they were searched for."""
+    fingerprint: str = ""
+    """Fingerprint of the file that they were read from."""
+    inliers: np.ndarray | None = None
+    """(q, k) int32: matches of local features that agreed, 0 where an image is not verified or was not looked at; None
+    where nothing was verified."""
+
+    def found(self, query: int) -> list[str]:
+        """Names that were found for the query number `query`, best first."""
+        return [self.names[row] for row in self.row[query].tolist() if row >= 0]
+
+    def made_with(self, options: dict[str, Any]) -> Ranks:
+        """The same, with more to say about how they were searched for."""
+        return replace(self, options=self.options | options)
+
+
+def write_ranks(path: str | Path, ranks: Ranks, parents: Sequence[str] = ()) -> None:
+    """Write ranked lists; `parents` are the fingerprints of the descriptor files."""
+    with create_file(path, FORMAT, VERSION, ranks.options, parents) as file:
+        write_strings(file, "queries", ranks.queries)
+        write_strings(file, "names", ranks.names)
+        file["row"] = np.asarray(ranks.row, np.int64)
+        file["similarity"] = np.asarray(ranks.similarity, np.float32)
+        if ranks.inliers is not None:
+            file["inliers"] = np.asarray(ranks.inliers, np.int32)
+
+
+def read_ranks(path: str | Path) -> Ranks:
+    """Read ranked lists.
+
+    Raises
+    ------
+    DataError
+        There is no such file.
+    FileFormatError
+        It is torn, of another format, too new, or its columns do not fit together.
+    """
+    with open_file(path, FORMAT, VERSION) as file:
+        queries, names = read_strings(file, "queries"), read_strings(file, "names")
+        row, similarity, header = file["row"][()], file["similarity"][()], header_of(file)
+        inliers = file["inliers"][()] if "inliers" in file else None
+    if row.ndim != 2 or row.shape != similarity.shape or len(row) != len(queries):
+        raise FileFormatError(path, f"{len(queries):,} queries, rows {row.shape}, similarities {similarity.shape}")
+    if inliers is not None and inliers.shape != row.shape:
+        raise FileFormatError(path, f"rows {row.shape}, inliers {inliers.shape}", "make it again")
+    if row.size and not -1 <= row.min() <= row.max() < len(names):
+        raise FileFormatError(path, f"names a row beyond its {len(names):,} names", "make it again")
+    return Ranks(queries, names, row, similarity, header.options, header.fingerprint, inliers)
+
+
+def check_pair_names(names: Sequence[str], origin: str | Path) -> None:
+    """Refuse names that a list of pairs cannot hold.
+
+    Raises
+    ------
+    UsageError
+        Some hold spaces.
+    """
+    spaced = [name for name in names if name.split() != [name]]
+    if spaced:
+        raise UsageError(
+            f"{origin}: {len(spaced):,} names hold spaces, which a list of pairs cannot, first {first_three(spaced)}"
+        )
+
+
+def write_pairs(path: str | Path, ranks: Ranks, num_matched: int) -> int:
+    """Write ``query name`` lines for hloc: the first `num_matched` of each query, best first; gives their number.
+
+    Raises
+    ------
+    UsageError
+        A name holds spaces, or `num_matched` is less than 1.
+    """
+    if num_matched < 1:
+        raise UsageError(f"num_matched must be at least 1, not {num_matched}")
+    pairs = [(query, name) for i, query in enumerate(ranks.queries) for name in ranks.found(i)[:num_matched]]
+    check_pair_names(list(dict.fromkeys(name for pair in pairs for name in pair)), path)
+    write_text(path, "".join(f"{query} {name}\n" for query, name in pairs))
+    return len(pairs)

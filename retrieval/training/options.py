@@ -1,0 +1,173 @@
+"""What changes the outcome of a training: constants from a recipe, each of which can be overridden."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from retrieval.descriptors.extraction import ExtractionOptions
+from retrieval.networks.precision import FP32, PRECISIONS
+from retrieval.photos.augmentation import Augmentation
+from retrieval.protocols.sfm import MIN_SHARED
+from retrieval.training.losses import CONTRASTIVE, check_loss
+from retrieval.training.metric_learning import PML
+from retrieval.training.recipes import RECIPES, SMALL, for_backbone, margin_of
+from sfm2tuples.errors import UsageError
+
+SGD, ADAM, ADAMW = "sgd", "adam", "adamw"
+OPTIMISERS = (SGD, ADAM, ADAMW)
+MINING_FIELDS = ("positives", "negatives", "num_negatives", "query_share", "queries_per_place", "pool")
+"""Fields that replace those of the same name in the tuple file's `MiningOptions` when tuples are mined anew."""
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """All that a run's outcome depends on besides tuples, network and photos; the flags of `train` are its fields."""
+
+    recipe: str
+    """Name of the recipe that gave what was not chosen by hand."""
+    loss: str
+    """``contrastive``, ``triplet`` (METHOD.md section 6), ``graded-contrastive`` (ours), or ``pml:NAME``."""
+    margin: float
+    """Contrastive: distance from which on a negative is far enough; triplet: difference of squared distances.
+
+    A loss ``pml:NAME`` has its own among `loss_option`."""
+    eps: float
+    """Added to every component of a difference before the contrastive loss's norm; 1e-6 in cirtorch, else 0."""
+    optimiser: str
+    """``sgd`` (momentum 0.9), ``adam`` or ``adamw``."""
+    learning_rate: float
+    """Rate of the first epoch; GeM's p learns at ten times that."""
+    decay: float
+    """The rate is multiplied by this ..."""
+    decay_every: int
+    """... each time so many epochs are over."""
+    weight_decay: float
+    """L2 in the gradient (decoupled for adamw only); none on GeM's p."""
+    batch_size: int
+    """Tuples a step."""
+    rounds: int
+    """Rounds in all; one round mines once, then trains on its queries."""
+    rounds_per_epoch: int
+    """Rounds of one epoch, the unit of the rate's decay."""
+    queries_per_round: int
+    """Tuples of one round at most."""
+    image_size: int
+    """Longest side of a photo in pixels, aspect kept, never enlarged."""
+    loss_option: tuple[str, ...] = ()
+    """``key=value``: ``grade`` of the graded contrastive loss, arguments of a loss ``pml:NAME``."""
+    remine: bool = True
+    """Choose queries, positives and negatives anew each round with the current network; else keep the file's tuples."""
+    positives: str | None = None
+    """Rule for positives when mining anew; None: as the tuples were mined."""
+    negatives: str | None = None
+    """Rule for negatives when mining anew; None: as the tuples were mined."""
+    num_negatives: int | None = None
+    """Negatives of a query when mining anew; None: as the tuples were mined."""
+    query_share: float | None = None
+    """Share of a place's images that are queries when mining anew; None: as the tuples were mined."""
+    queries_per_place: int | None = None
+    """Queries of a place at most when mining anew; None: as the tuples were mined."""
+    pool: str | None = None
+    """Pool of negatives when mining anew; None: as the recipe says, else as the tuples were mined."""
+    min_shared: int = MIN_SHARED
+    """Shared points that make an image a positive in validation."""
+    patience: int = 0
+    """Stop after so many rounds without a better validation mAP; 0: never."""
+    precision: str = FP32
+    """``fp32``, or ``bf16`` or ``fp16`` for the network, in training, mining and validation (the loss and the weights
+    stay fp32)."""
+    warm_up: int = 0
+    """Steps over which the rate rises linearly to its full height; 0: none."""
+    flip: float = 0.0
+    """Augmentation: probability that a tuple is mirrored, see `augmentation.Augmentation`."""
+    colour: float = 0.0
+    """Augmentation: change of brightness, contrast and saturation."""
+    crop: float = 1.0
+    """Augmentation: least share of a photo's area that a random crop keeps."""
+    seed: int = 0
+    """Of every draw: queries, positives, pool, order of tuples."""
+
+    def __post_init__(self) -> None:
+        """Refuse values without meaning."""
+        check_loss(self.loss, self.loss_option)
+        _require_known("optimiser", self.optimiser, OPTIMISERS)
+        _require_known("precision", self.precision, PRECISIONS)
+        counts = ("decay_every", "batch_size", "rounds_per_epoch", "queries_per_round", "image_size", "min_shared")
+        for name in counts:
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("margin", "eps", "learning_rate", "decay", "weight_decay", "rounds", "patience", "warm_up"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise UsageError(f"{name} must be a number from 0 on, not {getattr(self, name)}")
+        self._refuse_mining_without_remine()
+        _ = self.augmentation  # refuses values without meaning
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """How photos are changed before the network sees them."""
+        return Augmentation(self.flip, self.colour, self.crop)
+
+    def _refuse_mining_without_remine(self) -> None:
+        chosen = [name for name in MINING_FIELDS if getattr(self, name) is not None]
+        if chosen and not self.remine:
+            raise UsageError(
+                f"{', '.join(chosen)} and no-remine exclude each other: the file's tuples stay as they are"
+            )
+
+    @property
+    def extraction(self) -> ExtractionOptions:
+        """How photos are described for mining and validation: at the size and precision of training."""
+        return ExtractionOptions(self.image_size, precision=self.precision)
+
+    def mining_overrides(self) -> dict[str, Any]:
+        """The fields of `MINING_FIELDS` that were chosen."""
+        values = {name: getattr(self, name) for name in MINING_FIELDS}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def options_from_recipe(backbone: str, recipe: str = SMALL.name, **chosen: Any) -> TrainingOptions:
+    """A recipe's constants for a backbone, with what was chosen by hand in their place.
+
+    Parameters
+    ----------
+    backbone : str
+        Decides optimiser, rate and margin in some recipes.
+    recipe : str
+        One of `RECIPES`; `small` is made for a few hundred photos, the others for the papers' 100,000.
+    **chosen
+        Fields of `TrainingOptions`; None counts as not chosen.
+
+    Raises
+    ------
+    UsageError
+        An unknown recipe or field, or a value without meaning.
+    """
+    _require_known("recipe", recipe, tuple(RECIPES))
+    constants = RECIPES[recipe]
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    unknown = sorted(set(chosen) - {field.name for field in fields(TrainingOptions)})
+    if unknown:
+        raise UsageError(f"a training has no option {', '.join(unknown)}")
+    loss = chosen.get("loss", CONTRASTIVE)
+    if loss.startswith(PML) and "margin" in chosen:
+        raise UsageError(f"loss {loss} has no margin of ours; give its own by loss_option margin=VALUE")
+    values: dict[str, Any] = {
+        "recipe": recipe,
+        "loss": loss,
+        "margin": margin_of(constants, loss, backbone),
+        "optimiser": for_backbone(constants.optimiser, backbone),
+        "learning_rate": for_backbone(constants.learning_rate, backbone),
+        "rounds": constants.rounds,
+    }
+    for name in ("eps", "decay", "decay_every", "weight_decay", "batch_size", "rounds_per_epoch"):
+        values[name] = getattr(constants, name)
+    values |= {"queries_per_round": constants.queries_per_round, "image_size": constants.image_size}
+    if constants.pool and chosen.get("remine", True):
+        values["pool"] = constants.pool
+    return TrainingOptions(**{**values, **chosen})
+
+
+def _require_known(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UsageError(f"{name} {value!r} is unknown; one of {', '.join(known)}")

@@ -1,0 +1,137 @@
+"""How photos go through a network in training: forwards of photos of one size, and the gradient back through them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from retrieval.descriptors.extraction import to_input
+from retrieval.descriptors.size_batches import in_batches
+from retrieval.networks.network import Network
+from retrieval.networks.precision import autocast
+from sfm2tuples.errors import UsageError
+
+PHOTOS = {"cpu": 1, "cuda": 64}
+"""Photos of a forward by device. On a CPU batching loses (docs/performance.md); other devices are treated as cuda."""
+
+
+@dataclass(frozen=True)
+class Passes:
+    """What fits the device; changes a gradient by rounding only."""
+
+    photos: int = 1
+    """Photos of one forward at most; those of one size go together."""
+    tuples: int = 1
+    """Tuples that are described together; their photos' activations are held at once, unless `chunked`."""
+    chunked: bool = False
+    """Describe without gradient, take the loss's gradient by descriptor, then go forward again and back, one forward
+    after the other: memory for one forward's activations, however many photos, for a third more time."""
+
+    def __post_init__(self) -> None:
+        """Refuse values without meaning."""
+        if self.photos < 1 or self.tuples < 1:
+            raise UsageError(f"photos per forward must be at least 1, not {self.photos}")
+
+
+def passes_for(device: torch.device, batch_size: int, photos: int | None = None, chunked: bool = False) -> Passes:
+    """Choose for a device: on a CPU one photo a forward and one tuple at a time, else a step's tuples together.
+
+    Parameters
+    ----------
+    device : torch.device
+    batch_size : int
+        Tuples of a step.
+    photos : int, optional
+        Photos of a forward, where the user chose it.
+    chunked : bool
+    """
+    on_cpu = device.type == "cpu"
+    alone = on_cpu and photos is None and not chunked
+    return Passes(photos or PHOTOS["cpu" if on_cpu else "cuda"], 1 if alone else batch_size, chunked)
+
+
+def describe(network: Network, pictures: Sequence[np.ndarray], precision: str, photos: int = 1) -> Tensor:
+    """Descriptors (n, D) float32 of photos of any sizes, with gradient where it is enabled.
+
+    Parameters
+    ----------
+    network : Network
+    pictures : sequence of (H, W, 3) uint8
+    precision : str
+        One of `precision.PRECISIONS`.
+    photos : int
+        Photos of one forward at most.
+    """
+    order: list[int] = []
+    parts: list[Tensor] = []
+    for rows, forward in _forwards(network, pictures, precision, photos):
+        order += rows
+        parts.append(forward())
+    place = to_device(torch.tensor(order).argsort(), network.device)
+    return torch.cat(parts)[place]
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Move a tensor; a GPU fetches it from pinned memory without anybody waiting for what it does before."""
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
+
+
+def add_gradient(
+    network: Network,
+    pictures: Sequence[np.ndarray],
+    precision: str,
+    passes: Passes,
+    loss_of: Callable[[Tensor], Tensor],
+    scale: Callable[[Tensor], Tensor],
+) -> tuple[Tensor, Tensor]:
+    """Describe photos, and add the gradient of their loss to the network's.
+
+    Parameters
+    ----------
+    network, pictures, precision
+        As for `describe`.
+    passes : Passes
+    loss_of : callable
+        Descriptors (n, D) to a scalar.
+    scale : callable
+        What the loss is multiplied by before it goes back (fp16's gradient scaling).
+
+    Returns
+    -------
+    loss : scalar
+    descriptors : (n, D) float32
+        Both without gradient.
+    """
+    if not passes.chunked:
+        descriptors = describe(network, pictures, precision, passes.photos)
+        loss = loss_of(descriptors)
+        scale(loss).backward()
+        return loss.detach(), descriptors.detach()
+    with torch.no_grad():
+        descriptors = describe(network, pictures, precision, passes.photos)
+    leaf = descriptors.requires_grad_()
+    loss = loss_of(leaf)
+    scale(loss).backward()
+    if leaf.grad is not None:
+        for rows, forward in _forwards(network, pictures, precision, passes.photos):
+            forward().backward(leaf.grad[rows])
+    return loss.detach(), leaf.detach()
+
+
+def _forwards(
+    network: Network, pictures: Sequence[np.ndarray], precision: str, photos: int
+) -> Iterator[tuple[list[int], Callable[[], Tensor]]]:
+    """Positions of photos of one size, and what describes them."""
+    sized = ((picture.shape, position) for position, picture in enumerate(pictures))
+    for rows in in_batches(sized, photos, waiting=len(pictures)):
+        batch = [pictures[row] for row in rows]
+
+        def forward(batch: list[np.ndarray] = batch) -> Tensor:
+            with autocast(network.device, precision):
+                return network(to_input(batch, network.device)).float()
+
+        yield rows, forward

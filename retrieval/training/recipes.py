@@ -1,0 +1,223 @@
+"""Named sets of training constants, each with its source (METHOD.md sections 6 and 7)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from retrieval.training.losses import TRIPLET
+
+Value = TypeVar("Value")
+
+OTHERWISE = "otherwise"
+"""The key of `Recipe.optimiser`, `learning_rate` and `margin` that stands for every backbone without one of its own."""
+
+GEM_RATE_FACTOR = 10.0
+"""GeM's exponent learns at ten times the rate, without weight decay [P18], [C] (METHOD.md section 7)."""
+
+GEM_CHANNELS_RATE_FACTOR = 100.0
+"""Likewise where each channel has an exponent of its own [C] (METHOD.md section 7)."""
+
+TRIPLET_MARGIN = 0.1
+"""Difference of squared distances [E16] (METHOD.md section 6)."""
+
+MARGINS_P18: Mapping[str, float] = {
+    "alexnet": 0.7,
+    "squeezenet1_1": 0.7,
+    "vgg16": 0.75,
+    "resnet18": 0.85,
+    "resnet50": 0.85,
+    "resnet101": 0.85,
+    "resnet152": 0.85,
+    OTHERWISE: 0.85,
+}
+"""Contrastive margin by backbone: [P18]; ours: SqueezeNet's, as AlexNet's (METHOD.md section 6), and timm's, as
+ResNet's."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The constants of one published way to train, or of ours."""
+
+    name: str
+    """What `--recipe` calls it."""
+    optimiser: Mapping[str, str]
+    """Backbone to ``sgd`` (momentum 0.9), ``adam`` or ``adamw``."""
+    learning_rate: Mapping[str, float]
+    """Backbone to the rate of the first epoch."""
+    decay: float
+    """The rate is multiplied by this ..."""
+    decay_every: int
+    """... each time so many epochs are over."""
+    weight_decay: float
+    """L2 in the gradient (decoupled for adamw only)."""
+    batch_size: int
+    """Tuples a step."""
+    epochs: int
+    """How long the published training ran."""
+    rounds_per_epoch: int
+    """Rounds (mine once, then train on its queries) in one epoch."""
+    queries_per_round: int
+    """Tuples of one round at most."""
+    pool: str
+    """Strategy for the pool of negatives; empty: the one the tuples were mined with."""
+    image_size: int
+    """Longest side of a training photo in pixels, aspect kept."""
+    margin: Mapping[str, float]
+    """Backbone to the contrastive loss's margin."""
+    eps: float
+    """Added to every component of a difference before the contrastive loss's norm."""
+    sources: Mapping[str, str] = field(repr=False)
+    """Field to where its value comes from."""
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of the whole training."""
+        return self.epochs * self.rounds_per_epoch
+
+
+def for_backbone(values: Mapping[str, Value], backbone: str) -> Value:
+    """A recipe's value for one backbone.
+
+    Examples
+    --------
+    >>> for_backbone(CIRTORCH.learning_rate, "resnet101")
+    5e-07
+    """
+    return values[backbone] if backbone in values else values[OTHERWISE]
+
+
+def margin_of(recipe: Recipe, loss: str, backbone: str) -> float:
+    """Margin of a loss: the recipe's by backbone for the contrastive ones, 0.1 for the triplet."""
+    return TRIPLET_MARGIN if loss == TRIPLET else for_backbone(recipe.margin, backbone)
+
+
+_TABLE = "METHOD.md section 7, as in "
+_SHARED_SOURCES = {
+    "batch_size": "METHOD.md section 7 [E16], [P18], [C]",
+    "queries_per_round": "METHOD.md section 3, the common unit of all recipes",
+    "eps": "METHOD.md section 6: 1e-6 in [C] alone",
+    "image_size": "METHOD.md section 7 [E16], [P18]; the option's default in [C] is 1024",
+}
+
+ECCV16 = Recipe(
+    name="eccv16",
+    optimiser={OTHERWISE: "sgd"},
+    learning_rate={OTHERWISE: 1e-3},
+    decay=1 / 5,
+    decay_every=10,
+    weight_decay=5e-4,
+    batch_size=5,
+    epochs=30,
+    rounds_per_epoch=3,
+    queries_per_round=2000,
+    pool="ends+per-place:20",
+    image_size=362,
+    margin={OTHERWISE: 0.7},
+    eps=0.0,
+    sources={
+        **_SHARED_SOURCES,
+        "optimiser": _TABLE + "[E16]: SGD, momentum 0.9",
+        "learning_rate": _TABLE + "[M]",
+        "decay": _TABLE + "[M]: divided by 5",
+        "decay_every": _TABLE + "[M]: every 10 epochs",
+        "weight_decay": _TABLE + "[E16]",
+        "epochs": _TABLE + "[E16]",
+        "rounds_per_epoch": _TABLE + "[M]",
+        "pool": "METHOD.md section 5 [E16]",
+        "margin": "METHOD.md section 6 [E16]",
+    },
+)
+
+TPAMI18 = Recipe(
+    name="tpami18",
+    optimiser={"alexnet": "sgd", OTHERWISE: "adam"},
+    learning_rate={"alexnet": 1e-3, OTHERWISE: 1e-6},
+    decay=math.exp(-0.1),
+    decay_every=1,
+    weight_decay=5e-4,
+    batch_size=5,
+    epochs=30,
+    rounds_per_epoch=3,
+    queries_per_round=2000,
+    pool="ends+random:22000",
+    image_size=362,
+    margin=MARGINS_P18,
+    eps=0.0,
+    sources={
+        **_SHARED_SOURCES,
+        "optimiser": _TABLE + "[P18]: SGD for AlexNet, Adam for VGG and ResNet; SqueezeNet (ours) as VGG",
+        "learning_rate": _TABLE + "[P18]: 1e-3 for AlexNet with SGD, 1e-6 with Adam",
+        "decay": _TABLE + "[P18]: exp(-0.1 e)",
+        "decay_every": _TABLE + "[P18]",
+        "weight_decay": _TABLE + "[P18]",
+        "epochs": _TABLE + "[P18]",
+        "rounds_per_epoch": _TABLE + "[M]",
+        "pool": "METHOD.md section 5 [M]",
+        "margin": "METHOD.md section 6 [P18]; SqueezeNet's 0.7 is ours",
+    },
+)
+
+CIRTORCH = Recipe(
+    name="cirtorch",
+    optimiser={OTHERWISE: "adam"},
+    learning_rate={"resnet101": 5e-7, OTHERWISE: 1e-6},
+    decay=math.exp(-0.01),
+    decay_every=1,
+    weight_decay=1e-6,
+    batch_size=5,
+    epochs=100,
+    rounds_per_epoch=1,
+    queries_per_round=2000,
+    pool="random:22000",
+    image_size=362,
+    margin=MARGINS_P18,
+    eps=1e-6,
+    sources={
+        **_SHARED_SOURCES,
+        "optimiser": _TABLE + "[C]",
+        "learning_rate": _TABLE + "[C]: 5e-7 for ResNet101",
+        "decay": _TABLE + "[C]: exp(-0.01 e)",
+        "decay_every": _TABLE + "[C]",
+        "weight_decay": _TABLE + "[C]; 1e-4 before its version 1.2",
+        "epochs": _TABLE + "[C]",
+        "rounds_per_epoch": _TABLE + "[C]",
+        "pool": "METHOD.md section 5 [C]",
+        "margin": "METHOD.md section 6 [P18]; SqueezeNet's 0.7 is ours",
+    },
+)
+
+_PROTOTYPE = "ours: the prototype on 20 places of a few hundred photos (data/README.md)"
+SMALL = Recipe(
+    name="small",
+    optimiser={OTHERWISE: "adam"},
+    learning_rate={OTHERWISE: 2e-5},
+    decay=math.exp(-0.1),
+    decay_every=1,
+    weight_decay=5e-4,
+    batch_size=5,
+    epochs=4,
+    rounds_per_epoch=1,
+    queries_per_round=2000,
+    pool="",
+    image_size=362,
+    margin=MARGINS_P18,
+    eps=0.0,
+    sources={
+        **_SHARED_SOURCES,
+        "optimiser": _PROTOTYPE,
+        "learning_rate": _PROTOTYPE,
+        "decay": _PROTOTYPE,
+        "decay_every": _PROTOTYPE,
+        "weight_decay": _PROTOTYPE,
+        "epochs": _PROTOTYPE + ": more rounds learn the few places by heart",
+        "rounds_per_epoch": "METHOD.md section 7: on small data one round is an epoch",
+        "pool": "ours: as the tuples were mined",
+        "margin": "METHOD.md section 6 [P18]; SqueezeNet's 0.7 is ours",
+    },
+)
+
+RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (SMALL, ECCV16, TPAMI18, CIRTORCH)}
+"""By name; `small` is the default of `train`."""

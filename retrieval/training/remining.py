@@ -1,0 +1,128 @@
+"""The tuples of a round: mined anew with the current network, or the tuple file's own."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import fields, replace
+
+import numpy as np
+
+from retrieval.networks.network import Network
+from retrieval.photos.tuple_photos import TuplePhotos
+from retrieval.search.torch_similarity import exact_search
+from retrieval.training.options import TrainingOptions
+from retrieval.training.round_descriptors import describe_rows
+from retrieval.training.team import Team
+from sfm2tuples.compute.random_draws import draw, item_numbers
+from sfm2tuples.errors import DataError
+from sfm2tuples.mining.rounds import Choosing, Chosen, MiningOptions, mining_options, plan_round
+from sfm2tuples.mining.tuple_file import TupleFile, TupleSet
+from sfm2tuples.similarity.ivf_search import IvfSearch, SearchReport, search_for
+
+logger = logging.getLogger(__name__)
+
+
+def tuples_of_round(
+    tuples: TupleFile,
+    network: Network,
+    photos: TuplePhotos,
+    options: TrainingOptions,
+    round: int,
+    progress: str | None = None,
+    team: Team | None = None,
+) -> TupleSet:
+    """Training tuples of one round, at most `queries_per_round`, the same in every process of a team.
+
+    Each process of a team describes its share of the photos, and chooses for its share of the queries.
+
+    Raises
+    ------
+    MiningError
+        The tuple file's places do not allow what is asked.
+    DataError
+        Without mining anew: the file has no training tuples, or they have no negatives, as imported ones.
+    PhotoError
+        A photo is absent or unreadable.
+    SfmTuplesError
+        Another process of the team failed at its share.
+    """
+    team = team or Team()
+    if not options.remine:
+        return _from_file(tuples, options, round)
+    mining = options_of_round(tuples, options)
+    plan = plan_round(tuples.images, tuples.places, tuples.candidates["train"], mining, "train", round)
+    descriptors = None
+    if len(plan.rows_needed):
+        descriptors = describe_rows(network, photos, plan.rows_needed, options.extraction, progress, team)
+    search = search_for(mining.search, exact_search(network.device))
+    choosing = Choosing(plan, descriptors, tuples.images, tuples.candidates["train"], mining, search)
+    chosen = choose_in_shares(choosing, team)
+    if isinstance(search, IvfSearch):
+        _say_recall(search.report, team)
+    return chosen
+
+
+def choose_in_shares(choosing: Choosing, team: Team) -> TupleSet:
+    """Choose the tuples of a round, each process of a team for its share of the queries.
+
+    Returns
+    -------
+    TupleSet
+        In every process, bit by bit what one process would choose.
+
+    Raises
+    ------
+    MiningError
+        A training query finds fewer negatives than asked in the pool; counted over all shares.
+    SfmTuplesError
+        Another process failed at its share.
+    """
+    count = len(choosing.plan.query)
+    own = team.rows(count)
+    with team.shared_work():
+        positive = choosing.positives(own)
+    choosing = choosing.with_positives(team.gather_rows(positive, count))
+    with team.shared_work():
+        share = choosing.negatives(own)
+    columns = (share.positive_similarity, share.negative, share.negative_similarity)
+    return choosing.tuples(Chosen(*(team.gather_rows(column, count) for column in columns)))
+
+
+def _say_recall(report: SearchReport | None, team: Team) -> None:
+    """Log how well the lists did, over the samples of all processes; where none had a query there is nothing to say."""
+    sampled, recall = (report.sampled, report.recall) if report is not None and report.sampled else (0, 0.0)
+    total, found = team.add_up(np.array([sampled, sampled * recall])).tolist()
+    if total and team.leads:
+        logger.info("negatives by inverted lists: recall %.3f, measured on %d queries", found / total, int(total))
+
+
+def options_of_round(tuples: TupleFile, options: TrainingOptions) -> MiningOptions:
+    """How the file's tuples were mined, with what the training changes: overrides, number of queries and seed.
+
+    Raises
+    ------
+    UsageError
+        An override is no option of mining.
+    """
+    known = {field.name for field in fields(MiningOptions)}
+    mined = mining_options({name: value for name, value in tuples.header.options.items() if name in known})
+    most = min(options.queries_per_round, mined.num_queries or options.queries_per_round)
+    return replace(mined, **options.mining_overrides(), num_queries=most, seed=options.seed)
+
+
+def _from_file(tuples: TupleFile, options: TrainingOptions, round: int) -> TupleSet:
+    """The file's tuples; where it has more than a round takes, a draw of them, as in [C]."""
+    train = tuples.tuples["train"]
+    if len(train.query) == 0:
+        raise DataError(tuples.path, "has no training tuples", "mine again, or leave out --no-remine")
+    if (train.negative < 0).all():
+        raise DataError(
+            tuples.path, "its training tuples have no negatives", "leave out --no-remine, so that each round mines them"
+        )
+    if len(train.query) <= options.queries_per_round:
+        return train
+    number = item_numbers([str(row) for row in range(len(train.query))])
+    luck = draw(options.seed, round, "tuples of round", number)
+    rows = np.sort(np.argsort(luck, kind="stable")[: options.queries_per_round])
+    columns = {field.name: getattr(train, field.name) for field in fields(TupleSet)}
+    return TupleSet(**{name: value if name == "pool" else value[rows] for name, value in columns.items()})

@@ -1,0 +1,219 @@
+"""A run's folder: `last.pt` to go on from, `best.pt` to use, `curves.csv` to look at."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from retrieval.networks.checkpoints import load_checkpoint, network_of, save_checkpoint
+from retrieval.networks.network import Network
+from retrieval.networks.weights import load_state
+from retrieval.training.curves import RoundFigures, write_curves
+from retrieval.training.options import TrainingOptions, options_from_recipe
+from retrieval.training.team import Team
+from sfm2tuples.errors import DataError, UsageError
+
+LAST, BEST, CURVES = "last.pt", "best.pt", "curves.csv"
+MAY_GROW = ("rounds", "patience")
+"""Options that a resumed run may change: no round depends on how many follow."""
+
+
+@dataclass
+class Run:
+    """A training under way: what is known of its rounds, and what it is made of."""
+
+    folder: Path
+    """Holds `LAST`, `BEST` and `CURVES`."""
+    options: TrainingOptions
+    """What was asked."""
+    parent: str
+    """Fingerprint of the tuple file."""
+    started_from: str
+    """Fingerprint of the network before training."""
+    history: list[RoundFigures] = field(default_factory=list)
+    """The rounds that are over, round 0 (the network before training) first."""
+    best_round: int = 0
+    """The round whose network is `BEST`."""
+
+    @property
+    def round(self) -> int:
+        """The last round that is over."""
+        return self.history[-1].round if self.history else -1
+
+    @property
+    def best_map(self) -> float:
+        """Validation mAP of the best round; NaN without validation queries."""
+        return self.history[self.best_round].val_map
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether `patience` rounds have passed without a better validation mAP."""
+        waited = self.round - self.best_round
+        return 0 < self.options.patience <= waited and not math.isnan(self.best_map)
+
+    @property
+    def steps(self) -> int:
+        """Steps of all rounds that are over."""
+        return sum(math.ceil(figures.queries / self.options.batch_size) for figures in self.history)
+
+    def add(
+        self,
+        figures: RoundFigures,
+        network: Network,
+        optimiser: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler,
+        write: bool = True,
+    ) -> None:
+        """Close a round: write the best network where this is it, then the checkpoint to go on from, then curves.
+
+        In this order, so that a run killed in between does the round again and writes the same files. Of a team only
+        the leader writes.
+        """
+        self.history.append(figures)
+        # Without validation queries there is no better and no worse: the last network is the best known.
+        if figures.round == 0 or math.isnan(figures.val_map) or figures.val_map > self.best_map:
+            self.best_round = figures.round
+            if write:
+                save_checkpoint(self.folder / BEST, network, **self._state())
+        if write:
+            states = {"optimiser": optimiser.state_dict(), "scaler": scaler.state_dict()}
+            save_checkpoint(self.folder / LAST, network, **states, **self._state())
+            write_curves(self.folder / CURVES, self.history)
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "round": self.round,
+            "options": asdict(self.options),
+            "parents": [self.parent],
+            "started_from": self.started_from,
+            "history": [asdict(figures) for figures in self.history],
+            "best_round": self.best_round,
+        }
+
+
+def refuse_taken(folder: Path, force: bool) -> None:
+    """Refuse a folder that holds a run already, unless `force` says to replace it.
+
+    Raises
+    ------
+    UsageError
+        It does.
+    """
+    taken = [name for name in (LAST, BEST) if (folder / name).exists()]
+    if taken and not force:
+        raise UsageError(f"{folder}: holds a run already ({taken[0]}); --resume goes on with it, --force replaces it")
+
+
+def start_run(
+    folder: Path, options: TrainingOptions, parent: str, network: Network, force: bool, team: Team | None = None
+) -> Run:
+    """Make the folder of a new run; of a team, the leader makes it.
+
+    Raises
+    ------
+    UsageError
+        It holds a run already and `force` is not set.
+    DataError
+        It cannot be made.
+    """
+    refuse_taken(folder, force)
+    team = team or Team()
+    team.agree(None)  # nobody empties the folder before everybody has looked into it
+    try:
+        if team.leads:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in (LAST, BEST, CURVES):
+                (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(folder, f"cannot be made a run's folder ({error.strerror})") from error
+    return Run(folder, options, parent, started_from=network.fingerprint())
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """The checkpoint that a run would go on from.
+
+    Raises
+    ------
+    UsageError
+        There is none: the run did not get as far, or is another folder.
+    WeightsError
+        It is torn, or not one of training.
+    """
+    path = folder / LAST
+    if not path.is_file():
+        raise UsageError(f"{folder}: holds no {LAST} to resume from; start the run without --resume")
+    checkpoint = load_checkpoint(path)
+    missing = [name for name in ("optimiser", "scaler", "options", "history", "parents") if name not in checkpoint]
+    if missing:
+        raise UsageError(f"{path}: is no checkpoint of a training run (it has no {missing[0]})")
+    return checkpoint
+
+
+def options_of_run(folder: Path | None, backbone: str, **chosen: Any) -> TrainingOptions:
+    """What a run is asked to do: a new one by `options_from_recipe`; a resumed one as before, with what is chosen.
+
+    Parameters
+    ----------
+    folder : Path, optional
+        Of the run to resume; None for a new one.
+    backbone, **chosen
+        As for `options_from_recipe`; `recipe` may be None.
+    """
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    if folder is None:
+        return options_from_recipe(backbone, **chosen)
+    return TrainingOptions(**{**read_run(folder)["options"], **chosen})
+
+
+def network_of_run(folder: Path) -> Network:
+    """The network that a run would go on with."""
+    return network_of(read_run(folder), folder / LAST)
+
+
+def resume_run(
+    folder: Path,
+    options: TrainingOptions,
+    parent: str,
+    network: Network,
+    optimiser: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+) -> Run:
+    """Put network, optimiser and fp16's scaler into the state that `LAST` holds.
+
+    Raises
+    ------
+    UsageError
+        Nothing to resume from, or the run was made with other options, tuples or another network.
+    """
+    checkpoint = read_run(folder)
+    _refuse_others(folder, checkpoint, options, parent, network)
+    load_state(network, checkpoint["weights"], folder / LAST)
+    optimiser.load_state_dict(checkpoint["optimiser"])
+    scaler.load_state_dict(checkpoint["scaler"])
+    return Run(
+        folder=folder,
+        options=options,
+        parent=parent,
+        started_from=checkpoint["started_from"],
+        history=[RoundFigures(**figures) for figures in checkpoint["history"]],
+        best_round=checkpoint["best_round"],
+    )
+
+
+def _refuse_others(
+    folder: Path, checkpoint: dict[str, Any], options: TrainingOptions, parent: str, network: Network
+) -> None:
+    if checkpoint["parents"] != [parent]:
+        raise UsageError(f"{folder}: was trained on another tuple file (fingerprint {checkpoint['parents'][0][:12]}…)")
+    asked = {name: value for name, value in asdict(options).items() if name not in MAY_GROW}
+    differences = _differences(checkpoint["options"], asked) + _differences(checkpoint["network"], network.describe())
+    if differences:
+        raise UsageError(f"{folder}: was trained with {', '.join(differences)}; --resume goes on with the same only")
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    return [f"{name} {before.get(name)} (now {value})" for name, value in now.items() if before.get(name) != value]

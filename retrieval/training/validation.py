@@ -1,0 +1,116 @@
+"""Validation during training: mAP over the validation places by the SfM protocol, and the loss of their tuples."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from retrieval.metrics.results import GroundTruth, evaluate_descriptors
+from retrieval.networks.network import Network
+from retrieval.photos.tuple_photos import TuplePhotos
+from retrieval.protocols.sfm import tuples_ground_truth
+from retrieval.training.losses import tuple_loss
+from retrieval.training.options import TrainingOptions
+from retrieval.training.round_descriptors import describe_rows
+from retrieval.training.team import Team
+from sfm2tuples.index.schema import VAL
+from sfm2tuples.mining.tuple_file import TupleFile
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What is described and compared after every round; made once a run by `prepare_validation`."""
+
+    rows: np.ndarray
+    """(m,) int64, rising rows of `/images` to describe: the database, and what the validation tuples hold."""
+    database: np.ndarray
+    """(d,) int64, positions in `rows` of the protocol's database: all images of the validation places."""
+    truth: GroundTruth
+    """Over rows of the database (METHOD.md section 10)."""
+    query: np.ndarray
+    """(t,) int64, positions in `rows` of the tuples' queries."""
+    positive: np.ndarray
+    """(t, P) int64, positions in `rows`; -1 where missing."""
+    negative: np.ndarray
+    """(t, K) int64, positions in `rows`; -1 where missing."""
+    overlap: np.ndarray
+    """(t, P) float32, of the tuples' positives; NaN where not known."""
+
+    @property
+    def has_queries(self) -> bool:
+        """Whether there is a validation mAP at all."""
+        return len(self.truth.queries) > 0
+
+
+def prepare_validation(tuples: TupleFile, min_shared: int) -> Validation:
+    """Gather the validation places of a tuple file; positives share at least `min_shared` points."""
+    protocol = tuples_ground_truth(tuples, VAL, min_shared)
+    val = tuples.tuples["val"]
+    wanted = [protocol.photos if len(protocol.truth.queries) else protocol.photos[:0]]
+    wanted += [val.query, val.positive.ravel(), val.negative.ravel()]
+    rows = np.unique(np.concatenate(wanted))
+    rows = rows[rows >= 0]
+    return Validation(
+        rows=rows,
+        database=np.searchsorted(rows, wanted[0]),
+        truth=protocol.truth,
+        query=_positions(rows, val.query),
+        positive=_positions(rows, val.positive),
+        negative=_positions(rows, val.negative),
+        overlap=val.overlap,
+    )
+
+
+def validate(
+    validation: Validation,
+    network: Network,
+    photos: TuplePhotos,
+    options: TrainingOptions,
+    progress: str | None,
+    team: Team | None = None,
+) -> tuple[float, float]:
+    """Measure a network.
+
+    Returns
+    -------
+    val_map : float
+        Mean over queries, 0..1; NaN where the validation places have no query.
+    val_loss : float
+        Mean over the validation tuples; NaN where there are none.
+    """
+    if len(validation.rows) == 0:
+        return math.nan, math.nan
+    descriptors = describe_rows(network, photos, validation.rows, options.extraction, progress, team)
+    loss = _loss(validation, torch.from_numpy(descriptors), options)
+    if not validation.has_queries:
+        return math.nan, loss
+    database = descriptors[validation.database]
+    result = evaluate_descriptors(database[validation.truth.queries], database, validation.truth)
+    return result.mean_over_queries, loss
+
+
+def _loss(validation: Validation, descriptors: torch.Tensor, options: TrainingOptions) -> float:
+    if len(validation.query) == 0:
+        return math.nan
+    positive, negative = torch.from_numpy(validation.positive), torch.from_numpy(validation.negative)
+    total = tuple_loss(
+        options.loss,
+        descriptors[torch.from_numpy(validation.query)],
+        descriptors[positive.clamp(min=0)],
+        descriptors[negative.clamp(min=0)],
+        options.margin,
+        positive >= 0,
+        negative >= 0,
+        options.eps,
+        torch.from_numpy(validation.overlap),
+        options.loss_option,
+    )
+    return total.item() / len(validation.query)
+
+
+def _positions(rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Where each of `wanted` lies in `rows`; -1 stays -1."""
+    return np.where(wanted >= 0, np.searchsorted(rows, wanted), -1)

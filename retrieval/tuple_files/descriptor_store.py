@@ -1,0 +1,93 @@
+"""Descriptors on demand for mining: from a network, which describes each photo once, or from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from retrieval.descriptors.extraction import ExtractionOptions, extract_readable
+from retrieval.networks.network import Network
+from sfm2tuples.errors import PhotoError
+from sfm2tuples.files.descriptors import Descriptors, align
+from sfm2tuples.similarity.rows import Matrix, Rows
+
+
+class DescriptorStore(Protocol):
+    """Where mining gets its descriptors."""
+
+    fingerprint: str
+    """Of the network or the file."""
+
+    def add(self, keys: Sequence[str], paths: Sequence[Path]) -> dict[str, PhotoError]:
+        """Make sure that these photos are described; return what is wrong with those that cannot be, by key."""
+
+    def values(self, keys: Sequence[str]) -> Matrix:
+        """Descriptors of photos that were added: (n, D) float32."""
+
+
+class NetworkDescriptors:
+    """Descriptors that a network makes when they are first asked for.
+
+    Parameters
+    ----------
+    network : Network
+    options : ExtractionOptions
+    """
+
+    def __init__(self, network: Network, options: ExtractionOptions) -> None:
+        self.fingerprint = network.fingerprint()
+        self.options = options
+        self._network = network
+        self._row: dict[str, int] = {}
+        self._values = np.zeros((0, network.dimension), np.float32)
+
+    def add(self, keys: Sequence[str], paths: Sequence[Path]) -> dict[str, PhotoError]:
+        """Describe the photos that are not described yet."""
+        waiting = [(key, path) for key, path in zip(keys, paths, strict=True) if key not in self._row]
+        if not waiting:
+            return {}
+        sources = [path for _, path in waiting]
+        values, readable, errors = extract_readable(self._network, sources, self.options, progress="describe")
+        for position, i in enumerate(readable.tolist()):
+            self._row[waiting[i][0]] = len(self._values) + position
+        self._values = np.concatenate([self._values, values])
+        failed = np.setdiff1d(np.arange(len(waiting)), readable).tolist()
+        return {waiting[i][0]: error for i, error in zip(failed, errors, strict=True)}
+
+    def values(self, keys: Sequence[str]) -> np.ndarray:
+        """Descriptors of photos that were added: (n, D) float32."""
+        return self._values[[self._row[key] for key in keys]]
+
+
+class FileDescriptors:
+    """Descriptors that were made before.
+
+    Parameters
+    ----------
+    descriptors : Descriptors
+    index_path : Path
+        The index whose images are asked for, for messages.
+    """
+
+    def __init__(self, descriptors: Descriptors, index_path: Path) -> None:
+        self.fingerprint = descriptors.fingerprint
+        self._descriptors = descriptors
+        self._index_path = index_path
+
+    def add(self, keys: Sequence[str], paths: Sequence[Path]) -> dict[str, PhotoError]:
+        """Check that the file holds them all; a DataError says which it does not."""
+        align(self._descriptors, keys, self._index_path)
+        return {}
+
+    def values(self, keys: Sequence[str]) -> Matrix:
+        """Descriptors of photos: (n, D) float32, not copied, since they may lie in a file larger than memory."""
+        return Rows(self._descriptors.values, align(self._descriptors, keys, self._index_path))
+
+
+def seen_with(store: DescriptorStore | None) -> dict[str, Any]:
+    """How a network looked at photos, for the options of the file that is made; None each where no network did."""
+    options = store.options if isinstance(store, NetworkDescriptors) else None
+    return {name: getattr(options, name, None) for name in ("image_size", "precision")}

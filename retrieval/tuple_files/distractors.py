@@ -1,0 +1,66 @@
+"""Photos without a model, for negatives only: a folder whose sub-folders are places, or a CSV of labels."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from retrieval.photos.sources import photos_of
+from sfm2tuples.errors import DataError
+from sfm2tuples.mining.photo_table import Distractors, key_of
+
+ROLE = "distractor"
+
+
+def read_distractors(source: Path, key_root: Path | None) -> Distractors:
+    """List distractors and what each shows.
+
+    Parameters
+    ----------
+    source : Path
+        A folder: the photos of each folder below it show one place. Or a CSV with the columns ``image,label``, images
+        relative to the CSV's folder or to ``images/`` beside it; where it has a column ``role`` too, only rows of role
+        ``distractor`` count.
+    key_root : Path or None
+        Folder that the index's keys are relative to.
+
+    Raises
+    ------
+    DataError
+        There is no such source, or it names no photo.
+    """
+    if source.is_dir():
+        folder, names = source, photos_of(source).keys
+        labels = [Path(name).parent.as_posix() for name in names]
+        labels = [source.resolve().name if label == "." else label for label in labels]
+    else:
+        names, labels = _read_labels(source)
+        beside = source.parent
+        folder = beside if (beside / names[0]).is_file() or not (beside / "images").is_dir() else beside / "images"
+    keys = [key_of(folder / name, folder, key_root) for name in names]
+    return Distractors(keys, [str(folder)] * len(names), names, labels)
+
+
+def _read_labels(path: Path) -> tuple[list[str], list[str]]:
+    """Images and labels of a CSV's distractors."""
+    if not path.is_file():
+        raise DataError(path, "no such file or folder")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            if not {"image", "label"} <= set(reader.fieldnames or []):
+                raise DataError(path, "has no columns image and label", "its first line names image,label")
+            rows = [row for row in reader if row.get("role") in (None, "", ROLE)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(path, f"is no CSV ({error})") from error
+    if not rows:
+        raise DataError(path, "names no distractor")
+    odd = [i for i, row in enumerate(rows) if not row["image"] or row["label"] is None or not _is_inside(row["image"])]
+    if odd:
+        raise DataError(path, f"{len(odd):,} rows have no image and label, or an image outside the folder")
+    return [row["image"] for row in rows], [row["label"] for row in rows]
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a name stays below the folder that it is relative to."""
+    return not Path(name).is_absolute() and ".." not in Path(name).parts

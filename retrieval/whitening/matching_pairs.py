@@ -1,0 +1,182 @@
+"""From matching images of an index or tuple file and their descriptors to a whitening: what `whiten` does."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from retrieval.whitening.linear_algebra import refuse_beyond_memory
+from retrieval.whitening.projection import METHODS, Whitening, cut, learn_lw, learn_pca
+from retrieval.whitening.shrinkage import ShrinkageCurve, choose_shrinkage
+from sfm2tuples.errors import UsageError
+from sfm2tuples.files.container import read_header
+from sfm2tuples.files.descriptors import Descriptors, align
+from sfm2tuples.index.schema import FORMAT as INDEX_FORMAT
+from sfm2tuples.index.schema import SPLITS, Index, read_index
+from sfm2tuples.mining.options import MiningOptions
+from sfm2tuples.mining.positives import allowed, find_candidates
+from sfm2tuples.mining.tuple_file import FORMAT as TUPLES_FORMAT
+from sfm2tuples.mining.tuple_file import Candidates, TupleFile, read_tuples
+
+logger = logging.getLogger(__name__)
+
+ALL_SPLITS = "all"
+
+
+@dataclass(frozen=True)
+class WhiteningOptions:
+    """What decides a whitening besides the descriptors."""
+
+    method: str = "lw"
+    """``lw`` from matching pairs, ``pca`` from the images alone."""
+    dim: int | None = None
+    """Dimensions to keep; None for all."""
+    shrinkage: float | None = None
+    """λ in 0..1, 0 as published. None is auto: for lw chosen by leaving places out; pca is left as published."""
+    split: str = "train"
+    """Places to learn from: ``train``, ``val`` or ``all``; an evaluation on the val places needs ``train``."""
+    min_overlap: float = 0.2
+    """Least share of the query's points that its partner sees too, as in m3."""
+    max_scale_change: float = 1.5
+    """Most change of scale between the two, as in m3."""
+
+    def __post_init__(self) -> None:
+        """Refuse values without meaning."""
+        if self.method not in METHODS:
+            raise UsageError(f"unknown method {self.method}; choose from {', '.join(METHODS)}")
+        if self.split not in (*SPLITS, ALL_SPLITS):
+            raise UsageError(f"unknown split {self.split}; choose from {', '.join((*SPLITS, ALL_SPLITS))}")
+        if self.dim is not None and self.dim < 1:
+            raise UsageError(f"dim must be at least 1, not {self.dim}")
+        if self.shrinkage is not None and not 0 <= self.shrinkage <= 1:
+            raise UsageError(f"shrinkage {self.shrinkage} is not between 0 and 1")
+
+    @property
+    def mining(self) -> MiningOptions:
+        """The rule that says which images match: m3."""
+        return MiningOptions(positives="m3", min_overlap=self.min_overlap, max_scale_change=self.max_scale_change)
+
+
+@dataclass(frozen=True)
+class MatchingPairs:
+    """The images of a set and which of them match."""
+
+    keys: list[str]
+    """Keys of the images of the set."""
+    places: np.ndarray
+    """(n,) int64, place of each."""
+    pairs: np.ndarray
+    """(m, 2) int64, rows of `keys`: every query with every partner that the rule allows it, in both orders where both
+    are allowed."""
+    source: str
+    """The file that they are from, for messages."""
+
+
+def read_pairs(path: Path, options: WhiteningOptions) -> MatchingPairs:
+    """The matching pairs of an index or of a tuple file, whichever the file is.
+
+    Raises
+    ------
+    DataError, FileFormatError
+        The file is absent or torn.
+    UsageError
+        It is another file of ours, which knows of no pairs.
+    """
+    format = read_header(path).format
+    if format == INDEX_FORMAT:
+        return pairs_of_index(read_index(path), options, str(path))
+    if format == TUPLES_FORMAT:
+        return pairs_of_tuples(read_tuples(path), options)
+    raise UsageError(f"{path}: is {format}; matching pairs are in an index or a tuple file")
+
+
+def pairs_of_index(index: Index, options: WhiteningOptions, source: str = "index.h5") -> MatchingPairs:
+    """All ordered m3 pairs among the photos of an index's places; the same photo in two models is one image."""
+    rows = np.flatnonzero(_in_split(index.image_split, options) & index.images.has_photo)
+    photos, item = np.unique(index.images.photo[rows], return_inverse=True)
+    table_row = np.full(len(index.images.key), -1, np.int64)
+    table_row[rows] = item
+    places = np.zeros(len(photos), np.int64)
+    places[item[::-1]] = index.image_place[rows][::-1]
+    candidates = find_candidates(index, table_row, places, options.mining)
+    return MatchingPairs([index.images.key[photo] for photo in photos], places, _pairs(candidates, options), source)
+
+
+def pairs_of_tuples(tuples: TupleFile, options: WhiteningOptions) -> MatchingPairs:
+    """All ordered m3 pairs among a tuple file's images, from its candidates; distractors are images without pairs."""
+    kept = _in_split(tuples.image_split, options)
+    splits = SPLITS if options.split == ALL_SPLITS else (options.split,)
+    unknown = sum(int(tuples.candidates[split].unknown.sum()) for split in splits)
+    if unknown:
+        logger.warning(
+            "%s: %s imported pairs have no overlap and scale change and are used whatever their limits are",
+            tuples.path,
+            f"{unknown:,}",
+        )
+    pairs = np.concatenate([_pairs(tuples.candidates[split], options) for split in splits])
+    number = np.cumsum(kept) - 1
+    rows = np.flatnonzero(kept)
+    keys = [tuples.images.key[row] for row in rows]
+    return MatchingPairs(keys, tuples.images.place[rows], number[pairs], str(tuples.path))
+
+
+def learn_whitening(
+    descriptors: Descriptors, matching: MatchingPairs, options: WhiteningOptions
+) -> tuple[Whitening, ShrinkageCurve | None]:
+    """Learn a whitening that carries the settings of the descriptors.
+
+    Parameters
+    ----------
+    descriptors : Descriptors
+        Hold at least the images of `matching`.
+    matching : MatchingPairs
+    options : WhiteningOptions
+
+    Returns
+    -------
+    whitening : Whitening
+    curve : ShrinkageCurve or None
+        What each λ reached, where it was chosen automatically.
+
+    Raises
+    ------
+    DataError
+        Images have no descriptor.
+    UsageError
+        The descriptors are whitened already; no pairs, or pairs of one place only; more dimensions asked than there
+        are, or than this machine has memory for.
+    """
+    if "whitening" in descriptors.settings:
+        raise UsageError(f"{descriptors.path}: whitened already; learn from descriptors extracted without --whitening")
+    refuse_beyond_memory(descriptors.values.shape[1])
+    values = descriptors.values[align(descriptors, matching.keys, matching.source)]
+    curve = None
+    if options.method == "pca":
+        whitening = learn_pca(values, options.shrinkage or 0.0)
+    else:
+        if len(matching.pairs) == 0:
+            raise UsageError(
+                f"{matching.source}: none of {len(matching.keys):,} images has a partner with overlap at least "
+                f"{options.min_overlap:g} and scale change at most {options.max_scale_change:g}; use --method pca"
+            )
+        shrinkage = options.shrinkage
+        if shrinkage is None:
+            curve = choose_shrinkage(values, matching.pairs, matching.places, dim=options.dim)
+            shrinkage = curve.best
+        whitening = learn_lw(values, matching.pairs, shrinkage)
+    if options.dim is not None:
+        whitening = cut(whitening, options.dim)
+    return replace(whitening, settings=descriptors.settings), curve
+
+
+def _in_split(split: np.ndarray, options: WhiteningOptions) -> np.ndarray:
+    return np.ones(len(split), bool) if options.split == ALL_SPLITS else split == SPLITS.index(options.split)
+
+
+def _pairs(candidates: Candidates, options: WhiteningOptions) -> np.ndarray:
+    query = np.repeat(candidates.query, np.diff(candidates.indptr))
+    keep = allowed(candidates, options.mining)
+    return np.stack([query[keep], candidates.image[keep]], axis=1).astype(np.int64)

@@ -1,0 +1,172 @@
+"""Choice of L_w's shrinkage by leaving places out: learn on some places, measure on the others."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from retrieval.metrics.results import GroundTruth, evaluate_descriptors, make_ground_truth
+from retrieval.whitening.projection import PairStatistics, apply, cut
+from sfm2tuples.errors import UsageError
+
+GRID = (0.0, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+FOLDS = 5
+QUERIES_PER_PLACE = 30
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ShrinkageCurve:
+    """What each shrinkage reached on places that it was not learned on."""
+
+    grid: tuple[float, ...]
+    """The values of λ tried."""
+    mean: np.ndarray
+    """(len(grid),) float64: mAP, mean over the queries of a place, then over places."""
+    unwhitened: float
+    """The same without whitening."""
+    num_places: int
+    """Places measured, each left out once."""
+    best: float
+    """The middle one of the values of λ that are as good as the highest mean, within a standard error."""
+
+    def table(self) -> list[tuple[str, str]]:
+        """Rows for people: λ and mAP in percent."""
+        rows = [("none", f"{100 * self.unwhitened:.2f}")]
+        return rows + [(f"{value:g}", f"{100 * mean:.2f}") for value, mean in zip(self.grid, self.mean, strict=True)]
+
+
+def choose_shrinkage(
+    descriptors: np.ndarray,
+    pairs: np.ndarray,
+    places: np.ndarray,
+    grid: Sequence[float] = GRID,
+    dim: int | None = None,
+    num_folds: int = FOLDS,
+    queries_per_place: int = QUERIES_PER_PLACE,
+) -> ShrinkageCurve:
+    """Choose λ by leaving places out.
+
+    The places that have pairs are dealt into folds, in order. For each fold a whitening is learned on all other
+    places, and images of the fold's places look for the partners that the pairs give them among all images; other
+    images of their place are junk. See `middle_of_plateau` for the choice.
+
+    Parameters
+    ----------
+    descriptors : (n, K) float32, L2-normalised
+    pairs : (m, 2) int
+        Rows of matching images, the query first.
+    places : (n,) int
+        Place of each row; -1 for an image of no place, which is never junk.
+    grid : sequence of float
+        Values of λ to try.
+    dim : int, optional
+        Dimension that the whitening will be used at; all by default.
+    num_folds : int
+        Fewer where there are fewer places.
+    queries_per_place : int
+        At most so many queries of a place, evenly spread, so that the cost stays in sight:
+        num_folds x len(grid) x (K³ + queries x n x K).
+
+    Raises
+    ------
+    UsageError
+        Fewer than two places have pairs.
+    """
+    with_pairs = np.unique(places[pairs[:, 0]]) if len(pairs) else np.empty(0, np.int64)
+    if len(with_pairs) < 2:
+        raise UsageError(
+            f"shrinkage by leaving places out needs matching pairs of two places, here are {len(with_pairs)}; "
+            "give a number instead"
+        )
+    folds = [with_pairs[k::num_folds] for k in range(min(num_folds, len(with_pairs)))]
+    results = [_measure_fold(descriptors, pairs, places, fold, grid, dim, queries_per_place) for fold in folds]
+    by_place = np.concatenate(results, axis=1)
+    best = float(grid[middle_of_plateau(by_place[1:])])
+    means = by_place.mean(axis=1)
+    curve = ShrinkageCurve(tuple(grid), means[1:], float(means[0]), len(with_pairs), best)
+    logger.info("shrinkage %g is best on %d places left out", best, len(with_pairs))
+    return curve
+
+
+def middle_of_plateau(by_place: np.ndarray) -> int:
+    """Choose among settings that a few places can hardly tell apart.
+
+    A network that has learned its places by heart finds almost everything there under any shrinkage, and the highest
+    mean is then an accident, often at the end of the grid. So all settings count as equal whose loss against the best
+    one is within one standard error over places (of the paired differences), and the middle of them is taken.
+
+    Parameters
+    ----------
+    by_place : (settings, places) float64
+        What each setting reached on each place.
+
+    Returns
+    -------
+    int
+        Row of the setting.
+    """
+    loss = by_place[np.argmax(by_place.mean(axis=1))] - by_place
+    error = loss.std(axis=1) / np.sqrt(by_place.shape[1])
+    plateau = np.flatnonzero(loss.mean(axis=1) <= error)
+    return int(plateau[len(plateau) // 2])
+
+
+def _measure_fold(
+    descriptors: np.ndarray,
+    pairs: np.ndarray,
+    places: np.ndarray,
+    fold: np.ndarray,
+    grid: Sequence[float],
+    dim: int | None,
+    queries_per_place: int,
+) -> np.ndarray:
+    """MAP of each place of the fold, unwhitened and at each λ: (1 + len(grid), places of the fold)."""
+    inside = np.isin(places[pairs[:, 0]], fold)
+    truth = pairs_truth(pairs[inside], places, queries_per_place)
+    statistics = PairStatistics.of(descriptors, pairs[~inside])
+    images = descriptors[~np.isin(places, fold)]
+    rows = [_place_means(descriptors, truth)]
+    for shrinkage in grid:
+        whitening = statistics.whitening(images, shrinkage)
+        whitened = apply(cut(whitening, min(dim or whitening.dim, whitening.dim)), descriptors)
+        rows.append(_place_means(whitened, truth))
+    return np.array(rows)
+
+
+def _place_means(descriptors: np.ndarray, truth: GroundTruth) -> list[float]:
+    evaluation = evaluate_descriptors(descriptors[truth.queries], descriptors, truth)
+    return [mean for _, _, mean in evaluation.group_means()]
+
+
+def pairs_truth(pairs: np.ndarray, places: np.ndarray, queries_per_place: int) -> GroundTruth:
+    """Ground truth from pairs: positives by the pairs, every other image of the place junk, the query too.
+
+    Parameters
+    ----------
+    pairs : (m, 2) int
+        Rows of matching images, the query first.
+    places : (n,) int
+        Place of each row.
+    queries_per_place : int
+        At most so many queries of a place, evenly spread over its queries.
+    """
+    queries = _spread(np.unique(pairs[:, 0]), places, queries_per_place)
+    positives = [np.setdiff1d(pairs[pairs[:, 0] == query, 1], query) for query in queries]
+    members = {place: np.flatnonzero(places == place) for place in np.unique(places[queries])}
+    junk = [np.setdiff1d(members[places[q]], p) for q, p in zip(queries, positives, strict=True)]
+    names, groups = np.unique(places[queries], return_inverse=True)
+    return make_ground_truth(queries, positives, junk, groups, [str(name) for name in names])
+
+
+def _spread(queries: np.ndarray, places: np.ndarray, most: int) -> np.ndarray:
+    """At most `most` queries of each place, evenly spaced."""
+    chosen = []
+    for place in np.unique(places[queries]):
+        own = queries[places[queries] == place]
+        chosen.append(own[np.linspace(0, len(own) - 1, min(most, len(own))).round().astype(int)])
+    return np.concatenate(chosen)

@@ -1,0 +1,184 @@
+"""What every HDF5 file of ours has in common: header attributes, a fingerprint of its content, one way in and out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from sfm2tuples import __version__
+from sfm2tuples.errors import DataError, FileFormatError
+from sfm2tuples.files.atomic import write_atomically
+
+SOFTWARE = f"sfm2tuples {__version__}"
+
+
+@dataclass(frozen=True)
+class Header:
+    """The attributes of a file: what it is, what it was made from and by which options."""
+
+    format: str
+    """Name of the format, such as ``sfm2tuples-index``."""
+    version: int
+    """Version of the format; a reader refuses a newer one."""
+    fingerprint: str
+    """Hash of the content (64 hex digits), independent of where photos lie."""
+    parents: tuple[str, ...]
+    """Fingerprints of the files this one was made from."""
+    options: dict[str, Any]
+    """The options that changed the content."""
+    software: str
+    """Name and version of the writer."""
+
+
+@contextmanager
+def create_file(
+    path: str | Path,
+    format: str,
+    version: int,
+    options: dict[str, Any],
+    parents: Sequence[str] = (),
+    leave_out: Sequence[str] = (),
+    digests: Mapping[str, str] | None = None,
+) -> Iterator[h5py.File]:
+    """Open a new file beside `path`; on a clean exit fingerprint it, write its header, sync and rename.
+
+    Parameters
+    ----------
+    format, version, options, parents
+        Become the header's fields.
+    leave_out : sequence of str
+        Datasets that the fingerprint does not cover (where photos lie on this machine).
+    digests : mapping of str to str, optional
+        SHA-256 of the datasets whose bytes were hashed as they were written; looked at on exit, others are read back.
+    """
+    with write_atomically(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
+        yield file
+        file.attrs["format"] = format
+        file.attrs["version"] = version
+        file.attrs["software"] = SOFTWARE
+        file.attrs["options"] = json.dumps(options, sort_keys=True)
+        file.attrs["parents"] = json.dumps(list(parents))
+        file.attrs["fingerprint"] = content_fingerprint(file, leave_out, digests or {})
+
+
+@contextmanager
+def open_file(path: str | Path, format: str, version: int) -> Iterator[h5py.File]:
+    """Open one of our files read-only.
+
+    Raises
+    ------
+    DataError
+        There is no such file.
+    FileFormatError
+        It is torn, of another format, or newer than `version`; also where a dataset that the format has is absent.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(path, "no such file")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise _not_whole(path, error) from error
+    with file:
+        _check_format(path, file, format, version)
+        try:
+            yield file
+        except (KeyError, OSError) as error:
+            raise FileFormatError(path, f"torn or incomplete ({_reason(error)})", "make it again") from error
+
+
+def read_header(path: str | Path) -> Header:
+    """Read the header of any file of ours.
+
+    Raises
+    ------
+    FileFormatError
+        The file is torn, or no file of ours.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(path, "no such file")
+    try:
+        with h5py.File(path, "r") as file:
+            return header_of(file)
+    except OSError as error:
+        raise _not_whole(path, error) from error
+    except (KeyError, ValueError) as error:
+        raise FileFormatError(path, f"not a file of sfm2tuples ({_reason(error)})") from error
+
+
+def header_of(file: h5py.File) -> Header:
+    """The header of an open file."""
+    return Header(
+        format=str(file.attrs["format"]),
+        version=int(file.attrs["version"]),
+        fingerprint=str(file.attrs["fingerprint"]),
+        parents=tuple(json.loads(file.attrs["parents"])),
+        options=json.loads(file.attrs["options"]),
+        software=str(file.attrs["software"]),
+    )
+
+
+def content_fingerprint(
+    file: h5py.File, leave_out: Sequence[str] = (), digests: Mapping[str, str] | None = None
+) -> str:
+    """SHA-256 over a line for each dataset, in the order of their names: name, type, shape, SHA-256 of the bytes."""
+    names: list[str] = []
+    file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+    skip = tuple(leave_out)
+    known = digests or {}
+    whole = hashlib.sha256()
+    for name in sorted(names):
+        if any(name == s or name.startswith(s + "/") for s in skip):
+            continue
+        dataset = file[name]
+        content = known[name] if name in known else _digest(dataset)
+        whole.update(f"{name} {dataset.dtype.str} {dataset.shape} {content}\n".encode())
+    return whole.hexdigest()
+
+
+def _digest(dataset: h5py.Dataset) -> str:
+    """SHA-256 of a dataset's bytes."""
+    digest = hashlib.sha256()
+    for block in _blocks(dataset):
+        digest.update(np.ascontiguousarray(block).data)
+    return digest.hexdigest()
+
+
+def _blocks(dataset: h5py.Dataset, size: int = 1 << 24) -> Iterator[np.ndarray]:
+    """The dataset in blocks of rows of about 16 MiB."""
+    if dataset.size == 0:
+        return
+    if dataset.ndim == 0:
+        yield dataset[()]
+        return
+    rows = max(1, size // max(1, dataset.dtype.itemsize * dataset.size // len(dataset)))
+    for start in range(0, len(dataset), rows):
+        yield dataset[start : start + rows]
+
+
+def _check_format(path: Path, file: h5py.File, format: str, version: int) -> None:
+    found = file.attrs.get("format")
+    if found != format:
+        raise FileFormatError(path, f"is {found or 'no file of sfm2tuples'}, not {format}")
+    if int(file.attrs["version"]) > version:
+        raise FileFormatError(
+            path, f"version {file.attrs['version']} of {format} is newer than this program reads ({version})", "upgrade"
+        )
+
+
+def _not_whole(path: Path, error: OSError) -> FileFormatError:
+    return FileFormatError(path, f"not a whole HDF5 file ({_reason(error)})", "make it again, or give another")
+
+
+def _reason(error: Exception) -> str:
+    """The short part of HDF5's long complaints."""
+    return str(error).strip("'\"").split("(", 1)[-1].rstrip(")") if "(" in str(error) else str(error).strip("'\"")

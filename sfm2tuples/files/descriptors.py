@@ -1,0 +1,332 @@
+"""Files of descriptors: our columns (the default) and hloc's layout for global features; both are read everywhere.
+
+Columnar: ``/names`` (a string column) and ``/descriptors`` (n, D) float32. hloc's: one group per image name, whose
+"/" make nested groups, with the dataset ``global_descriptor`` (float16 by default there). The header of ours lies on
+the root of either and carries the settings that made the descriptors.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from sfm2tuples.errors import DataError, FileFormatError, UsageError, first_three
+from sfm2tuples.files.columns import mapped_column, read_strings, write_strings
+from sfm2tuples.files.container import create_file, header_of, open_file
+
+FORMAT = "sfm2tuples-descriptors"
+VERSION = 1
+LAYOUTS = ("columnar", "hloc")
+NORM_TOLERANCE = 1e-3
+"""How far a row's norm may be from 1 in our columns; float32 rounding stays far below."""
+LARGEST_DIMENSION = 1 << 16
+"""No descriptor is longer; a file that says so is damaged, and its size is not believed."""
+
+MAPPED_FROM = 1 << 28
+"""Bytes of descriptors from which on a file of ours is mapped, not read."""
+
+
+@dataclass(frozen=True)
+class Descriptors:
+    """The descriptors of named images."""
+
+    names: list[str]
+    """The images' keys, unique; row i of `values` belongs to name i."""
+    values: np.ndarray
+    """(n, D) float32, L2-normalised rows."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What made them: network, size, scales, ...; empty for a foreign file."""
+    path: str = ""
+    """The file they were read from, for messages."""
+    fingerprint: str = ""
+    """Fingerprint of that file's content; empty for a foreign file."""
+
+
+def read_descriptors(path: str | Path) -> Descriptors:
+    """Read a descriptor file of either layout.
+
+    Parameters
+    ----------
+    path : str or Path
+        A columnar file of ours, or a file of hloc's global features, ours or anybody's.
+
+    Returns
+    -------
+    Descriptors
+        Rows of hloc's layout are cast to float32 and normalised again.
+
+    Raises
+    ------
+    DataError
+        No such file; values that are not finite, zero or not normalised rows, duplicate names, unequal lengths.
+    FileFormatError
+        The file is torn, of another format, or newer than this program.
+    """
+    path = Path(path)
+    if _is_foreign(path):
+        return _read_foreign(path)
+    with open_file(path, FORMAT, VERSION) as file:
+        header = header_of(file)
+        if _is_columnar(file):
+            names, values = _read_columns(path, file)
+        else:
+            names, values = _read_groups(path, file)
+            values = normalise_rows(path, names, values)
+    return Descriptors(names, values, header.options, str(path), header.fingerprint)
+
+
+def write_descriptors(
+    path: str | Path, descriptors: Descriptors, layout: str = "columnar", parents: Sequence[str] = ()
+) -> None:
+    """Write a descriptor file.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file to make; written beside and renamed.
+    descriptors : Descriptors
+        Its settings become the header's options.
+    layout : {"columnar", "hloc"}
+        hloc's layout holds float16, as hloc writes it.
+    parents : sequence of str
+        Fingerprints of the files that these were made from.
+
+    Raises
+    ------
+    DataError
+        The rows or names are not fit to be written (see `read_descriptors`).
+    UsageError
+        An unknown layout.
+    """
+    if layout not in LAYOUTS:
+        raise UsageError(f"unknown layout {layout}; choose from {', '.join(LAYOUTS)}")
+    check_names(path, descriptors.names)
+    check_values(path, descriptors.names, descriptors.values)
+    write = _write_columns if layout == "columnar" else _write_groups
+    if layout == "hloc":
+        _check_group_names(path, descriptors.names)
+    with create_file(path, FORMAT, VERSION, descriptors.settings, parents) as file:
+        write(file, descriptors)
+
+
+def align(descriptors: Descriptors, keys: Sequence[str], path_of_index: str | Path) -> np.ndarray:
+    """Rows of the descriptors that belong to the images of another file.
+
+    Parameters
+    ----------
+    descriptors : Descriptors
+    keys : sequence of str
+        The images' keys, in the wanted order.
+    path_of_index : str or Path
+        The file that the keys are from, for the message.
+
+    Returns
+    -------
+    (len(keys),) int64
+        ``descriptors.values[rows]`` are the images' descriptors.
+
+    Raises
+    ------
+    DataError
+        Some keys have no row.
+    """
+    row_of = {name: row for row, name in enumerate(descriptors.names)}
+    absent = [key for key in keys if key not in row_of]
+    if absent:
+        raise DataError(
+            descriptors.path or "descriptors",
+            f"{len(absent):,} of {len(keys):,} names in {path_of_index} have no row here, first {first_three(absent)}",
+            "was it extracted under another root?",
+        )
+    return np.fromiter((row_of[key] for key in keys), np.int64, len(keys))
+
+
+def check_names(path: str | Path, names: Sequence[str]) -> None:
+    """Refuse names that are empty or occur twice; `path` is the file at fault."""
+    if not names:
+        raise DataError(path, "holds no descriptors")
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise DataError(path, f"{len(twice):,} names occur more than once, first {first_three(twice)}")
+    if "" in set(names):
+        raise DataError(path, "an image has an empty name")
+
+
+def check_values(path: str | Path, names: Sequence[str], values: np.ndarray) -> None:
+    """Refuse rows that are no L2-normalised descriptors of these names; `path` is the file at fault."""
+    _check_shape(path, len(names), values.shape, values.dtype)
+    norms = row_norms(path, names, values)
+    _refuse_rows(
+        path,
+        names,
+        np.abs(norms - 1) > NORM_TOLERANCE,
+        "descriptors are not L2-normalised",
+        "divide each by its length",
+    )
+
+
+def row_norms(path: str | Path, names: Sequence[str], values: np.ndarray) -> np.ndarray:
+    """The rows' lengths (n,), float64, after refusing rows that are not finite and rows of zeros."""
+    norms = np.concatenate([_norms(values[start : start + 65536]) for start in range(0, len(values), 65536)])
+    _refuse_rows(path, names, ~np.isfinite(norms), "descriptors hold NaN or infinity", "extract them again")
+    _refuse_rows(path, names, norms == 0, "descriptors are all zeros", "extract them again")
+    return norms
+
+
+def _norms(values: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.einsum("nd,nd->n", values, values, dtype=np.float64))
+
+
+def normalise_rows(path: str | Path, names: Sequence[str], values: np.ndarray) -> np.ndarray:
+    """L2-normalise rows (n, D) to float32; rows that are not finite or all zeros are refused, `path` is at fault."""
+    return (values / row_norms(path, names, values)[:, None]).astype(np.float32)
+
+
+def read_hloc_rows(path: Path) -> tuple[list[str], np.ndarray]:
+    """Names and rows (n, D) float64 of hloc's layout, as long as they are in the file.
+
+    Raises
+    ------
+    DataError, FileFormatError
+        The file is absent, torn, or holds no global descriptors.
+    """
+    if not path.is_file():
+        raise DataError(path, "no such file")
+    try:
+        with h5py.File(path, "r") as file:
+            return _read_groups(path, file)
+    except (OSError, KeyError, RuntimeError) as error:
+        raise FileFormatError(path, "torn or incomplete", "make it again") from error
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether a readable HDF5 file has no header of ours; everything else is left to `open_file` and its errors."""
+    if not path.is_file() or not h5py.is_hdf5(path):
+        return False
+    try:
+        with h5py.File(path, "r") as file:
+            return "format" not in file.attrs
+    except OSError:
+        return False
+
+
+def _read_foreign(path: Path) -> Descriptors:
+    try:
+        with h5py.File(path, "r") as file:
+            if _is_columnar(file):
+                raise FileFormatError(
+                    path, "has /descriptors but no header", "use import-descriptors, which writes a file of ours"
+                )
+            names, values = _read_groups(path, file)
+            values = normalise_rows(path, names, values)
+    except (OSError, KeyError, RuntimeError) as error:
+        raise FileFormatError(path, "torn or incomplete", "make it again") from error
+    return Descriptors(names, values, {}, str(path), "")
+
+
+def _is_columnar(file: h5py.File) -> bool:
+    """An image of hloc's layout may be called "descriptors" too, but is a group then."""
+    return isinstance(file.get("descriptors"), h5py.Dataset)
+
+
+def _write_columns(file: h5py.File, descriptors: Descriptors) -> None:
+    write_strings(file, "names", descriptors.names)
+    file["descriptors"] = np.ascontiguousarray(descriptors.values, np.float32)
+
+
+def _read_columns(path: Path, file: h5py.File) -> tuple[list[str], np.ndarray]:
+    names = read_strings(file, "names")
+    dataset = file["descriptors"]
+    check_names(path, names)
+    _check_shape(path, len(names), dataset.shape, dataset.dtype)
+    values = _mapped(dataset)
+    if values is None:
+        values = dataset[()].astype(np.float32, copy=False)
+    check_values(path, names, values)
+    return names, values
+
+
+def _mapped(dataset: h5py.Dataset) -> np.ndarray | None:
+    """A large dataset mapped into memory, so that it may be larger than that; None where it cannot be or need not."""
+    if dataset.dtype != np.float32 or dataset.size * 4 < MAPPED_FROM:
+        return None
+    return mapped_column(dataset)
+
+
+def _write_groups(file: h5py.File, descriptors: Descriptors) -> None:
+    for name, row in zip(descriptors.names, descriptors.values, strict=True):
+        file.create_dataset(f"{name}/global_descriptor", data=row.astype(np.float16))
+
+
+def _check_group_names(path: str | Path, names: Sequence[str]) -> None:
+    """Names that HDF5 would understand as another path, and names where a dataset would have to hold a group."""
+    odd = [name for name in names if any(part in ("", ".") for part in name.split("/")) or "\0" in name]
+    odd += [name for name in names if "global_descriptor" in name.split("/")]
+    if odd:
+        raise DataError(
+            path,
+            f"{len(odd):,} names cannot be groups of hloc's layout, first {first_three(odd)}",
+            "use the columnar layout",
+        )
+
+
+def _read_groups(path: Path, file: h5py.File) -> tuple[list[str], np.ndarray]:
+    rows: dict[str, np.ndarray] = {}
+    others: set[str] = set()
+
+    def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        if not isinstance(item, h5py.Dataset):
+            return
+        image, _, column = name.rpartition("/")
+        if column == "global_descriptor" and item.size <= LARGEST_DIMENSION:
+            rows[image] = np.ravel(item[()])
+        else:
+            others.add(image)
+
+    file.visititems(visit)
+    if not rows:
+        raise DataError(path, "holds no global_descriptor", "a file of local features, or no file of descriptors")
+    absent = sorted(others - set(rows))
+    if absent:
+        raise DataError(
+            path,
+            f"{len(absent):,} of {len(absent) + len(rows):,} images have no usable global_descriptor, "
+            f"first {first_three(absent)}",
+        )
+    return list(rows), _stack(path, rows)
+
+
+def _stack(path: Path, rows: dict[str, np.ndarray]) -> np.ndarray:
+    """The rows as one array of double precision, as long as they are in the file."""
+    names = list(rows)
+    check_names(path, names)
+    dimension, count = Counter(len(row) for row in rows.values()).most_common(1)[0]
+    other = [name for name, row in rows.items() if len(row) != dimension]
+    if other:
+        raise DataError(
+            path, f"{count:,} descriptors have {dimension} values, {len(other):,} have not, first {first_three(other)}"
+        )
+    first = rows[names[0]]
+    _check_shape(path, len(names), (len(names), dimension), first.dtype)
+    # In double, because the squares of half-precision values near the ends of their range leave single precision.
+    return np.stack([row.astype(np.float64) for row in rows.values()])
+
+
+def _check_shape(path: str | Path, count: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    if len(shape) != 2 or shape[0] != count or not 0 < shape[1] <= LARGEST_DIMENSION:
+        raise DataError(path, f"{count:,} names, but descriptors of shape {tuple(shape)}")
+    if dtype.kind != "f":
+        raise DataError(path, f"descriptors are {dtype}, not floating point")
+
+
+def _refuse_rows(path: str | Path, names: Sequence[str], bad: np.ndarray, what: str, remedy: str) -> None:
+    if bad.any():
+        rows = np.flatnonzero(bad)
+        offenders = first_three([names[row] for row in rows[:4]])
+        raise DataError(path, f"{len(rows):,} of {len(names):,} {what}, first {offenders}", remedy)

@@ -1,0 +1,70 @@
+"""The columns of an index's images by rows, and what follows from them: place, split, pose and centre."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from sfm2tuples.files.lazy_file import Column, LazyFile, LazyTable, Rows
+from sfm2tuples.index.schema import Images, Models, Places
+
+
+class ImageColumns(LazyTable):
+    """All fields of `sfm2tuples.index.schema.Images`, and `place`, `split`, `pose` and `centre`.
+
+    Parameters
+    ----------
+    file : LazyFile
+        An index.
+    tables : callable
+        Gives its models and places.
+    """
+
+    def __init__(self, file: LazyFile, tables: Callable[[], tuple[Models, Places]]) -> None:
+        super().__init__(file, "images", Images)
+        self._tables = tables
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return self._file.num_rows("images/id")
+
+    @property
+    def place(self) -> Column:
+        """Row of each image's place, int64."""
+        return Column(len(self), self._places)
+
+    @property
+    def split(self) -> Column:
+        """Split of each image, int8: `sfm2tuples.index.schema.TRAIN` or `VAL`."""
+        return Column(len(self), self._splits)
+
+    @property
+    def pose(self) -> Column:
+        """World-to-camera poses [R | t], (3, 4) float64 each."""
+        return Column(len(self), self._poses)
+
+    @property
+    def centre(self) -> Column:
+        """Camera centres in the model's world, (3,) float64 each."""
+        return Column(len(self), self._centres)
+
+    def _places(self, rows: Rows) -> np.ndarray:
+        return self._tables()[0].place[self._file.read("images/model", rows)]
+
+    def _splits(self, rows: Rows) -> np.ndarray:
+        return self._tables()[1].split[self._places(rows)]
+
+    def _poses(self, rows: Rows) -> np.ndarray:
+        from scipy.spatial.transform import Rotation
+
+        wxyz, translation = (self._file.read(f"images/{name}", rows) for name in ("quaternion", "translation"))
+        pose = np.empty((len(wxyz), 3, 4))
+        if len(wxyz):
+            pose[:, :, :3] = Rotation.from_quat(wxyz[:, [1, 2, 3, 0]]).as_matrix()
+        pose[:, :, 3] = translation
+        return pose
+
+    def _centres(self, rows: Rows) -> np.ndarray:
+        pose = self._poses(rows)
+        return -np.einsum("nij,ni->nj", pose[:, :, :3], pose[:, :, 3])

@@ -1,0 +1,294 @@
+"""Read an index of any size by parts: images, places, neighbours with their evidence, poses, points."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sfm2tuples.errors import DataError, UsageError
+from sfm2tuples.files.columns import indptr_of
+from sfm2tuples.files.container import Header
+from sfm2tuples.files.lazy_file import Column, LazyFile, LazyTable
+from sfm2tuples.index.answers import ImageCamera, Neighbours, ObservedPoints, Track
+from sfm2tuples.index.image_columns import ImageColumns
+from sfm2tuples.index.key_lookup import KeyLookup
+from sfm2tuples.index.schema import FORMAT, VERSION, Models, Observations, Places, Points, distinct_points
+from sfm2tuples.readers.camera_models import CAMERA_MODELS
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+EVIDENCE = ("shared", "overlap", "scale_change", "angle", "axis_angle")
+"""What an edge of the co-visibility graph says of its two images."""
+_BLOCK = 4096
+
+
+class OpenedIndex:
+    """An index file that is read by parts; made by `open_index`.
+
+    An image is given by its row or its key, a model and a place by its row or its name. Negative rows are refused.
+
+    It may be pickled (as path and fingerprint), sent to other processes and used after a fork: each process opens the
+    file for itself. Threads may share one: HDF5 lets one of them read at a time.
+    """
+
+    def __init__(self, path: str | Path, fingerprint: str = "") -> None:
+        self._file = LazyFile(Path(path), FORMAT, VERSION, fingerprint)
+        self.header: Header = self._file.header()
+        self.num_images: int = self._file.num_rows("images/id")
+        self.num_points: int = self._file.num_rows("points/id")
+
+    def __reduce__(self) -> tuple[type[OpenedIndex], tuple[Path, str]]:
+        """Travel to another process as a path, and as the fingerprint that the file there must have."""
+        return type(self), (self.path, self.header.fingerprint)
+
+    def __repr__(self) -> str:
+        """The file, and how many images it has."""
+        return f"<OpenedIndex {self.path}: {self.num_images:,} images>"
+
+    def __enter__(self) -> OpenedIndex:
+        """Be closed at the end of the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; what was read stays, more cannot be read."""
+        self._file.close()
+
+    @property
+    def path(self) -> Path:
+        """The file, an absolute path."""
+        return self._file.path
+
+    @cached_property
+    def models(self) -> Models:
+        """The models, in memory."""
+        return Models(**{name: self._file.column(f"models/{name}")[:] for name in Models.__dataclass_fields__})
+
+    @cached_property
+    def places(self) -> Places:
+        """The places, in memory."""
+        return Places(**{name: self._file.column(f"places/{name}")[:] for name in Places.__dataclass_fields__})
+
+    @property
+    def images(self) -> ImageColumns:
+        """Columns of the images, read by rows: all fields of `sfm2tuples.index.schema.Images`, place, split, pose, centre."""
+        return ImageColumns(self._file, self._tables)
+
+    @property
+    def points(self) -> LazyTable:
+        """Columns of the points, read by rows: all fields of `sfm2tuples.index.schema.Points`."""
+        return LazyTable(self._file, "points", Points)
+
+    @property
+    def image_names(self) -> Column:
+        """COLMAP's names, relative to each model's photo root."""
+        return self._file.column("images/name")
+
+    def row_of(self, key: str) -> int:
+        """Row of the image with a key. The first call looks at all keys.
+
+        Raises
+        ------
+        DataError
+            No image has this key; a near one is named.
+        """
+        row = self._keys.row(key)
+        if row is None:
+            near = self._keys.near(key)
+            raise DataError(self.path, f"has no image {key}", f"did you mean {near}" if near else "see images.key")
+        return row
+
+    def rows_of_model(self, model: int | str) -> np.ndarray:
+        """Rows of a model's images: (k,) int64, rising."""
+        row = self._named(model, self.models.name, "model")
+        return np.arange(self.models.image_start[row], self.models.image_start[row + 1])
+
+    def rows_of_place(self, place: int | str) -> np.ndarray:
+        """Rows of a place's images: (k,) int64, rising."""
+        row = self._named(place, self.places.name, "place")
+        models = np.flatnonzero(self.models.place == row).tolist()
+        return np.concatenate([np.zeros(0, np.int64), *(self.rows_of_model(model) for model in models)])
+
+    def photo_path(self, image: int | str) -> Path:
+        """Where the photo of an image lay on the machine that built the index."""
+        row = self._row(image)
+        return Path(self.models.photo_root[int(self.images.model[row])]) / self.image_names[row]
+
+    def camera(self, image: int | str) -> ImageCamera:
+        """The camera of an image."""
+        row = int(self.images.camera[self._row(image)])
+        number, size = (self._file.column(f"cameras/{name}")[row] for name in ("model", "size"))
+        params = self._file.read("cameras/params", self._part("cameras", row))
+        return ImageCamera(CAMERA_MODELS[int(number)].name, (int(size[0]), int(size[1])), params)
+
+    def poses(self, rows: Any = slice(None)) -> np.ndarray:
+        """World-to-camera poses [R | t] of some or all images: (n, 3, 4) float64."""
+        return self.images.pose[rows]
+
+    def centres(self, rows: Any = slice(None)) -> np.ndarray:
+        """Camera centres of some or all images in their models' worlds: (n, 3) float64."""
+        return self.images.centre[rows]
+
+    def covisible(self, image: int | str, min_shared: int = 1) -> Neighbours:
+        """Images that share points with one image.
+
+        Parameters
+        ----------
+        image : int or str
+            Row or key.
+        min_shared : int
+            Leave out images that share fewer points.
+
+        Returns
+        -------
+        Neighbours
+            Sorted by shared points, falling; ties by the lower row.
+        """
+        row = self._row(image)
+        part = self._part("covisibility", row)
+        names = ("neighbour", "shared", "scale_change", "angle", "axis_angle")
+        neighbour, shared, *others = (self._file.read(f"covisibility/{name}", part) for name in names)
+        order = np.lexsort((neighbour, -shared))
+        order = order[shared[order] >= min_shared]
+        overlap = (shared[order] / self._num_observed(row, row + 1)).astype(np.float32)
+        evidence = (values[order] for values in others)
+        return Neighbours(neighbour[order], self.images.key[neighbour[order]], shared[order], overlap, *evidence)
+
+    def covisibility(
+        self, value: str = "shared", *, model: int | str | None = None, place: int | str | None = None
+    ) -> csr_matrix:
+        """The co-visibility graph of a model, of a place, or of the whole index.
+
+        Parameters
+        ----------
+        value : str
+            One of `EVIDENCE`. Overlap is seen from the image of the row; the others are symmetric.
+        model, place : int or str, optional
+            Rows and columns are then those of `rows_of_model` or `rows_of_place`.
+
+        Returns
+        -------
+        (n, n) csr_matrix
+            An entry for each pair of images that share points, even where the value is 0 or NaN.
+
+        Raises
+        ------
+        UsageError
+            The value is unknown, or both a model and a place are given.
+        """
+        if value not in EVIDENCE:
+            raise UsageError(f"{value} is none of {', '.join(EVIDENCE)}")
+        if model is not None and place is not None:
+            raise UsageError("give a model or a place, not both")
+        if model is not None:
+            return self._graph(self.rows_of_model(model), value)
+        return self._graph(np.arange(self.num_images) if place is None else self.rows_of_place(place), value)
+
+    def points_of(self, image: int | str) -> ObservedPoints:
+        """The points that an image observes."""
+        part = self._part("observations", self._row(image))
+        point = self._file.read("observations/point", part)
+        points = self.points
+        return ObservedPoints(point, points.xyz[point], points.error[point], self._file.read("observations/xy", part))
+
+    def track(self, point: int) -> Track:
+        """All observations of a point. Reads the observations of its whole model: for many points, read those once."""
+        if not 0 <= point < self.num_points:
+            raise UsageError(f"point {point} of {self.num_points:,}")
+        model = int(np.searchsorted(self.models.point_start, point, "right")) - 1
+        first, last = self.models.image_start[model], self.models.image_start[model + 1]
+        indptr = self._file.read("observations/indptr", slice(first, last + 1))
+        seen = self._file.read("observations/point", slice(indptr[0], indptr[-1]))
+        where = np.flatnonzero(seen == point) + indptr[0]
+        image = np.searchsorted(indptr, where, "right") - 1 + first
+        return Track(image, self._file.column("observations/xy")[where])
+
+    @cached_property
+    def _keys(self) -> KeyLookup:
+        return KeyLookup(self._file, "images/key")
+
+    def _row(self, image: int | str) -> int:
+        if isinstance(image, str):
+            return self.row_of(image)
+        if not 0 <= image < self.num_images:
+            raise UsageError(f"image {image} of {self.num_images:,}; give a row from 0, or a key")
+        return int(image)
+
+    def _named(self, which: int | str, names: list[str], what: str) -> int:
+        if isinstance(which, str):
+            if which not in names:
+                raise DataError(self.path, f"has no {what} {which}", f"see {what}s.name")
+            return names.index(which)
+        if not 0 <= which < len(names):
+            raise UsageError(f"{what} {which} of {len(names):,}; give a row from 0, or a name")
+        return int(which)
+
+    def _part(self, table: str, row: int) -> slice:
+        """Where the values of one CSR row lie."""
+        start, stop = self._file.read(f"{table}/indptr", slice(row, row + 2))
+        return slice(int(start), int(stop))
+
+    def _tables(self) -> tuple[Models, Places]:
+        return self.models, self.places
+
+    def _num_observed(self, start: int, stop: int) -> np.ndarray:
+        """|P(i)| of consecutive images, the different points that each observes: (stop - start,) int64."""
+        indptr = self._file.read("observations/indptr", slice(start, stop + 1))
+        point = self._file.read("observations/point", slice(int(indptr[0]), int(indptr[-1])))
+        return distinct_points(Observations(indptr - indptr[0], point, np.zeros((0, 2), np.float32)))
+
+    def _graph(self, rows: np.ndarray, value: str) -> csr_matrix:
+        """The graph of rising rows that hold whole models: no edge leaves them."""
+        from scipy.sparse import csr_matrix
+
+        counts, neighbour, values = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [self._edges(0, 0, value)[2]]
+        for block in _blocks(rows):
+            parts = self._edges(int(block[0]), int(block[-1]) + 1, value)
+            for column, part in zip((counts, neighbour, values), parts, strict=True):
+                column.append(part)
+        columns = np.searchsorted(rows, np.concatenate(neighbour))
+        shape = len(rows), len(rows)
+        return csr_matrix((np.concatenate(values), columns, indptr_of(np.concatenate(counts))), shape)
+
+    def _edges(self, start: int, stop: int, value: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of consecutive images: the number of neighbours of each, and the neighbours with one value each."""
+        indptr = self._file.read("covisibility/indptr", slice(start, stop + 1))
+        counts, part = np.diff(indptr), slice(int(indptr[0]), int(indptr[-1]))
+        values = self._file.read(f"covisibility/{'shared' if value == 'overlap' else value}", part)
+        if value == "overlap":
+            values = (values / np.repeat(self._num_observed(start, stop), counts)).astype(np.float32)
+        return counts, self._file.read("covisibility/neighbour", part), values
+
+
+def open_index(path: str | Path) -> OpenedIndex:
+    """Open an index of any size to read it by parts.
+
+    Parameters
+    ----------
+    path : str or Path
+        What `build-index` wrote.
+
+    Returns
+    -------
+    OpenedIndex
+        Close it, or use it in a ``with`` block. Nothing but the header was read.
+
+    Raises
+    ------
+    DataError, FileFormatError
+        The file is absent, torn, of another format or newer than this program.
+    """
+    return OpenedIndex(path)
+
+
+def _blocks(rows: np.ndarray) -> list[np.ndarray]:
+    """Rising rows in parts of consecutive ones, none longer than `_BLOCK`."""
+    parts = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1) if len(rows) else []
+    return [part[start : start + _BLOCK] for part in parts for start in range(0, len(part), _BLOCK)]

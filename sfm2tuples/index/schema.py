@@ -1,0 +1,282 @@
+"""`index.h5`: cameras, poses, points, observations, the co-visibility graph, places and splits, as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from sfm2tuples.files.atomic import sync_file
+from sfm2tuples.files.columns import (
+    ColumnStream,
+    allocate_column,
+    fill_column,
+    read_columns,
+    read_strings,
+    write_columns,
+    write_strings,
+)
+from sfm2tuples.files.container import Header, create_file, header_of, open_file
+
+FORMAT = "sfm2tuples-index"
+VERSION = 1
+TRAIN, VAL = 0, 1
+SPLITS = ("train", "val")
+
+
+@dataclass(frozen=True)
+class Models:
+    """`/models`: one row a sparse model."""
+
+    name: list[str]
+    """Path of the model relative to the given roots' common parent."""
+    photo_root: list[str]
+    """Folder that the image names are relative to; empty where no photos were found."""
+    place: np.ndarray
+    """(m,) int64, row of the model's place."""
+    image_start: np.ndarray
+    """(m + 1,) int64, rows of the model's images are ``image_start[i]:image_start[i + 1]``."""
+    point_start: np.ndarray
+    """(m + 1,) int64, likewise for points."""
+    camera_start: np.ndarray
+    """(m + 1,) int64, likewise for cameras."""
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """`/cameras`: COLMAP's camera models and parameters."""
+
+    id: np.ndarray
+    """(c,) int64, COLMAP's camera id within its model."""
+    model: np.ndarray
+    """(c,) int32, COLMAP's camera model id."""
+    size: np.ndarray
+    """(c, 2) int64, width and height in pixels."""
+    indptr: np.ndarray
+    """(c + 1,) int64, where each camera's parameters start."""
+    params: np.ndarray
+    """(sum,) float64, parameters in COLMAP's order."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """`/images`: one row a registered photo of one model."""
+
+    key: list[str]
+    """Path of the photo relative to the common parent of the photo roots; its name in every descriptor file."""
+    name: list[str]
+    """COLMAP's name, relative to the model's photo root."""
+    id: np.ndarray
+    """(n,) int64, COLMAP's image id within its model."""
+    model: np.ndarray
+    """(n,) int64, row of the model."""
+    camera: np.ndarray
+    """(n,) int64, row of the camera."""
+    quaternion: np.ndarray
+    """(n, 4) float64, world-to-camera rotation, wxyz."""
+    translation: np.ndarray
+    """(n, 3) float64, world-to-camera translation."""
+    photo: np.ndarray
+    """(n,) int64, the same number for rows whose photos have the same bytes; the row of the first of them."""
+    has_photo: np.ndarray
+    """(n,) bool, whether the photo was found when the index was built."""
+
+
+@dataclass(frozen=True)
+class Observations:
+    """`/observations`: which image sees which point, as CSR over images."""
+
+    indptr: np.ndarray
+    """(n + 1,) int64, where each image's observations start."""
+    point: np.ndarray
+    """(k,) int64, row of the point."""
+    xy: np.ndarray
+    """(k, 2) float32, where the image sees the point, in pixels."""
+
+
+@dataclass(frozen=True)
+class Points:
+    """`/points`: the 3D points of all models."""
+
+    id: np.ndarray
+    """(p,) int64, COLMAP's point id within its model."""
+    xyz: np.ndarray
+    """(p, 3) float64, in the model's world."""
+    error: np.ndarray
+    """(p,) float64, mean reprojection error in pixels."""
+
+
+@dataclass(frozen=True)
+class CovisibilityGraph:
+    """`/covisibility`: image to neighbour as CSR, symmetric, neighbours rising, with METHOD.md section 2's figures."""
+
+    indptr: np.ndarray
+    """(n + 1,) int64, where each image's neighbours start."""
+    neighbour: np.ndarray
+    """(e,) int64, row of the other image."""
+    shared: np.ndarray
+    """(e,) int32, shared points."""
+    scale_change: np.ndarray
+    """(e,) float32, geometric mean of the ratio of pixel sizes, >= 1; NaN where no shared point has one."""
+    angle: np.ndarray
+    """(e,) float32, mean viewing angle at the shared points in radians."""
+    axis_angle: np.ndarray
+    """(e,) float32, angle between the optical axes in radians."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """`/places`: models that show the same thing; splits are by place."""
+
+    name: list[str]
+    """Name of the place."""
+    split: np.ndarray
+    """(k,) int8, `TRAIN` or `VAL`."""
+    reason: list[str]
+    """Why its models were joined; empty for a place of one model."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """A whole index in memory."""
+
+    header: Header | None
+    """What the file says of itself; None for an index that was not read from a file."""
+    models: Models
+    cameras: Cameras
+    images: Images
+    observations: Observations
+    points: Points
+    covisibility: CovisibilityGraph
+    places: Places
+
+    @property
+    def image_place(self) -> np.ndarray:
+        """(n,) int64, row of each image's place."""
+        return self.models.place[self.images.model]
+
+    @property
+    def image_split(self) -> np.ndarray:
+        """(n,) int8, split of each image."""
+        return self.places.split[self.image_place]
+
+    def photo_path(self, row: int) -> Path:
+        """Where the photo of an image lies on this machine."""
+        return Path(self.models.photo_root[int(self.images.model[row])]) / self.images.name[row]
+
+
+def distinct_points(observations: Observations) -> np.ndarray:
+    """Number of different points that each image observes, |P(i)|: (n,) int64.
+
+    A point observed twice by one image counts once.
+    """
+    rows = np.repeat(np.arange(len(observations.indptr) - 1), np.diff(observations.indptr))
+    order = np.lexsort((observations.point, rows))
+    image, point = rows[order], observations.point[order]
+    first = np.ones(len(order), bool)
+    first[1:] = (image[1:] != image[:-1]) | (point[1:] != point[:-1])
+    return np.bincount(image[first], minlength=len(observations.indptr) - 1)
+
+
+SYNCED_EARLY = 1 << 25
+"""Bytes of a column that are worth a request to the disk of their own."""
+
+_GROUPS = {
+    "models": Models,
+    "cameras": Cameras,
+    "images": Images,
+    "observations": Observations,
+    "points": Points,
+    "covisibility": CovisibilityGraph,
+    "places": Places,
+}
+
+
+Column = list[str] | np.ndarray | ColumnStream
+"""Strings, an array, or an array that is still to be gathered."""
+
+
+def write_index(path: str | Path, index: Index, options: dict[str, Any], parents: Sequence[str] = ()) -> None:
+    """Write `index.h5`; the same content and options give the same bytes."""
+    write_index_columns(path, {name: vars(getattr(index, name)) for name in _GROUPS}, options, parents)
+
+
+def write_index_columns(
+    path: str | Path,
+    tables: Mapping[str, Mapping[str, Column]],
+    options: dict[str, Any],
+    parents: Sequence[str] = (),
+    threads: int = 1,
+) -> None:
+    """Write `index.h5` from columns that need not be in memory.
+
+    Parameters
+    ----------
+    path : str or Path
+    tables : mapping
+        By group, such as ``images``, its columns by name: all fields of the group's dataclass.
+    options, parents
+        For the header.
+    threads : int
+        How many columns are gathered, written and hashed at a time; the file is the same for any number.
+    """
+    digests: dict[str, str] = {}
+    with create_file(path, FORMAT, VERSION, options, parents, ("models/photo_root",), digests) as file:
+        streams: list[tuple[h5py.Dataset, ColumnStream]] = []
+        for name, table in _GROUPS.items():
+            columns = {field.name: tables[name][field.name] for field in fields(table)}
+            streams += _write_columns(file.create_group(name), columns)
+        streams.sort(key=lambda stream: -stream[0].nbytes)
+        # The disk writes what is done while the rest is gathered, and has little left to do at the end.
+        with ThreadPoolExecutor(threads) as pool, ThreadPoolExecutor(1) as syncing:
+            for (dataset, _), digest in zip(streams, pool.map(lambda s: fill_column(*s), streams), strict=True):
+                digests[dataset.name.strip("/")] = digest
+                if dataset.nbytes >= SYNCED_EARLY:
+                    syncing.submit(sync_file, file.filename)
+
+
+def read_index(path: str | Path) -> Index:
+    """Read `index.h5` whole.
+
+    Raises
+    ------
+    DataError, FileFormatError
+        The file is absent, torn, of another format or newer than this program.
+    """
+    with open_file(path, FORMAT, VERSION) as file:
+        tables = {name: read_table(file[name], table) for name, table in _GROUPS.items()}
+        return Index(header=header_of(file), **tables)
+
+
+def write_table(group: h5py.Group, table: Any) -> None:
+    """Store a dataclass of columns: its lists of strings and its arrays."""
+    _write_columns(group, {field.name: getattr(table, field.name) for field in fields(table)})
+
+
+def read_table(group: h5py.Group, table: type[Any]) -> Any:
+    """Read a dataclass of columns back."""
+    strings = {f.name: read_strings(group, f.name) for f in fields(table) if "list" in str(f.type)}
+    return table(**strings, **read_columns(group, [f.name for f in fields(table) if f.name not in strings]))
+
+
+def _write_columns(group: h5py.Group, columns: Mapping[str, Column]) -> list[tuple[h5py.Dataset, ColumnStream]]:
+    """Store strings, then the others in the order of their names, so that equal content gives equal bytes.
+
+    Gives the streams with the datasets that have their place in the file and are still to be filled.
+    """
+    for name, column in columns.items():
+        if isinstance(column, list):
+            write_strings(group, name, column)
+    streams = []
+    for name in sorted(columns):
+        column = columns[name]
+        if isinstance(column, ColumnStream):
+            streams.append((allocate_column(group, name, column), column))
+        elif isinstance(column, np.ndarray):
+            write_columns(group, {name: column})
+    return streams

@@ -1,0 +1,251 @@
+"""Build an index: find and read models, compute their graphs, leave out twins, merge, write one file."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sfm2tuples.compute.threads import default_threads
+from sfm2tuples.errors import UsageError, first_three
+from sfm2tuples.index.schema import Places, write_index_columns
+from sfm2tuples.ingest.merging import Merged, PlaceChoices, StoredModel, merge_models
+from sfm2tuples.ingest.part_building import Progress, Workers, build_parts
+from sfm2tuples.ingest.work_folder import work_folder
+from sfm2tuples.places.places_file import read_places
+from sfm2tuples.places.twins import TwinCandidate, find_twins
+from sfm2tuples.places.verified_matches import GivenDatabase, MatchOptions, joins_by_matches
+from sfm2tuples.readers.discover import ModelLocation, PhotoFolder, find_models, find_photo_root
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class IngestOptions:
+    """What changes the content of an index besides the models, the photos and the places file."""
+
+    min_shared: int = 1
+    """Pairs of images that share fewer points are left out of the graph."""
+    val_share: float = 0.2
+    """Share of the places that goes to validation."""
+    seed: int = 0
+    """Decides, with a place's name, whether it goes to validation."""
+    join_scenes: bool = True
+    """Whether models of one scene folder and photo root are one place."""
+    min_matches: int = 30
+    """Verified matches that a pair of images of two models needs to count for joining them; COLMAP's mapper wants
+    as many to register an image."""
+    min_match_pairs: int = 3
+    """Such pairs of images that join two models."""
+
+    def __post_init__(self) -> None:
+        if self.min_shared < 1:
+            raise UsageError(f"min-shared is {self.min_shared}; give 1 point or more")
+        if not 0 <= self.val_share <= 1:
+            raise UsageError(f"val-share is {self.val_share}; give a share from 0 to 1")
+        for name in ("min_matches", "min_match_pairs"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name.replace('_', '-')} is {getattr(self, name)}; give 1 or more")
+
+
+@dataclass(frozen=True)
+class IngestSummary:
+    """What a build did, for people."""
+
+    num_models: int
+    """Models in the index."""
+    num_images: int
+    """Images of these models."""
+    num_points: int
+    """Points of these models."""
+    num_edges: int
+    """Pairs of images that share points."""
+    places: Places
+    """The places of the index."""
+    model_place: np.ndarray
+    """(num_models,) int64, row of each model's place."""
+    failed: list[str]
+    """One line for each model that could not be read, or that has no images."""
+    twins: list[tuple[str, str]]
+    """Each model that was left out, and the kept one that holds all its images."""
+    missing: list[str]
+    """Keys of the photos that were not found, cannot be opened or are empty."""
+    contradictions: list[str]
+    """Evidence that the places file overrules."""
+    dropped: dict[str, int]
+    """What a lenient reading left out, over all models: reason to count."""
+    behind: int
+    """Observations of points that are not in front of their camera, which the scale figures leave out."""
+    without_focal_length: int
+    """Images whose camera has no focal length: they have no scale figures."""
+
+
+def build_index(
+    roots: Sequence[Path],
+    target: Path,
+    options: IngestOptions,
+    *,
+    photo_roots: Sequence[PhotoFolder] = (),
+    places: Path | None = None,
+    databases: Sequence[GivenDatabase] = (),
+    strict: bool = False,
+    jobs: int = 1,
+    dask: str | None = None,
+    resume: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> IngestSummary:
+    """Build `index.h5` from all sparse models below the roots.
+
+    Parameters
+    ----------
+    roots : sequence of Path
+        Folders to look in for models.
+    target : Path
+        The file to write; an existing one is replaced once the new one is whole.
+    options : IngestOptions
+    photo_roots : sequence of PhotoFolder
+        Where to look for photos that lie in no `images/` near their model.
+    places : Path, optional
+        Places file, see `sfm2tuples.places.places_file.read_places`.
+    databases : sequence of GivenDatabase
+        COLMAP databases besides those that lie near the models; their verified matches join models.
+    strict : bool
+        Stop at the first model that cannot be read, instead of leaving it out with a warning.
+    jobs : int
+        Processes that read models; the file has the same bytes for any number. With 1 this process does, in threads.
+    dask : str, optional
+        Address of a Dask scheduler whose workers read models instead; they see models and target under the same paths.
+    resume : bool
+        Go on with what an interrupted build of this target left beside it, as far as the models have not changed.
+    progress : callable, optional
+        Called with how far the reading is.
+
+    Returns
+    -------
+    IngestSummary
+
+    Raises
+    ------
+    DataError
+        A root holds no model, none could be read, the places file is off, another build of the target is under way,
+        or the cluster cannot be reached.
+    ModelError
+        A model cannot be read, where `strict` is set.
+    """
+    locations = sorted(find_models(roots), key=lambda location: location.name)
+    listed = _listed_places(places, locations, roots)
+    with work_folder(target, resume) as folder:
+        models, failed = build_parts(locations, folder, options.min_shared, Workers(jobs, dask, strict), progress)
+        models, twins = _without_twins(models, listed)
+        merged = _merge(models, photo_roots, listed, databases, options, strict)
+        write_index_columns(target, merged.tables, asdict(options), threads=max(jobs, default_threads()))
+    return _warned_of(_summary(models, merged, failed, twins))
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """What the places file says."""
+
+    place: dict[str, str | None]
+    """By name of the model: its place, or None."""
+    split: dict[str, int]
+    """Place to split, where the file fixes it."""
+
+
+def _listed_places(places: Path | None, locations: Sequence[ModelLocation], roots: Sequence[Path]) -> _Listed:
+    """What the places file says of the models, or nothing where there is none."""
+    names = [location.name for location in locations]
+    if places is None:
+        return _Listed(dict.fromkeys(names), {})
+    listed = read_places(places, [location.path for location in locations], roots)
+    return _Listed(dict(zip(names, listed.place, strict=True)), listed.split)
+
+
+def _without_twins(models: Sequence[StoredModel], listed: _Listed) -> tuple[list[StoredModel], list[tuple[str, str]]]:
+    """Leave out the models whose images are all in another one of the same scene folder."""
+    twins = find_twins(
+        [
+            TwinCandidate(
+                m.location.scene,
+                m.location.path,
+                m.image_names,
+                listed.place[m.location.name] is not None,
+                m.record.counts["points"],
+            )
+            for m in models
+        ]
+    )
+    names = [(models[twin].location.name, models[kept].location.name) for twin, kept in sorted(twins.items())]
+    return [m for row, m in enumerate(models) if row not in twins], names
+
+
+def _merge(
+    models: Sequence[StoredModel],
+    photo_folders: Sequence[PhotoFolder],
+    listed: _Listed,
+    databases: Sequence[GivenDatabase],
+    options: IngestOptions,
+    strict: bool,
+) -> Merged:
+    """Find the models' photos, and merge by what the places file, the options and COLMAP's databases say."""
+    found = [find_photo_root(m.location, photo_folders, m.image_names) for m in models]
+    photo_roots = ["" if root is None else os.path.abspath(root) for root in found]
+    matches = joins_by_matches(
+        [m.location for m in models],
+        [m.image_names for m in models],
+        photo_roots,
+        databases,
+        MatchOptions(options.min_matches, options.min_match_pairs),
+        strict,
+    )
+    choices = PlaceChoices(
+        listed=[listed.place[m.location.name] for m in models],
+        fixed_split=listed.split,
+        val_share=options.val_share,
+        seed=options.seed,
+        matches=matches,
+        join_scenes=options.join_scenes,
+    )
+    return merge_models(models, photo_roots, choices)
+
+
+def _summary(
+    models: Sequence[StoredModel], merged: Merged, failed: list[str], twins: list[tuple[str, str]]
+) -> IngestSummary:
+    images = merged.images
+    records = [model.record for model in models]
+    dropped: Counter[str] = Counter()
+    for record in records:
+        dropped.update(record.dropped)
+    return IngestSummary(
+        num_models=len(models),
+        num_images=len(images.key),
+        num_points=sum(record.counts["points"] for record in records),
+        num_edges=sum(record.counts["edges"] for record in records) // 2,
+        places=merged.places,
+        model_place=merged.grouping.place,
+        failed=failed,
+        twins=twins,
+        missing=[images.key[row] for row in np.flatnonzero(~images.has_photo).tolist()],
+        contradictions=merged.grouping.contradictions,
+        dropped=dict(dropped),
+        behind=sum(record.behind for record in records),
+        without_focal_length=sum(record.without_focal_length for record in records),
+    )
+
+
+def _warned_of(summary: IngestSummary) -> IngestSummary:
+    """Log one line for each kind of trouble, with its count."""
+    missing = summary.missing
+    if missing:
+        log.warning("%d of %d photos are missing, first %s", len(missing), summary.num_images, first_three(missing))
+    for reason, count in sorted(summary.dropped.items()):
+        log.warning("left out while reading: %d x %s", count, reason)
+    if summary.contradictions:
+        log.warning("%d joins overruled, first %s", len(summary.contradictions), first_three(summary.contradictions))
+    return summary

@@ -1,0 +1,162 @@
+"""Jobs of a build: one model, or some tiny ones, read, their graphs computed, the result written as one part."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sfm2tuples.errors import DataError, ModelError
+from sfm2tuples.files.container import SOFTWARE
+from sfm2tuples.readers.discover import ModelLocation
+from sfm2tuples.readers.model_kinds import PARTS, file_of_nvm
+
+if TYPE_CHECKING:
+    from sfm2tuples.ingest.part_files import Part
+
+GROUP_BYTES = 2 << 20
+"""Models are put into one job until their files have this many bytes; a larger one has a job of its own."""
+GROUP_MODELS = 250
+"""At most so many models a job, since a model costs some time however small it is."""
+FRAME_PARTS = ("rigs", "frames")
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """A model before it is read."""
+
+    location: ModelLocation
+    """Where it lies."""
+    size: int
+    """Bytes of its files."""
+    key: str
+    """Hash of what the model's part of an index is made from, as far as can be told without reading the files."""
+
+
+@dataclass(frozen=True)
+class ModelJob:
+    """Work for one worker."""
+
+    models: tuple[FoundModel, ...]
+    """Models to read, in the order of their names."""
+    folder: Path
+    """Where the part is written; an absolute path."""
+    min_shared: int
+    """Pairs of images that share fewer points are left out of the graph."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of its models' files."""
+        return sum(model.size for model in self.models)
+
+    @property
+    def part(self) -> Path:
+        """The file it writes; the same work has the same name."""
+        content = hashlib.sha256("\n".join(model.key for model in self.models).encode())
+        return self.folder / f"{content.hexdigest()[:32]}.part"
+
+
+class NoImagesError(ModelError):
+    """A whole model that has nothing to use: left out even by a strict build."""
+
+
+def find_files(location: ModelLocation, min_shared: int) -> FoundModel:
+    """Size of a model's files, and its key: path, kind, names, sizes and times of the files, and what reads them."""
+    files = []
+    for path in _files_of(location):
+        try:
+            status = os.stat(path)
+        except OSError:
+            continue
+        files.append((os.path.basename(path), status.st_size, status.st_mtime_ns))
+    made_from = (SOFTWARE, min_shared, os.path.abspath(location.path), location.kind, files)
+    key = hashlib.sha256(repr(made_from).encode("utf-8", "surrogateescape")).hexdigest()
+    return FoundModel(location, sum(size for _, size, _ in files), key)
+
+
+def jobs_of(models: Sequence[FoundModel], folder: Path, min_shared: int) -> list[ModelJob]:
+    """Jobs for some models, the largest first, so that none is left running alone at the end.
+
+    Parameters
+    ----------
+    models : sequence of FoundModel
+        In the order of their names.
+    folder : Path
+        Where parts are written.
+    min_shared : int
+    """
+    groups: list[list[FoundModel]] = [[]]
+    size = 0
+    for model in models:
+        if groups[-1] and (size + model.size > GROUP_BYTES or len(groups[-1]) >= GROUP_MODELS):
+            groups.append([])
+            size = 0
+        groups[-1].append(model)
+        size += model.size
+    jobs = [ModelJob(tuple(group), folder, min_shared) for group in groups if group]
+    return sorted(jobs, key=lambda job: -job.size)
+
+
+def split_job(job: ModelJob) -> list[ModelJob]:
+    """A job for each model; none where there is one model already."""
+    return [replace(job, models=(model,)) for model in job.models] if len(job.models) > 1 else []
+
+
+def run_job(job: ModelJob) -> list[tuple[ModelLocation, ModelError]]:
+    """Do a job in whatever process this is: write its part, and return what models failed.
+
+    Returns
+    -------
+    list of (model, error)
+
+    Raises
+    ------
+    DataError
+        The part cannot be written.
+    """
+    from sfm2tuples.ingest.part_files import write_part
+
+    part, failed = read_models(job)
+    if part is not None:
+        try:
+            write_part(job.part, part)
+        except OSError as error:
+            raise DataError(job.part, f"cannot be written ({error.strerror or error})") from error
+    return failed
+
+
+def read_models(job: ModelJob) -> tuple[Part | None, list[tuple[ModelLocation, ModelError]]]:
+    """Read a job's models and compute their graphs; no part where none can be read."""
+    from sfm2tuples.covisibility.graph import covisibility
+    from sfm2tuples.ingest.part_files import part_of
+    from sfm2tuples.readers import read_model
+
+    made, failed = [], []
+    for found in job.models:
+        location = found.location
+        try:
+            model = read_model(location)
+            if not model.image_names:
+                raise NoImagesError(location.path, "the model has no images", "it is left out")
+            made.append((location.name, found.key, model, covisibility(model, job.min_shared)))
+        except ModelError as error:
+            failed.append((location, error))
+        except MemoryError:
+            failed.append((location, ModelError(location.path, "needs more memory than there is")))
+    return part_of(made) if made else None, failed
+
+
+def _files_of(location: ModelLocation) -> list[str]:
+    """Paths of the files that a model is read from; some may be absent."""
+    path = location.path
+    if location.kind == "nvm":
+        return [str(file_of_nvm(path)[0])]
+    if location.kind == "bundler":
+        from sfm2tuples.readers.bundler import find_list
+
+        return [str(path), *map(str, find_list(path))]
+    ending = ".bin" if location.kind == "colmap_binary" else ".txt"
+    return [os.path.join(path, f"{part}{ending}") for part in (*PARTS, *FRAME_PARTS)]

@@ -1,0 +1,159 @@
+"""Read all models into parts: with any number of workers, going on from what an interrupted build left."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sfm2tuples.compute.worker_pools import open_pool, run_jobs
+from sfm2tuples.errors import DataError, FileFormatError, ModelError
+from sfm2tuples.ingest.jobs import (
+    FoundModel,
+    ModelJob,
+    NoImagesError,
+    find_files,
+    jobs_of,
+    read_models,
+    run_job,
+    split_job,
+)
+from sfm2tuples.ingest.merging import StoredModel, stored_models
+from sfm2tuples.ingest.part_files import Part, read_part
+from sfm2tuples.ingest.work_folder import read_whole_parts
+from sfm2tuples.readers.discover import ModelLocation
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who reads models, and what becomes of a model that cannot be read; the result is the same for any workers."""
+
+    jobs: int = 1
+    """Processes of this machine; 1: the process that builds."""
+    dask: str | None = None
+    """Address of a Dask scheduler, whose workers are used instead."""
+    strict: bool = False
+    """Stop at the first model that cannot be read, instead of leaving it out with a warning."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the reading is."""
+
+    models: int
+    """Models that are done."""
+    all_models: int
+    """Models that were found."""
+    size: int
+    """Bytes of the files of those that are done."""
+    all_sizes: int
+    """Bytes of the files of all."""
+
+
+def build_parts(
+    locations: Sequence[ModelLocation],
+    folder: Path,
+    min_shared: int,
+    workers: Workers,
+    progress: Callable[[Progress], None] | None = None,
+) -> tuple[list[StoredModel], list[str]]:
+    """Read models and compute their graphs.
+
+    Parameters
+    ----------
+    locations : sequence of ModelLocation
+        In the order of their names.
+    folder : Path
+        Work folder; parts that lie there are used as far as their models have not changed.
+    min_shared : int
+    workers : Workers
+    progress : callable, optional
+
+    Returns
+    -------
+    models : list of StoredModel
+        In the order of their names.
+    failed : list of str
+        One line for each model that cannot be used, in the order of their names.
+
+    Raises
+    ------
+    ModelError
+        A model cannot be read, where `workers.strict` is set.
+    DataError
+        No model can be used, or the workers cannot be reached or cannot write.
+    """
+    if workers.dask is not None:
+        locations = [replace(location, path=location.path.absolute()) for location in locations]
+    found = [find_files(location, min_shared) for location in locations]
+    stored = _stored_before(found, folder)
+    missing = [model for model in found if model.location.name not in stored]
+    sizes = [model.size for model in found]
+    done = Progress(len(stored), len(found), sum(sizes) - sum(model.size for model in missing), sum(sizes))
+    failed: dict[str, str] = {}
+    report = progress or (lambda _: None)
+    report(done)
+    for job, part, errors in _parts_of(jobs_of(missing, folder, min_shared), workers):
+        if part is not None:
+            by_key = {model.key: model.location for model in job.models}
+            stored.update((model.location.name, model) for model in _stored(part, by_key))
+        for location, error in errors:
+            if workers.strict and not isinstance(error, NoImagesError):
+                raise error
+            failed[location.name] = str(error)
+            log.warning("%s", error)
+        done = replace(done, models=done.models + len(job.models), size=done.size + job.size)
+        report(done)
+    names = [location.name for location in locations]
+    if not stored:
+        what = f"none of {len(locations)} models can be used"
+        raise DataError(locations[0].root, what, f"the first: {failed[names[0]]}")
+    return [stored[name] for name in names if name in stored], [failed[name] for name in names if name in failed]
+
+
+def _parts_of(
+    jobs: Sequence[ModelJob], workers: Workers
+) -> Iterator[tuple[ModelJob, Part | None, list[tuple[ModelLocation, ModelError]]]]:
+    """Do the jobs: of each the part that it made, if any of its models could be read, and the errors of the others."""
+    if len(jobs) == 1 and workers.dask is None:
+        # There is nothing that an interrupted build could go on from: the part need not become a file.
+        part, errors = read_models(jobs[0])
+        yield jobs[0], part, errors
+    if not jobs or (len(jobs) == 1 and workers.dask is None):
+        return
+    pool = open_pool(min(workers.jobs, len(jobs)), workers.dask)
+    try:
+        for job, result in run_jobs(jobs, run_job, pool, split_job):
+            if result is None:
+                location = job.models[0].location
+                death = ModelError(location.path, "the process that read it died, perhaps for want of memory")
+                yield job, None, [(location, death)]
+            else:
+                yield job, _part_of(job, workers) if len(result) < len(job.models) else None, result
+    finally:
+        pool.close()
+
+
+def _part_of(job: ModelJob, workers: Workers) -> Part:
+    """The part that a worker wrote."""
+    try:
+        return read_part(job.part)
+    except FileFormatError as error:
+        if workers.dask is None or job.part.exists():
+            raise
+        what = f"does not see what its workers write into {job.folder}"
+        raise DataError(workers.dask, what, "models and target must lie under the same paths everywhere") from error
+
+
+def _stored_before(found: Sequence[FoundModel], folder: Path) -> dict[str, StoredModel]:
+    """Models in the parts of an interrupted build that have not changed since, by their names."""
+    by_key = {model.key: model.location for model in found}
+    return {model.location.name: model for part in read_whole_parts(folder) for model in _stored(part, by_key)}
+
+
+def _stored(part: Part, by_key: Mapping[str, ModelLocation]) -> list[StoredModel]:
+    """Those of some models that a part holds as they are now."""
+    return stored_models(part, [by_key.get(record.key) for record in part.models])

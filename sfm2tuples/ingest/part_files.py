@@ -1,0 +1,215 @@
+"""Parts: models that were read, with their graphs, as one plain file of columns each; what an index is merged from.
+
+A part lives only while an index is built, so its layout is no format of ours for others: eight letters, the length of a
+JSON header, a check sum, the header, then the columns one after the other.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sfm2tuples.covisibility.graph import Covisibility
+from sfm2tuples.errors import FileFormatError
+from sfm2tuples.files.atomic import write_atomically
+from sfm2tuples.files.columns import indptr_of
+from sfm2tuples.readers.sparse_model import SparseModel
+
+MAGIC = b"sfmpart1"
+_PRELUDE = struct.Struct("<8sQQ")
+KINDS = ("cameras", "params", "images", "name_bytes", "observations", "points", "edges")
+"""What a model has a number of."""
+COLUMNS: dict[str, tuple[str, str, tuple[int, ...]]] = {
+    "cameras/id": ("cameras", "<i8", ()),
+    "cameras/model": ("cameras", "<i4", ()),
+    "cameras/size": ("cameras", "<i8", (2,)),
+    "cameras/num_params": ("cameras", "<i8", ()),
+    "cameras/params": ("params", "<f8", ()),
+    "images/id": ("images", "<i8", ()),
+    "images/camera": ("images", "<i8", ()),
+    "images/quaternion": ("images", "<f8", (4,)),
+    "images/translation": ("images", "<f8", (3,)),
+    "images/num_observations": ("images", "<i8", ()),
+    "images/num_neighbours": ("images", "<i8", ()),
+    "images/num_name_bytes": ("images", "<i8", ()),
+    "images/name": ("name_bytes", "|u1", ()),
+    "observations/point": ("observations", "<i8", ()),
+    "observations/xy": ("observations", "<f4", (2,)),
+    "points/id": ("points", "<i8", ()),
+    "points/xyz": ("points", "<f8", (3,)),
+    "points/error": ("points", "<f8", ()),
+    "covisibility/neighbour": ("edges", "<i8", ()),
+    "covisibility/shared": ("edges", "<i4", ()),
+    "covisibility/scale_change": ("edges", "<f4", ()),
+    "covisibility/angle": ("edges", "<f4", ()),
+    "covisibility/axis_angle": ("edges", "<f4", ()),
+}
+"""Columns of a part, named as in the index: what there is one row for, type, and what a row holds.
+
+Rows of cameras, points and neighbours count from the model's first; lengths stand in the place of row starts.
+"""
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """What a part says of one of its models."""
+
+    name: str
+    """Name of the model."""
+    key: str
+    """What it was made from, see `model_key`."""
+    counts: dict[str, int]
+    """How many it has of each of `KINDS`."""
+    dropped: dict[str, int]
+    """What a lenient reading left out: reason to count."""
+    behind: int
+    """Observations behind their camera."""
+    without_focal_length: int
+    """Images whose camera has no focal length."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some models' columns, in a file or in memory."""
+
+    models: tuple[ModelRecord, ...]
+    """Its models, in the order of their rows."""
+    starts: Mapping[str, np.ndarray]
+    """By kind: (m + 1,) int64, where each model's rows start."""
+    path: Path | None
+    """The file; None for a part that is in memory alone."""
+    offsets: Mapping[str, int]
+    """Where each column of a file starts; empty for a part in memory."""
+    columns: Mapping[str, np.ndarray]
+    """The columns of a part in memory; empty for a file."""
+
+    def read(self, column: str, start: int, stop: int) -> np.ndarray:
+        """Rows of a column; not to be written to."""
+        if self.path is None:
+            return self.columns[column][start:stop]
+        _, dtype, width = COLUMNS[column]
+        size = math.prod(width)
+        offset = self.offsets[column] + start * size * np.dtype(dtype).itemsize
+        return np.fromfile(self.path, dtype, (stop - start) * size, offset=offset).reshape(-1, *width)
+
+    def read_whole(self, column: str) -> np.ndarray:
+        """All rows of a column; not to be written to."""
+        return self.read(column, 0, int(self.starts[COLUMNS[column][0]][-1]))
+
+
+def part_of(models: Sequence[tuple[str, str, SparseModel, Covisibility]]) -> Part:
+    """Put models together.
+
+    Parameters
+    ----------
+    models : sequence of (name, key, model, graph)
+        At least one.
+    """
+    records, columns = [], []
+    for name, key, model, graph in models:
+        columns.append(_columns(model, graph))
+        counts = {kind: len(columns[-1][column]) for column, (kind, _, _) in COLUMNS.items()}
+        records.append(ModelRecord(name, key, counts, model.dropped, graph.behind, graph.without_focal_length))
+    joined = columns[0]
+    if len(columns) > 1:
+        joined = {name: np.concatenate([model[name] for model in columns]) for name in COLUMNS}
+    return Part(tuple(records), _starts(records), None, {}, joined)
+
+
+def write_part(path: Path, part: Part) -> None:
+    """Write a part that is in memory; under the name stands a whole one or none."""
+    header = json.dumps([vars(record) for record in part.models]).encode()
+    check = (zlib.crc32(header) + sum(_word_sum(part.columns[name]) for name in COLUMNS)) % (1 << 64)
+    with write_atomically(path, sync=False) as temporary, open(temporary, "wb") as stream:
+        stream.write(_PRELUDE.pack(MAGIC, len(header), check))
+        stream.write(header)
+        for name in COLUMNS:
+            stream.write(part.columns[name].data)
+
+
+def read_part(path: Path, check: bool = False) -> Part:
+    """Read the header of a part.
+
+    Parameters
+    ----------
+    path : Path
+    check : bool
+        Read the columns too and compare their sum: for a part that was written before a machine may have stopped.
+
+    Raises
+    ------
+    FileFormatError
+        The part is torn.
+    """
+    try:
+        with open(path, "rb") as stream:
+            magic, length, expected = _PRELUDE.unpack(stream.read(_PRELUDE.size))
+            header = stream.read(length) if magic == MAGIC else b""
+            models = tuple(ModelRecord(**record) for record in json.loads(header))
+        starts = _starts(models)
+        offsets, size = _layout(starts, _PRELUDE.size + length)
+        part = Part(models, starts, path, offsets, {})
+        if path.stat().st_size != size:
+            raise ValueError(f"has {path.stat().st_size:,} bytes of {size:,}")
+        if check and (zlib.crc32(header) + sum(_word_sum(part.read_whole(c)) for c in COLUMNS)) % (1 << 64) != expected:
+            raise ValueError("its check sum is another one")
+    except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
+        raise FileFormatError(path, f"a torn part ({error})", "it is made again") from error
+    return part
+
+
+def _columns(model: SparseModel, graph: Covisibility) -> dict[str, np.ndarray]:
+    names = [name.encode() for name in model.image_names]
+    columns = {
+        "cameras/id": model.camera_ids,
+        "cameras/model": model.camera_models,
+        "cameras/size": model.camera_sizes,
+        "cameras/num_params": np.diff(model.camera_indptr),
+        "cameras/params": model.camera_params,
+        "images/id": model.image_ids,
+        "images/camera": model.image_cameras,
+        "images/quaternion": model.quaternions,
+        "images/translation": model.translations,
+        "images/num_observations": np.diff(model.observation_indptr),
+        "images/num_neighbours": np.diff(graph.indptr),
+        "images/num_name_bytes": np.array([len(name) for name in names]),
+        "images/name": np.frombuffer(b"".join(names), np.uint8),
+        "observations/point": model.observation_points,
+        "observations/xy": model.observation_xy,
+        "points/id": model.point_ids,
+        "points/xyz": model.points,
+        "points/error": model.point_errors,
+        "covisibility/neighbour": graph.neighbour,
+        "covisibility/shared": graph.shared,
+        "covisibility/scale_change": graph.scale_change,
+        "covisibility/angle": graph.angle,
+        "covisibility/axis_angle": graph.axis_angle,
+    }
+    return {name: np.ascontiguousarray(columns[name], dtype) for name, (_, dtype, _) in COLUMNS.items()}
+
+
+def _starts(models: Sequence[ModelRecord]) -> dict[str, np.ndarray]:
+    return {kind: indptr_of(np.array([record.counts[kind] for record in models], np.int64)) for kind in KINDS}
+
+
+def _layout(starts: Mapping[str, np.ndarray], first: int) -> tuple[dict[str, int], int]:
+    """Where each column starts, the first one at `first`, and where the last one ends."""
+    offsets = {}
+    for name, (kind, dtype, width) in COLUMNS.items():
+        offsets[name] = first
+        first += np.dtype(dtype).itemsize * math.prod(width) * int(starts[kind][-1])
+    return offsets, first
+
+
+def _word_sum(column: np.ndarray) -> int:
+    """Sum of the bytes as 64-bit words, modulo 2^64: at the speed of memory, and a page of zeros changes it."""
+    content = column.reshape(-1).view(np.uint8)
+    whole = len(content) // 8 * 8
+    return int(content[:whole].view(np.uint64).sum(dtype=np.uint64)) + int(content[whole:].sum(dtype=np.uint64))

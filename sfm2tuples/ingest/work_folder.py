@@ -1,0 +1,114 @@
+"""The folder of a build under way beside its target: a lock, and the parts that are done, to go on from them."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sfm2tuples.errors import DataError, FileFormatError, SfmTuplesError
+from sfm2tuples.files.atomic import remove_stale_temporaries
+from sfm2tuples.ingest.part_files import Part, read_part
+
+log = logging.getLogger(__name__)
+
+PART = ".part"
+
+
+def work_path(target: Path) -> Path:
+    """The work folder of a target: `.NAME.build/` beside it."""
+    return target.absolute().with_name(f".{target.name}.build")
+
+
+@contextmanager
+def work_folder(target: Path, resume: bool) -> Iterator[Path]:
+    """Hold the folder of a build; removed on success, kept with its parts on failure.
+
+    Parameters
+    ----------
+    target : Path
+        The file that is built.
+    resume : bool
+        Keep the parts of an interrupted build; without it they are removed, with a line that says so.
+
+    Raises
+    ------
+    DataError
+        Another build of the same target is under way, or the folder cannot be made.
+    """
+    folder = work_path(target)
+    lock = _lock(folder, target)
+    try:
+        remove_stale_temporaries(target.absolute())
+        _clean(folder, resume)
+        yield folder
+    except BaseException as error:
+        if not part_files(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+        elif isinstance(error, SfmTuplesError):
+            log.warning("what was read is kept; the same command with --resume goes on from it")
+        raise
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(lock)
+
+
+def part_files(folder: Path) -> list[Path]:
+    """Parts in a work folder, whole or torn."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(folder / e.name for e in entries if e.name.endswith(PART) and not e.name.startswith("."))
+    except FileNotFoundError:
+        return []
+
+
+def read_whole_parts(folder: Path) -> list[Part]:
+    """The parts of an interrupted build; torn ones are removed, since they are made again."""
+    parts = []
+    for path in part_files(folder):
+        try:
+            parts.append(read_part(path, check=True))
+        except FileFormatError as error:
+            log.warning("%s", error)
+            path.unlink(missing_ok=True)
+    return parts
+
+
+def _lock(folder: Path, target: Path) -> int:
+    """Take the lock, which the system lets go of however this process ends."""
+    path = folder / "lock"
+    while True:
+        try:
+            folder.mkdir(exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError:
+            if not folder.parent.is_dir():
+                raise DataError(folder.parent, "no such folder to write to", "make it first") from None
+            continue  # Another build ended and removed the folder right now.
+        except OSError as error:
+            raise DataError(folder, f"cannot be made ({error.strerror})") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.exists(path) and os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            raise DataError(target, "is being built by another process", "wait for it, or give another name") from None
+        except FileNotFoundError:
+            pass
+        os.close(descriptor)
+
+
+def _clean(folder: Path, resume: bool) -> None:
+    """Remove what a killed build left half written, and its parts where they are not wanted."""
+    parts = part_files(folder)
+    if parts and not resume:
+        log.warning("%s: %d parts of an interrupted build are removed; --resume would have gone on", folder, len(parts))
+    for entry in list(os.scandir(folder)):
+        if entry.name != "lock" and not (resume and not entry.name.startswith(".")):
+            os.unlink(entry.path)

@@ -1,0 +1,118 @@
+"""Anybody's descriptors, checked: hloc's HDF5, or a NumPy array with a list of names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from sfm2tuples.errors import DataError, FileFormatError, UsageError
+from sfm2tuples.files.descriptors import (
+    NORM_TOLERANCE,
+    Descriptors,
+    check_names,
+    normalise_rows,
+    read_hloc_rows,
+    row_norms,
+)
+
+
+@dataclass(frozen=True)
+class ForeignDescriptors:
+    """Descriptors that were read, and what had to be done to them."""
+
+    descriptors: Descriptors
+    """Normalised, in single precision."""
+    num_normalised: int
+    """Rows whose length was not 1."""
+
+
+def read_foreign_descriptors(
+    source: str | Path, names: str | Path | None = None, columns: bool = False
+) -> ForeignDescriptors:
+    """Read descriptors of another program.
+
+    Parameters
+    ----------
+    source : str or Path
+        hloc's HDF5 (a ``global_descriptor`` for each image), HDF5 with the datasets ``names`` and ``descriptors``, or
+        ``.npy``: (n, D) of floating point.
+    names : str or Path, optional
+        For ``.npy``: a text of n names, one a line, in the order of the rows; by default the ``.txt`` of the same name.
+    columns : bool
+        The array is (D, n), a descriptor a column, as cirtorch has them.
+
+    Raises
+    ------
+    DataError
+        A file is absent or torn; the count of names is another than that of rows; names twice; values that are not
+        finite, rows of zeros.
+    UsageError
+        Neither HDF5 nor ``.npy``; a file of ours already; names or columns for HDF5.
+    """
+    source = Path(source)
+    if not source.is_file():
+        raise DataError(source, "is a folder; give a file in it" if source.is_dir() else "no such file")
+    if source.suffix == ".npy":
+        listed, values = _read_array(source, Path(names) if names else source.with_suffix(".txt"), columns)
+    elif h5py.is_hdf5(source):
+        if names is not None or columns:
+            raise UsageError("--names and --columns go with a .npy array; HDF5 names its rows itself")
+        listed, values = _read_datasets(source) or read_hloc_rows(source)
+    else:
+        raise UsageError(f"{source}: is neither HDF5 nor .npy; np.save an array, and its names as text")
+    check_names(source, listed)
+    norms = row_norms(source, listed, values)
+    settings = {"imported": "npy" if source.suffix == ".npy" else "hloc"}
+    normalised = normalise_rows(source, listed, values)
+    return ForeignDescriptors(
+        Descriptors(listed, normalised, settings, str(source)), int(np.sum(np.abs(norms - 1) > NORM_TOLERANCE))
+    )
+
+
+def _read_datasets(path: Path) -> tuple[list[str], np.ndarray] | None:
+    """Two datasets, names and rows; None where the file is of another layout."""
+    try:
+        with h5py.File(path, "r") as file:
+            if "format" in file.attrs:
+                raise UsageError(f"{path}: is {file.attrs['format']}, a file of ours, which needs no import")
+            if not isinstance(file.get("descriptors"), h5py.Dataset):
+                return None
+            names = file.get("names")
+            if not isinstance(names, h5py.Dataset) or h5py.check_string_dtype(names.dtype) is None or names.ndim != 1:
+                raise DataError(path, "has /descriptors, but no dataset of text /names beside")
+            listed, values = [str(name) for name in names.asstr()[()]], file["descriptors"][()]
+    except (OSError, KeyError, RuntimeError, UnicodeDecodeError) as error:
+        raise FileFormatError(path, "torn or incomplete", "make it again") from error
+    return listed, _checked(path, values, len(listed), "its /names")
+
+
+def _checked(path: Path, values: np.ndarray, count: int, where: str, remedy: str = "one name a row") -> np.ndarray:
+    """Rows in double precision, as many as there are names."""
+    if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind != "f":
+        raise DataError(path, "is no (n, D) array of floating point")
+    if len(values) != count:
+        raise DataError(path, f"{len(values):,} rows, but {count:,} names in {where}", remedy)
+    return values.astype(np.float64)
+
+
+def _read_array(path: Path, names: Path, columns: bool) -> tuple[list[str], np.ndarray]:
+    listed = _read_names(names, path)
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError, MemoryError) as error:
+        raise DataError(path, "is no whole .npy array of numbers", "np.save it again") from error
+    turned = not columns and values.ndim == 2 and values.shape[1] == len(listed)
+    remedy = "the descriptors are columns: give --columns" if turned else "one name a row"
+    return listed, _checked(path, values.T if columns else values, len(listed), str(names), remedy)
+
+
+def _read_names(path: Path, source: Path) -> list[str]:
+    if not path.is_file():
+        raise DataError(path, f"no such file with the names of {source.name}", "give it by --names")
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise DataError(path, "is no text in UTF-8") from error

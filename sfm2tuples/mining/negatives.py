@@ -1,0 +1,172 @@
+"""Negatives: the pool, and the rules N1, N2, random and semi-hard. METHOD.md section 5."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sfm2tuples.compute.random_draws import draw
+from sfm2tuples.mining.options import MiningOptions, PoolStrategy
+from sfm2tuples.mining.queries import rank_in_run
+from sfm2tuples.similarity.exact_search import Search, most_similar
+from sfm2tuples.similarity.rows import Matrix
+
+
+def choose_pool(
+    strategy: PoolStrategy,
+    images: np.ndarray,
+    image_place: np.ndarray,
+    image_number: np.ndarray,
+    ends: np.ndarray,
+    seed: int,
+    round: int,
+) -> np.ndarray:
+    """Draw the pool of a round.
+
+    Parameters
+    ----------
+    strategy : PoolStrategy
+    images : (m,) int64
+        Rows that may be in the pool.
+    image_place, image_number : (n,) int64, (n,) uint64
+        Place of every image, and its number in draws.
+    ends : (e,) int64
+        The chosen queries and positives.
+
+    Returns
+    -------
+    (s,) int64
+        Rising rows.
+    """
+    ends = np.unique(ends) if strategy.ends else np.zeros(0, np.int64)
+    others = np.setdiff1d(images, ends)
+    luck = draw(seed, round, "pool", image_number[others])
+    if strategy.per_place:
+        # [E16]: 20 of every place, whether or not they are ends already.
+        luck = draw(seed, round, "pool", image_number[images])
+        order = np.lexsort((images, luck, image_place[images]))
+        drawn = images[order[rank_in_run(image_place[images][order]) < strategy.per_place]]
+    else:
+        drawn = others[np.lexsort((others, luck))[: max(0, strategy.total - len(ends))]]
+    return np.union1d(ends, drawn)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The pool with what choosing looks at."""
+
+    row: np.ndarray
+    """(s,) int64, rows of the image table, rising."""
+    place: np.ndarray
+    """(s,) int64."""
+    number: np.ndarray
+    """(s,) uint64, number of each image in draws."""
+    descriptors: Matrix | None
+    """(s, D) float32, L2-normalised; None for random negatives."""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """The queries that ask for negatives."""
+
+    place: np.ndarray
+    """(t,) int64."""
+    number: np.ndarray
+    """(t,) uint64, number of each query in draws."""
+    descriptors: np.ndarray | None
+    """(t, D) float32, L2-normalised; None for random negatives."""
+    positive_similarity: np.ndarray
+    """(t,) float64, similarity to the first positive, for semi-hard."""
+
+
+def choose_negatives(
+    queries: Asking, pool: Pool, options: MiningOptions, round: int, search: Search = most_similar
+) -> tuple[np.ndarray, np.ndarray]:
+    """Choose the negatives of each query from other places.
+
+    Parameters
+    ----------
+    queries, pool : Asking, Pool
+    search : Search
+        How the most similar are found: on the CPU where left out.
+
+    Returns
+    -------
+    row : (t, K) int64
+        Rows of the image table, most similar first (random: in the order drawn); -1 where there are fewer.
+    similarity : (t, K) float64
+        -inf where there is no negative or no descriptor.
+    """
+    if options.negatives == "random":
+        return _random_negatives(queries, pool, options, round)
+    ceiling = np.full(len(queries.place), np.inf)
+    if options.max_negative_similarity is not None:
+        ceiling[:] = np.nextafter(options.max_negative_similarity, np.inf)
+    if options.negatives == "semi-hard":
+        return _semi_hard_negatives(queries, pool, options, ceiling, search)
+    group = np.arange(len(pool.row)) if options.negatives == "N1" else pool.place
+    return _nearest(queries, pool, options.num_negatives, group, None, ceiling, search)
+
+
+def semi_hard_bounds(positive_similarity: np.ndarray, margin: float) -> tuple[np.ndarray, np.ndarray]:
+    """Similarities (t,) between which a negative has d(q,p) < d(q,n) < d(q,p) + margin.
+
+    d = sqrt(2 - 2 s) for L2-normalised descriptors of similarity s.
+    """
+    distance = np.sqrt(np.maximum(0.0, 2.0 - 2.0 * positive_similarity))
+    return 1.0 - (distance + margin) ** 2 / 2.0, positive_similarity
+
+
+def _nearest(
+    queries: Asking,
+    pool: Pool,
+    count: int,
+    group: np.ndarray,
+    above: np.ndarray | None,
+    below: np.ndarray,
+    search: Search,
+) -> tuple[np.ndarray, np.ndarray]:
+    if queries.descriptors is None or pool.descriptors is None:
+        raise ValueError("these negatives are chosen by descriptors, and none were given")
+    position, similarity = search(
+        queries.descriptors, pool.descriptors, count, queries.place, pool.place, group, above, below
+    )
+    return np.append(pool.row, -1)[position], similarity
+
+
+def _semi_hard_negatives(
+    queries: Asking, pool: Pool, options: MiningOptions, ceiling: np.ndarray, search: Search
+) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest that are semi-hard, one a place, filled up by N2."""
+    count = options.num_negatives
+    above, below = semi_hard_bounds(queries.positive_similarity, options.margin)
+    row, similarity = _nearest(queries, pool, count, pool.place, above, np.minimum(below, ceiling), search)
+    # Fewer than `count` places are taken where one is missing, so the best of 2 x count places hold enough others.
+    more, more_similarity = _nearest(queries, pool, 2 * count, pool.place, None, ceiling, search)
+    place_of = dict(zip(pool.row.tolist(), pool.place.tolist(), strict=True))
+    for t in np.flatnonzero((row < 0).any(axis=1)):
+        taken = {place_of[r] for r in row[t].tolist() if r >= 0}
+        spare = [i for i, r in enumerate(more[t].tolist()) if r >= 0 and place_of[r] not in taken]
+        for slot, i in zip(np.flatnonzero(row[t] < 0), spare, strict=False):
+            row[t, slot], similarity[t, slot] = more[t, i], more_similarity[t, i]
+    order = np.lexsort((row, -similarity), axis=1)
+    return np.take_along_axis(row, order, 1), np.take_along_axis(similarity, order, 1)
+
+
+def _random_negatives(queries: Asking, pool: Pool, options: MiningOptions, round: int) -> tuple[np.ndarray, np.ndarray]:
+    """Other places uniformly, then one image of each uniformly; a draw is named by seed, round, query and image."""
+    order = np.argsort(pool.place, kind="stable")
+    places, start = np.unique(pool.place[order], return_index=True)
+    start = np.append(start, len(order))
+    # A place goes by the least number of its images in the pool, which their order does not change.
+    place_number = np.minimum.reduceat(pool.number[order], start[:-1]) if len(order) else pool.number[:0]
+    row = np.full((len(queries.place), options.num_negatives), -1, np.int64)
+    for t in range(len(row)):
+        number = queries.number[t : t + 1]
+        turn = np.argsort(draw(options.seed, round, "random place", number, place_number), kind="stable")
+        for slot, c in enumerate(turn[places[turn] != queries.place[t]][: options.num_negatives]):
+            members = order[start[c] : start[c + 1]]
+            luck = draw(options.seed, round, "random image", number, pool.number[members])
+            row[t, slot] = pool.row[members[np.argmin(luck)]]
+    return row, np.full(row.shape, -np.inf)

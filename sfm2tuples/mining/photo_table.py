@@ -1,0 +1,225 @@
+"""From an index to what mining works on: each readable photo once, its place, and the candidates of each split."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sfm2tuples.errors import MiningError, PhotoError, first_three
+from sfm2tuples.files.columns import gather_rows
+from sfm2tuples.index.schema import SPLITS, TRAIN, Index
+from sfm2tuples.mining.options import MiningOptions
+from sfm2tuples.mining.positives import find_candidates
+from sfm2tuples.mining.tuple_file import Candidates, ImageTable, PlaceTable
+from sfm2tuples.places.photo_contents import number_photos
+
+PhotoSize = Callable[[Path], tuple[int, int]]
+"""Reads width and height of a photo from its header; raises PhotoError."""
+
+
+@dataclass(frozen=True)
+class Distractors:
+    """Photos without a model, for negatives only."""
+
+    key: list[str]
+    """Key of each photo, as in descriptor files."""
+    root: list[str]
+    """Folder that its name is relative to."""
+    name: list[str]
+    """Path of the photo below `root`."""
+    place: list[str]
+    """What it shows; a place of the index of the same name is the same place."""
+
+
+NO_DISTRACTORS = Distractors([], [], [], [])
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that mining chooses from."""
+
+    images: ImageTable
+    places: PlaceTable
+    candidates: dict[str, Candidates]
+    """By split name."""
+    without_photo: int
+    """Images of the index that have no photo: left out."""
+    same_photo: int
+    """Images of the index whose photo another row shows too: one row of the table."""
+    unreadable: list[str]
+    """What is wrong with each photo that cannot be read: left out."""
+    known_distractors: int
+    """Distractors whose photo is in the index, or among the distractors, already: left out."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    key: str
+    root: str
+    name: str
+    place: int
+    size: tuple[int, int]
+    index_row: int
+
+
+def prepare(
+    index: Index,
+    options: MiningOptions,
+    photo_size: PhotoSize,
+    distractors: Distractors = NO_DISTRACTORS,
+    leave_out: Collection[str] = (),
+) -> Prepared:
+    """Make the image table, the place table and the candidates.
+
+    Parameters
+    ----------
+    index : Index
+    options : MiningOptions
+    photo_size : callable
+        Reads width and height of a photo; one that raises PhotoError is left out.
+    distractors : Distractors
+        Their places follow those of the index, as training places.
+    leave_out : collection of str
+        Keys of photos that turned out to be unreadable.
+
+    Raises
+    ------
+    MiningError
+        The index has no photo that can be read.
+    """
+    table = _Table(photo_size, frozenset(leave_out))
+    table_row = table.add_index(index)
+    if not table.rows:
+        what = f"first: {first_three(table.unreadable)}" if table.unreadable else "build it again with --images"
+        raise MiningError(f"none of the {len(table_row):,} images of the index has a photo that can be read; {what}")
+    place_name, split = list(index.places.name), index.places.split.tolist()
+    known = table.add_distractors(index, distractors, place_name)
+    split += [TRAIN] * (len(place_name) - len(split))
+    images = table.images()
+    everything = find_candidates(index, table_row, images.place, options)
+    places = PlaceTable(place_name, np.array(split, np.int8))
+    query_split = places.split[images.place[everything.query]]
+    missing = int(np.count_nonzero(~index.images.has_photo))
+    return Prepared(
+        images=images,
+        places=places,
+        candidates={name: _of_queries(everything, query_split == i) for i, name in enumerate(SPLITS)},
+        without_photo=missing,
+        same_photo=int(np.count_nonzero(table_row >= 0)) - table.registered,
+        unreadable=table.unreadable,
+        known_distractors=known,
+    )
+
+
+class _Table:
+    """The image table as it grows."""
+
+    def __init__(self, photo_size: PhotoSize, leave_out: frozenset[str]) -> None:
+        self.rows: list[_Row] = []
+        self.unreadable: list[str] = []
+        self.registered = 0
+        self._photo_size = photo_size
+        self._leave_out = leave_out
+
+    def add_index(self, index: Index) -> np.ndarray:
+        """Add the photos of an index, each once, and return the table's row of every image; -1 for none: (n,) int64."""
+        images, place = index.images, index.image_place
+        row_of_photo = np.full(len(images.key), -1, np.int64)
+        for row in np.flatnonzero(images.has_photo).tolist():
+            if row_of_photo[images.photo[row]] < 0:
+                root = index.models.photo_root[int(images.model[row])]
+                if self._add(images.key[row], root, images.name[row], int(place[row]), row):
+                    row_of_photo[images.photo[row]] = len(self.rows) - 1
+        self.registered = len(self.rows)
+        return np.where(images.has_photo, row_of_photo[images.photo], -1)
+
+    def add_distractors(self, index: Index, distractors: Distractors, place_name: list[str]) -> int:
+        """Add distractors and the names of their places; return how many photos were there already."""
+        paths = [str(Path(row.root) / row.name) for row in self.rows]
+        keys = [row.key for row in self.rows]
+        files = [str(Path(r) / n) for r, n in zip(distractors.root, distractors.name, strict=True)]
+        photo, has_photo = number_photos(paths + files, keys + distractors.key)
+        place_of = {name: row for row, name in enumerate(place_name)}
+        known, first = 0, len(keys)
+        for i, name in enumerate(distractors.place):
+            if has_photo[first + i] and photo[first + i] != first + i:
+                known += 1
+                continue
+            if name not in place_of:
+                place_of[name] = len(place_name)
+                place_name.append(name)
+            self._add(distractors.key[i], distractors.root[i], distractors.name[i], place_of[name], -1)
+        return known
+
+    def images(self) -> ImageTable:
+        """The finished table."""
+        _check_keys([row.key for row in self.rows])
+        return ImageTable(
+            key=[row.key for row in self.rows],
+            root=[row.root for row in self.rows],
+            name=[row.name for row in self.rows],
+            place=np.array([row.place for row in self.rows], np.int64),
+            size=np.array([row.size for row in self.rows], np.int64).reshape(-1, 2),
+            index_row=np.array([row.index_row for row in self.rows], np.int64),
+        )
+
+    def _add(self, key: str, root: str, name: str, place: int, index_row: int) -> bool:
+        if key in self._leave_out:
+            return False
+        try:
+            size = self._photo_size(Path(root) / name)
+        except PhotoError as error:
+            self.unreadable.append(str(error))
+            return False
+        self.rows.append(_Row(key, root, name, place, size, index_row))
+        return True
+
+
+def _of_queries(candidates: Candidates, chosen: np.ndarray) -> Candidates:
+    """The candidates of the queries where `chosen` (c,) is true."""
+    indptr, position = gather_rows(candidates.indptr, np.flatnonzero(chosen))
+    return Candidates(
+        query=candidates.query[chosen],
+        indptr=indptr,
+        image=candidates.image[position],
+        shared=candidates.shared[position],
+        overlap=candidates.overlap[position],
+        scale_change=candidates.scale_change[position],
+        angle=candidates.angle[position],
+    )
+
+
+def key_root(index: Index) -> Path | None:
+    """Folder that the index's keys are relative to, on this machine; None where no photo's path ends in its key."""
+    for row in np.flatnonzero(index.images.has_photo).tolist():
+        path, key = index.photo_path(row), Path(index.images.key[row])
+        if path.parts[-len(key.parts) :] == key.parts:
+            return Path(*path.parts[: -len(key.parts)])
+    return None
+
+
+def key_of(path: Path, folder: Path, root: Path | None) -> str:
+    """Key of a distractor: relative to the index's keys' folder if it lies there, else behind its own folder's name.
+
+    Parameters
+    ----------
+    path, folder : Path
+        The photo, and the folder of distractors that holds it.
+    root : Path or None
+        From `key_root`.
+    """
+    if root is not None and path.resolve().is_relative_to(root.resolve()):
+        return path.resolve().relative_to(root.resolve()).as_posix()
+    return (Path(folder.resolve().name) / path.relative_to(folder)).as_posix()
+
+
+def _check_keys(keys: Sequence[str]) -> None:
+    twice = [key for key, count in Counter(keys).items() if count > 1]
+    if twice:
+        raise MiningError(
+            f"{len(twice):,} distractors have the key of another photo, first {first_three(twice)}; rename their folder"
+        )

@@ -1,0 +1,150 @@
+"""Positives: the candidate set M(q) of each image, and the rules m1, m2, m3. METHOD.md section 4."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sfm2tuples.compute.random_draws import draw
+from sfm2tuples.files.columns import gather_rows, indptr_of
+from sfm2tuples.index.schema import Index, distinct_points
+from sfm2tuples.mining.options import MiningOptions
+from sfm2tuples.mining.queries import rank_in_run
+from sfm2tuples.mining.tuple_file import Candidates
+from sfm2tuples.similarity.exact_search import pair_similarities
+from sfm2tuples.similarity.rows import Matrix
+
+OPPOSITE_VIEW = np.float32(np.pi / 2)
+"""Images whose optical axes are this far apart, in radians, or farther, see a thing from opposite sides: shared points
+are then those of a thin or transparent thing or wrong matches, and the photos have nothing in common."""
+
+
+def find_candidates(index: Index, table_row: np.ndarray, place: np.ndarray, options: MiningOptions) -> Candidates:
+    """M(q) of every image: the images with most shared points, with the evidence.
+
+    Parameters
+    ----------
+    index : Index
+    table_row : (n,) int64
+        Row of each index image in the image table; -1 for one without a photo. Images of the same photo have the same
+        row: their candidates are merged, and of two entries of one photo the one with more shared points counts.
+    place : (m,) int64
+        Place of each row of the image table.
+    options : MiningOptions
+        `num_candidates` is the paper's k; `min_shared` and `max_angle` limit what is a candidate at all, as does
+        `OPPOSITE_VIEW`. Ties in shared points: lower row first.
+
+    Returns
+    -------
+    Candidates
+        Of the queries that have any.
+    """
+    graph = index.covisibility
+    source = np.repeat(np.arange(len(table_row)), np.diff(graph.indptr))
+    edge = np.flatnonzero(_may_be_positive(index, source, table_row, place, options))
+    query, image, shared = table_row[source[edge]], table_row[graph.neighbour[edge]], graph.shared[edge]
+
+    order = np.lexsort((edge, -shared, image, query))
+    query, image, edge, shared = query[order], image[order], edge[order], shared[order]
+    first = np.ones(len(edge), bool)
+    first[1:] = (query[1:] != query[:-1]) | (image[1:] != image[:-1])
+    query, image, edge, shared = query[first], image[first], edge[first], shared[first]
+
+    order = np.lexsort((image, -shared, query))
+    order = order[rank_in_run(query[order]) < options.num_candidates]
+    query, edge = query[order], edge[order]
+    rows, counts = np.unique(query, return_counts=True)
+    return Candidates(
+        query=rows.astype(np.int64),
+        indptr=indptr_of(counts),
+        image=image[order],
+        shared=graph.shared[edge],
+        overlap=(graph.shared[edge] / distinct_points(index.observations)[source[edge]]).astype(np.float32),
+        scale_change=graph.scale_change[edge],
+        angle=graph.angle[edge],
+    )
+
+
+def _may_be_positive(
+    index: Index, source: np.ndarray, table_row: np.ndarray, place: np.ndarray, options: MiningOptions
+) -> np.ndarray:
+    """Which edges of the graph join two different photos of one place that see enough in common: (e,) bool."""
+    graph = index.covisibility
+    query, image = table_row[source], table_row[graph.neighbour]
+    keep = (query >= 0) & (image >= 0) & (query != image)
+    keep &= graph.shared >= options.min_shared
+    keep &= graph.axis_angle < OPPOSITE_VIEW
+    if options.max_angle is not None:
+        keep &= graph.angle <= np.float32(np.radians(options.max_angle))
+    keep[keep] = place[query[keep]] == place[image[keep]]
+    return keep
+
+
+def allowed(candidates: Candidates, options: MiningOptions) -> np.ndarray:
+    """Which candidates may be chosen: (k,) bool.
+
+    m1 and m2 take any; m3 asks for ``overlap >= min_overlap`` and ``scale_change <= max_scale_change``, so that an
+    undefined (NaN) scale change never passes. Imported pairs, which have no evidence at all, always pass.
+    """
+    if options.positives != "m3":
+        return np.ones(len(candidates.image), bool)
+    enough = candidates.overlap >= np.float32(options.min_overlap)
+    return candidates.unknown | (enough & (candidates.scale_change <= np.float32(options.max_scale_change)))
+
+
+def possible_queries(candidates: Candidates, options: MiningOptions) -> np.ndarray:
+    """Rows of the images that have a positive under the rule: (e,) int64, rising."""
+    query = np.repeat(candidates.query, np.diff(candidates.indptr))
+    return np.unique(query[allowed(candidates, options)])
+
+
+def choose_positives(
+    candidates: Candidates,
+    query: np.ndarray,
+    image_number: np.ndarray,
+    options: MiningOptions,
+    round: int,
+    descriptors: Matrix | None = None,
+    row_of: np.ndarray | None = None,
+) -> np.ndarray:
+    """Choose the positives of each query.
+
+    Parameters
+    ----------
+    candidates : Candidates
+    query : (t,) int64
+        Rising rows, all of them with candidates.
+    image_number : (n,) uint64
+        Number of every image in draws.
+    round : int
+        m3 draws anew in every round; a draw is named by seed, round, query and candidate.
+    descriptors : (m, D) float32, optional
+        For m1: current descriptors.
+    row_of : (n,) int64, optional
+        For m1: row in `descriptors` of every image.
+
+    Returns
+    -------
+    (t, P) int64
+        Positions in the candidates' columns; -1 where a query has fewer than `num_positives`. m1: most similar first;
+        m2: most shared points first; m3: in the order drawn. Ties: lower row first.
+    """
+    indptr, position = gather_rows(candidates.indptr, np.searchsorted(candidates.query, query))
+    of = np.repeat(np.arange(len(query)), np.diff(indptr))
+    usable = allowed(candidates, options)[position]
+    position, of = position[usable], of[usable]
+    image = candidates.image[position]
+    if options.positives == "m3":
+        key = draw(options.seed, round, "m3", image_number[query[of]], image_number[image])
+    elif options.positives == "m2":
+        key = -candidates.shared[position].astype(np.int64)
+    else:
+        if descriptors is None or row_of is None:
+            raise ValueError("m1 chooses by descriptors, and none were given")
+        key = -pair_similarities(descriptors, descriptors, row_of[query[of]], row_of[image])
+    order = np.lexsort((image, key, of))
+    position, of = position[order], of[order]
+    rank = rank_in_run(of)
+    chosen = np.full((len(query), options.num_positives), -1, np.int64)
+    kept = rank < options.num_positives
+    chosen[of[kept], rank[kept]] = position[kept]
+    return chosen
