@@ -20,8 +20,8 @@ from benchmarks.photos import (
 )
 from benchmarks.timing import Row
 from retrieval.descriptors.extraction import ExtractionOptions, extract
+from retrieval.networks.devices import BF16
 from retrieval.networks.network import Network
-from retrieval.networks.precision import BF16
 
 CPU = (("squeezenet1_1", 512, 362, 48), ("squeezenet1_1", 512, 512, 48), ("squeezenet1_1", 1500, 362, 24))
 """Backbone, longest side of the photos, longest side described, photos."""

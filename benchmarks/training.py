@@ -22,8 +22,8 @@ from benchmarks.photos import (
 )
 from benchmarks.timing import Row
 from retrieval.descriptors.extraction import DECODERS
+from retrieval.networks.devices import BF16, FP32
 from retrieval.networks.network import Network
-from retrieval.networks.precision import BF16, FP32
 from retrieval.photos.decoding import pack_photo, photo_size
 from retrieval.photos.tuple_photos import PROCESSES, TuplePhotos, default_decoders
 from retrieval.training.losses import contrastive

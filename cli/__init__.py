@@ -1,4 +1,7 @@
-"""Commands: each parses, calls one function, prints."""
+"""The command line: `main` finds a command, `commands` has one file each, `options` the flags that several share.
+
+A command parses, calls one function, prints by `output`. Imports `retrieval` and `sfm2tuples`.
+"""
 
 from __future__ import annotations
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval.networks.backbones.torchvision_backbones import BACKBONES, build_backbone
+from retrieval.networks.backbones.torchvision_backbones import BACKBONES
+from retrieval.networks.by_name import build_backbone
 from retrieval.networks.weights import load_backbone_weights, read_weights
 from sfm2tuples.errors import UsageError, WeightsError
 

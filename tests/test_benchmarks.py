@@ -15,13 +15,15 @@ from hypothesis import strategies as st
 from worlds import random_index
 
 from retrieval.evaluation.named_rankings import evaluate_named_rankings, read_rankings
-from retrieval.metrics.results import evaluate_rankings, make_ground_truth, precision_at
+from retrieval.metrics.average_precision import precision_at
+from retrieval.metrics.ground_truth import make_ground_truth
+from retrieval.metrics.results import evaluate_rankings
+from retrieval.photos.labels import read_labels
 from retrieval.photos.names import photos_below, short_name
 from retrieval.protocols.benchmark import Benchmark, PhotoNames, figure, figure_text
 from retrieval.protocols.by_name import PROTOCOLS, ProtocolChoice, known_names, load_benchmark, photos_in
 from retrieval.protocols.ground_truth_files import find_ground_truth, read_ground_truth
 from retrieval.protocols.holidays import holidays_benchmark
-from retrieval.protocols.labels import read_labels
 from retrieval.protocols.oxford_paris import landmarks_benchmark
 from retrieval.protocols.place_recognition import (
     camera_centres,

@@ -39,7 +39,7 @@ OPTIONS = {
 
 
 def command_of(name: str) -> click.Command:
-    return importlib.import_module(f"cli.{name.replace('-', '_')}").command
+    return importlib.import_module(f"cli.commands.{name.replace('-', '_')}").command
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -12,16 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from retrieval.metrics.average_precision import average_precision, precision_at
+from retrieval.metrics.ground_truth import GroundTruth, make_ground_truth
 from retrieval.metrics.kept_images import AT_MOST, FIRST, JUNK, LAST, RIGHT, WRONG, PictureList
-from retrieval.metrics.results import (
-    GroundTruth,
-    average_precision,
-    evaluate_descriptors,
-    evaluate_rankings,
-    make_ground_truth,
-    precision_at,
-    rank_all,
-)
+from retrieval.metrics.ranking import rank_all
+from retrieval.metrics.results import evaluate_descriptors, evaluate_rankings
 from sfm2tuples.errors import UsageError
 
 

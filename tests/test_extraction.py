@@ -22,8 +22,8 @@ from retrieval.descriptors.extraction import (
     to_input,
 )
 from retrieval.descriptors.size_batches import in_batches
+from retrieval.networks.devices import AUTOCAST, autocast
 from retrieval.networks.network import Network, build_network
-from retrieval.networks.precision import AUTOCAST, autocast
 from retrieval.photos.decoding import load_photo, resize_photo
 from sfm2tuples.errors import PhotoError, UsageError
 

@@ -15,9 +15,11 @@ from retrieval.evaluation.measurement import Measurement
 from retrieval.local_features.bag_of_words import learn_bag_of_words, write_bag_of_words
 from retrieval.local_features.feature_files import write_features
 from retrieval.local_features.vocabulary import WordOptions
-from retrieval.metrics.results import evaluate_descriptors, make_ground_truth
+from retrieval.metrics.ground_truth import make_ground_truth
+from retrieval.metrics.results import evaluate_descriptors
 from retrieval.search.ranks_file import Ranks, write_ranks
-from retrieval.whitening.projection import learn_pca, write_whitening
+from retrieval.whitening.learning import learn_pca
+from retrieval.whitening.projection import write_whitening
 from sfm2tuples.files.descriptors import Descriptors, write_descriptors
 from sfm2tuples.ingest.build import IngestOptions, build_index
 from sfm2tuples.mining.photo_table import prepare

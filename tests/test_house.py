@@ -3,18 +3,51 @@
 from __future__ import annotations
 
 import ast
+import collections
+import functools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import networkx as nx
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("sfm2tuples", "retrieval", "cli")
 MODULES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
-MAY_IMPORT = {"sfm2tuples": {"sfm2tuples"}, "retrieval": {"sfm2tuples", "retrieval"}, "cli": set(PACKAGES)}
+ORDER = """
+cli.main cli.__main__
+cli.commands
+cli.options
+cli.output
+
+retrieval.reports
+retrieval.evaluation retrieval.training retrieval.tuple_files
+retrieval.search
+retrieval.descriptors
+retrieval.networks retrieval.local_features
+retrieval.protocols retrieval.whitening
+retrieval.photos retrieval.metrics
+
+sfm2tuples.interop
+sfm2tuples.mining sfm2tuples.ingest
+sfm2tuples.places sfm2tuples.covisibility
+sfm2tuples.index
+sfm2tuples.readers sfm2tuples.world sfm2tuples.similarity
+sfm2tuples.files
+sfm2tuples.compute
+sfm2tuples.errors sfm2tuples.version
+"""
+"""The rooms, top to bottom: a room imports only rooms of lower lines. docs/architecture.md shows the same."""
+LEVEL_OF = {room: level for level, line in enumerate(ORDER.strip().splitlines()) for room in line.split()}
+UPWARDS = {("cli.__main__", "cli.main"), ("cli.commands.demo", "cli.main")}
+"""The entry point, and the demo, which runs the other commands."""
+DOORS = {"sfm2tuples", "retrieval", "cli"}
+"""The three packages' own `__init__`."""
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
+@functools.cache
 def walk(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
@@ -29,11 +62,26 @@ def public_definitions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.Async
 
 
 def imported(tree: ast.Module) -> Iterator[str]:
+    """Modules that a module names in its imports, those inside functions included."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+NAMES = {name_of(path): path for path in MODULES}
+
+
+@functools.cache
+def room_of(name: str) -> str | None:
+    """The room that a module is in; None for what is in no room of ours."""
+    return next((name[: len(room)] for room in LEVEL_OF if name == room or name.startswith(room + ".")), None)
 
 
 @pytest.fixture(params=MODULES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -72,10 +120,38 @@ def test_no_eval_and_no_exec(module: Path) -> None:
     assert [n.lineno for n in calls if n.func.id in ("eval", "exec")] == []
 
 
-def test_imports_go_one_way(module: Path) -> None:
-    package = module.relative_to(ROOT).parts[0]
-    ours = {name.split(".")[0] for name in imported(walk(module))} & set(PACKAGES)
-    assert ours <= MAY_IMPORT[package]
+def test_imports_go_down(module: Path) -> None:
+    name = name_of(module)
+    if name in DOORS:
+        return
+    room = room_of(name)
+    assert room, "this module is in none of the rooms"
+    ours = {other for other in map(room_of, imported(walk(module))) if other and other != room}
+    upwards = {other for other in ours if LEVEL_OF[other] <= LEVEL_OF[room] and (name, other) not in UPWARDS}
+    assert upwards == set()
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """A circle is a way from a module back to it, over imports inside functions too; a package's door is no module."""
+    arrows = nx.DiGraph()
+    for name, path in NAMES.items():
+        arrows.add_edges_from((name, other) for other in imported(walk(path)) if other in NAMES and name not in DOORS)
+    arrows.remove_edges_from(UPWARDS)
+    assert [sorted(circle) for circle in nx.strongly_connected_components(arrows) if len(circle) > 1] == []
+
+
+@pytest.mark.parametrize("sign", [p for p in MODULES if p.name == "__init__.py"], ids=name_of)
+def test_a_door_sign_names_what_is_there(sign: Path) -> None:
+    text = ast.get_docstring(walk(sign)) or ""
+    assert len(text) > 40, "it says too little"
+    there = {path.stem for path in sign.parent.glob("*.py")} | {path.parent.name for path in sign.parent.glob("*/*.py")}
+    elsewhere = {name.split(".")[-1] for name in (*LEVEL_OF, *NAMES) if name.count(".") <= 1 or "commands" in name}
+    assert set(re.findall(r"`([a-z_]+)/?`", text)) - there - elsewhere == set()
+
+
+def test_a_room_has_at_most_22_modules() -> None:
+    rooms = collections.Counter(path.parent for path in MODULES)
+    assert {str(room): count for room, count in rooms.items() if count > 22} == {}
 
 
 def test_geometry_needs_no_torch() -> None:

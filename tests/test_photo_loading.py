@@ -136,7 +136,8 @@ def test_each_process_uses_one_thread(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_process_need_not_load_torch_or_numba() -> None:
-    loaded = "import sys, retrieval.photos.tuple_photos, retrieval.photos.augmentation; print({'torch', 'numba'} & {*sys.modules})"
+    loaded = "import sys; from retrieval.photos import augmentation, tuple_photos"
+    loaded += "; print({'torch', 'numba'} & {*sys.modules})"
     out = subprocess.run([sys.executable, "-c", loaded], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert out == "set()\n"
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from sfm2tuples.errors import DataError
 from sfm2tuples.index.schema import TRAIN, VAL
 from sfm2tuples.places.grouping import Grouping, Join, group_models, photo_joins, scene_joins
-from sfm2tuples.places.places_file import ListedPlaces, read_places, split_places
+from sfm2tuples.places.places_file import ListedPlaces, read_places
+from sfm2tuples.places.splits import split_places
 from sfm2tuples.places.twins import TwinCandidate, find_twins
 
 

@@ -10,7 +10,8 @@ import oracles
 import pytest
 from worlds import of_split, random_index, table_of
 
-from retrieval.protocols.labels import Labels, evaluate_labels, labels_ground_truth, read_labels
+from retrieval.photos.labels import Labels, read_labels
+from retrieval.protocols.labels import evaluate_labels, labels_ground_truth
 from retrieval.protocols.sfm import SfmTruth, evaluate_index, sfm_ground_truth, tuples_ground_truth
 from sfm2tuples.errors import DataError, UsageError
 from sfm2tuples.files.columns import indptr_of

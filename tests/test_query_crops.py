@@ -13,7 +13,7 @@ from PIL import Image
 from retrieval.descriptors.extraction import ExtractionOptions, extract
 from retrieval.descriptors.query_crops import cut_picture, describe_crops
 from retrieval.descriptors.receptive_fields import cell_centres, cells_in
-from retrieval.networks.backbones.torchvision_backbones import build_backbone
+from retrieval.networks.by_name import build_backbone
 from retrieval.networks.network import Network, build_network
 from sfm2tuples.errors import PhotoError, UsageError
 

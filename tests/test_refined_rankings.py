@@ -14,7 +14,7 @@ from test_evaluate_command import oxford
 from worlds import unit_rows
 
 from retrieval.evaluation.refined_rankings import own_junk, refine
-from retrieval.metrics.results import make_ground_truth
+from retrieval.metrics.ground_truth import make_ground_truth
 from retrieval.search.options import Refinement
 from retrieval.search.query_expansion import Expansion, augment
 from sfm2tuples.errors import UsageError

@@ -23,7 +23,8 @@ from retrieval.search.ranks_file import read_ranks
 from retrieval.search.window_descriptors import Describer, PhotoWindows, query_regions
 from retrieval.search.window_search import integral_image, locate, mac_of, rerank
 from retrieval.search.windows_of_files import WindowSources, window_finder
-from retrieval.whitening.projection import apply, learn_pca, read_whitening, write_whitening
+from retrieval.whitening.learning import learn_pca
+from retrieval.whitening.projection import apply, read_whitening, write_whitening
 from sfm2tuples.errors import DataError, UsageError
 from sfm2tuples.files.descriptors import Descriptors, write_descriptors
 

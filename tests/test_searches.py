@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from worlds import unit_rows
 
 from retrieval.search.torch_similarity import TorchSearch, exact_search
+from sfm2tuples.mining.rounds import search_for
 from sfm2tuples.similarity.best_rows import BestRows, pair_similarities
 from sfm2tuples.similarity.exact_search import most_similar
-from sfm2tuples.similarity.ivf_search import IvfSearch, inverted_lists, search_for
+from sfm2tuples.similarity.ivf_search import IvfSearch, inverted_lists
 from sfm2tuples.similarity.rows import Rows, block_of, select
 
 CPU = torch.device("cpu")

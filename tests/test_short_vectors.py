@@ -17,7 +17,8 @@ from retrieval.local_features.short_vectors import (
     short_descriptors,
 )
 from retrieval.local_features.vocabulary import WordOptions
-from retrieval.whitening.projection import apply, learn_pca
+from retrieval.whitening.learning import learn_pca
+from retrieval.whitening.projection import apply
 from sfm2tuples.errors import DataError, UsageError
 from sfm2tuples.files.descriptors import read_descriptors
 from tests.textures import made_features

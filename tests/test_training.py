@@ -20,13 +20,12 @@ from retrieval.networks.checkpoints import load_checkpoint, load_network
 from retrieval.networks.network import Network, build_network
 from retrieval.photos.tuple_photos import TuplePhotos
 from retrieval.training import passes, steps
-from retrieval.training.curves import RoundFigures
 from retrieval.training.loop import train, warn_of_short_margin
 from retrieval.training.optimisation import build_optimiser, learning_rate, parameter_groups, set_learning_rate
 from retrieval.training.options import TrainingOptions, options_from_recipe
 from retrieval.training.passes import describe
 from retrieval.training.remining import options_of_round, tuples_of_round
-from retrieval.training.run_folder import Run, network_of_run, options_of_run
+from retrieval.training.run_folder import RoundFigures, Run, network_of_run, options_of_run
 from retrieval.training.steps import train_round
 from retrieval.training.validation import prepare_validation, validate
 from sfm2tuples.errors import DataError, MiningError, PhotoError, SfmTuplesError, UsageError

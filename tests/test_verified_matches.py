@@ -23,16 +23,14 @@ from sfm2tuples.files.columns import indptr_of
 from sfm2tuples.ingest.build import IngestOptions, build_index
 from sfm2tuples.places.grouping import Join
 from sfm2tuples.places.verified_matches import (
-    PAIR_BASE,
     GivenDatabase,
     ImageIds,
     MatchOptions,
     find_databases,
     joins_by_matches,
     match_joins,
-    read_image_ids,
-    read_verified_pairs,
 )
+from sfm2tuples.readers.colmap_database import PAIR_BASE, read_image_ids, read_verified_pairs
 from sfm2tuples.readers.discover import ModelLocation
 
 CALIBRATED, DEGENERATE, WATERMARK = 2, 1, 7
@@ -85,7 +83,7 @@ def test_pairs_with_too_few_matches_or_without_a_common_object_do_not_count(tmp_
 
 def test_the_configurations_that_do_not_count_are_colmaps() -> None:
     pycolmap = pytest.importorskip("pycolmap")
-    from sfm2tuples.places.verified_matches import MIN_INLIERS, UNVERIFIED
+    from sfm2tuples.readers.colmap_database import MIN_INLIERS, UNVERIFIED
 
     kinds = pycolmap.TwoViewGeometryConfiguration
     assert tuple(int(kind) for kind in (kinds.UNDEFINED, kinds.DEGENERATE, kinds.WATERMARK)) == UNVERIFIED

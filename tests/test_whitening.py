@@ -11,16 +11,9 @@ import numpy as np
 import oracles
 import pytest
 
+from retrieval.whitening.learning import learn_lw, learn_pca
 from retrieval.whitening.linear_algebra import cholesky_with_jitter, shrink
-from retrieval.whitening.projection import (
-    apply,
-    cut,
-    learn_lw,
-    learn_pca,
-    read_whitening,
-    settings_mismatch,
-    write_whitening,
-)
+from retrieval.whitening.projection import apply, cut, read_whitening, settings_mismatch, write_whitening
 from retrieval.whitening.shrinkage import choose_shrinkage, pairs_truth
 from sfm2tuples.errors import DataError, FileFormatError, UsageError
 

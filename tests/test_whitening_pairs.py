@@ -11,6 +11,7 @@ import pytest
 from worlds import of_split, random_index, table_of, unit_rows
 
 from retrieval.whitening import linear_algebra
+from retrieval.whitening.learning import learn_lw, learn_pca
 from retrieval.whitening.matching_pairs import (
     MatchingPairs,
     WhiteningOptions,
@@ -19,7 +20,7 @@ from retrieval.whitening.matching_pairs import (
     pairs_of_tuples,
     read_pairs,
 )
-from retrieval.whitening.projection import apply, learn_lw, learn_pca
+from retrieval.whitening.projection import apply
 from sfm2tuples.errors import DataError, UsageError
 from sfm2tuples.files.container import Header
 from sfm2tuples.files.descriptors import Descriptors, write_descriptors

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
-from cli.joined_places import say_joined
-from cli.output import Output, output_options
+from cli.output import Output, output_options, say_joined
 
 if TYPE_CHECKING:
     from sfm2tuples.ingest.build import IngestSummary

@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from cli.joined_places import say_joined
-from cli.output import Output, output_options
+from cli.output import Output, output_options, say_joined
 
 ROWS = 20
 """Rows of a table that a screenful has room for."""

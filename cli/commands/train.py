@@ -13,8 +13,7 @@ from cli.output import Output, output_options
 if TYPE_CHECKING:
     from retrieval.networks.choice import NetworkChoice
     from retrieval.networks.network import Network
-    from retrieval.training.curves import RoundFigures
-    from retrieval.training.run_folder import Run
+    from retrieval.training.run_folder import RoundFigures, Run
 
 
 @click.command(

@@ -15,8 +15,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from retrieval.descriptors.size_batches import in_batches
+from retrieval.networks.devices import FP16, FP32, PRECISIONS, autocast
 from retrieval.networks.network import Network
-from retrieval.networks.precision import FP16, FP32, PRECISIONS, autocast
 from retrieval.photos.decoding import RESIZE_FILTER, PhotoSource, load_photo, photo_name, resize_photo
 from sfm2tuples.errors import PhotoError, UsageError
 

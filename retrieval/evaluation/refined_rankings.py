@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retrieval.metrics.results import GroundTruth, rank_all
+from retrieval.metrics.ground_truth import GroundTruth
+from retrieval.metrics.ranking import rank_all
 from retrieval.search.engines import NOBODY, FlatEngine
 from retrieval.search.options import Refinement
 from retrieval.search.query_expansion import augment, expand_by_rows

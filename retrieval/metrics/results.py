@@ -1,75 +1,22 @@
-"""Average precision as Oxford and Paris define it, rankings by exact search, and the result of an evaluation."""
+"""The result of an evaluation: each query's average precision and ranks, and their means."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from retrieval.metrics.average_precision import average_precision, precision_at
+from retrieval.metrics.ground_truth import GroundTruth
 from retrieval.metrics.kept_images import JUNK, RIGHT, VERDICTS, WRONG, PictureList, RankedPictures
+from retrieval.metrics.ranking import rank_all
 from sfm2tuples.errors import UsageError
 from sfm2tuples.files.columns import indptr_of
 
 TOP = 10
 """How many of the first ranked images an evaluation remembers of each query."""
-BLOCK_BYTES = 1 << 27
-"""Memory that a block of similarities with its sorted order may take, about."""
-
-
-@dataclass(frozen=True)
-class GroundTruth:
-    """What is right, and what is neither right nor wrong, for each query of a protocol.
-
-    Rows are rows of the protocol's database. A query that is in the database and must not find itself is among its
-    own junk.
-    """
-
-    queries: np.ndarray
-    """(q,) int64: the queries' rows (of the database, or of a query set of its own)."""
-    positives_indptr: np.ndarray
-    """(q + 1,) int64: where each query's positives start."""
-    positives: np.ndarray
-    """(p,) int32: database rows that are right."""
-    junk_indptr: np.ndarray
-    """(q + 1,) int64: where each query's junk starts."""
-    junk: np.ndarray
-    """(j,) int32: database rows that are taken out of the ranking."""
-    groups: np.ndarray
-    """(q,) int64: the place or label of each query, a row of `group_names`."""
-    group_names: tuple[str, ...]
-    """Names of the places or labels."""
-
-    def positives_of(self, query: int) -> np.ndarray:
-        """The positives of the query number `query`."""
-        return self.positives[self.positives_indptr[query] : self.positives_indptr[query + 1]]
-
-    def junk_of(self, query: int) -> np.ndarray:
-        """The junk of the query number `query`."""
-        return self.junk[self.junk_indptr[query] : self.junk_indptr[query + 1]]
-
-
-def make_ground_truth(
-    queries: np.ndarray,
-    positives: Sequence[np.ndarray],
-    junk: Sequence[np.ndarray],
-    groups: np.ndarray,
-    group_names: Sequence[str],
-) -> GroundTruth:
-    """Put lists of positives and junk, one array of rows a query, into a `GroundTruth`."""
-    return GroundTruth(
-        np.asarray(queries, np.int64),
-        *_ragged(positives),
-        *_ragged(junk),
-        np.asarray(groups, np.int64),
-        tuple(group_names),
-    )
-
-
-def _ragged(rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    values = np.concatenate([np.empty(0, np.int32), *(np.asarray(r, np.int32) for r in rows)])
-    return indptr_of(np.array([len(r) for r in rows], np.int64)), values.astype(np.int32)
 
 
 @dataclass(frozen=True)
@@ -201,48 +148,6 @@ class Evaluation:
         return int(row) if self.names is None else self.names[row]
 
 
-def average_precision(positive_ranks: np.ndarray, n_positives: int) -> float:
-    """Area under precision over recall by the trapezoid rule, as Oxford and Paris measure it [P07].
-
-    Parameters
-    ----------
-    positive_ranks : (r,) int
-        Ranks of the positives found, from 0, rising, in a ranking without junk.
-    n_positives : int
-        Positives in all; one that was never ranked adds 0.
-
-    Returns
-    -------
-    float
-        In 0..1; NaN without positives.
-    """
-    if n_positives == 0:
-        return float("nan")
-    ranks = np.asarray(positive_ranks, np.float64)
-    found = np.arange(len(ranks))
-    # Before the first item precision is 1 by definition, so that a perfect ranking has area 1.
-    before = np.where(ranks == 0, 1.0, found / np.maximum(ranks, 1))
-    after = (found + 1) / (ranks + 1)
-    return float(np.sum(before + after) / (2 * n_positives))
-
-
-def precision_at(positive_ranks: np.ndarray, k: int) -> float:
-    """P@k of the revisited benchmarks: divides by min(k, rank of the last positive in the ranking) [R18].
-
-    Parameters
-    ----------
-    positive_ranks : (r,) int
-        Ranks of the positives found, from 0, rising, in a ranking without junk.
-    k : int
-        At least 1.
-    """
-    if len(positive_ranks) == 0:
-        return 0.0
-    ranks = np.asarray(positive_ranks) + 1
-    depth = min(k, int(ranks[-1]))
-    return float(np.sum(ranks <= depth) / depth)
-
-
 def evaluate_rankings(rankings: Iterable[np.ndarray], truth: GroundTruth, n_database: int) -> Evaluation:
     """Evaluate ranked lists, which may be cut short.
 
@@ -296,44 +201,6 @@ def evaluate_descriptors(queries: np.ndarray, database: np.ndarray, truth: Groun
     """
     found = evaluate_rankings(rank_all(queries, database), truth, len(database))
     return replace(found, pictures=found.pictures.with_similarity(queries, database))
-
-
-def rank_all(queries: np.ndarray, database: np.ndarray, block_bytes: int = BLOCK_BYTES) -> Iterator[np.ndarray]:
-    """Rank the whole database for each query: exact, by cosine; ties by the lower row.
-
-    Costs q x n x D and a sort of n for each query; memory is bounded by about `block_bytes`.
-
-    Parameters
-    ----------
-    queries : (q, D) float32, L2-normalised
-    database : (n, D) float32, L2-normalised
-    block_bytes : int
-
-    Yields
-    ------
-    (n,) int64
-        Database rows, best first, for one query after the other.
-    """
-    n = len(database)
-    # Each similarity takes 4 bytes, its row in the order 8, and the sort's own copies about as much again.
-    size = max(1, block_bytes // max(1, 24 * n))
-    for start in range(0, len(queries), size):
-        similarity = similarities(queries[start : start + size], database, block_bytes)
-        yield from np.argsort(-similarity, axis=1, kind="stable")
-
-
-def similarities(queries: np.ndarray, database: np.ndarray, block_bytes: int = BLOCK_BYTES) -> np.ndarray:
-    """Dot products (q, n) float32, worked out in blocks of double precision.
-
-    Rounding from double makes equal rows equally similar wherever they stand in a block, which a product in single
-    precision does not, so that ties are ties on every machine.
-    """
-    result = np.empty((len(queries), len(database)), np.float32)
-    left = np.asarray(queries, np.float64)
-    size = max(1, block_bytes // (8 * max(1, left.shape[1] + len(left))))
-    for start in range(0, len(database), size):
-        result[:, start : start + size] = left @ np.asarray(database[start : start + size], np.float64).T
-    return result
 
 
 def _mean(values: np.ndarray) -> float:

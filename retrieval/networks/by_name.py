@@ -1,9 +1,19 @@
-"""Every pooling by its name, and the length of the vector that it gives."""
+"""Every backbone and every pooling by its name."""
 
 from __future__ import annotations
 
 from torch import nn
 
+from retrieval.networks.backbones.backbone import Backbone
+from retrieval.networks.backbones.timm_backbones import TIMM, TimmBackbone
+from retrieval.networks.backbones.torchvision_backbones import (
+    BACKBONES,
+    ResNet,
+    Sequential,
+    _alexnet_layers,
+    _squeezenet_layers,
+    _vgg_layers,
+)
 from retrieval.networks.poolings.formulas import MAC, RMAC, CroW, GeM, SPoC
 from retrieval.networks.poolings.netvlad import NetVLAD
 from retrieval.networks.poolings.neural_codes import CODE, FC6, FC7, LAYERS, NeuralCodes
@@ -66,3 +76,30 @@ def _refuse_foreign_options(name: str, whole_image: bool, regional: bool, cluste
         raise UsageError(f"whole_image is an option of rmac and of regional; {name} has no regions")
     if (clusters > 0) != (name == NETVLAD):
         raise UsageError(f"clusters is an option of netvlad, where it must be at least 1; {name} has {clusters}")
+
+
+def build_backbone(name: str) -> Backbone:
+    """The backbone of that name, with arbitrary weights; see `Backbone.initialise`, `weights.load_backbone_weights`.
+
+    Raises
+    ------
+    UsageError
+        There is no such backbone, or timm is not installed.
+    """
+    if name.startswith(TIMM):
+        return TimmBackbone(name)
+    if name == "squeezenet1_1":
+        return Sequential(name, _squeezenet_layers(), channels=512, smallest=17)
+    if name == "alexnet":
+        return Sequential(name, _alexnet_layers(), channels=256, smallest=31)
+    if name == "vgg16":
+        return Sequential(name, _vgg_layers(), channels=512, smallest=16)
+    if name == "resnet18":
+        return ResNet(name, (2, 2, 2, 2), bottleneck=False)
+    if name == "resnet50":
+        return ResNet(name, (3, 4, 6, 3), bottleneck=True)
+    if name == "resnet101":
+        return ResNet(name, (3, 4, 23, 3), bottleneck=True)
+    if name == "resnet152":
+        return ResNet(name, (3, 8, 36, 3), bottleneck=True)
+    raise UsageError(f"no backbone is called {name!r}; there are {', '.join(BACKBONES)} and timm:NAME")

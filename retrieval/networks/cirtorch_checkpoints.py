@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from retrieval.networks.by_name import GEM_CHANNELS
-from retrieval.networks.cirtorch_names import to_cirtorch, to_ours
 from retrieval.networks.network import IMAGENET_MEAN, IMAGENET_STD, Network, NetworkDescription
 from retrieval.networks.poolings.formulas import L2_EPS
 from retrieval.networks.weights import load_state, load_torch_file
@@ -276,3 +275,40 @@ def _plain_array(values: np.ndarray) -> np.ndarray:
 def _three(values: Any) -> tuple[float, float, float]:
     first, second, third = (float(value) for value in values)
     return first, second, third
+
+
+_RESNET = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
+"""Torchvision's names of the layers that are `features.0`, `features.1`, … there."""
+
+
+_WHOLE = {"local_whitening.": "lwhiten.", "whitening.": "whiten."}
+
+
+_REGIONAL = {"pool.pool.": "pool.rpool.", "pool.projection.": "pool.whiten."}
+"""Beginnings of our names to theirs; `pool.p` is the same."""
+
+
+def to_cirtorch(state: Mapping[str, Tensor], backbone: str, regional: bool) -> dict[str, Tensor]:
+    """A `Network`'s state under cirtorch's names."""
+    return {_renamed(name, _prefixes(backbone, regional)): value for name, value in state.items()}
+
+
+def to_ours(state: Mapping[str, Tensor], backbone: str, regional: bool) -> dict[str, Tensor]:
+    """A state of cirtorch under the names of a `Network`; names that are unknown stay, and are refused at loading."""
+    back = {theirs: ours for ours, theirs in _prefixes(backbone, regional).items()}
+    return {_renamed(name, back): value for name, value in state.items()}
+
+
+def _prefixes(backbone: str, regional: bool) -> dict[str, str]:
+    pooling = _REGIONAL if regional else {}
+    if not backbone.startswith("resnet"):
+        return {"backbone.features.": "features.", **_WHOLE, **pooling}
+    layers = {f"backbone.{name}.": f"features.{number}." for number, name in enumerate(_RESNET)}
+    return {**layers, **_WHOLE, **pooling}
+
+
+def _renamed(name: str, prefixes: Mapping[str, str]) -> str:
+    for before, after in prefixes.items():
+        if name.startswith(before):
+            return after + name[len(before) :]
+    return name

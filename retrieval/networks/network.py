@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from retrieval.networks.backbones.timm_backbones import colours_of
-from retrieval.networks.backbones.torchvision_backbones import TIMM, build_backbone
-from retrieval.networks.by_name import NETVLAD, build_pooling, pooled_dimension
+from retrieval.networks.backbones.timm_backbones import TIMM, colours_of
+from retrieval.networks.by_name import NETVLAD, build_backbone, build_pooling, pooled_dimension
 from retrieval.networks.description import FOR_PEOPLE, IMAGENET_MEAN, IMAGENET_STD, NetworkDescription
 from retrieval.networks.poolings.formulas import GeM, l2_normalise, single_precision
 from retrieval.networks.poolings.netvlad import CLUSTERS, NetVLAD

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retrieval.networks.backbones.timm_backbones import PRETRAINED, TimmBackbone
-from retrieval.networks.backbones.torchvision_backbones import TIMM, Backbone
+from retrieval.networks.backbones.backbone import Backbone
+from retrieval.networks.backbones.timm_backbones import PRETRAINED, TIMM, TimmBackbone
 from sfm2tuples.errors import UsageError, WeightsError, first_three
 
 TORCHVISION_URLS = {

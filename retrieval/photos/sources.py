@@ -9,8 +9,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from retrieval.photos.labels import read_labels
 from retrieval.photos.names import photos_below
-from retrieval.protocols.labels import read_labels
 from sfm2tuples.errors import DataError, UsageError
 from sfm2tuples.files.container import read_header
 from sfm2tuples.index.schema import FORMAT as INDEX_FORMAT

@@ -8,7 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
-from retrieval.metrics.results import Evaluation, GroundTruth
+from retrieval.metrics.ground_truth import GroundTruth
+from retrieval.metrics.results import Evaluation
 from retrieval.photos.names import short_name
 from sfm2tuples.errors import DataError, UsageError, first_three
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import h5py
 
+from retrieval.photos.labels import read_labels
 from retrieval.photos.names import photos_below
 from retrieval.protocols import oxford_paris, revisited
 from retrieval.protocols.benchmark import Benchmark, PhotoNames
 from retrieval.protocols.holidays import holidays_benchmark
-from retrieval.protocols.labels import labels_benchmark, read_labels
+from retrieval.protocols.labels import labels_benchmark
 from retrieval.protocols.place_recognition import (
     MAX_DISTANCE,
     index_positions_benchmark,

@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from retrieval.metrics.results import make_ground_truth
+from retrieval.metrics.ground_truth import make_ground_truth
 from retrieval.protocols.benchmark import Benchmark, PhotoNames, names_of
 from retrieval.protocols.numbered import numbered_photos
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from retrieval.metrics.results import make_ground_truth
+from retrieval.metrics.ground_truth import make_ground_truth
 from retrieval.protocols.benchmark import Benchmark, PhotoNames
 from sfm2tuples.errors import DataError, UsageError, first_three
 from sfm2tuples.index.schema import Index

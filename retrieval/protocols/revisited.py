@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval.metrics.results import make_ground_truth
+from retrieval.metrics.ground_truth import make_ground_truth
 from retrieval.protocols.benchmark import Benchmark, PhotoNames, names_of
 from retrieval.protocols.ground_truth_files import find_ground_truth, read_ground_truth
 from sfm2tuples.errors import DataError

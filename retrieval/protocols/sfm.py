@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from retrieval.metrics.results import Evaluation, GroundTruth, evaluate_descriptors, make_ground_truth
+from retrieval.metrics.ground_truth import GroundTruth, make_ground_truth
+from retrieval.metrics.results import Evaluation, evaluate_descriptors
 from retrieval.protocols.benchmark import Benchmark
 from sfm2tuples.errors import UsageError
 from sfm2tuples.files.columns import gather_rows, indptr_of

@@ -13,8 +13,9 @@ from sfm2tuples.errors import FileFormatError
 from sfm2tuples.files import descriptors
 from sfm2tuples.files.columns import read_strings
 from sfm2tuples.files.container import Header, open_file, read_header
+from sfm2tuples.files.tables import read_table
 from sfm2tuples.index import schema
-from sfm2tuples.index.schema import SPLITS, Models, Places, read_table
+from sfm2tuples.index.schema import SPLITS, Models, Places
 from sfm2tuples.mining import tuple_file
 from sfm2tuples.mining.summary import distributions
 from sfm2tuples.places.grouping import reasons_of

@@ -8,8 +8,8 @@ from typing import Any
 
 from retrieval.descriptors.extraction import ExtractionOptions, extract_settings
 from retrieval.networks.choice import NetworkChoice, load_on
+from retrieval.networks.devices import FP32
 from retrieval.networks.network import Network
-from retrieval.networks.precision import FP32
 from retrieval.photos.sources import PhotoSources, photos_of
 from retrieval.search.window_descriptors import Describer, PhotoWindows, query_regions
 from retrieval.whitening.projection import Whitening, read_whitening

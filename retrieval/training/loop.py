@@ -12,17 +12,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from retrieval.networks.devices import FP16
 from retrieval.networks.network import Network
-from retrieval.networks.precision import FP16
 from retrieval.photos.tuple_photos import TuplePhotos, default_decoders
-from retrieval.training.curves import RoundFigures, TensorBoard
 from retrieval.training.losses import CONTRASTIVE, GRADED
 from retrieval.training.optimisation import build_optimiser, learning_rate, set_learning_rate
 from retrieval.training.options import TrainingOptions
 from retrieval.training.passes import passes_for
 from retrieval.training.pooling_preparation import prepare_network
 from retrieval.training.remining import tuples_of_round
-from retrieval.training.run_folder import Run, refuse_taken, resume_run, start_run
+from retrieval.training.run_folder import RoundFigures, Run, TensorBoard, refuse_taken, resume_run, start_run
 from retrieval.training.steps import Means, Trained, train_round
 from retrieval.training.team import Team
 from retrieval.training.validation import Validation, prepare_validation, validate

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from retrieval.training.loss_options import parse_settings
-from retrieval.training.metric_learning import PML, pml_loss, pml_tuple_loss
+from retrieval.training.metric_learning import PML, parse_settings, pml_loss, pml_tuple_loss
 from sfm2tuples.errors import UsageError
 
 CONTRASTIVE, TRIPLET, GRADED = "contrastive", "triplet", "graded-contrastive"

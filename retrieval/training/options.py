@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from retrieval.descriptors.extraction import ExtractionOptions
-from retrieval.networks.precision import FP32, PRECISIONS
+from retrieval.networks.devices import FP32, PRECISIONS
 from retrieval.photos.augmentation import Augmentation
 from retrieval.protocols.sfm import MIN_SHARED
 from retrieval.training.losses import CONTRASTIVE, check_loss

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from retrieval.descriptors.extraction import to_input
 from retrieval.descriptors.size_batches import in_batches
+from retrieval.networks.devices import autocast
 from retrieval.networks.network import Network
-from retrieval.networks.precision import autocast
 from sfm2tuples.errors import UsageError
 
 PHOTOS = {"cpu": 1, "cuda": 64}

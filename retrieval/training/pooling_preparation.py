@@ -18,7 +18,7 @@ from retrieval.networks.network import Network
 from retrieval.networks.poolings.netvlad import NetVLAD, cell_descriptors
 from retrieval.networks.poolings.projected_regions import ProjectedRegions
 from retrieval.photos.tuple_photos import TuplePhotos
-from retrieval.whitening.projection import learn_pca
+from retrieval.whitening.learning import learn_pca
 from sfm2tuples.compute.random_draws import draw, item_numbers
 from sfm2tuples.errors import UsageError
 from sfm2tuples.mining.tuple_file import TRAIN, TupleFile

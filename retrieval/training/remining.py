@@ -15,9 +15,9 @@ from retrieval.training.round_descriptors import describe_rows
 from retrieval.training.team import Team
 from sfm2tuples.compute.random_draws import draw, item_numbers
 from sfm2tuples.errors import DataError
-from sfm2tuples.mining.rounds import Choosing, Chosen, MiningOptions, mining_options, plan_round
+from sfm2tuples.mining.rounds import Choosing, Chosen, MiningOptions, mining_options, plan_round, search_for
 from sfm2tuples.mining.tuple_file import TupleFile, TupleSet
-from sfm2tuples.similarity.ivf_search import IvfSearch, SearchReport, search_for
+from sfm2tuples.similarity.ivf_search import IvfSearch, SearchReport
 
 logger = logging.getLogger(__name__)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +15,10 @@ import torch
 from retrieval.networks.checkpoints import load_checkpoint, network_of, save_checkpoint
 from retrieval.networks.network import Network
 from retrieval.networks.weights import load_state
-from retrieval.training.curves import RoundFigures, write_curves
 from retrieval.training.options import TrainingOptions, options_from_recipe
 from retrieval.training.team import Team
 from sfm2tuples.errors import DataError, UsageError
+from sfm2tuples.files.atomic import write_text
 
 LAST, BEST, CURVES = "last.pt", "best.pt", "curves.csv"
 MAY_GROW = ("rounds", "patience")
@@ -217,3 +220,82 @@ def _refuse_others(
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return [f"{name} {before.get(name)} (now {value})" for name, value in now.items() if before.get(name) != value]
+
+
+@dataclass(frozen=True)
+class RoundFigures:
+    """One round in numbers; NaN where there is none. Round 0 is the network before training."""
+
+    round: int
+    """Number of the round, from 0."""
+    learning_rate: float
+    """Rate of the round."""
+    train_loss: float
+    """Mean loss of the round's tuples, each at the moment it was trained on."""
+    val_loss: float
+    """Mean loss of the tuple file's validation tuples, the same ones after every round."""
+    val_map: float
+    """mAP over the validation places after the round, 0..1."""
+    gem_p: float
+    """GeM's exponent after the round."""
+    seconds: float
+    """Wall time of the round: mining, training, validation."""
+    positive_similarity: float
+    """Mean cosine of queries and positives during the round."""
+    negative_similarity: float
+    """Mean cosine of queries and negatives during the round."""
+    queries: int
+    """Tuples that the round trained on."""
+
+
+def write_curves(path: Path, history: Sequence[RoundFigures]) -> None:
+    """Write `curves.csv`, one row a round; NaN is an empty cell. The whole small file is written anew each time."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([field.name for field in fields(RoundFigures)])
+    for figures in history:
+        writer.writerow([_cell(value) for value in asdict(figures).values()])
+    write_text(path, text.getvalue())
+
+
+class TensorBoard:
+    """Scalars for TensorBoard in `run/tensorboard`; does nothing where TensorBoard is not installed.
+
+    Parameters
+    ----------
+    run_dir : Path
+        Folder of the run.
+    next_round : int
+        First round that will be written; a resumed run hides later ones that an interrupted run left behind.
+    writes : bool
+        False for the processes of a team that do not lead it.
+    """
+
+    def __init__(self, run_dir: Path, next_round: int, writes: bool = True) -> None:
+        self._writer: Any = None
+        if not writes:
+            return
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return
+        self._writer = SummaryWriter(str(run_dir / "tensorboard"), purge_step=next_round)
+
+    def add(self, figures: RoundFigures) -> None:
+        """Write the scalars of one round."""
+        if self._writer is None:
+            return
+        for name, value in asdict(figures).items():
+            if name != "round" and not math.isnan(value):
+                self._writer.add_scalar(name, value, figures.round)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Close the event file."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _cell(value: float | int) -> str:
+    """Digits that read back to the same number."""
+    return "" if isinstance(value, float) and math.isnan(value) else repr(value)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from retrieval.metrics.results import GroundTruth, evaluate_descriptors
+from retrieval.metrics.ground_truth import GroundTruth
+from retrieval.metrics.results import evaluate_descriptors
 from retrieval.networks.network import Network
 from retrieval.photos.tuple_photos import TuplePhotos
 from retrieval.protocols.sfm import tuples_ground_truth

@@ -12,7 +12,7 @@ import numpy as np
 
 from retrieval.descriptors.extraction import ExtractionOptions
 from retrieval.networks.choice import NetworkChoice, load_on
-from retrieval.networks.precision import FP32
+from retrieval.networks.devices import FP32
 from retrieval.photos.decoding import photo_size
 from retrieval.photos.packing import PackedStore
 from retrieval.tuple_files.descriptor_store import DescriptorStore, FileDescriptors, NetworkDescriptors, seen_with

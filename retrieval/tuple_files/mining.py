@@ -12,8 +12,7 @@ import torch
 
 from retrieval.descriptors.extraction import ExtractionOptions
 from retrieval.networks.choice import NetworkChoice, load_chosen
-from retrieval.networks.devices import choose_device
-from retrieval.networks.precision import FP32
+from retrieval.networks.devices import FP32, choose_device
 from retrieval.photos.decoding import photo_size
 from retrieval.photos.packing import PackedStore
 from retrieval.search.torch_similarity import exact_search
@@ -24,11 +23,11 @@ from sfm2tuples.files.descriptors import read_descriptors
 from sfm2tuples.index.schema import SPLITS, Index, read_index
 from sfm2tuples.mining.photo_table import NO_DISTRACTORS, Prepared, key_root, prepare
 from sfm2tuples.mining.queries import rank_in_run
-from sfm2tuples.mining.rounds import MiningOptions, Plan, choose_tuples, plan_round
+from sfm2tuples.mining.rounds import MiningOptions, Plan, choose_tuples, plan_round, search_for
 from sfm2tuples.mining.suspicious_places import SuspiciousPair, suspicious_places
 from sfm2tuples.mining.tuple_file import TupleSet, write_tuples
 from sfm2tuples.similarity.exact_search import BLOCK, Search
-from sfm2tuples.similarity.ivf_search import IvfSearch, SearchReport, search_for
+from sfm2tuples.similarity.ivf_search import IvfSearch, SearchReport
 from sfm2tuples.similarity.rows import Matrix, block_of
 
 FIRST_ROUND = 0

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from retrieval.whitening.learning import learn_lw, learn_pca
 from retrieval.whitening.linear_algebra import refuse_beyond_memory
-from retrieval.whitening.projection import METHODS, Whitening, cut, learn_lw, learn_pca
+from retrieval.whitening.projection import METHODS, Whitening, cut
 from retrieval.whitening.shrinkage import ShrinkageCurve, choose_shrinkage
 from sfm2tuples.errors import UsageError
 from sfm2tuples.files.container import read_header

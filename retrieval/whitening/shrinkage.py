@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retrieval.metrics.results import GroundTruth, evaluate_descriptors, make_ground_truth
-from retrieval.whitening.projection import PairStatistics, apply, cut
+from retrieval.metrics.ground_truth import GroundTruth, make_ground_truth
+from retrieval.metrics.results import evaluate_descriptors
+from retrieval.whitening.learning import PairStatistics
+from retrieval.whitening.projection import apply, cut
 from sfm2tuples.errors import UsageError
 
 GRID = (0.0, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)

@@ -56,7 +56,7 @@ def pairs_of(tracks: Tracks, min_shared: int, sightings: Sightings | None, threa
     sightings : Sightings or None
         None: only shared points are counted.
     threads : int, optional
-        See `sfm2tuples.compute.threads.over_blocks`; changes nothing but the time, since each pair is summed in one place.
+        Threads to work in; they change nothing but the time, since one thread sums each pair.
 
     Returns
     -------

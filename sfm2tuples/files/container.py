@@ -13,9 +13,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sfm2tuples import __version__
 from sfm2tuples.errors import DataError, FileFormatError
 from sfm2tuples.files.atomic import write_atomically
+from sfm2tuples.version import __version__
 
 SOFTWARE = f"sfm2tuples {__version__}"
 

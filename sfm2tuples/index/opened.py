@@ -78,7 +78,7 @@ class OpenedIndex:
 
     @property
     def images(self) -> ImageColumns:
-        """Columns of the images, read by rows: all fields of `sfm2tuples.index.schema.Images`, place, split, pose, centre."""
+        """Columns of the images, read by rows: all fields of `Images`, place, split, pose, centre."""
         return ImageColumns(self._file, self._tables)
 
     @property

@@ -14,14 +14,10 @@ import numpy as np
 from sfm2tuples.files.atomic import sync_file
 from sfm2tuples.files.columns import (
     ColumnStream,
-    allocate_column,
     fill_column,
-    read_columns,
-    read_strings,
-    write_columns,
-    write_strings,
 )
 from sfm2tuples.files.container import Header, create_file, header_of, open_file
+from sfm2tuples.files.tables import Column, _write_columns, read_table
 
 FORMAT = "sfm2tuples-index"
 VERSION = 1
@@ -197,10 +193,6 @@ _GROUPS = {
 }
 
 
-Column = list[str] | np.ndarray | ColumnStream
-"""Strings, an array, or an array that is still to be gathered."""
-
-
 def write_index(path: str | Path, index: Index, options: dict[str, Any], parents: Sequence[str] = ()) -> None:
     """Write `index.h5`; the same content and options give the same bytes."""
     write_index_columns(path, {name: vars(getattr(index, name)) for name in _GROUPS}, options, parents)
@@ -251,32 +243,3 @@ def read_index(path: str | Path) -> Index:
     with open_file(path, FORMAT, VERSION) as file:
         tables = {name: read_table(file[name], table) for name, table in _GROUPS.items()}
         return Index(header=header_of(file), **tables)
-
-
-def write_table(group: h5py.Group, table: Any) -> None:
-    """Store a dataclass of columns: its lists of strings and its arrays."""
-    _write_columns(group, {field.name: getattr(table, field.name) for field in fields(table)})
-
-
-def read_table(group: h5py.Group, table: type[Any]) -> Any:
-    """Read a dataclass of columns back."""
-    strings = {f.name: read_strings(group, f.name) for f in fields(table) if "list" in str(f.type)}
-    return table(**strings, **read_columns(group, [f.name for f in fields(table) if f.name not in strings]))
-
-
-def _write_columns(group: h5py.Group, columns: Mapping[str, Column]) -> list[tuple[h5py.Dataset, ColumnStream]]:
-    """Store strings, then the others in the order of their names, so that equal content gives equal bytes.
-
-    Gives the streams with the datasets that have their place in the file and are still to be filled.
-    """
-    for name, column in columns.items():
-        if isinstance(column, list):
-            write_strings(group, name, column)
-    streams = []
-    for name in sorted(columns):
-        column = columns[name]
-        if isinstance(column, ColumnStream):
-            streams.append((allocate_column(group, name, column), column))
-        elif isinstance(column, np.ndarray):
-            write_columns(group, {name: column})
-    return streams

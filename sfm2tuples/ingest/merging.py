@@ -14,11 +14,12 @@ import numpy as np
 
 from sfm2tuples.errors import DataError
 from sfm2tuples.files.columns import ColumnStream, indptr_of
-from sfm2tuples.index.schema import Column, Places
+from sfm2tuples.files.tables import Column
+from sfm2tuples.index.schema import Places
 from sfm2tuples.ingest.part_files import COLUMNS, KINDS, ModelRecord, Part
 from sfm2tuples.places.grouping import Grouping, Join, group_models, photo_joins, scene_joins
 from sfm2tuples.places.photo_contents import number_photos
-from sfm2tuples.places.places_file import split_places
+from sfm2tuples.places.splits import split_places
 from sfm2tuples.readers.discover import ModelLocation
 
 BLOCK_ROWS = 1 << 19

@@ -10,11 +10,12 @@ from sfm2tuples.compute.random_draws import item_numbers
 from sfm2tuples.errors import MiningError
 from sfm2tuples.index.schema import SPLITS, TRAIN
 from sfm2tuples.mining.negatives import Asking, Pool, choose_negatives, choose_pool
-from sfm2tuples.mining.options import MiningOptions, mining_options, parse_pool
+from sfm2tuples.mining.options import IVF, MiningOptions, mining_options, parse_pool
 from sfm2tuples.mining.positives import choose_positives, possible_queries
 from sfm2tuples.mining.queries import choose_queries
 from sfm2tuples.mining.tuple_file import Candidates, ImageTable, PlaceTable, TupleSet
 from sfm2tuples.similarity.exact_search import Search, most_similar, pair_similarities
+from sfm2tuples.similarity.ivf_search import IvfSearch
 from sfm2tuples.similarity.rows import Matrix, block_of, select
 
 __all__ = ["Choosing", "Chosen", "MiningOptions", "Plan", "choose_tuples", "mining_options", "plan_round"]
@@ -302,3 +303,8 @@ def _check_negatives(negative: np.ndarray, images: ImageTable, query: np.ndarray
             f"{len(short):,} training queries find fewer than {options.num_negatives} negatives in the pool "
             f"{options.pool}, first {images.key[int(query[short[0]])]}; enlarge --pool or lower --num-negatives"
         )
+
+
+def search_for(search: str, exact: Search) -> Search:
+    """The search that `MiningOptions.search` asks for."""
+    return IvfSearch(exact) if search == IVF else exact

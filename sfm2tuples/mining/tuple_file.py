@@ -12,7 +12,8 @@ import h5py
 import numpy as np
 
 from sfm2tuples.files.container import Header, create_file, header_of, open_file
-from sfm2tuples.index.schema import SPLITS, TRAIN, VAL, read_table, write_table
+from sfm2tuples.files.tables import read_table, write_table
+from sfm2tuples.index.schema import SPLITS, TRAIN, VAL
 
 __all__ = ["SPLITS", "TRAIN", "VAL", "Candidates", "ImageTable", "PlaceTable", "TupleFile", "TupleSet"]
 

@@ -1,21 +1,17 @@
-"""What the user says about places, and the split of each place."""
+"""The places file: what the user says about places and splits."""
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
-import math
 import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from sfm2tuples.errors import DataError, first_three
-from sfm2tuples.index.schema import SPLITS, TRAIN, VAL
+from sfm2tuples.index.schema import SPLITS
 
 
 @dataclass(frozen=True)
@@ -75,44 +71,6 @@ def read_places(path: str | Path, folders: Sequence[Path], roots: Sequence[Path]
             "a model is a path relative to this file's folder or to a ROOT; take out the rows that are not built",
         )
     return ListedPlaces(places, _fixed_splits(path, rows))
-
-
-def split_places(
-    names: Sequence[str], has_photos: Sequence[bool], fixed: dict[str, int], val_share: float, seed: int
-) -> np.ndarray:
-    """Split places into training and validation.
-
-    The order in which places go to validation is that of a hash of seed and name, so a new place does not reshuffle
-    the others.
-
-    Parameters
-    ----------
-    names : sequence of str
-    has_photos : sequence of bool
-        A place without photos can be neither trained on nor measured: it goes to training, and does not count.
-    fixed : dict
-        Place to split, where the places file says so.
-    val_share : float
-        Share of the places that goes to validation, rounded half up; at least one where the share is above 0 and
-        there are two places, and never all of them below a share of 1.
-    seed : int
-
-    Returns
-    -------
-    (k,) int8
-        `TRAIN` or `VAL`.
-    """
-    split = np.array([fixed.get(name, TRAIN) for name in names], np.int8)
-    eligible = sum(name in fixed or photos for name, photos in zip(names, has_photos, strict=True))
-    wanted = math.floor(val_share * eligible + 0.5)
-    if val_share > 0 and eligible >= 2:
-        wanted = max(1, wanted)
-    if val_share < 1:
-        wanted = min(wanted, eligible - 1)
-    free = [row for row, name in enumerate(names) if has_photos[row] and name not in fixed]
-    free.sort(key=lambda row: (hashlib.sha256(f"{seed}:{names[row]}".encode()).digest(), names[row]))
-    split[free[: max(0, wanted - int((split == VAL).sum()))]] = VAL
-    return split
 
 
 def _read_rows(path: Path) -> list[tuple[str, str, str]]:

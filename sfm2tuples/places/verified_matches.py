@@ -1,16 +1,13 @@
-"""COLMAP's `database.db`: which models its verified matches connect. Only counts are read, never the matches."""
+"""Which models the verified matches of COLMAP's databases connect."""
 
 from __future__ import annotations
 
 import logging
 import os
-import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 import networkx as nx
 import numpy as np
@@ -18,23 +15,13 @@ import numpy as np
 from sfm2tuples.errors import DataError, first_three
 from sfm2tuples.files.columns import gather_rows, indptr_of
 from sfm2tuples.places.grouping import Join
+from sfm2tuples.readers.colmap_database import _BLOCK, Pairs, read_image_ids, read_verified_pairs
 from sfm2tuples.readers.discover import ModelLocation
 
 log = logging.getLogger(__name__)
 
 FILE = "database.db"
 """The name that COLMAP's and hloc's tools give it."""
-MIN_INLIERS = 15
-"""COLMAP's own `min_num_inliers`: a pair with fewer is not verified."""
-UNVERIFIED = (0, 1, 7)
-"""COLMAP's configurations of two views that show no common object: undefined, degenerate, watermark."""
-PAIR_BASE = 2147483647
-"""COLMAP's pair_id is ``PAIR_BASE * first id + second id``."""
-_BLOCK = 1 << 16
-_REMEDY = "it should be COLMAP's database.db, which nobody writes at the moment"
-
-Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""A block of verified pairs: ids of the first images, of the second ones, inlier matches; (k,) int64 each."""
 
 
 @dataclass(frozen=True)
@@ -84,48 +71,6 @@ class ImageIds:
     """(n + 1,) int64, where the models of each start."""
     model: np.ndarray
     """(k,) int64, rows of models; COLMAP may register an image in several."""
-
-
-def read_image_ids(path: Path) -> dict[str, int]:
-    """Name of each image of a database to its id.
-
-    Raises
-    ------
-    DataError
-        The file is absent or no database of COLMAP's.
-    """
-    names: dict[str, int] = {}
-    for rows in _select(path, "SELECT name, image_id FROM images", ()):
-        for name, number in rows:
-            if not isinstance(name, str) or not isinstance(number, int):
-                raise DataError(path, f"the image {name} has no name or no id", _REMEDY)
-            names[name] = number
-    return names
-
-
-def read_verified_pairs(path: Path, min_matches: int = MIN_INLIERS) -> Iterator[Pairs]:
-    """Pairs of images that COLMAP verified, in blocks.
-
-    Parameters
-    ----------
-    path : Path
-        COLMAP's database, opened read-only.
-    min_matches : int
-        Inlier matches that a pair needs.
-
-    Raises
-    ------
-    DataError
-        The file is absent, no database of COLMAP's, or damaged.
-    """
-    # `rows` comes first: SQLite reads `config`, which lies behind the matches, only where it must.
-    query = f"SELECT pair_id, rows FROM two_view_geometries WHERE rows >= ? AND config NOT IN {UNVERIFIED}"
-    for rows in _select(path, query, (min_matches,)):
-        try:
-            pair, matches = np.array(rows, np.int64).T
-        except (TypeError, ValueError, OverflowError) as error:
-            raise DataError(path, "counts of matches that are no numbers", _REMEDY) from error
-        yield pair // PAIR_BASE, pair % PAIR_BASE, matches
 
 
 def match_joins(images: ImageIds, blocks: Iterable[Pairs], min_match_pairs: int) -> list[Join]:
@@ -300,27 +245,3 @@ def _summed(evidence: np.ndarray) -> np.ndarray:
     if not len(starts):
         return rows
     return np.column_stack([rows[starts, 0], np.add.reduceat(rows[:, 1:], starts)])
-
-
-def _select(path: Path, query: str, values: tuple[int, ...]) -> Iterator[list[tuple]]:
-    """Blocks of rows of a query; whatever SQLite complains of is one error."""
-    if not path.is_file():
-        raise DataError(path, "no such file", "give COLMAP's database.db")
-    try:
-        with closing(sqlite3.connect(_read_only(path), uri=True)) as connection:
-            connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
-            cursor = connection.execute(query, values)
-            while rows := cursor.fetchmany(_BLOCK):
-                yield rows
-    except sqlite3.Error as error:
-        raise DataError(path, f"cannot be read as COLMAP's database ({error})", _REMEDY) from error
-
-
-def _read_only(path: Path) -> str:
-    """SQLite's address of a file that is never written to.
-
-    `immutable` keeps SQLite from laying its own files beside it, but hides changes that are not in the file yet.
-    """
-    pending = [Path(f"{path}-wal"), Path(f"{path}-journal")]
-    immutable = not any(file.is_file() and file.stat().st_size for file in pending)
-    return f"file:{quote(os.fsencode(path.absolute()))}?mode=ro{'&immutable=1' if immutable else ''}"

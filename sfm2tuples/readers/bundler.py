@@ -22,9 +22,8 @@ from sfm2tuples.readers.by_tracks import (
 from sfm2tuples.readers.camera_models import CAMERA_MODEL_IDS
 from sfm2tuples.readers.files import CUT
 from sfm2tuples.readers.relative_names import relative_names
-from sfm2tuples.readers.row_lists import Rows, check_last_line
 from sfm2tuples.readers.sparse_model import SparseModel
-from sfm2tuples.readers.text_rows import read_lines
+from sfm2tuples.readers.text_rows import Rows, check_last_line, read_lines
 
 CAMERA_ROWS = 5
 """f k1 k2; three rows of R; t."""

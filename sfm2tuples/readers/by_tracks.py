@@ -14,8 +14,8 @@ import numpy as np
 
 from sfm2tuples.readers.assembly import CameraPart, ImagePart, PointPart, assemble
 from sfm2tuples.readers.files import CUT
-from sfm2tuples.readers.row_lists import Rows
 from sfm2tuples.readers.sparse_model import SparseModel
+from sfm2tuples.readers.text_rows import Rows
 
 OBSERVATION = np.dtype([("x", "<f8"), ("y", "<f8"), ("point", "<i8")])
 """An observation as in COLMAP's images.bin."""

@@ -1,6 +1,6 @@
 """Compiled loops over the bytes of a model: one pass over the points, one over their tracks, two over the observations.
 
-Loops that take `begin` and `end` work on a block of rows and release the interpreter's lock: see `sfm2tuples.compute.threads`.
+Loops that take `begin` and `end` work on a block of rows and release the interpreter's lock.
 
 A byte buffer is used as it came from the file. A run of records of one kind is viewed as numbers where it lies, aligned
 or not, which costs nothing on x86 and ARM; single integers are put together from bytes, which the compiler turns into

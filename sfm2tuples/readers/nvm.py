@@ -21,9 +21,8 @@ from sfm2tuples.readers.by_tracks import (
 from sfm2tuples.readers.camera_models import CAMERA_MODEL_IDS
 from sfm2tuples.readers.nvm_sections import Header, split_sections
 from sfm2tuples.readers.relative_names import relative_names
-from sfm2tuples.readers.row_lists import Rows, check_last_line
 from sfm2tuples.readers.sparse_model import SparseModel
-from sfm2tuples.readers.text_rows import read_lines
+from sfm2tuples.readers.text_rows import Rows, check_last_line, read_lines
 
 POINT_COLUMNS = 7
 """xyz, rgb and the number of observations, which follow."""

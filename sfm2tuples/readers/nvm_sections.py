@@ -9,8 +9,7 @@ from pathlib import Path
 
 from sfm2tuples.errors import ModelError
 from sfm2tuples.readers.files import CUT
-from sfm2tuples.readers.row_lists import Rows
-from sfm2tuples.readers.text_rows import Row, is_data
+from sfm2tuples.readers.text_rows import Row, Rows, is_data
 
 VERSIONS = ("NVM_V3", "NVM_V3_R9T")
 

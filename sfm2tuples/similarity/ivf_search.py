@@ -1,7 +1,7 @@
 """The most similar of a pool beyond a million by faiss's inverted lists: nearly exact, and it says how nearly.
 
 faiss makes the lists; the rules are ours: the rows of the lists that a query looks into go through the same exact
-decision as in `sfm2tuples.similarity.exact_search`. So one row a place is kept however many rows of one place are near, and no
+decision as in the exact search. So one row a place is kept however many rows of one place are near, and no
 similarity is approximate: a row is found exactly or not at all.
 
 To make the lists costs as much as some thousand queries, so they are made where a user asks for them, never by the
@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from sfm2tuples.mining.options import IVF
 from sfm2tuples.similarity.best_rows import BestRows, PoolBlock
 from sfm2tuples.similarity.exact_search import BLOCK, Search, most_similar
 from sfm2tuples.similarity.rows import Matrix, block_of
@@ -170,11 +169,6 @@ def inverted_lists(pool: Matrix, by_root: float = LISTS_BY_ROOT, turns: int = TU
     for start in range(0, size, 1 << 16):
         lists.add(block_of(pool, slice(start, min(start + (1 << 16), size))))
     return lists
-
-
-def search_for(search: str, exact: Search) -> Search:
-    """The search that `MiningOptions.search` asks for."""
-    return IvfSearch(exact) if search == IVF else exact
 
 
 def recall_of(found: np.ndarray, exact: np.ndarray) -> float:

@@ -1,1 +1,4 @@
-"""The built-in world: buildings that exist only here, their photos and exact models of them."""
+"""The built-in world: buildings to photograph, their photos, and the models made from them.
+
+Read `synthetic` first: it writes a world. Imports `files` and `compute`.
+"""

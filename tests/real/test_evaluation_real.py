@@ -9,8 +9,10 @@ import numpy as np
 import oracles
 import pytest
 
-from retrieval.metrics.results import evaluate_rankings, make_ground_truth
-from retrieval.protocols.labels import labels_ground_truth, read_labels
+from retrieval.metrics.ground_truth import make_ground_truth
+from retrieval.metrics.results import evaluate_rankings
+from retrieval.photos.labels import read_labels
+from retrieval.protocols.labels import labels_ground_truth
 
 pytestmark = pytest.mark.real
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cli.main import main
-from retrieval.protocols.labels import read_labels
+from retrieval.photos.labels import read_labels
 from retrieval.reports.evaluation_page import EvaluationOptions
 from retrieval.reports.report import ReportOptions, write_report
 from sfm2tuples.files.descriptors import Descriptors, write_descriptors

@@ -12,8 +12,9 @@ from retrieval.descriptors.extraction import ExtractionOptions, extract
 from retrieval.evaluation.refined_rankings import own_junk, refine
 from retrieval.metrics.results import evaluate_rankings
 from retrieval.networks.network import build_network
+from retrieval.photos.labels import read_labels
 from retrieval.photos.sources import photos_of
-from retrieval.protocols.labels import labels_ground_truth, read_labels
+from retrieval.protocols.labels import labels_ground_truth
 from retrieval.search.options import Refinement
 from retrieval.search.window_descriptors import Describer, PhotoWindows, query_regions
 

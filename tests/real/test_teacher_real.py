@@ -14,8 +14,9 @@ from retrieval.local_features.hamming import HammingOptions
 from retrieval.local_features.sift import SiftOptions
 from retrieval.local_features.teacher import TeacherOptions
 from retrieval.local_features.vocabulary import WordOptions
+from retrieval.photos.labels import read_labels
 from retrieval.photos.sources import photos_of
-from retrieval.protocols.labels import labels_benchmark, read_labels
+from retrieval.protocols.labels import labels_benchmark
 
 pytestmark = pytest.mark.real
 pytest.importorskip("pycolmap")

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from retrieval.networks.backbones.torchvision_backbones import TIMM, Backbone
+from retrieval.networks.backbones.backbone import Backbone
 from sfm2tuples.errors import UsageError, WeightsError
 
+TIMM = "timm:"
+"""What stands before a name of timm."""
 PRETRAINED = "pretrained"
 """The value of `--weights` that stands for timm's own weights, which it fetches."""
 SMALLEST = 32

@@ -7,53 +7,12 @@ from timm (`timm_backbones`).
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from sfm2tuples.errors import UsageError
-
-
-class Backbone(nn.Module):
-    """A network's convolutional part: (B, 3, H, W) normalised colours to a map (B, channels, h, w).
-
-    The map is not negative, but for those of timm that do not end in a ReLU.
-    """
-
-    name: str
-    """The name `--backbone` takes."""
-    channels: int
-    """K, the channels of the map and so the dimension of the descriptor."""
-    classifier: str | tuple[str, ...]
-    """Prefix, or several, of the weights that a file has beyond this part."""
-    smallest: int
-    """The least side of a photo, in pixels, that gives a map of at least one cell."""
-
-    def initialise(self, seed: int) -> None:
-        """Fill with random weights that keep the scale of activations from layer to layer.
-
-        Parameters
-        ----------
-        seed : int
-            The same seed gives the same weights; torch's global generator is left alone.
-        """
-        generator = torch.Generator().manual_seed(seed)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                fan_in = module.weight[0].numel()
-                with torch.no_grad():
-                    module.weight.normal_(0.0, math.sqrt(2.0 / fan_in), generator=generator)
-                    # Half of each filter's mean is taken out: all of it, and colours are lost (mAP of a random
-                    # SqueezeNet falls from 11 to 7); nothing, and all photos look alike (cosines of 0.99).
-                    module.weight -= module.weight.mean(dim=(1, 2, 3), keepdim=True) / 2
-                    if module.bias is not None:
-                        module.bias.zero_()
-
-    def named_as_here(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A file's weights under the names that they have in this module's state."""
-        return dict(state)
+from retrieval.networks.backbones.backbone import Backbone
 
 
 class Sequential(Backbone):
@@ -187,37 +146,6 @@ class ResNet(Backbone):
 
 BACKBONES = ("squeezenet1_1", "alexnet", "vgg16", "resnet18", "resnet50", "resnet101", "resnet152")
 """Names of the backbones, as `--backbone` takes them; ``timm:NAME`` besides."""
-TIMM = "timm:"
-"""What a backbone's name begins with when it comes from timm."""
-
-
-def build_backbone(name: str) -> Backbone:
-    """The backbone of that name, with arbitrary weights; see `Backbone.initialise`, `weights.load_backbone_weights`.
-
-    Raises
-    ------
-    UsageError
-        There is no such backbone, or timm is not installed.
-    """
-    if name.startswith(TIMM):
-        from retrieval.networks.backbones.timm_backbones import TimmBackbone
-
-        return TimmBackbone(name)
-    if name == "squeezenet1_1":
-        return Sequential(name, _squeezenet_layers(), channels=512, smallest=17)
-    if name == "alexnet":
-        return Sequential(name, _alexnet_layers(), channels=256, smallest=31)
-    if name == "vgg16":
-        return Sequential(name, _vgg_layers(), channels=512, smallest=16)
-    if name == "resnet18":
-        return ResNet(name, (2, 2, 2, 2), bottleneck=False)
-    if name == "resnet50":
-        return ResNet(name, (3, 4, 6, 3), bottleneck=True)
-    if name == "resnet101":
-        return ResNet(name, (3, 4, 23, 3), bottleneck=True)
-    if name == "resnet152":
-        return ResNet(name, (3, 8, 36, 3), bottleneck=True)
-    raise UsageError(f"no backbone is called {name!r}; there are {', '.join(BACKBONES)} and timm:NAME")
 
 
 def _convolution(inputs: int, outputs: int, side: int, stride: int) -> nn.Conv2d:

@@ -1,0 +1,48 @@
+"""Rank a database for each query by exact search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+BLOCK_BYTES = 1 << 27
+"""Memory that a block of similarities with its sorted order may take, about."""
+
+
+def rank_all(queries: np.ndarray, database: np.ndarray, block_bytes: int = BLOCK_BYTES) -> Iterator[np.ndarray]:
+    """Rank the whole database for each query: exact, by cosine; ties by the lower row.
+
+    Costs q x n x D and a sort of n for each query; memory is bounded by about `block_bytes`.
+
+    Parameters
+    ----------
+    queries : (q, D) float32, L2-normalised
+    database : (n, D) float32, L2-normalised
+    block_bytes : int
+
+    Yields
+    ------
+    (n,) int64
+        Database rows, best first, for one query after the other.
+    """
+    n = len(database)
+    # Each similarity takes 4 bytes, its row in the order 8, and the sort's own copies about as much again.
+    size = max(1, block_bytes // max(1, 24 * n))
+    for start in range(0, len(queries), size):
+        similarity = similarities(queries[start : start + size], database, block_bytes)
+        yield from np.argsort(-similarity, axis=1, kind="stable")
+
+
+def similarities(queries: np.ndarray, database: np.ndarray, block_bytes: int = BLOCK_BYTES) -> np.ndarray:
+    """Dot products (q, n) float32, worked out in blocks of double precision.
+
+    Rounding from double makes equal rows equally similar wherever they stand in a block, which a product in single
+    precision does not, so that ties are ties on every machine.
+    """
+    result = np.empty((len(queries), len(database)), np.float32)
+    left = np.asarray(queries, np.float64)
+    size = max(1, block_bytes // (8 * max(1, left.shape[1] + len(left))))
+    for start in range(0, len(database), size):
+        result[:, start : start + size] = left @ np.asarray(database[start : start + size], np.float64).T
+    return result

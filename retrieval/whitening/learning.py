@@ -1,0 +1,137 @@
+"""Learn a whitening from matching pairs (L_w) or by PCA (PCA_w)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from retrieval.whitening.linear_algebra import (
+    BLOCK_ROWS,
+    cholesky_with_jitter,
+    falling_eigenvectors,
+    rank_of,
+    second_moment,
+    shrink,
+    with_fixed_signs,
+)
+from retrieval.whitening.projection import Whitening, logger
+from sfm2tuples.errors import UsageError
+
+
+def learn_lw(
+    descriptors: np.ndarray, pairs: np.ndarray, shrinkage: float = 0.0, all_rows: np.ndarray | None = None
+) -> Whitening:
+    """Learn a whitening from matching pairs, after Mikolajczyk and Matas (METHOD.md section 9).
+
+    Parameters
+    ----------
+    descriptors : (n, K) float32, L2-normalised
+    pairs : (m, 2) int
+        Rows of matching images, the query first.
+    shrinkage : float
+        λ: the pairs' covariance C becomes (1 - λ) C + λ tr(C)/K I. With 0, as published: a covariance that does not
+        factor gets 1e-10, x 10 until it does, on its diagonal [C]; this is logged.
+    all_rows : (r,) int, optional
+        Images of the set, over which the rotation is learned; all rows by default.
+
+    Raises
+    ------
+    UsageError
+        No pairs, or λ outside 0..1.
+    """
+    if len(pairs) == 0:
+        raise UsageError("no matching pairs to learn a whitening from; lower the demands on pairs, or use PCA")
+    statistics = PairStatistics.of(descriptors, pairs)
+    whitening = statistics.whitening(descriptors if all_rows is None else descriptors[all_rows], shrinkage)
+    logger.info(
+        "L_w from %d pairs: covariance of rank %d of %d, shrinkage %g",
+        whitening.num_pairs,
+        whitening.rank,
+        descriptors.shape[1],
+        shrinkage,
+    )
+    if shrinkage == 0 and whitening.rank < descriptors.shape[1]:
+        logger.warning(
+            "the covariance of %d pairs has rank %d of %d; %g was added to its diagonal so that it factors; "
+            "shrinkage (--shrinkage auto) is safer",
+            whitening.num_pairs,
+            whitening.rank,
+            descriptors.shape[1],
+            whitening.jitter,
+        )
+    return whitening
+
+
+@dataclass(frozen=True)
+class PairStatistics:
+    """What L_w takes from the matching pairs, before any shrinkage."""
+
+    mean: np.ndarray
+    """(K,) float64: mean of the pairs' queries, each once, so that an image with many partners does not draw it."""
+    covariance: np.ndarray
+    """(K, K) float64: mean over pairs of (f(i) - f(j)) (f(i) - f(j))ᵀ."""
+    num_pairs: int
+    """Number of pairs."""
+
+    @classmethod
+    def of(cls, descriptors: np.ndarray, pairs: np.ndarray) -> PairStatistics:
+        """Gather them from (n, K) descriptors and (m, 2) pairs of rows, in blocks; O(m K²)."""
+        dimension = descriptors.shape[1]
+        covariance = np.zeros((dimension, dimension))
+        for start in range(0, len(pairs), BLOCK_ROWS):
+            block = pairs[start : start + BLOCK_ROWS]
+            difference = descriptors[block[:, 0]].astype(np.float64) - descriptors[block[:, 1]]
+            covariance += difference.T @ difference
+        mean = descriptors[np.unique(pairs[:, 0])].mean(axis=0, dtype=np.float64)
+        return cls(mean, covariance / len(pairs), len(pairs))
+
+    def whitening(self, images: np.ndarray, shrinkage: float) -> Whitening:
+        """Learn L_w at one shrinkage; `images` (r, K) are the descriptors of all images of the set."""
+        lower, jitter = cholesky_with_jitter(shrink(self.covariance, shrinkage))
+        inverse = solve_triangular(lower, np.eye(len(lower)), lower=True)
+        # The second moment of P (f - m) is P times that of f - m times Pᵀ: cheaper than projecting every image.
+        moment = inverse @ second_moment(images, self.mean) @ inverse.T
+        _, vectors = falling_eigenvectors(moment)
+        return Whitening(
+            mean=self.mean,
+            projection=with_fixed_signs(vectors.T @ inverse),
+            method="lw",
+            shrinkage=float(shrinkage),
+            num_pairs=self.num_pairs,
+            rank=rank_of(self.covariance),
+            jitter=jitter,
+        )
+
+
+def learn_pca(descriptors: np.ndarray, shrinkage: float = 0.0) -> Whitening:
+    """Learn a PCA whitening: rotation to the covariance's axes, and division by their root eigenvalues.
+
+    Parameters
+    ----------
+    descriptors : (n, K) float32, L2-normalised
+        Images of an independent set.
+    shrinkage : float
+        λ, as in `learn_lw`. With 0, directions in which the images do not differ (fewer images than dimensions,
+        channels that never fire) cannot be divided and are left out; this is logged.
+
+    Raises
+    ------
+    UsageError
+        Fewer than two images, images that are all the same, or λ outside 0..1.
+    """
+    if len(descriptors) < 2:
+        raise UsageError(f"PCA whitening needs at least two images, here are {len(descriptors)}")
+    mean = descriptors.mean(axis=0, dtype=np.float64)
+    covariance = second_moment(descriptors, mean)
+    rank = rank_of(covariance)
+    if rank == 0:
+        raise UsageError("PCA whitening needs images that differ; all descriptors here are the same")
+    values, vectors = falling_eigenvectors(shrink(covariance, shrinkage))
+    keep = len(values) if shrinkage > 0 else rank
+    logger.info("PCA_w from %d images: covariance of rank %d of %d", len(descriptors), rank, len(values))
+    if keep < len(values):
+        logger.warning("%d of %d dimensions do not vary and are left out", len(values) - keep, len(values))
+    projection = vectors[:, :keep].T / np.sqrt(values[:keep, None])
+    return Whitening(mean, with_fixed_signs(projection), "pca", float(shrinkage), {}, len(descriptors), rank)

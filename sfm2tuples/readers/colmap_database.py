@@ -1,0 +1,91 @@
+"""COLMAP's `database.db`: names of its images, and counts of verified matches. The matches are never read."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+
+from sfm2tuples.errors import DataError
+
+MIN_INLIERS = 15
+"""COLMAP's own `min_num_inliers`: a pair with fewer is not verified."""
+UNVERIFIED = (0, 1, 7)
+"""COLMAP's configurations of two views that show no common object: undefined, degenerate, watermark."""
+PAIR_BASE = 2147483647
+"""COLMAP's pair_id is ``PAIR_BASE * first id + second id``."""
+_BLOCK = 1 << 16
+_REMEDY = "it should be COLMAP's database.db, which nobody writes at the moment"
+Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""A block of verified pairs: ids of the first images, of the second ones, inlier matches; (k,) int64 each."""
+
+
+def read_image_ids(path: Path) -> dict[str, int]:
+    """Name of each image of a database to its id.
+
+    Raises
+    ------
+    DataError
+        The file is absent or no database of COLMAP's.
+    """
+    names: dict[str, int] = {}
+    for rows in _select(path, "SELECT name, image_id FROM images", ()):
+        for name, number in rows:
+            if not isinstance(name, str) or not isinstance(number, int):
+                raise DataError(path, f"the image {name} has no name or no id", _REMEDY)
+            names[name] = number
+    return names
+
+
+def read_verified_pairs(path: Path, min_matches: int = MIN_INLIERS) -> Iterator[Pairs]:
+    """Pairs of images that COLMAP verified, in blocks.
+
+    Parameters
+    ----------
+    path : Path
+        COLMAP's database, opened read-only.
+    min_matches : int
+        Inlier matches that a pair needs.
+
+    Raises
+    ------
+    DataError
+        The file is absent, no database of COLMAP's, or damaged.
+    """
+    # `rows` comes first: SQLite reads `config`, which lies behind the matches, only where it must.
+    query = f"SELECT pair_id, rows FROM two_view_geometries WHERE rows >= ? AND config NOT IN {UNVERIFIED}"
+    for rows in _select(path, query, (min_matches,)):
+        try:
+            pair, matches = np.array(rows, np.int64).T
+        except (TypeError, ValueError, OverflowError) as error:
+            raise DataError(path, "counts of matches that are no numbers", _REMEDY) from error
+        yield pair // PAIR_BASE, pair % PAIR_BASE, matches
+
+
+def _select(path: Path, query: str, values: tuple[int, ...]) -> Iterator[list[tuple]]:
+    """Blocks of rows of a query; whatever SQLite complains of is one error."""
+    if not path.is_file():
+        raise DataError(path, "no such file", "give COLMAP's database.db")
+    try:
+        with closing(sqlite3.connect(_read_only(path), uri=True)) as connection:
+            connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+            cursor = connection.execute(query, values)
+            while rows := cursor.fetchmany(_BLOCK):
+                yield rows
+    except sqlite3.Error as error:
+        raise DataError(path, f"cannot be read as COLMAP's database ({error})", _REMEDY) from error
+
+
+def _read_only(path: Path) -> str:
+    """SQLite's address of a file that is never written to.
+
+    `immutable` keeps SQLite from laying its own files beside it, but hides changes that are not in the file yet.
+    """
+    pending = [Path(f"{path}-wal"), Path(f"{path}-journal")]
+    immutable = not any(file.is_file() and file.stat().st_size for file in pending)
+    return f"file:{quote(os.fsencode(path.absolute()))}?mode=ro{'&immutable=1' if immutable else ''}"
