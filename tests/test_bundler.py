@@ -9,7 +9,8 @@ import pytest
 
 from sfm2tuples.covisibility.graph import covisibility
 from sfm2tuples.errors import ModelError
-from sfm2tuples.readers import colmap_binary, read_model
+from sfm2tuples.readers import colmap_binary
+from sfm2tuples.readers.any_kind import read_model
 from sfm2tuples.readers.bundler import UNREGISTERED, find_list, read
 from sfm2tuples.readers.by_tracks import NOT_REGISTERED
 from tests import oracles

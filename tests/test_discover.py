@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sfm2tuples.errors import DataError, ModelError, UsageError
-from sfm2tuples.readers import read_model
+from sfm2tuples.readers.any_kind import read_model
 from sfm2tuples.readers.discover import PhotoFolder, find_models, find_photo_root, model_kind, scene_folder
 
 

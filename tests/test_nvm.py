@@ -9,7 +9,8 @@ import pytest
 
 from sfm2tuples.covisibility.graph import focal_lengths
 from sfm2tuples.errors import ModelError
-from sfm2tuples.readers import colmap_binary, read_model
+from sfm2tuples.readers import colmap_binary
+from sfm2tuples.readers.any_kind import read_model
 from sfm2tuples.readers.bundler import UNREGISTERED
 from sfm2tuples.readers.discover import find_models
 from sfm2tuples.readers.nvm import read

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfm2tuples.errors import ModelError
-from sfm2tuples.readers import colmap_binary, colmap_text, kernels, read_model
+from sfm2tuples.readers import colmap_binary, colmap_text, kernels
+from sfm2tuples.readers.any_kind import read_model
 from sfm2tuples.readers.assembly import DROPPED_POINT, DROPPED_TRACK_IMAGE, DROPPED_TRACK_INDEX, check_name
 from sfm2tuples.readers.camera_models import CAMERA_MODELS
 from sfm2tuples.readers.frames import compose

@@ -14,7 +14,7 @@ from benchmarks.street import street, write_street
 from sfm2tuples.covisibility.graph import covisibility
 from sfm2tuples.covisibility.shared_points import SharedPoints, shared_points
 from sfm2tuples.errors import ModelError
-from sfm2tuples.readers import read_model
+from sfm2tuples.readers.any_kind import read_model
 from tests import oracles
 
 pycolmap = pytest.importorskip("pycolmap")

@@ -12,7 +12,7 @@ from scipy.ndimage import uniform_filter
 
 from sfm2tuples.covisibility.graph import covisibility
 from sfm2tuples.errors import UsageError
-from sfm2tuples.readers import read_model
+from sfm2tuples.readers.any_kind import read_model
 from sfm2tuples.world.synthetic import WorldSummary, write_world
 
 PLACES, PHOTOS = 3, 8

@@ -11,9 +11,11 @@ import numpy as np
 from sfm2tuples.compute.threads import over_blocks
 from sfm2tuples.covisibility.pair_loops import pairs_of
 from sfm2tuples.covisibility.tracks import Tracks, tracks_of
-from sfm2tuples.readers import ModelLocation, kernels, read_model
+from sfm2tuples.readers import kernels
+from sfm2tuples.readers.any_kind import read_model
 from sfm2tuples.readers.assembly import names_in_order, observations_with_point
 from sfm2tuples.readers.colmap_binary import read_images
+from sfm2tuples.readers.discover import ModelLocation
 from sfm2tuples.readers.sparse_model import SparseModel
 
 if TYPE_CHECKING:

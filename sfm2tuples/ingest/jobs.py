@@ -132,7 +132,7 @@ def read_models(job: ModelJob) -> tuple[Part | None, list[tuple[ModelLocation, M
     """Read a job's models and compute their graphs; no part where none can be read."""
     from sfm2tuples.covisibility.graph import covisibility
     from sfm2tuples.ingest.part_files import part_of
-    from sfm2tuples.readers import read_model
+    from sfm2tuples.readers.any_kind import read_model
 
     made, failed = [], []
     for found in job.models:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sfm2tuples.readers import read_model
+from sfm2tuples.readers.any_kind import read_model
 from tests import oracles
 
 pycolmap = pytest.importorskip("pycolmap")

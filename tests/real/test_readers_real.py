@@ -12,7 +12,7 @@ import pytest
 from sfm2tuples.covisibility.graph import covisibility
 from sfm2tuples.covisibility.shared_points import shared_points
 from sfm2tuples.errors import ModelError
-from sfm2tuples.readers import read_model
+from sfm2tuples.readers.any_kind import read_model
 from sfm2tuples.readers.assembly import DROPPED_POINT, DROPPED_TRACK_IMAGE, DROPPED_TRACK_INDEX
 from sfm2tuples.readers.discover import PhotoFolder, find_models, find_photo_root
 from tests import oracles
@@ -169,7 +169,7 @@ from pathlib import Path
 import sfm2tuples.readers.kernels
 from sfm2tuples.covisibility.graph import covisibility
 from sfm2tuples.errors import ModelError
-from sfm2tuples.readers import read_model
+from sfm2tuples.readers.any_kind import read_model
 read_model(Path(sys.argv[1]) / "good/sparse/0")
 size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size + 64 * 2**20, size + 64 * 2**20))
