@@ -15,7 +15,7 @@ from PIL import Image
 from test_benchmarks import GND, IMLIST, ORIGINAL, REVISITED, write_json
 
 from retrieval.evaluation.evaluation_file import PhotoFolders, read_evaluation
-from retrieval.reports.scatter import scatter
+from retrieval.reports.drawings import scatter
 from sfm2tuples.files.descriptors import Descriptors, write_descriptors
 
 HOSTILE = "<img src=x onerror=alert(1)>"

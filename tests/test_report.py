@@ -15,8 +15,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from cli.commands.report import command
+from retrieval.reports.drawings import Series, histogram
 from retrieval.reports.evaluation_page import EvaluationOptions
-from retrieval.reports.histograms import Series, histogram
 from retrieval.reports.report import ReportOptions, write_report
 from retrieval.reports.tuple_page import choose_balanced, evidence_figures
 from sfm2tuples.errors import DataError, FileFormatError, UsageError

@@ -17,7 +17,7 @@ from worlds import random_index
 
 from cli.commands.mine_tuples import command
 from retrieval.networks.choice import NetworkChoice
-from retrieval.reports.data_inspection import inspect_file
+from retrieval.reports.inspection import inspect_file
 from retrieval.tuple_files.distractors import read_distractors
 from retrieval.tuple_files.mining import MiningMeans, TupleSources, _first_of_places, mine_tuple_file
 from sfm2tuples.errors import DataError, FileFormatError, UsageError

@@ -20,8 +20,7 @@ ROWS = 20
 def command(file: Path, show_all: bool, output: Output) -> None:
     """Say what is in a file of ours, made from what and how: index, tuples, descriptors, ranks, whitening,
     features, bag of words or checkpoint."""
-    from retrieval.reports.data_inspection import JOINED
-    from retrieval.reports.inspection import inspect_file
+    from retrieval.reports.inspection import JOINED, inspect_file
 
     sections = inspect_file(file)
     output.result(sections)

@@ -14,10 +14,9 @@ import numpy as np
 from retrieval.evaluation.evaluation_file import SUFFIX, EvaluationFile, read_evaluation
 from retrieval.metrics.kept_images import FIRST
 from retrieval.protocols.benchmark import figure_text
+from retrieval.reports.drawings import Series, histogram, scatter
 from retrieval.reports.evaluation_cards import Cards, Way
-from retrieval.reports.histograms import Series, histogram
 from retrieval.reports.query_scores import Entry, QueryScore, query_score
-from retrieval.reports.scatter import scatter
 from retrieval.reports.thumbnails import Thumbnails
 from sfm2tuples.errors import UsageError
 

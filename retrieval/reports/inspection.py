@@ -1,34 +1,51 @@
-"""What is in any file of ours: those of `retrieval.reports.data_inspection`, and those that `retrieval` writes."""
+"""What is in a file of ours: its header, and the few figures that say what it holds, as plain values."""
 
 from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 from retrieval.local_features import bag_of_words, feature_files
-from retrieval.reports.data_inspection import Section, file_section
-from retrieval.reports.data_inspection import inspect_file as inspect_hdf5
 from retrieval.search import ranks_file
 from retrieval.whitening import projection
 from sfm2tuples.errors import DataError, FileFormatError
+from sfm2tuples.files import descriptors
+from sfm2tuples.files.columns import read_strings
+from sfm2tuples.files.container import open_file, read_header
+from sfm2tuples.files.tables import read_table
+from sfm2tuples.index import schema
+from sfm2tuples.index.schema import SPLITS, Models, Places
+from sfm2tuples.mining import tuple_file
+from sfm2tuples.mining.summary import distributions
+from sfm2tuples.places.grouping import reasons_of
 
+Facts = dict[str, Any]
+"""Label to value. Where every value is `Facts` too, it is a table with a row for each."""
+JOINED = "joined places"
+"""Title of the table that says which models were joined to a place, and why."""
 _REMEDY = (
     "inspect reads an index, tuples, descriptors, ranked lists, a whitening, features, a bag of words or a checkpoint"
 )
 
 
-def inspect_file(path: Path) -> dict[str, Section]:
-    """Describe a file of ours by sections of plain values.
+def inspect_file(path: Path) -> dict[str, Facts]:
+    """Say what a file of ours holds; large columns are not read.
 
     Parameters
     ----------
     path : Path
-        An index, tuples, descriptors, ranked lists, a whitening, features, a bag of words or a checkpoint.
+        A file of a format in `FORMATS`, or a checkpoint of ours or of cirtorch.
+
+    Returns
+    -------
+    dict of str to Facts
+        ``file`` (what every kind of file says of itself), ``options``, then what the format holds.
 
     Raises
     ------
@@ -39,19 +56,153 @@ def inspect_file(path: Path) -> dict[str, Section]:
         raise DataError(path, "no such file")
     # PyTorch writes a zip archive; a torn or an old one is known by its suffix alone. All else of ours is HDF5.
     if path.suffix in (".pt", ".pth") or zipfile.is_zipfile(path):
-        return _describe_checkpoint(path)
+        return _checkpoint(path)
     if not h5py.is_hdf5(path):
         raise FileFormatError(path, "is no file of sfm2tuples", _REMEDY)
-    describe = {
-        projection.FORMAT: _describe_whitening,
-        ranks_file.FORMAT: _describe_ranks,
-        feature_files.FORMAT: _describe_features,
-        bag_of_words.FORMAT: _describe_bag_of_words,
+    header = read_header(path)
+    if header.format not in FORMATS:
+        raise FileFormatError(path, f"is {header.format}, which this program does not know")
+    file = _file(path, header.format, header.version, header.software, header.fingerprint, header.parents)
+    return {"file": file, "options": header.options, **FORMATS[header.format](path)}
+
+
+def _file(path: Path, format: str, version: int, software: str, fingerprint: str, parents: Sequence[str]) -> Facts:
+    return {
+        "name": path.name,
+        "format": format,
+        "version": version,
+        "bytes": path.stat().st_size,
+        "fingerprint": fingerprint,
+        "software": software,
+        "parents": list(parents),
     }
-    return inspect_hdf5(path, describe)
 
 
-def _describe_whitening(path: Path) -> dict[str, Section]:
+def _index(path: Path) -> dict[str, Facts]:
+    with open_file(path, schema.FORMAT, schema.VERSION) as file:
+        models, places = read_table(file["models"], Models), read_table(file["places"], Places)
+        image_model, photo = file["images/model"][()], file["images/photo"][()]
+        has_photo = file["images/has_photo"][()]
+        content = {
+            "models": len(models.name),
+            "places": len(places.name),
+            "images": len(image_model),
+            "images with a photo": int(has_photo.sum()),
+            "different photos": len(np.unique(photo[has_photo])),
+            "cameras": len(file["cameras/id"]),
+            "points": len(file["points/id"]),
+            "observations": len(file["observations/point"]),
+            "pairs that share points": len(file["covisibility/neighbour"]) // 2,
+        }
+    table = _places(models, places, image_model)
+    return {"content": content, "places": table, JOINED: _joined(models, places, table)}
+
+
+def _places(models: Models, places: Places, image_model: np.ndarray) -> Facts:
+    """A row for each place: those of many models first, then those of many images."""
+    num_models = np.bincount(models.place, minlength=len(places.name))
+    num_images = np.bincount(models.place[image_model], minlength=len(places.name))
+    return {
+        places.name[row]: {
+            "split": SPLITS[places.split[row]],
+            "models": int(num_models[row]),
+            "images": int(num_images[row]),
+        }
+        for row in np.lexsort((-num_images, -num_models)).tolist()
+    }
+
+
+def _joined(models: Models, places: Places, order: Iterable[str]) -> Facts:
+    """Models of each place that has several, and why they were joined, in the order of the table of places."""
+    members: dict[str, list[str]] = {}
+    for model, place in zip(models.name, models.place.tolist(), strict=True):
+        members.setdefault(places.name[place], []).append(model)
+    reason = dict(zip(places.name, places.reason, strict=True))
+    return {
+        name: {"models": members[name], "why": reasons_of(reason[name])}
+        for name in order
+        if len(members.get(name, ())) > 1
+    }
+
+
+def _tuples(path: Path) -> dict[str, Facts]:
+    file = tuple_file.read_tuples(path)
+    packed: Facts = {"packed photos": "none"}
+    if file.packed_size:
+        photos, size = len(file.photo_indptr) - 1, int(file.photo_indptr[-1])
+        packed = {"packed photos": photos, "packed size in pixels": file.packed_size, "packed bytes": size}
+    columns = {split: split_counts(file, split) | _medians(file.tuples[split]) for split in SPLITS}
+    of_split = {split: distributions(file.tuples[split]) for split in SPLITS}
+    return {
+        "content": {"images": len(file.images.key), "places": len(file.places.name), **packed},
+        "tuples": {label: {split: columns[split][label] for split in SPLITS} for label in columns[SPLITS[0]]},
+        "evidence": {f"{split}: {name}": row for split, rows in of_split.items() for name, row in rows.items()},
+        **{f"search of {split} by lists": report for split, report in file.searches.items()},
+    }
+
+
+def split_counts(file: tuple_file.TupleFile, split: str) -> dict[str, int]:
+    """How much of what there is in a split of a tuple file, by label."""
+    rows = file.tuples[split]
+    return {
+        "places": int((file.places.split == SPLITS.index(split)).sum()),
+        "images": int((file.image_split == SPLITS.index(split)).sum()),
+        "tuples": len(rows.query),
+        "different queries": len(np.unique(rows.query)),
+        "places of queries": len(np.unique(file.images.place[rows.query])),
+        "positives": int((rows.positive >= 0).sum()),
+        "negatives": int((rows.negative >= 0).sum()),
+        "negatives missing": int((rows.negative < 0).sum()),
+        "images in the pool": len(rows.pool),
+        "possible queries": len(file.candidates[split].query),
+        "candidates": len(file.candidates[split].image),
+    }
+
+
+def _medians(rows: tuple_file.TupleSet) -> Facts:
+    positive, negative = rows.positive >= 0, rows.negative >= 0
+    return {
+        "median shared points": _median(rows.shared[positive & (rows.shared != tuple_file.UNKNOWN_SHARED)], 0),
+        "median overlap": _median(rows.overlap[positive]),
+        "median scale change": _median(rows.scale_change[positive]),
+        "median angle in degrees": _median(np.degrees(rows.angle[positive]), 1),
+        "median similarity of positives": _median(rows.positive_similarity[positive]),
+        "median similarity of negatives": _median(rows.negative_similarity[negative]),
+    }
+
+
+def _median(values: np.ndarray, digits: int = 3) -> float | None:
+    """Median of the finite values, rounded; None where there is none, since JSON has no NaN."""
+    finite = values[np.isfinite(values)]
+    return round(float(np.median(finite)), digits) if len(finite) else None
+
+
+def _descriptors(path: Path) -> dict[str, Facts]:
+    with open_file(path, descriptors.FORMAT, descriptors.VERSION) as file:
+        if isinstance(file.get("descriptors"), h5py.Dataset):
+            (count, dimension), names = file["descriptors"].shape, read_strings(file, "names")
+            layout, kind = "columnar", str(file["descriptors"].dtype)
+        else:
+            found = _global_descriptors(file)
+            names, count, layout = list(found), len(found), "hloc"
+            dimension, kind = next(iter(found.values()), (0, "none"))
+    content = {"descriptors": count, "dimensions": dimension, "layout": layout, "type": kind}
+    return {"content": {**content, "first": names[0] if names else "none", "last": names[-1] if names else "none"}}
+
+
+def _global_descriptors(file: h5py.File) -> dict[str, tuple[int, str]]:
+    """Length and type of the descriptor of each image in hloc's layout."""
+    found: dict[str, tuple[int, str]] = {}
+
+    def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Dataset) and name.endswith("/global_descriptor"):
+            found[name.rpartition("/")[0]] = (int(item.size), str(item.dtype))
+
+    file.visititems(visit)
+    return found
+
+
+def _whitening(path: Path) -> dict[str, Facts]:
     learned = projection.read_whitening(path)
     content = {
         "method": learned.method,
@@ -64,7 +215,7 @@ def _describe_whitening(path: Path) -> dict[str, Section]:
     return {"content": content}
 
 
-def _describe_ranks(path: Path) -> dict[str, Section]:
+def _ranks(path: Path) -> dict[str, Facts]:
     found = ranks_file.read_ranks(path)
     content = {
         "queries": len(found.queries),
@@ -77,12 +228,12 @@ def _describe_ranks(path: Path) -> dict[str, Section]:
     return {"content": content}
 
 
-def _describe_features(path: Path) -> dict[str, Section]:
+def _features(path: Path) -> dict[str, Facts]:
     found = feature_files.read_features(path)
     return {"content": {"photos": len(found.names), "features": len(found.descriptors)}}
 
 
-def _describe_bag_of_words(path: Path) -> dict[str, Section]:
+def _bag_of_words(path: Path) -> dict[str, Facts]:
     found = bag_of_words.read_bag_of_words(path)
     content = {
         "photos": len(found.features.names),
@@ -93,20 +244,30 @@ def _describe_bag_of_words(path: Path) -> dict[str, Section]:
     return {"content": content}
 
 
-def _describe_checkpoint(path: Path) -> dict[str, Section]:
+FORMATS: dict[str, Callable[[Path], dict[str, Facts]]] = {
+    schema.FORMAT: _index,
+    tuple_file.FORMAT: _tuples,
+    descriptors.FORMAT: _descriptors,
+    projection.FORMAT: _whitening,
+    ranks_file.FORMAT: _ranks,
+    feature_files.FORMAT: _features,
+    bag_of_words.FORMAT: _bag_of_words,
+}
+"""Format of an HDF5 file to the function that reads what such a file holds."""
+
+
+def _checkpoint(path: Path) -> dict[str, Facts]:
     from retrieval.networks.checkpoints import checked_content
     from retrieval.networks.cirtorch_checkpoints import is_cirtorch, load_with_arrays
 
     content = load_with_arrays(path)
     if is_cirtorch(content):
-        return _describe_cirtorch(path)
+        return _cirtorch_checkpoint(path)
     checkpoint = checked_content(content, path)
-    weights = checkpoint["weights"].values()
-    file = file_section(
-        path, checkpoint["format"], checkpoint["version"], checkpoint["software"], checkpoint["fingerprint"]
-    )
-    network = {**checkpoint["network"], "parameters": sum(tensor.numel() for tensor in weights)}
-    file["parents"] = list(checkpoint.get("parents", ()))
+    header = [checkpoint[name] for name in ("format", "version", "software", "fingerprint")]
+    file = _file(path, *header, checkpoint.get("parents", ()))
+    parameters = sum(tensor.numel() for tensor in checkpoint["weights"].values())
+    network = {**checkpoint["network"], "parameters": parameters}
     sections = {"file": file, "network": network, "training": _plain(_without(checkpoint, file))}
     if "options" in checkpoint:
         sections["options"] = _plain(checkpoint["options"])
@@ -115,7 +276,7 @@ def _describe_checkpoint(path: Path) -> dict[str, Section]:
     return {**sections, "rounds": {f"round {row['round']}": _plain(_without(row, ("round",))) for row in history}}
 
 
-def _describe_cirtorch(path: Path) -> dict[str, Section]:
+def _cirtorch_checkpoint(path: Path) -> dict[str, Facts]:
     from retrieval.networks.cirtorch_checkpoints import read_cirtorch_checkpoint
 
     found = read_cirtorch_checkpoint(path)
@@ -126,15 +287,11 @@ def _describe_cirtorch(path: Path) -> dict[str, Section]:
     return {"file": file, "network": network, "training": {"epoch": found.epoch, "whitenings": whitenings}}
 
 
-def _is_words(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and len(value) > 0 and all(isinstance(item, str) for item in value)
-
-
-def _without(values: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+def _without(values: Facts, keys: Iterable[str]) -> Facts:
     return {key: value for key, value in values.items() if key not in set(keys)}
 
 
-def _plain(values: dict[str, Any]) -> Section:
+def _plain(values: Facts) -> Facts:
     """What can be read at a glance: numbers and text, not tensors nor the optimiser's state; None for NaN."""
     shown = {
         key: list(value) if isinstance(value, (list, tuple)) else value
@@ -144,3 +301,7 @@ def _plain(values: dict[str, Any]) -> Section:
     return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in shown.items()
     }
+
+
+def _is_words(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) > 0 and all(isinstance(item, str) for item in value)

@@ -10,11 +10,17 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from retrieval.reports.histograms import Series, histogram
+from retrieval.reports.drawings import Series, histogram
+from retrieval.reports.inspection import split_counts
 from retrieval.reports.thumbnails import Thumbnails
 from sfm2tuples.mining.tuple_file import SPLITS, UNKNOWN_SHARED, PackedPhotos, TupleFile, TupleSet, read_tuples
 
 NOT_KNOWN = "not known"
+COUNTS = (
+    *("tuples", "different queries", "places of queries", "positives", "negatives", "negatives missing"),
+    *("images in the pool", "possible queries", "images", "places"),
+)
+"""Of `split_counts`, in the order of the table."""
 FREQUENT_PLACES = 12
 """How many of the places that were most often chosen as negatives are shown."""
 
@@ -97,7 +103,7 @@ def tuple_page(path: Path, num_tuples: int, thumbnails: Thumbnails) -> dict[str,
         "name": path.name,
         "header": tuples.header,
         "options": sorted(tuples.header.options.items()),
-        "counts": split_counts(tuples),
+        "counts": _counts(tuples),
         "num_images": len(tuples.images.key),
         "num_places": len(tuples.places.name),
         "packed_size": tuples.packed_size,
@@ -109,22 +115,10 @@ def tuple_page(path: Path, num_tuples: int, thumbnails: Thumbnails) -> dict[str,
     }
 
 
-def split_counts(tuples: TupleFile) -> list[tuple[str, list[int]]]:
+def _counts(tuples: TupleFile) -> list[tuple[str, list[int]]]:
     """What there is of each split: label and its counts in the order of `SPLITS`."""
-    place = tuples.images.place
-    by_label: list[tuple[str, Callable[[str], int]]] = [
-        ("tuples", lambda s: len(tuples.tuples[s].query)),
-        ("different queries", lambda s: len(np.unique(tuples.tuples[s].query))),
-        ("places of queries", lambda s: len(np.unique(place[tuples.tuples[s].query]))),
-        ("positives", lambda s: int((tuples.tuples[s].positive >= 0).sum())),
-        ("negatives", lambda s: int((tuples.tuples[s].negative >= 0).sum())),
-        ("negatives missing", lambda s: int((tuples.tuples[s].negative < 0).sum())),
-        ("images in the pool", lambda s: len(tuples.tuples[s].pool)),
-        ("possible queries", lambda s: len(tuples.candidates[s].query)),
-        ("images", lambda s: int((tuples.image_split == SPLITS.index(s)).sum())),
-        ("places", lambda s: int((tuples.places.split == SPLITS.index(s)).sum())),
-    ]
-    return [(label, [count(split) for split in SPLITS]) for label, count in by_label]
+    found = [split_counts(tuples, split) for split in SPLITS]
+    return [(label, [counts[label] for counts in found]) for label in COUNTS]
 
 
 def evidence_figures(tuples: TupleFile) -> list[Figure]:
