@@ -26,7 +26,8 @@ from cli.commands.import_tuples import command as import_command
 from retrieval.networks.choice import NetworkChoice
 from retrieval.networks.network import build_network
 from retrieval.reports.inspection import inspect_file
-from retrieval.reports.report import ReportOptions, write_report
+from retrieval.reports.options import ReportOptions
+from retrieval.reports.report import write_report
 from retrieval.training.loop import train
 from retrieval.training.options import options_from_recipe
 from retrieval.tuple_files.cirtorch_export import cautions, export_cirtorch

@@ -16,9 +16,10 @@ from PIL import Image
 
 from cli.commands.report import command
 from retrieval.reports.drawings import Series, histogram
-from retrieval.reports.evaluation_page import EvaluationOptions
-from retrieval.reports.report import ReportOptions, write_report
-from retrieval.reports.tuple_page import choose_balanced, evidence_figures
+from retrieval.reports.options import ReportOptions
+from retrieval.reports.report import write_report
+from retrieval.reports.sections.evidence import evidence_figures
+from retrieval.reports.sections.tuples import choose_balanced
 from sfm2tuples.errors import DataError, FileFormatError, UsageError
 from sfm2tuples.files.container import create_file
 from sfm2tuples.mining.tuple_file import Candidates, ImageTable, PlaceTable, TupleSet, read_tuples, write_tuples
@@ -304,10 +305,7 @@ def test_the_command_says_what_it_made_and_warns_of_missing_photos(tuples_file: 
 def test_the_flags_are_the_fields_of_the_options() -> None:
     # What is no number has no default, which click calls something else than None.
     flags = {p.name: p.default if isinstance(p.default, int) else None for p in command.params}
-    fields = {name: value for name, value in vars(ReportOptions()).items() if name != "evaluation"} | vars(
-        EvaluationOptions()
-    )
-    assert {name: flags[name] for name in fields} == fields
+    assert {name: flags[name] for name in vars(ReportOptions())} == vars(ReportOptions())
 
 
 def test_options_out_of_range_are_refused() -> None:
@@ -316,14 +314,14 @@ def test_options_out_of_range_are_refused() -> None:
     with pytest.raises(UsageError):
         ReportOptions(photo_size=0)
     with pytest.raises(UsageError, match="--num-queries -1"):
-        ReportOptions(evaluation=EvaluationOptions(num_queries=-1))
+        ReportOptions(num_queries=-1)
     with pytest.raises(UsageError, match="keeps the first 20"):
-        ReportOptions(evaluation=EvaluationOptions(num_ranked=21))
+        ReportOptions(num_ranked=21)
 
 
 def test_an_evaluation_to_compare_with_that_is_absent_is_named(tmp_path: Path) -> None:
     (tmp_path / "e.json").write_text("{}")
-    options = EvaluationOptions(compare=tmp_path / "absent.json")
+    options = ReportOptions(compare=tmp_path / "absent.json")
     with pytest.raises(DataError, match=r"absent\.json: no such file; --compare takes what evaluate -o wrote"):
-        write_report(tmp_path / "e.json", tmp_path / "page", ReportOptions(evaluation=options))
+        write_report(tmp_path / "e.json", tmp_path / "page", options)
     assert not (tmp_path / "page").exists()

@@ -24,15 +24,13 @@ PATH = click.Path(path_type=Path)
 @click.option("--photo-size", default=320, show_default=True, help="longest side of the page's photos in pixels")
 @click.option("--force", is_flag=True, help="replace an earlier page")
 @output_options
-def command(
-    source: Path, target: Path, num_tuples: int, photo_size: int, force: bool, output: Output, **evaluation: Any
-) -> None:
+def command(source: Path, target: Path, force: bool, output: Output, **shown: Any) -> None:
     """Write an HTML page of FILE: of a tuple file, the evidence and tuples; of an evaluation, its queries."""
-    from retrieval.reports.evaluation_page import EvaluationOptions
-    from retrieval.reports.report import ReportOptions, write_report
+    from retrieval.reports.options import ReportOptions
+    from retrieval.reports.report import write_report
     from sfm2tuples.errors import first_three
 
-    report = write_report(source, target, ReportOptions(num_tuples, photo_size, EvaluationOptions(**evaluation)), force)
+    report = write_report(source, target, ReportOptions(**shown), force)
     if report.missing:
         output.warn(f"photos that cannot be shown: {len(report.missing):,}, first {first_three(report.missing)}")
     output.result({"page": str(report.page), "photos": report.photos, "missing": report.missing})

@@ -1,4 +1,5 @@
 """Pages and summaries for people.
 
-`report` writes pages, `inspection` says what is in a file. Imports everything below.
+`report` writes a page: a head and `sections`, whose form `page` says. `tuple_page` and `evaluation_page` read what is
+shown. `inspection` says what is in a file. Imports everything below.
 """

@@ -20,7 +20,7 @@ class Picture:
     """A photo with its frame."""
 
     role: str
-    """``query``, or one of `ranked_pictures.VERDICTS`; also its CSS class."""
+    """``query``, or one of `VERDICTS`; also its CSS class."""
     key: str
     """Its name."""
     url: str
@@ -53,9 +53,9 @@ class Answer:
 class QueryCard:
     """A query and its answers."""
 
+    title: str
+    """Its place or label, or its name where all queries are of one."""
     query: Picture
-    group: str
-    """Its place or label."""
     positives: int
     """How many images are right."""
     answers: list[Answer]
@@ -93,9 +93,12 @@ class Cards:
         Where the pictures go.
     num_ranked : int
         First ranked images of each query, not counting junk; as much junk among them is shown at most.
+    titled_by_group : bool
+        Whether a card's title is its query's place or label.
     """
 
-    def __init__(self, photos: PhotoFinder, thumbnails: Thumbnails, num_ranked: int) -> None:
+    def __init__(self, photos: PhotoFinder, thumbnails: Thumbnails, num_ranked: int, titled_by_group: bool) -> None:
+        self._titled_by_group = titled_by_group
         self._photos = photos
         self._thumbnails = thumbnails
         self._num_ranked = num_ranked
@@ -106,7 +109,8 @@ class Cards:
         entry = ways[0].entries[query]
         name = str(entry["query"])
         asked = Picture("query", name, self._url(name), "query", box=self._box(name, entry.get("box")))
-        return QueryCard(asked, entry["group"], entry["positives"], [self._answer(name, way, query) for way in ways])
+        title = entry["group"] if self._titled_by_group else name
+        return QueryCard(title, asked, entry["positives"], [self._answer(name, way, query) for way in ways])
 
     def _answer(self, name: str, way: Way, query: str) -> Answer:
         entry = way.entries[query]

@@ -264,8 +264,8 @@ def _checkpoint(path: Path) -> dict[str, Facts]:
     if is_cirtorch(content):
         return _cirtorch_checkpoint(path)
     checkpoint = checked_content(content, path)
-    header = [checkpoint[name] for name in ("format", "version", "software", "fingerprint")]
-    file = _file(path, *header, checkpoint.get("parents", ()))
+    format, version, software, fingerprint = (checkpoint[k] for k in ("format", "version", "software", "fingerprint"))
+    file = _file(path, format, version, software, fingerprint, checkpoint.get("parents", ()))
     parameters = sum(tensor.numel() for tensor in checkpoint["weights"].values())
     network = {**checkpoint["network"], "parameters": parameters}
     sections = {"file": file, "network": network, "training": _plain(_without(checkpoint, file))}

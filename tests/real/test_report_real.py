@@ -9,8 +9,8 @@ import pytest
 
 from cli.main import main
 from retrieval.photos.labels import read_labels
-from retrieval.reports.evaluation_page import EvaluationOptions
-from retrieval.reports.report import ReportOptions, write_report
+from retrieval.reports.options import ReportOptions
+from retrieval.reports.report import write_report
 from sfm2tuples.files.descriptors import Descriptors, write_descriptors
 
 pytestmark = pytest.mark.real
@@ -31,8 +31,8 @@ def test_every_photo_of_a_page_of_the_collection_is_found(shared: Path, tmp_path
         tmp_path / "r.json",
     ]
     main([str(word) for word in ("evaluate", "--labels", labels, *words)])
-    options = EvaluationOptions(num_queries=3, num_ranked=5)
-    report = write_report(tmp_path / "r.json", tmp_path / "page", ReportOptions(photo_size=64, evaluation=options))
+    options = ReportOptions(photo_size=64, num_queries=3, num_ranked=5)
+    report = write_report(tmp_path / "r.json", tmp_path / "page", options)
     assert report.missing == []
     assert 20 < report.photos <= 6 * (1 + 5 + 4)
     assert len(list((tmp_path / "page" / "photos").iterdir())) == report.photos

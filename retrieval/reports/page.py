@@ -1,0 +1,84 @@
+"""What a page is made of: a head, and sections under it that a bar of links leads to."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import jinja2
+from markupsafe import Markup
+
+from retrieval.reports.options import ReportOptions
+from retrieval.reports.thumbnails import Thumbnails
+from sfm2tuples.files.container import SOFTWARE
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page with a heading of its own."""
+
+    anchor: str
+    """What a link to it ends with."""
+    title: str
+    """Its heading."""
+    values: Mapping[str, Any]
+    """What its template shows."""
+    template: str = "section.html.j2"
+    """File in `templates`. The usual one shows `note`, a text, and `body`, whatever is `Markup`."""
+    link: str = ""
+    """Its name in the bar of links; its heading where left out."""
+
+
+class Content(Protocol):
+    """What a page shows: a file that was read, and the photos that are made of it."""
+
+    def __init__(self, path: Path, options: ReportOptions, thumbnails: Thumbnails) -> None: ...
+
+    def head(self) -> dict[str, Any]:
+        """What the template of the page's head shows."""
+        ...
+
+
+@dataclass(frozen=True)
+class Page:
+    """How the page of one format is made."""
+
+    content: type[Content]
+    """Reads the file; each section is made from it."""
+    template: str
+    """File in `templates` with the page's title and head."""
+    sections: Iterable[str]
+    """Modules of the room `sections`, in the order of the page."""
+
+    def html(self, path: Path, options: ReportOptions, thumbnails: Thumbnails) -> str:
+        """The page as a text; its photos are written on the way."""
+        content = self.content(path, options, thumbnails)
+        sections = [section for name in self.sections for section in _module(name).sections(content)]
+        environment = _environment()
+
+        def render(template: str, **values: Any) -> Markup:
+            return Markup(environment.get_template(template).render(values, software=SOFTWARE))
+
+        # All sections are there before one is rendered, since the first says which photos of the others are missing.
+        shown = [(section, render(section.template, section=section, **section.values)) for section in sections]
+        return render(self.template, sections=shown, **content.head())
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f"retrieval.reports.sections.{name}")
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("retrieval.reports", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["thousands"] = lambda number: f"{number:,}"
+    environment.filters["megabytes"] = lambda number: f"{number / 1e6:,.1f} MB"
+    return environment

@@ -1,0 +1,78 @@
+"""The figures of an evaluation: by setup, by place or label, by query, and what they were measured with."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from retrieval.protocols.benchmark import figure_text
+from retrieval.reports.drawings import Series, histogram
+from retrieval.reports.evaluation_page import EvaluationPage
+from retrieval.reports.page import Section
+
+FINGERPRINT = re.compile("[0-9a-f]{64}")
+MAX_GROUPS = 60
+"""Places or labels in the table; of more, the worst."""
+
+
+def sections(page: EvaluationPage) -> Iterator[Section]:
+    """Tables of the figures and a histogram of the queries."""
+    groups = _groups(page)
+    series = [
+        Series(way.name, np.array(way.scores()), css) for way, css in zip(page.ways, ("first", "second"), strict=False)
+    ]
+    names, figures = _texts(page)
+    values = {
+        "names": names,
+        "figures": figures,
+        "groups": groups[:MAX_GROUPS],
+        "more_groups": max(len(groups) - MAX_GROUPS, 0),
+        "ways": [way.name for way in page.ways],
+        "judged": page.judged,
+        "histogram": histogram(series, page.judged.name),
+        "made": [(name, file.content, list(_settings(file.content["settings"]))) for name, file in page.files()],
+        "missing": page.thumbnails.missing,
+    }
+    yield Section("contents", "Figures", values, "figures.html.j2")
+
+
+def _texts(page: EvaluationPage) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Names of the figures, and each setup's as people read them."""
+    figures = page.figures()
+    names = list(next(iter(figures.values())))
+    texts = {
+        title: [figure_text(name, np.nan if found.get(name) is None else found[name]) for name in names]
+        for title, found in figures.items()
+    }
+    return names, list(texts.items())
+
+
+def _settings(settings: dict[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    """Settings as label and text; a setting of settings is taken apart."""
+    for name, value in settings.items():
+        label = f"{before}{name}".replace("_", " ")
+        if isinstance(value, dict):
+            yield from _settings(value, f"{name}: ")
+        else:
+            said = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            yield label, said[:16] if FINGERPRINT.fullmatch(said) else said
+
+
+def _groups(page: EvaluationPage) -> list[tuple[str, int, list[tuple[float, str]]]]:
+    """Name, number of queries, and each way's figure as a share of the best and as text, by place or label.
+
+    The worst come first.
+    """
+    judged = page.judged
+    members: dict[str, list[str]] = defaultdict(list)
+    for query, entry in page.ways[0].entries.items():
+        members[str(entry["group"])].append(query)
+    rows = []
+    for name, queries in members.items():
+        found = [[way.entries[query] for query in queries] for way in page.ways]
+        rows.append((name, len(queries), [(judged.mean(one) / judged.best, judged.mean_text(one)) for one in found]))
+    return sorted(rows, key=lambda row: row[2][0][0])
