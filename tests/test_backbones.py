@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval.networks.backbones.torchvision_backbones import BACKBONES
-from retrieval.networks.by_name import build_backbone
+from retrieval.networks.by_name import BACKBONES, build_backbone
 from retrieval.networks.weights import load_backbone_weights, read_weights
 from sfm2tuples.errors import UsageError, WeightsError
 
@@ -40,7 +39,7 @@ CLASSIFIER = {
 STRIDE = {"alexnet": 16, "vgg16": 16, "squeezenet1_1": 16} | {f"resnet{n}": 32 for n in (18, 50, 101, 152)}
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", BACKBONES["torchvision_backbones"])
 def test_parameters_are_torchvisions_less_the_classifier(name):
     count = sum(p.numel() for p in build_backbone(name).parameters())
     assert count == FULL[name] - CLASSIFIER[name]
@@ -65,7 +64,7 @@ def test_weights_have_torchvisions_names(name, keys):
     assert not any(key.startswith(("classifier", "fc")) for key in state)
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", BACKBONES["torchvision_backbones"])
 def test_map_has_its_channels_stride_and_sign(name):
     backbone = build_backbone(name).eval()
     backbone.initialise(seed=1)
@@ -79,7 +78,7 @@ def test_map_has_its_channels_stride_and_sign(name):
     assert features.max() > 0
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", BACKBONES["torchvision_backbones"])
 def test_smallest_photo_gives_one_cell_and_a_smaller_one_fails(name):
     backbone = build_backbone(name).eval()
     side = backbone.smallest

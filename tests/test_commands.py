@@ -16,10 +16,9 @@ import pytest
 from hand_made import run
 
 from cli.main import COMMANDS
-from cli.options import network
 from retrieval.descriptors.extraction import ExtractionOptions
-from retrieval.networks.backbones.torchvision_backbones import BACKBONES
-from retrieval.networks.by_name import POOLINGS
+from retrieval.networks.by_name import BACKBONES, POOLINGS
+from retrieval.networks.devices import PRECISIONS
 from retrieval.search.options import SearchOptions
 from retrieval.training.options import TrainingOptions
 from retrieval.whitening.matching_pairs import WhiteningOptions
@@ -59,8 +58,12 @@ def test_every_option_field_is_a_flag_of_the_same_name(name: str) -> None:
 
 
 def test_the_flags_offer_every_backbone_and_pooling() -> None:
-    assert set(network.BACKBONES) == set(BACKBONES)
-    assert set(network.POOLINGS) == set(POOLINGS)
+    flags = {p.name: p for p in command_of("extract").params}
+    assert list(flags["pooling"].type.choices) == list(POOLINGS)
+    for name in [name for names in BACKBONES.values() for name in names]:
+        assert name in flags["backbone"].help
+        assert flags["backbone"].type.convert(name, None, None) == name
+    assert flags["precision"].type.choices == PRECISIONS
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval.networks.backbones.torchvision_backbones import BACKBONES
-from retrieval.networks.by_name import POOLINGS
-from retrieval.networks.network import IMAGENET_MEAN, IMAGENET_STD, Network, NetworkDescription, build_network
+from retrieval.networks.by_name import BACKBONES, POOLINGS
+from retrieval.networks.description import IMAGENET_MEAN, IMAGENET_STD, NetworkDescription
+from retrieval.networks.network import Network, build_network
 from sfm2tuples.errors import UsageError, WeightsError
 
 
@@ -37,7 +37,7 @@ def learn_centres(network: Network) -> None:
     network.set_prepared("by hand")
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", BACKBONES["torchvision_backbones"])
 def test_random_network_tells_photos_apart(backbone):
     network = build_network(backbone, "gem")
     with torch.inference_mode():
@@ -101,7 +101,7 @@ def test_learned_parameters_are_the_backbone_s_and_gem_s_exponent():
 
 def test_description_survives_as_plain_values():
     network = build_network("alexnet", "rmac", whole_image=True, seed=4)
-    values = network.describe()
+    values = network.description.to_dict()
     assert values["weights"] == "random, seed 4"
     assert values["mean"] == list(IMAGENET_MEAN)
     assert NetworkDescription.from_dict(values) == network.description
@@ -111,7 +111,7 @@ def test_description_survives_as_plain_values():
 def test_description_names_the_file_but_not_its_folder(tmp_path):
     torch.save(build_network("squeezenet1_1", "mac").backbone.state_dict(), tmp_path / "w.pth")
     network = build_network("squeezenet1_1", "mac", tmp_path / "w.pth")
-    assert network.describe()["weights"] == "w.pth"
+    assert network.description.to_dict()["weights"] == "w.pth"
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_imagenet_stands_for_torchvision_s_url(monkeypatch):
         return build_network("resnet18", "mac").backbone.state_dict()
 
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", fetch)
-    assert build_network("resnet18", "mac", "imagenet").describe()["weights"] == "imagenet"
+    assert build_network("resnet18", "mac", "imagenet").description.to_dict()["weights"] == "imagenet"
     assert asked == [("https://download.pytorch.org/models/resnet18-f37072fd.pth", True, True)]
 
 

@@ -10,7 +10,8 @@ import torch
 
 from retrieval.networks.checkpoints import load_network, save_checkpoint
 from retrieval.networks.choice import NetworkChoice, load_chosen
-from retrieval.networks.network import Network, NetworkDescription, build_network
+from retrieval.networks.description import NetworkDescription
+from retrieval.networks.network import Network, build_network
 from retrieval.networks.poolings.neural_codes import SIDE, NeuralCodes
 from retrieval.training.optimisation import parameter_groups
 from retrieval.training.recipes import GEM_CHANNELS_RATE_FACTOR, GEM_RATE_FACTOR
@@ -134,12 +135,12 @@ def test_a_whitening_of_another_dimension_is_refused(whitening_file):
 
 
 def test_descriptions_say_only_what_is_set():
-    assert set(build_network("squeezenet1_1", "gem").describe()) == {
+    assert set(build_network("squeezenet1_1", "gem").description.to_dict()) == {
         *("backbone", "pooling", "whole_image", "mean", "std", "l2_eps", "weights")
     }
     network = chosen(pooling="netvlad", clusters=5)
-    assert network.describe()["clusters"] == 5
-    assert NetworkDescription.from_dict(network.describe()) == network.description
+    assert network.description.to_dict()["clusters"] == 5
+    assert NetworkDescription.from_dict(network.description.to_dict()) == network.description
 
 
 def test_fingerprints_of_the_first_checkpoints_stay():

@@ -7,11 +7,17 @@ import oracles
 import pytest
 import torch
 
-from retrieval.networks.by_name import POOLINGS, REGION_POOLINGS, build_pooling, pooled_dimension
-from retrieval.networks.poolings.formulas import GEM_P, GeM, crow, gem, l2_normalise, mac, rmac, spoc
+from retrieval.networks.by_name import POOLINGS, build_pooling, pooling_class
+from retrieval.networks.description import NetworkDescription
+from retrieval.networks.poolings.crow import crow
+from retrieval.networks.poolings.gem import GEM_P, GeM, gem
+from retrieval.networks.poolings.mac import mac
 from retrieval.networks.poolings.netvlad import ASSIGNMENT_RATIO, NetVLAD, cell_descriptors
+from retrieval.networks.poolings.pooling import Pooling, l2_normalise
 from retrieval.networks.poolings.projected_regions import ProjectedRegions
+from retrieval.networks.poolings.rmac import rmac
 from retrieval.networks.poolings.rmac_grid import extra_regions, rmac_regions
+from retrieval.networks.poolings.spoc import spoc
 from sfm2tuples.errors import UsageError
 
 OF_MAPS = [name for name in POOLINGS if not name.startswith("fc")]
@@ -30,10 +36,12 @@ def maps(kind: str, height: int, width: int) -> np.ndarray:
     return x.astype(np.float32)
 
 
-def pooling(name: str, channels: int = 4, **options) -> torch.nn.Module:
+def pooling(name: str, channels: int = 4, **options) -> Pooling:
     """A pooling of four channels; NetVLAD with three random centres, all learned weights random."""
     generator = torch.Generator().manual_seed(1)
-    pool = build_pooling(name, "alexnet", channels, clusters=3 if name == "netvlad" else 0, **options)
+    pool = build_pooling(
+        NetworkDescription("alexnet", name, clusters=3 if name == "netvlad" else 0, **options), channels
+    )
     with torch.no_grad():
         for key, value in pool.named_parameters():
             if not key.endswith("p"):
@@ -176,8 +184,8 @@ def test_l2_adds_eps_to_the_norm_and_keeps_zero():
 
 
 def test_unknown_pooling_names_the_known_ones():
-    with pytest.raises(UsageError, match="mac, spoc, gem, gem-channels, crow, rmac, netvlad"):
-        build_pooling("max", "alexnet", 4)
+    with pytest.raises(UsageError, match="gem, gem-channels, mac, spoc, crow, rmac, netvlad"):
+        build_pooling(NetworkDescription("alexnet", "max"), 4)
 
 
 @pytest.mark.parametrize(
@@ -193,19 +201,19 @@ def test_unknown_pooling_names_the_known_ones():
 )
 def test_options_of_another_pooling_are_refused(name, options, match):
     with pytest.raises(UsageError, match=match):
-        build_pooling(name, **{"backbone": "alexnet", "channels": 4, **options})
+        build_pooling(NetworkDescription(**{"backbone": "alexnet", "pooling": name, **options}), 4)
 
 
 @pytest.mark.parametrize("name", OF_MAPS)
 def test_no_photos_give_no_vectors(name):
-    pooled = pooling(name)(torch.zeros(0, 4, 3, 5))
-    assert pooled.shape == (0, pooled_dimension(name, 4, 3))
+    pool = pooling(name)
+    assert pool(torch.zeros(0, 4, 3, 5)).shape == (0, pool.dimension(4))
 
 
 @pytest.mark.parametrize("regional", [False, True])
 @pytest.mark.parametrize("name", OF_MAPS)
 def test_gradients_are_those_of_finite_differences(name, regional):
-    if regional and name not in REGION_POOLINGS:
+    if regional and "regional" not in pooling_class(name).options:
         pytest.skip("has no regions")
     pool = pooling(name, channels=3, regional=regional).double()
     x = torch.from_numpy(np.random.default_rng(3).random((2, 3, 3, 4)) + 0.1).requires_grad_()
@@ -215,7 +223,7 @@ def test_gradients_are_those_of_finite_differences(name, regional):
 
 def test_untrained_regions_are_plain_rmac():
     x = torch.from_numpy(maps("random", 6, 9))
-    regions = build_pooling("mac", "alexnet", 4, regional=True, whole_image=True)
+    regions = build_pooling(NetworkDescription("alexnet", "mac", regional=True, whole_image=True), 4)
     assert isinstance(regions, ProjectedRegions)
     torch.testing.assert_close(regions(x), rmac(x, whole_image=True), rtol=1e-5, atol=1e-5)
 

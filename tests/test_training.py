@@ -513,7 +513,7 @@ def test_a_checkpoint_says_what_it_was_made_from_and_how(tuples: Path, tmp_path:
     checkpoint = load_checkpoint(tmp_path / "run" / "last.pt")
     assert checkpoint["parents"] == [read_tuples(tuples).header.fingerprint]
     assert checkpoint["options"] == dataclasses.asdict(options)
-    assert checkpoint["network"] == network().describe()
+    assert checkpoint["network"] == network().description.to_dict()
     assert checkpoint["software"].startswith("sfm2tuples ")
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import click
 
-BACKBONES = ("squeezenet1_1", "alexnet", "vgg16", "resnet18", "resnet50", "resnet101", "resnet152")
-POOLINGS = ("gem", "gem-channels", "mac", "spoc", "crow", "rmac", "netvlad", "fc6", "fc7")
-TIMM = "timm:"
+from retrieval.networks.by_name import POOLINGS, backbone_names, family_of
+from retrieval.networks.devices import FP32, PRECISIONS
+
 FIELDS = (
     *("network", "backbone", "weights", "pooling", "regional", "whole_image", "clusters"),
     *("whitening_layer", "output_dim"),
@@ -24,8 +24,8 @@ device_option = click.option("--device", help="where to run, such as cpu or cuda
 """`--device`, which a command gets as `device`: a name for `retrieval.networks.devices.choose_device`."""
 precision_option = click.option(
     "--precision",
-    type=click.Choice(["fp32", "bf16", "fp16"]),
-    default="fp32",
+    type=click.Choice(PRECISIONS),
+    default=FP32,
     show_default=True,
     help="of the network that describes photos: half is faster where the device has it",
 )
@@ -33,30 +33,31 @@ precision_option = click.option(
 
 
 class BackboneType(click.ParamType):
-    """One of `BACKBONES`, or ``timm:NAME``."""
+    """A name that some family of backbones has."""
 
     name = "NAME"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Refuse a name that is neither."""
-        if value not in BACKBONES and not str(value).startswith(TIMM):
-            self.fail(f"{value!r} is not one of {', '.join(BACKBONES)}, timm:NAME", param, ctx)
+        """Refuse a name that none has."""
+        if family_of(str(value)) is None:
+            self.fail(f"{value!r} is not one of {', '.join(backbone_names())}", param, ctx)
         return str(value)
 
 
 def network_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add the flags to a command and pass it a `retrieval.networks.choice.NetworkChoice` as `choice`."""
+    *names, last_name = backbone_names()
 
     @click.option("--network", type=click.Path(path_type=Path), help="a checkpoint made by train, or one of cirtorch")
     @click.option(
-        "--backbone", type=BackboneType(), help=f"in place of a checkpoint: {', '.join(BACKBONES)}, or timm:NAME"
+        "--backbone", type=BackboneType(), help=f"in place of a checkpoint: {', '.join(names)}, or {last_name}"
     )
     @click.option(
         "--weights",
         help="file or URL of its pretrained weights, imagenet for torchvision's, pretrained for timm's; "
         "random weights of fixed seed without",
     )
-    @click.option("--pooling", type=click.Choice(POOLINGS), help="its pooling  [default: gem]")
+    @click.option("--pooling", type=click.Choice(POOLINGS), help=f"its pooling  [default: {next(iter(POOLINGS))}]")
     @click.option("--regional", is_flag=True, help="pool regions, project each by a learned layer, and sum")
     @click.option("--whole-image", is_flag=True, help="rmac, --regional: the whole image is one region more")
     @click.option("--clusters", type=click.IntRange(1), help="netvlad: number of centres  [default: 64]")

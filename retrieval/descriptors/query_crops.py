@@ -18,7 +18,6 @@ from retrieval.descriptors.extraction import (
 )
 from retrieval.descriptors.receptive_fields import cell_centres, cells_in
 from retrieval.networks.network import Network
-from retrieval.networks.poolings.neural_codes import NeuralCodes
 from retrieval.photos.decoding import PhotoSource, load_photo, photo_name, photo_size, resize_photo
 from sfm2tuples.errors import PhotoError, UsageError
 from sfm2tuples.files.descriptors import Descriptors
@@ -87,7 +86,7 @@ def check_crop(network: Network, crop: str) -> None:
     """
     if crop not in CROPS[1:]:
         raise UsageError(f"no crop is called {crop}; there are {', '.join(CROPS)}")
-    if crop == "activations" and isinstance(network.pool, NeuralCodes):
+    if crop == "activations" and not network.pool.keeps_aspect:
         raise UsageError("neural codes see photos warped to a square, which has no such box: use --crop image")
 
 

@@ -1,105 +1,106 @@
-"""Every backbone and every pooling by its name."""
+"""Every backbone and every pooling by its name.
+
+A new one is a module in `backbones/` or `poolings/` and a line here. The modules are imported when something of them is
+built: a command's ``--help`` shows the names and waits for no torch.
+"""
 
 from __future__ import annotations
 
-from torch import nn
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from retrieval.networks.backbones.backbone import Backbone
-from retrieval.networks.backbones.timm_backbones import TIMM, TimmBackbone
-from retrieval.networks.backbones.torchvision_backbones import (
-    BACKBONES,
-    ResNet,
-    Sequential,
-    _alexnet_layers,
-    _squeezenet_layers,
-    _vgg_layers,
-)
-from retrieval.networks.poolings.formulas import MAC, RMAC, CroW, GeM, SPoC
-from retrieval.networks.poolings.netvlad import NetVLAD
-from retrieval.networks.poolings.neural_codes import CODE, FC6, FC7, LAYERS, NeuralCodes
-from retrieval.networks.poolings.projected_regions import ProjectedRegions
+from retrieval.networks.description import NetworkDescription
 from sfm2tuples.errors import UsageError
 
-MAC_, SPOC, GEM, GEM_CHANNELS, CROW, R_MAC, NETVLAD = "mac", "spoc", "gem", "gem-channels", "crow", "rmac", "netvlad"
-POOLINGS = (MAC_, SPOC, GEM, GEM_CHANNELS, CROW, R_MAC, NETVLAD, FC6, FC7)
-"""Names of the poolings, as `--pooling` takes them."""
-REGION_POOLINGS = (MAC_, SPOC, GEM, GEM_CHANNELS, CROW)
-"""Those that can pool one region."""
+if TYPE_CHECKING:
+    from retrieval.networks.backbones.backbone import Backbone
+    from retrieval.networks.poolings.pooling import Pooling
+
+POOLINGS = {
+    "gem": "gem:GeM",
+    "gem-channels": "gem:ChannelGeM",
+    "mac": "mac:MAC",
+    "spoc": "spoc:SPoC",
+    "crow": "crow:CroW",
+    "rmac": "rmac:RMAC",
+    "netvlad": "netvlad:NetVLAD",
+    "fc6": "neural_codes:NeuralCodes",
+    "fc7": "neural_codes:NeuralCodes",
+}
+"""Name of a pooling, as `--pooling` takes it, to its module and class in `poolings/`; the first is the default."""
+BACKBONES = {
+    "torchvision_backbones": ("squeezenet1_1", "alexnet", "vgg16", "resnet18", "resnet50", "resnet101", "resnet152"),
+    "timm_backbones": ("timm:NAME",),
+}
+"""Module of a family in `backbones/` to the names that `--backbone` takes; ``X:NAME`` is every name after ``X:``."""
 
 
-def build_pooling(
-    name: str, backbone: str, channels: int, whole_image: bool = False, regional: bool = False, clusters: int = 0
-) -> nn.Module:
-    """The pooling of that name.
-
-    Parameters
-    ----------
-    name : str
-        One of `POOLINGS`.
-    backbone : str
-        The backbone's name; neural codes are layers of some.
-    channels : int
-        K, of the backbone's map.
-    whole_image, regional, clusters
-        As in `NetworkDescription`.
-
-    Raises
-    ------
-    UsageError
-        There is no such pooling, or an option is asked of one that does not have it.
-    """
-    if name not in POOLINGS:
-        raise UsageError(f"no pooling is called {name!r}; there are {', '.join(POOLINGS)}")
-    _refuse_foreign_options(name, whole_image, regional, clusters)
-    if name == NETVLAD:
-        return NetVLAD(channels, clusters)
-    if name in LAYERS:
-        return NeuralCodes(backbone, name)
-    if name == R_MAC:
-        return RMAC(whole_image=whole_image)
-    pool = GeM(channels=channels) if name == GEM_CHANNELS else {MAC_: MAC, SPOC: SPoC, GEM: GeM, CROW: CroW}[name]()
-    return ProjectedRegions(pool, channels, whole_image) if regional else pool
+def backbone_names() -> list[str]:
+    """The names of all families, for people to read."""
+    return [name for names in BACKBONES.values() for name in names]
 
 
-def pooled_dimension(name: str, channels: int, clusters: int = 0) -> int:
-    """Length of the pooled vector of a map of `channels` channels."""
-    if name in LAYERS:
-        return CODE
-    return channels * clusters if name == NETVLAD else channels
-
-
-def _refuse_foreign_options(name: str, whole_image: bool, regional: bool, clusters: int) -> None:
-    if regional and name not in REGION_POOLINGS:
-        remedy = "mac with regional is R-MAC with a learned projection" if name == R_MAC else "it has no regions"
-        raise UsageError(f"regional goes with {', '.join(REGION_POOLINGS)}, not with {name}: {remedy}")
-    if whole_image and not (regional or name == R_MAC):
-        raise UsageError(f"whole_image is an option of rmac and of regional; {name} has no regions")
-    if (clusters > 0) != (name == NETVLAD):
-        raise UsageError(f"clusters is an option of netvlad, where it must be at least 1; {name} has {clusters}")
+def family_of(name: str) -> str | None:
+    """The family that has a backbone of that name, or might have it; None where none has."""
+    prefix, colon, _ = name.partition(":")
+    for family, names in BACKBONES.items():
+        if name in names or f"{prefix}{colon}NAME" in names:
+            return family
+    return None
 
 
 def build_backbone(name: str) -> Backbone:
-    """The backbone of that name, with arbitrary weights; see `Backbone.initialise`, `weights.load_backbone_weights`.
+    """The backbone of that name, with arbitrary weights.
 
     Raises
     ------
     UsageError
-        There is no such backbone, or timm is not installed.
+        There is no such backbone, or its package is not installed.
     """
-    if name.startswith(TIMM):
-        return TimmBackbone(name)
-    if name == "squeezenet1_1":
-        return Sequential(name, _squeezenet_layers(), channels=512, smallest=17)
-    if name == "alexnet":
-        return Sequential(name, _alexnet_layers(), channels=256, smallest=31)
-    if name == "vgg16":
-        return Sequential(name, _vgg_layers(), channels=512, smallest=16)
-    if name == "resnet18":
-        return ResNet(name, (2, 2, 2, 2), bottleneck=False)
-    if name == "resnet50":
-        return ResNet(name, (3, 4, 6, 3), bottleneck=True)
-    if name == "resnet101":
-        return ResNet(name, (3, 4, 23, 3), bottleneck=True)
-    if name == "resnet152":
-        return ResNet(name, (3, 8, 36, 3), bottleneck=True)
-    raise UsageError(f"no backbone is called {name!r}; there are {', '.join(BACKBONES)} and timm:NAME")
+    family = family_of(name)
+    if family is None:
+        raise UsageError(f"no backbone is called {name!r}; there are {', '.join(backbone_names())}")
+    backbone: Backbone = import_module(f"retrieval.networks.backbones.{family}").build(name)
+    return backbone
+
+
+def pooling_class(name: str) -> type[Pooling]:
+    """The class of the pooling of that name.
+
+    Raises
+    ------
+    UsageError
+        There is no such pooling.
+    """
+    if name not in POOLINGS:
+        raise UsageError(f"no pooling is called {name!r}; there are {', '.join(POOLINGS)}")
+    module, _, class_name = POOLINGS[name].partition(":")
+    found: type[Pooling] = getattr(import_module(f"retrieval.networks.poolings.{module}"), class_name)
+    return found
+
+
+def build_pooling(description: NetworkDescription, channels: int) -> Pooling:
+    """The pooling of a network whose backbone has `channels` channels.
+
+    Raises
+    ------
+    UsageError
+        There is no such pooling, or it does not take an option that is set.
+    """
+    from retrieval.networks.poolings.projected_regions import ProjectedRegions
+
+    kind = pooling_class(description.pooling)
+    takes = {*kind.options, *(ProjectedRegions.options if description.regional else ())}
+    for option in ("regional", "whole_image", "clusters"):
+        if getattr(description, option) and option not in takes:
+            _refuse_option(option, description.pooling, kind)
+    pool = kind.of(description, channels)
+    return ProjectedRegions(pool, channels, description.whole_image) if description.regional else pool
+
+
+def _refuse_option(option: str, name: str, kind: type[Pooling]) -> None:
+    others = [other for other in POOLINGS if option in pooling_class(other).options]
+    if option == "whole_image":
+        others.append("any pooling with regional")
+    hint = kind.in_place_of_regional if option == "regional" else ""
+    raise UsageError(f"{option} is no option of {name}; it goes with {', '.join(others)}{hint and f' ({hint})'}")

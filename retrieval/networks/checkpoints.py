@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retrieval.networks.network import Network, NetworkDescription
+from retrieval.networks.description import NetworkDescription
+from retrieval.networks.network import Network
 from retrieval.networks.weights import CHECKPOINT_FORMAT, load_state, load_torch_file
 from sfm2tuples.errors import UsageError, WeightsError
 from sfm2tuples.files.atomic import write_atomically
@@ -48,7 +49,7 @@ def save_checkpoint(path: str | Path, network: Network, **state: Any) -> None:
         "format": CHECKPOINT_FORMAT,
         "version": VERSION,
         "software": SOFTWARE,
-        "network": network.describe(),
+        "network": network.description.to_dict(),
         "weights": {name: value.detach().cpu() for name, value in network.state_dict().items()},
         "fingerprint": network.fingerprint(),
         **state,

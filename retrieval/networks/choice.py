@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from retrieval.networks.by_name import GEM
+from retrieval.networks.by_name import POOLINGS
 from retrieval.networks.checkpoints import checked_content, network_of
 from retrieval.networks.cirtorch_checkpoints import cirtorch_network, is_cirtorch, load_with_arrays
 from retrieval.networks.devices import choose_device
@@ -118,7 +118,7 @@ def _load(choice: NetworkChoice, seed: int) -> Network:
     if choice.backbone is None:
         hint = "--weights needs the --backbone it belongs to" if choice.weights else "name a network"
         raise UsageError(f"{hint}: --network CHECKPOINT, or --backbone NAME with --weights FILE")
-    pooling = GEM if choice.pooling is None else choice.pooling
+    pooling = next(iter(POOLINGS)) if choice.pooling is None else choice.pooling
     return build_network(
         choice.backbone, pooling, choice.weights, seed, choice.whole_image, choice.regional, choice.clusters
     )

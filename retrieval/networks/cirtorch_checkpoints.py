@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retrieval.networks.by_name import GEM_CHANNELS
-from retrieval.networks.network import IMAGENET_MEAN, IMAGENET_STD, Network, NetworkDescription
-from retrieval.networks.poolings.formulas import L2_EPS
+from retrieval.networks.description import IMAGENET_MEAN, IMAGENET_STD, L2_EPS, NetworkDescription
+from retrieval.networks.network import Network
 from retrieval.networks.weights import load_state, load_torch_file
 from retrieval.whitening.projection import Whitening
 from sfm2tuples.errors import UsageError, WeightsError
@@ -26,7 +25,7 @@ from sfm2tuples.files.atomic import write_atomically
 
 ARCHITECTURES = ("alexnet", "vgg16", "resnet18", "resnet50", "resnet101", "resnet152", "squeezenet1_1")
 """Backbones that cirtorch and we both have."""
-POOLINGS = {"mac": "mac", "spoc": "spoc", "gem": "gem", "gemmp": GEM_CHANNELS, "rmac": "rmac"}
+POOLINGS = {"mac": "mac", "spoc": "spoc", "gem": "gem", "gemmp": "gem-channels", "rmac": "rmac"}
 """Their name of a pooling to ours."""
 SCALES = {"ss": (1.0,), "ms": (1.0, 2 ** (-1 / 2), 1 / 2)}
 """Scales that a whitening was learned at, by their name."""

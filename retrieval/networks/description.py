@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from retrieval.networks.poolings.formulas import L2_EPS
 from sfm2tuples.errors import UsageError
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
+Colour = tuple[float, float, float]
+
+IMAGENET_MEAN: Colour = (0.485, 0.456, 0.406)
 """Mean colour that torchvision's weights were trained with; RGB in 0..1."""
-IMAGENET_STD = (0.229, 0.224, 0.225)
+IMAGENET_STD: Colour = (0.229, 0.224, 0.225)
 """Standard deviation that goes with it."""
+L2_EPS = 1e-6
+"""Added to the norm in every L2 normalisation ([C])."""
 
 FOR_PEOPLE = ("weights", "prepared")
 """Fields that say where weights came from; a network's fingerprint covers the weights themselves."""
@@ -24,14 +27,14 @@ class NetworkDescription:
     """What a network is made of; the same fields describe it in checkpoints."""
 
     backbone: str
-    """One of `backbones.BACKBONES`, or ``timm:NAME``."""
+    """Its name; `networks.by_name` has all of them."""
     pooling: str
-    """One of `pooling_choice.POOLINGS`."""
+    """Its name, likewise."""
     whole_image: bool = False
     """For R-MAC and regions: the whole map is one region more ([C], [M])."""
-    mean: tuple[float, float, float] = IMAGENET_MEAN
+    mean: Colour = IMAGENET_MEAN
     """Subtracted from RGB in 0..1 before the backbone."""
-    std: tuple[float, float, float] = IMAGENET_STD
+    std: Colour = IMAGENET_STD
     """Divides what is left."""
     l2_eps: float = L2_EPS
     """Added to the norm that divides the descriptor."""

@@ -1,12 +1,20 @@
-"""Which device to compute on, and in which precision."""
+"""Where a network runs, and in which arithmetic: the flags `--device` and `--precision`."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-
-import torch
+from typing import TYPE_CHECKING
 
 from sfm2tuples.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+FP32, BF16, FP16 = "fp32", "bf16", "fp16"
+PRECISIONS = (FP32, BF16, FP16)
+"""Arithmetic of the convolutions, in training also of their gradients; the names that `--precision` takes."""
+_HALF = {BF16: "bfloat16", FP16: "float16"}
+"""Precision to torch's name of the numbers."""
 
 
 def choose_device(name: str | None) -> torch.device:
@@ -17,6 +25,8 @@ def choose_device(name: str | None) -> torch.device:
     UsageError
         There is no such device here.
     """
+    import torch
+
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -27,23 +37,18 @@ def choose_device(name: str | None) -> torch.device:
     return device
 
 
-FP32, BF16, FP16 = "fp32", "bf16", "fp16"
-AUTOCAST = {FP32: None, BF16: torch.bfloat16, FP16: torch.float16}
-"""Precision to what the network's forward, and backward, is cast to."""
-PRECISIONS = tuple(AUTOCAST)
-
-
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
-    """The network's arithmetic on a device: float32, or half precision where that is safe.
+    """A context in which a device computes in that precision.
 
     Raises
     ------
     UsageError
         The device has no such arithmetic.
     """
-    dtype = AUTOCAST[precision]
+    import torch
+
     try:
-        return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)
+        return torch.autocast(device.type, getattr(torch, _HALF.get(precision, "bfloat16")), precision in _HALF)
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"--precision {precision}: cannot be used on {device} ({reason})") from error

@@ -6,21 +6,17 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from retrieval.networks.backbones.timm_backbones import TIMM, colours_of
-from retrieval.networks.by_name import NETVLAD, build_backbone, build_pooling, pooled_dimension
-from retrieval.networks.description import FOR_PEOPLE, IMAGENET_MEAN, IMAGENET_STD, NetworkDescription
-from retrieval.networks.poolings.formulas import GeM, l2_normalise, single_precision
-from retrieval.networks.poolings.netvlad import CLUSTERS, NetVLAD
-from retrieval.networks.poolings.neural_codes import NeuralCodes, warp
-from retrieval.networks.weights import load_backbone_weights, read_weights, weights_address
+from retrieval.networks.backbones.backbone import Backbone
+from retrieval.networks.by_name import build_backbone, build_pooling, pooling_class
+from retrieval.networks.description import FOR_PEOPLE, NetworkDescription
+from retrieval.networks.poolings.gem import GeM
+from retrieval.networks.poolings.pooling import l2_normalise, single_precision
+from retrieval.networks.weights import load_backbone_weights
 from sfm2tuples.errors import UsageError
-
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Network", "NetworkDescription", "build_network"]
 
 
 class Network(nn.Module):
@@ -32,6 +28,8 @@ class Network(nn.Module):
     ----------
     description : NetworkDescription
         What to build; the weights are arbitrary until loaded.
+    backbone : Backbone, optional
+        Its backbone; built where left out.
 
     Attributes
     ----------
@@ -39,7 +37,7 @@ class Network(nn.Module):
         (B, 3, H, W) normalised colours to (B, K, h, w).
     local_whitening : nn.Linear or None
         K to K, on each cell of the map.
-    pool : nn.Module
+    pool : Pooling
         (B, K, h, w) to (B, `pooled_dimension`); GeM's exponent is its parameter `p`.
     whitening : nn.Linear or None
         The last layer, on the L2-normalised pooled vector.
@@ -48,21 +46,14 @@ class Network(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, description: NetworkDescription) -> None:
+    def __init__(self, description: NetworkDescription, backbone: Backbone | None = None) -> None:
         super().__init__()
         self.description = description
-        self.backbone = build_backbone(description.backbone)
+        self.backbone = backbone or build_backbone(description.backbone)
         channels = self.backbone.channels
         self.local_whitening = nn.Linear(channels, channels) if description.local_whitening else None
-        self.pool = build_pooling(
-            description.pooling,
-            description.backbone,
-            channels,
-            description.whole_image,
-            description.regional,
-            description.clusters,
-        )
-        self.pooled_dimension = pooled_dimension(description.pooling, channels, description.clusters)
+        self.pool = build_pooling(description, channels)
+        self.pooled_dimension = self.pool.dimension(channels)
         self.whitening: nn.Linear | None = None
         if description.output_dim:
             self.whitening = nn.Linear(self.pooled_dimension, description.output_dim)
@@ -90,8 +81,7 @@ class Network(nn.Module):
     @property
     def scale_exponent(self) -> float:
         """Exponent that combines scales: p of plain GeM, 1 where values may be negative (METHOD section 10, [C])."""
-        plain = isinstance(self.pool, GeM) and not self.pool.per_channel and self.whitening is None
-        return float(self.gem_p or 1.0) if plain else 1.0
+        return self.pool.scale_exponent if self.whitening is None else 1.0
 
     def forward(self, x: Tensor) -> Tensor:
         """Describe photos of one size.
@@ -109,23 +99,20 @@ class Network(nn.Module):
         Raises
         ------
         UsageError
-            NetVLAD's centres were never learned.
+            The pooling has not learned from photos yet.
         """
         return self.describe_map(self.feature_map(x))
 
     def describe_map(self, features: Tensor) -> Tensor:
-        """Descriptors (B, D) float32, of norm 1, of maps (B, K, h, w) as `feature_map` gives them, or parts of them.
+        """Descriptors (B, D) float32, of norm 1, of maps (B, K, h, w) that `feature_map` gives, or of parts of them.
 
         Raises
         ------
         UsageError
-            NetVLAD's centres were never learned.
+            The pooling has not learned from photos yet.
         """
-        if isinstance(self.pool, NetVLAD) and not self.description.prepared:
-            raise UsageError(
-                "netvlad has no centres yet: train learns them from its photos (--rounds 0: that alone); "
-                "then use --network RUN/best.pt"
-            )
+        if self.pool.unprepared and not self.description.prepared:
+            raise UsageError(self.pool.unprepared)
         # Half precision is for the convolutions: sums over cells and projections would lose digits in it.
         with torch.autocast(features.device.type, enabled=False):
             descriptor = l2_normalise(self.pool(single_precision(features)), self.description.l2_eps)
@@ -135,9 +122,7 @@ class Network(nn.Module):
 
     def feature_map(self, x: Tensor) -> Tensor:
         """What is pooled: the map (B, K, h, w) of photos (B, 3, H, W), RGB in 0..1."""
-        if isinstance(self.pool, NeuralCodes):
-            x = warp(x)
-        features: Tensor = self.backbone((x - self.mean) / self.std)
+        features: Tensor = self.backbone((self.pool.seen(x) - self.mean) / self.std)
         if self.local_whitening is not None:
             features = self.local_whitening(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return features
@@ -150,12 +135,8 @@ class Network(nn.Module):
                 module.eval()
         return self
 
-    def describe(self) -> dict[str, Any]:
-        """The description as plain values, for checkpoints and file headers."""
-        return self.description.to_dict()
-
     def set_prepared(self, how: str) -> None:
-        """Note what the pooling learned from photos; for NetVLAD, from here on it describes."""
+        """Note what the pooling learned from photos; from here on NetVLAD can be used."""
         self.description = replace(self.description, prepared=how)
 
     def add_whitening(self, layer: nn.Linear) -> None:
@@ -178,7 +159,7 @@ class Network(nn.Module):
 
     def fingerprint(self) -> str:
         """SHA-256 (64 hex digits) over the architecture and all weights: equal where descriptors are."""
-        plain = {key: value for key, value in self.describe().items() if key not in FOR_PEOPLE}
+        plain = {key: value for key, value in self.description.to_dict().items() if key not in FOR_PEOPLE}
         digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
         for name, value in sorted(self.state_dict().items()):
             if name.endswith("num_batches_tracked"):
@@ -202,7 +183,7 @@ def build_network(
     Parameters
     ----------
     backbone, pooling : str
-        One of `backbones.BACKBONES` or ``timm:NAME``, and one of `pooling_choice.POOLINGS`.
+        Their names, as in `by_name`.
     weights : str or Path, optional
         The backbone's weights, as `weights.load_backbone_weights` takes them; random ones without.
     seed : int
@@ -210,7 +191,7 @@ def build_network(
     whole_image, regional : bool
         As in `NetworkDescription`.
     clusters : int, optional
-        NetVLAD's centres; 64 where left out.
+        NetVLAD's centres; the pooling's own default where left out.
 
     Raises
     ------
@@ -221,24 +202,15 @@ def build_network(
     """
     origin = f"random, seed {seed}" if weights is None else str(weights).rstrip("/").rsplit("/", 1)[-1]
     if clusters is None:
-        clusters = CLUSTERS if pooling == NETVLAD else 0
-    colours = colours_of(backbone) if backbone.startswith(TIMM) else None
-    mean, std = colours or (IMAGENET_MEAN, IMAGENET_STD)
+        clusters = pooling_class(pooling).clusters
+    built = build_backbone(backbone)
     description = NetworkDescription(
-        backbone, pooling, whole_image, mean, std, weights=origin, regional=regional, clusters=clusters
+        backbone, pooling, whole_image, *built.colours, weights=origin, regional=regional, clusters=clusters
     )
-    network = Network(description)
+    network = Network(description, built)
     if weights is None:
-        network.backbone.initialise(seed)
+        built.initialise(seed)
+        network.pool.reset(seed)
     else:
-        load_backbone_weights(network.backbone, weights)
-    if isinstance(network.pool, NeuralCodes):
-        _fill_neural_codes(network.pool, backbone, weights, seed)
+        network.pool.load_classifier(load_backbone_weights(built, weights), weights)
     return network.eval()
-
-
-def _fill_neural_codes(codes: NeuralCodes, backbone: str, weights: str | Path | None, seed: int) -> None:
-    if weights is None:
-        codes.reset(torch.Generator().manual_seed(seed))
-    else:
-        codes.load_classifier(read_weights(weights_address(backbone, weights)), weights)

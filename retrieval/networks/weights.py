@@ -14,31 +14,16 @@ import torch
 from torch import Tensor
 
 from retrieval.networks.backbones.backbone import Backbone
-from retrieval.networks.backbones.timm_backbones import PRETRAINED, TIMM, TimmBackbone
 from sfm2tuples.errors import UsageError, WeightsError, first_three
 
-TORCHVISION_URLS = {
-    name: f"https://download.pytorch.org/models/{file}"
-    for name, file in {
-        "squeezenet1_1": "squeezenet1_1-b8a52dc0.pth",
-        "alexnet": "alexnet-owt-7be5be79.pth",
-        "vgg16": "vgg16-397923af.pth",
-        "resnet18": "resnet18-f37072fd.pth",
-        "resnet50": "resnet50-0676ba61.pth",
-        "resnet101": "resnet101-63fe2227.pth",
-        "resnet152": "resnet152-394f9c45.pth",
-    }.items()
-}
-"""Where torchvision publishes its ImageNet weights (version 1 of each); the name ends in the file's hash."""
-
-IMAGENET = "imagenet"
-"""The value of `--weights` that stands for torchvision's URL of the backbone."""
+PUBLISHED = ("imagenet", "pretrained")
+"""Values of `--weights` that stand for the weights that a backbone's makers publish; each family has one of them."""
 
 CHECKPOINT_FORMAT = "sfm2tuples-checkpoint"
 """What a checkpoint of ours has under `format`."""
 
 
-def load_backbone_weights(backbone: Backbone, source: str | Path) -> None:
+def load_backbone_weights(backbone: Backbone, source: str | Path) -> dict[str, Tensor]:
     """Fill a backbone from a file or URL; the classifier's weights are ignored, everything else must fit.
 
     Parameters
@@ -46,9 +31,13 @@ def load_backbone_weights(backbone: Backbone, source: str | Path) -> None:
     backbone : Backbone
         Changed in place.
     source : str or Path
-        A .npz or .safetensors of arrays, a .pth or .pt state dict with torchvision's names (also one under
-        `state_dict`), a URL of one (file://, https://), or ``imagenet`` for torchvision's own. For a backbone of
-        timm: a file with timm's names, or ``pretrained`` for timm's own.
+        A .npz or .safetensors of arrays, a .pth or .pt state dict (also one under `state_dict`), each with the names
+        of torchvision or, for a backbone of timm, of timm; a URL of one (file://, https://); or `published_as`.
+
+    Returns
+    -------
+    dict
+        All that the file has, the classifier included; empty where the backbone fetched its weights itself.
 
     Raises
     ------
@@ -57,27 +46,17 @@ def load_backbone_weights(backbone: Backbone, source: str | Path) -> None:
     UsageError
         ``pretrained`` or ``imagenet`` for a backbone that has no such weights.
     """
-    if str(source) == PRETRAINED and isinstance(backbone, TimmBackbone):
-        backbone.load_pretrained()
-        return
-    source = weights_address(backbone.name, source)
-    load_state(backbone, backbone.named_as_here(read_weights(source)), source)
-
-
-def weights_address(backbone: str, source: str | Path) -> str | Path:
-    """The file or URL that `--weights` means: torchvision's of the backbone for ``imagenet``.
-
-    Raises
-    ------
-    UsageError
-        ``pretrained`` or ``imagenet`` for a backbone that has no such weights.
-    """
-    if str(source) not in (IMAGENET, PRETRAINED):
-        return source
-    own = PRETRAINED if backbone.startswith(TIMM) else IMAGENET
-    if str(source) != own:
-        raise UsageError(f"--weights {source}: the published weights of {backbone} are asked for by --weights {own}")
-    return TORCHVISION_URLS[backbone]
+    if str(source) in (*PUBLISHED, backbone.published_as):
+        if str(source) != backbone.published_as:
+            have = f"are asked for by --weights {backbone.published_as}" if backbone.published_as else "do not exist"
+            raise UsageError(f"--weights {source}: the published weights of {backbone.name} {have}")
+        if not backbone.published_url:
+            backbone.load_published()
+            return {}
+        source = backbone.published_url
+    state = read_weights(source)
+    load_state(backbone, backbone.named_as_here(state), source)
+    return state
 
 
 def read_weights(source: str | Path) -> dict[str, Tensor]:
@@ -113,7 +92,7 @@ def load_state(module: torch.nn.Module, state: Mapping[str, Tensor], source: str
         A name is missing or unexpected, a shape differs, or values are not finite.
     """
     needed = module.state_dict()
-    ignored = module.classifier if isinstance(module, Backbone) else "\0"
+    ignored = module.classifier if isinstance(module, Backbone) else ()
     given = {name: value for name, value in state.items() if not name.startswith(ignored)}
     what = f"not the weights of {module.name}" if isinstance(module, Backbone) else "not the weights of this network"
     missing = sorted(name for name in needed if name not in given and not name.endswith("num_batches_tracked"))

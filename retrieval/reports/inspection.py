@@ -283,7 +283,11 @@ def _cirtorch_checkpoint(path: Path) -> dict[str, Facts]:
     file = {"name": path.name, "format": "checkpoint of cirtorch", "bytes": path.stat().st_size}
     parameters = sum(parameter.numel() for parameter in found.network.parameters())
     whitenings = [f"{name} {kind}" for name, kinds in found.whitenings.items() for kind in kinds]
-    network = {**found.network.describe(), "parameters": parameters, "fingerprint": found.network.fingerprint()}
+    network = {
+        **found.network.description.to_dict(),
+        "parameters": parameters,
+        "fingerprint": found.network.fingerprint(),
+    }
     return {"file": file, "network": network, "training": {"epoch": found.epoch, "whitenings": whitenings}}
 
 

@@ -24,7 +24,6 @@ from retrieval.descriptors.extraction import (
 )
 from retrieval.descriptors.query_crops import check_crop, crop_maps
 from retrieval.networks.network import Network
-from retrieval.networks.poolings.neural_codes import NeuralCodes
 from retrieval.photos.decoding import PhotoSource
 from retrieval.photos.sources import PhotoSources
 from retrieval.search.window_search import integral_image, locate, mac_of
@@ -49,7 +48,7 @@ class Describer:
 
     def __post_init__(self) -> None:
         """Refuse a network that does not see a photo in its own shape."""
-        if isinstance(self.network.pool, NeuralCodes):
+        if not self.network.pool.keeps_aspect:
             raise UsageError("--rerank looks for windows of a map, which neural codes do not keep")
 
     @property

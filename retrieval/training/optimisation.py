@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from retrieval.networks.poolings.formulas import GeM
+from retrieval.networks.poolings.gem import GeM
 from retrieval.training.options import ADAM, SGD, TrainingOptions
 from retrieval.training.recipes import GEM_CHANNELS_RATE_FACTOR, GEM_RATE_FACTOR
 

@@ -213,7 +213,9 @@ def _refuse_others(
     if checkpoint["parents"] != [parent]:
         raise UsageError(f"{folder}: was trained on another tuple file (fingerprint {checkpoint['parents'][0][:12]}…)")
     asked = {name: value for name, value in asdict(options).items() if name not in MAY_GROW}
-    differences = _differences(checkpoint["options"], asked) + _differences(checkpoint["network"], network.describe())
+    differences = _differences(checkpoint["options"], asked) + _differences(
+        checkpoint["network"], network.description.to_dict()
+    )
     if differences:
         raise UsageError(f"{folder}: was trained with {', '.join(differences)}; --resume goes on with the same only")
 

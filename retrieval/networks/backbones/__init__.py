@@ -1,4 +1,4 @@
 """The convolutional part of a network: one file a family.
 
-`backbone` says what each must be. Imports nothing else of `networks`.
+`backbone` says what each must be. Imports the description of networks.
 """

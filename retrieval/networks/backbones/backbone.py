@@ -8,21 +8,37 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from retrieval.networks.description import IMAGENET_MEAN, IMAGENET_STD, Colour
+
 
 class Backbone(nn.Module):
     """A network's convolutional part: (B, 3, H, W) normalised colours to a map (B, channels, h, w).
 
-    The map is not negative, but for those of timm that do not end in a ReLU.
+    The map is not negative, but for those of timm that do not end in a ReLU. A family of backbones is a module of this
+    package, with a function ``build(name)``, and a line in `networks.by_name.BACKBONES`.
     """
 
     name: str
     """The name `--backbone` takes."""
     channels: int
     """K, the channels of the map and so the dimension of the descriptor."""
-    classifier: str | tuple[str, ...]
-    """Prefix, or several, of the weights that a file has beyond this part."""
     smallest: int
     """The least side of a photo, in pixels, that gives a map of at least one cell."""
+    classifier: str | tuple[str, ...] = ()
+    """Prefix, or several, of the weights that a file has beyond this part."""
+    published_as: str = ""
+    """The word of `--weights` for the weights that its makers publish; empty where there are none."""
+    published_url: str = ""
+    """Where a state dict of them lies; without one, `load_published` fetches them."""
+
+    @property
+    def colours(self) -> tuple[Colour, Colour]:
+        """Mean and deviation of the colours that it was trained with, RGB in 0..1."""
+        return IMAGENET_MEAN, IMAGENET_STD
+
+    def load_published(self) -> None:
+        """Fetch the published weights where they have no URL; see `published_as`."""
+        raise NotImplementedError(f"{self.name} has no published weights")
 
     def initialise(self, seed: int) -> None:
         """Fill with random weights that keep the scale of activations from layer to layer.

@@ -14,16 +14,13 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from retrieval.networks.backbones.backbone import Backbone
+from retrieval.networks.description import Colour
 from sfm2tuples.errors import UsageError, WeightsError
 
 TIMM = "timm:"
 """What stands before a name of timm."""
-PRETRAINED = "pretrained"
-"""The value of `--weights` that stands for timm's own weights, which it fetches."""
 SMALLEST = 32
 """Least side in pixels of a photo for a network without patches; the stride of most."""
-
-Colours = tuple[float, float, float]
 
 
 class TimmBackbone(Backbone):
@@ -41,6 +38,8 @@ class TimmBackbone(Backbone):
     UsageError
         timm is not installed, knows no such network, or one that takes photos of a single size.
     """
+
+    published_as = "pretrained"
 
     def __init__(self, name: str, seed: int = 0) -> None:
         super().__init__()
@@ -71,7 +70,16 @@ class TimmBackbone(Backbone):
         """Weights with timm's names, as in this module's state."""
         return {f"model.{name}": value for name, value in state.items()}
 
-    def load_pretrained(self) -> None:
+    @property
+    def colours(self) -> tuple[Colour, Colour]:
+        """Of timm's weights; ImageNet's where it does not say."""
+        config = _import_timm().get_pretrained_cfg(self.name.removeprefix(TIMM))
+        if config is None:
+            return super().colours
+        mean, std = ((float(c[0]), float(c[1]), float(c[2])) for c in (config.mean, config.std))
+        return mean, std
+
+    def load_published(self) -> None:
         """Fetch timm's own weights.
 
         Raises
@@ -103,13 +111,9 @@ class TimmBackbone(Backbone):
         return patches.transpose(1, 2).unflatten(2, (rows, columns))
 
 
-def colours_of(name: str) -> tuple[Colours, Colours] | None:
-    """Mean and deviation of the colours that timm's weights of ``timm:NAME`` expect; None where it does not say."""
-    config = _import_timm().get_pretrained_cfg(name.removeprefix(TIMM))
-    if config is None:
-        return None
-    mean, std = ((float(c[0]), float(c[1]), float(c[2])) for c in (config.mean, config.std))
-    return mean, std
+def build(name: str) -> TimmBackbone:
+    """The backbone of that name; see `TimmBackbone`."""
+    return TimmBackbone(name)
 
 
 def _create(name: str, seed: int, pretrained: bool = False) -> Any:

@@ -7,15 +7,44 @@ from timm (`timm_backbones`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from retrieval.networks.backbones.backbone import Backbone
+from sfm2tuples.errors import UsageError
+
+_FILES = {
+    "squeezenet1_1": "squeezenet1_1-b8a52dc0.pth",
+    "alexnet": "alexnet-owt-7be5be79.pth",
+    "vgg16": "vgg16-397923af.pth",
+    "resnet18": "resnet18-f37072fd.pth",
+    "resnet50": "resnet50-0676ba61.pth",
+    "resnet101": "resnet101-63fe2227.pth",
+    "resnet152": "resnet152-394f9c45.pth",
+}
+"""Torchvision's ImageNet weights (version 1 of each); the name ends in the file's hash."""
 
 
-class Sequential(Backbone):
+class Torchvision(Backbone):
+    """A backbone whose ImageNet weights torchvision publishes.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    """
+
+    published_as = "imagenet"
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.published_url = f"https://download.pytorch.org/models/{_FILES[name]}"
+
+
+class Sequential(Torchvision):
     """A backbone that is one chain of layers, named `features` as in torchvision.
 
     Parameters
@@ -31,8 +60,7 @@ class Sequential(Backbone):
     classifier = "classifier."
 
     def __init__(self, name: str, layers: Sequence[nn.Module], channels: int, smallest: int) -> None:
-        super().__init__()
-        self.name = name
+        super().__init__(name)
         self.channels = channels
         self.smallest = smallest
         self.features = nn.Sequential(*layers)
@@ -102,7 +130,7 @@ class Block(nn.Module):
         return torch.relu_(x + shortcut)
 
 
-class ResNet(Backbone):
+class ResNet(Torchvision):
     """A residual network without its average pooling and its linear layer.
 
     Parameters
@@ -119,8 +147,7 @@ class ResNet(Backbone):
     smallest = 1
 
     def __init__(self, name: str, blocks: Sequence[int], bottleneck: bool) -> None:
-        super().__init__()
-        self.name = name
+        super().__init__(name)
         expansion = 4 if bottleneck else 1
         self.channels = 512 * expansion
         self.conv1 = _convolution(3, 64, 7, 2)
@@ -144,8 +171,20 @@ class ResNet(Backbone):
         return x
 
 
-BACKBONES = ("squeezenet1_1", "alexnet", "vgg16", "resnet18", "resnet50", "resnet101", "resnet152")
-"""Names of the backbones, as `--backbone` takes them; ``timm:NAME`` besides."""
+def build(name: str) -> Backbone:
+    """The backbone of that name.
+
+    Raises
+    ------
+    UsageError
+        There is no such backbone.
+    """
+    if name in _CHAINS:
+        layers, channels, smallest = _CHAINS[name]
+        return Sequential(name, layers(), channels, smallest)
+    if name in _RESNETS:
+        return ResNet(name, *_RESNETS[name])
+    raise UsageError(f"torchvision's backbones are {', '.join([*_CHAINS, *_RESNETS])}, not {name}")
 
 
 def _convolution(inputs: int, outputs: int, side: int, stride: int) -> nn.Conv2d:
@@ -198,3 +237,18 @@ def _vgg_layers() -> list[nn.Module]:
             layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.ReLU(inplace=True)]
             inputs = width
     return layers
+
+
+_CHAINS: dict[str, tuple[Callable[[], list[nn.Module]], int, int]] = {
+    "squeezenet1_1": (_squeezenet_layers, 512, 17),
+    "alexnet": (_alexnet_layers, 256, 31),
+    "vgg16": (_vgg_layers, 512, 16),
+}
+"""Name to what `Sequential` is built of."""
+_RESNETS = {
+    "resnet18": ((2, 2, 2, 2), False),
+    "resnet50": ((3, 4, 6, 3), True),
+    "resnet101": ((3, 4, 23, 3), True),
+    "resnet152": ((3, 8, 36, 3), True),
+}
+"""Name to what `ResNet` is built of."""

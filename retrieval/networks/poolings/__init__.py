@@ -1,4 +1,5 @@
-"""From a map of features to one vector: the formulas and the modules round them.
+"""From a map of features to one vector: one file a pooling.
 
-Read `formulas` first. Imports nothing else of `networks`.
+`pooling` says what each must be; `rmac_grid` is the grid of R-MAC and of `projected_regions`. Imports the
+description of networks.
 """

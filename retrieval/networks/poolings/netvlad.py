@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from retrieval.networks.poolings.formulas import single_precision
+from retrieval.networks.description import NetworkDescription
+from retrieval.networks.poolings.pooling import Pooling, single_precision
+from sfm2tuples.errors import UsageError
 
 CLUSTERS = 64
 """K, the number of centres ([A16])."""
@@ -16,7 +18,7 @@ ASSIGNMENT_RATIO = 100.0
 """At first the nearest centre's weight is this many times the second's, on (geometric) average ([A16])."""
 
 
-class NetVLAD(nn.Module):
+class NetVLAD(Pooling):
     """Soft assignment by a 1x1 convolution, residual sums, normalisation of each sum (intra-normalisation).
 
     Its centres mean nothing until `initialise` has set them.
@@ -36,10 +38,28 @@ class NetVLAD(nn.Module):
         (K, D).
     """
 
+    options = ("clusters",)
+    clusters = CLUSTERS
+    unprepared = (
+        "netvlad has no centres yet: train learns them from its photos (--rounds 0: that alone); "
+        "then use --network RUN/best.pt"
+    )
+
     def __init__(self, channels: int, clusters: int = CLUSTERS) -> None:
         super().__init__()
+        if clusters < 1:
+            raise UsageError(f"netvlad needs at least 1 centre (clusters), not {clusters}")
         self.assignment = nn.Conv2d(channels, clusters, 1)
         self.centres = nn.Parameter(torch.zeros(clusters, channels))
+
+    @classmethod
+    def of(cls, description: NetworkDescription, channels: int) -> NetVLAD:
+        """With the description's number of centres."""
+        return cls(channels, description.clusters)
+
+    def dimension(self, channels: int) -> int:
+        """K D."""
+        return self.centres.numel()
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool (B, D, h, w) to (B, K D); each of the K parts has norm 1, or is zero."""

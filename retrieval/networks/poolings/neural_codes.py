@@ -13,23 +13,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from retrieval.networks.poolings.formulas import single_precision
+from retrieval.networks.description import NetworkDescription
+from retrieval.networks.poolings.pooling import Pooling, single_precision
 from sfm2tuples.errors import UsageError, WeightsError
 
 FC6, FC7 = "fc6", "fc7"
-LAYERS = (FC6, FC7)
 CODE = 4096
 """Length of a code."""
 SIDE = 224
 """Side in pixels that photos are warped to."""
 
 _GEOMETRY = {"alexnet": (nn.MaxPool2d(3, stride=2), 256 * 6 * 6), "vgg16": (nn.MaxPool2d(2, stride=2), 512 * 7 * 7)}
-"""Backbone to its last max-pool, which `backbones` leaves out, and the inputs of fc6."""
+"""Backbone to its last max-pool, which it has not itself, and the inputs of fc6."""
 _IN_FILE = {"alexnet": {FC6: "classifier.1", FC7: "classifier.4"}, "vgg16": {FC6: "classifier.0", FC7: "classifier.3"}}
 """Backbone to torchvision's names of the layers."""
 
 
-class NeuralCodes(nn.Module):
+class NeuralCodes(Pooling):
     """The last max-pool, fc6 and, if asked for, fc7, each with its ReLU; no dropout.
 
     Parameters
@@ -37,13 +37,15 @@ class NeuralCodes(nn.Module):
     backbone : str
         ``alexnet`` or ``vgg16``.
     layer : str
-        One of `LAYERS`.
+        ``fc6`` or ``fc7``.
 
     Raises
     ------
     UsageError
         The backbone has no such layers.
     """
+
+    keeps_aspect = False
 
     def __init__(self, backbone: str, layer: str) -> None:
         super().__init__()
@@ -53,6 +55,21 @@ class NeuralCodes(nn.Module):
         self.max_pool, inputs = _GEOMETRY[backbone]
         self.fc6 = nn.Linear(inputs, CODE)
         self.fc7 = nn.Linear(CODE, CODE) if layer == FC7 else None
+
+    @classmethod
+    def of(cls, description: NetworkDescription, channels: int) -> NeuralCodes:
+        """The layer that the pooling is named after."""
+        return cls(description.backbone, description.pooling)
+
+    def dimension(self, channels: int) -> int:
+        """`CODE`, whatever the channels."""
+        return CODE
+
+    def seen(self, photos: Tensor) -> Tensor:
+        """Photos at `SIDE` x `SIDE` pixels, whatever their aspect."""
+        if photos.shape[-2:] == (SIDE, SIDE):
+            return photos
+        return interpolate(photos, size=(SIDE, SIDE), mode="bilinear", align_corners=False, antialias=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, K, h, w) of a photo of `SIDE` pixels to (B, 4096), not negative."""
@@ -77,17 +94,11 @@ class NeuralCodes(nn.Module):
                 raise WeightsError(source, what, f"pooling {layer} needs the classifier's weights too")
             value.copy_(found)
 
-    def reset(self, generator: torch.Generator) -> None:
+    def reset(self, seed: int) -> None:
         """Random weights that keep the scale of activations; biases zero."""
+        generator = torch.Generator().manual_seed(seed)
         for layer in (self.fc6, self.fc7):
             if layer is not None:
                 with torch.no_grad():
                     layer.weight.normal_(0.0, (2.0 / layer.in_features) ** 0.5, generator=generator)
                     layer.bias.zero_()
-
-
-def warp(photos: Tensor) -> Tensor:
-    """Photos (B, 3, H, W) at `SIDE` x `SIDE` pixels, whatever their aspect."""
-    if photos.shape[-2:] == (SIDE, SIDE):
-        return photos
-    return interpolate(photos, size=(SIDE, SIDE), mode="bilinear", align_corners=False, antialias=True)

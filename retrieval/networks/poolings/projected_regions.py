@@ -5,17 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from retrieval.networks.poolings.formulas import l2_normalise
+from retrieval.networks.poolings.pooling import Pooling, l2_normalise
 from retrieval.networks.poolings.rmac_grid import rmac_regions
 
 
-class ProjectedRegions(nn.Module):
+class ProjectedRegions(Pooling):
     """Pool each region of R-MAC's grid, L2, project, L2, and sum.
 
     Parameters
     ----------
-    pool : nn.Module
-        Pooling of one region, (B, K, h, w) to (B, K); with MAC this is R-MAC as [G16] trains it.
+    pool : Pooling
+        Pooling of one region; with MAC this is R-MAC as [G16] trains it.
     channels : int
         K.
     whole_image : bool
@@ -24,7 +24,9 @@ class ProjectedRegions(nn.Module):
         Levels of the grid.
     """
 
-    def __init__(self, pool: nn.Module, channels: int, whole_image: bool = False, levels: int = 3) -> None:
+    options = ("whole_image",)
+
+    def __init__(self, pool: Pooling, channels: int, whole_image: bool = False, levels: int = 3) -> None:
         super().__init__()
         self.pool = pool
         self.projection = nn.Linear(channels, channels)

@@ -1,0 +1,24 @@
+"""MAC: the maximum of each channel ([E16] section 2)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn.functional import max_pool2d
+
+from retrieval.networks.poolings.pooling import Pooling, single_precision
+
+
+def mac(x: Tensor) -> Tensor:
+    """MAC: the maximum of each channel."""
+    # [C]'s max_pool2d: a tie's gradient goes to one cell, and channels-last maps are read in one sweep.
+    return max_pool2d(single_precision(x), (x.shape[-2], x.shape[-1])).flatten(1)
+
+
+class MAC(Pooling):
+    """`mac` as a module."""
+
+    options = ("regional",)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool (B, K, h, w) to (B, K)."""
+        return mac(x)
