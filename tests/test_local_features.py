@@ -11,7 +11,7 @@ from PIL import Image
 from retrieval.local_features.feature_extraction import FeatureOptions, extract_features
 from retrieval.local_features.feature_files import LocalFeatures, read_features, write_features
 from retrieval.local_features.sift import SiftOptions
-from retrieval.photos.sources import PhotoSources, photos_of
+from retrieval.photos.sources import PhotoSources, SourceColumns, photos_of
 from sfm2tuples.errors import DataError, FileFormatError, UsageError
 from tests.textures import texture
 
@@ -96,8 +96,8 @@ def test_options_without_meaning_are_refused() -> None:
 
 
 def test_equal_content_has_equal_features(folder: Path) -> None:
-    photos = photos_of(folder).only(["a.jpg", "b.jpg"])
-    doubled = PhotoSources(["x", "y"], [photos.sources[0], Path("absent.jpg")], np.array([0, 0]), folder)
+    sources = SourceColumns.below([folder], np.zeros(2, int), ["a.jpg", "absent.jpg"])
+    doubled = PhotoSources(["x", "y"], sources, np.array([0, 0]), folder)
     found, failures = extract_features(doubled, SMALL)
     assert failures == []
     assert np.array_equal(found.descriptors[found.of(0)], found.descriptors[found.of(1)])

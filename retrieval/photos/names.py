@@ -14,9 +14,9 @@ def photos_below(folder: Path) -> list[str]:
     found = []
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            (Path(parent) / name).relative_to(folder).as_posix() for name in files if name.lower().endswith(SUFFIXES)
-        ]
+        below = Path(parent).relative_to(folder).as_posix()
+        prefix = "" if below == "." else f"{below}/"
+        found += [prefix + name for name in files if name.lower().endswith(SUFFIXES)]
     return sorted(found, key=os.fsencode)
 
 

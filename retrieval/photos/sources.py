@@ -2,21 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import overload
 
 import h5py
 import numpy as np
 
+from retrieval.photos.decoding import PhotoSource
 from retrieval.photos.labels import read_labels
 from retrieval.photos.names import photos_below
 from sfm2tuples.errors import DataError, UsageError
 from sfm2tuples.files.container import read_header
+from sfm2tuples.index.opened import open_index
 from sfm2tuples.index.schema import FORMAT as INDEX_FORMAT
-from sfm2tuples.index.schema import read_index
 from sfm2tuples.mining.tuple_file import FORMAT as TUPLES_FORMAT
 from sfm2tuples.mining.tuple_file import PackedPhotos, TupleFile, read_tuples
+
+
+@dataclass(frozen=True)
+class SourceColumns(Sequence[PhotoSource]):
+    """Where photos lie, as columns: a photo's path, or what reads its packed bytes, is made when it is asked for."""
+
+    roots: list[Path | PackedPhotos]
+    """Folders, and tuple files with packed photos; few for many photos."""
+    root: np.ndarray
+    """(n,) int64, which of `roots` has the photo."""
+    name: list[str]
+    """Its path below a folder."""
+    row: np.ndarray
+    """(n,) int64, its row in a tuple file."""
+
+    @classmethod
+    def below(cls, roots: Sequence[str | Path], root: np.ndarray, name: list[str]) -> SourceColumns:
+        """Photos in folders."""
+        return cls([Path(folder) for folder in roots], root, name, np.arange(len(name)))
+
+    def __len__(self) -> int:
+        """Number of photos."""
+        return len(self.name)
+
+    @overload
+    def __getitem__(self, row: int) -> PhotoSource: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[PhotoSource]: ...
+    def __getitem__(self, row: int | slice) -> PhotoSource | list[PhotoSource]:
+        """The source of one photo, or of several."""
+        if isinstance(row, slice):
+            return [self[one] for one in range(*row.indices(len(self)))]
+        root = self.roots[self.root[row]]
+        return root / self.name[row] if isinstance(root, Path) else partial(root.__getitem__, int(self.row[row]))
+
+    def take(self, rows: np.ndarray) -> SourceColumns:
+        """The sources of chosen rows."""
+        return SourceColumns(self.roots, self.root[rows], [self.name[row] for row in rows.tolist()], self.row[rows])
+
+    def __add__(self, others: SourceColumns) -> SourceColumns:
+        """These and, behind them, those."""
+        root = np.concatenate([self.root, others.root + len(self.roots)])
+        row = np.concatenate([self.row, others.row])
+        return SourceColumns(self.roots + others.roots, root, self.name + others.name, row)
 
 
 @dataclass(frozen=True)
@@ -25,7 +72,7 @@ class PhotoSources:
 
     keys: list[str]
     """Name of each photo in a descriptor file."""
-    sources: list[Path | Callable[[], bytes]]
+    sources: SourceColumns
     """Where its bytes come from."""
     same_as: np.ndarray
     """(n,) int64, the first position with the same content, so that each photo is described once."""
@@ -37,11 +84,10 @@ class PhotoSources:
     def only(self, keys: Sequence[str]) -> PhotoSources:
         """The photos of these keys, in their order; all of them must be among the source's."""
         row_of = {key: row for row, key in enumerate(self.keys)}
-        rows = [row_of[key] for key in keys]
-        first: dict[int, int] = {}
-        same_as = [first.setdefault(int(self.same_as[row]), position) for position, row in enumerate(rows)]
-        sources = [self.sources[row] for row in rows]
-        return PhotoSources(list(keys), sources, np.array(same_as, np.int64), self.origin, self.parent)
+        rows = np.array([row_of[key] for key in keys], np.int64)
+        return PhotoSources(
+            list(keys), self.sources.take(rows), _first_with(self.same_as[rows]), self.origin, self.parent
+        )
 
     def joined(self, others: PhotoSources) -> PhotoSources:
         """These photos and, behind them, those others whose keys are not here."""
@@ -89,54 +135,39 @@ def photos_of(source: Path, images: Path | None = None, size: int = 0) -> PhotoS
 
 def photos_of_tuples(tuples: TupleFile, size: int) -> PhotoSources:
     """The photos of a tuple file: the packed ones where they are at least `size` pixels, else the files."""
-    count = len(tuples.images.key)
-    sources: list[Path | Callable[[], bytes]]
+    images = tuples.images
+    everything = np.arange(len(images.key))
     if tuples.packed_size >= size > 0:
-        packed = PackedPhotos(tuples)
-        sources = [_Packed(packed, row) for row in range(count)]
+        sources = SourceColumns([PackedPhotos(tuples)], np.zeros_like(everything), images.key, everything)
     else:
-        sources = [tuples.images.path(row) for row in range(count)]
-    return PhotoSources(tuples.images.key, sources, np.arange(count), tuples.path, tuples.header.fingerprint)
-
-
-@dataclass(frozen=True)
-class _Packed:
-    """The bytes of one packed photo, read when they are asked for."""
-
-    photos: PackedPhotos
-    row: int
-
-    def __call__(self) -> bytes:
-        return self.photos[self.row]
+        number = {root: position for position, root in enumerate(dict.fromkeys(images.root))}
+        sources = SourceColumns.below(list(number), np.array([number[root] for root in images.root]), images.name)
+    return PhotoSources(images.key, sources, everything, tuples.path, tuples.header.fingerprint)
 
 
 def _of_index(path: Path) -> PhotoSources:
     """Photos of an index; a key that two models share, or two keys of one content, are described once."""
-    index = read_index(path)
-    rows = np.flatnonzero(index.images.has_photo)
-    position: dict[str, int] = {}
-    first: dict[int, int] = {}
-    kept: list[int] = []
-    same_as: list[int] = []
-    for row in rows.tolist():
-        if index.images.key[row] in position:
-            continue
-        place = position[index.images.key[row]] = len(kept)
-        same_as.append(first.setdefault(int(index.images.photo[row]), place))
-        kept.append(row)
-    if not kept:
-        raise DataError(path, "none of its images has a photo", "build the index again with --images")
-    header = index.header
-    return PhotoSources(
-        [index.images.key[row] for row in kept],
-        [index.photo_path(row) for row in kept],
-        np.array(same_as, np.int64),
-        path,
-        header.fingerprint if header else "",
-    )
+    with open_index(path) as index:
+        rows = np.flatnonzero(index.images.has_photo[:])
+        row_of: dict[str, int] = {}
+        for key, row in zip(index.images.key[rows], rows.tolist(), strict=True):
+            row_of.setdefault(key, row)
+        if not row_of:
+            raise DataError(path, "none of its images has a photo", "build the index again with --images")
+        kept = np.fromiter(row_of.values(), np.int64)
+        sources = SourceColumns.below(index.models.photo_root, index.images.model[kept], index.image_names[kept])
+        content = index.images.photo[kept]
+        return PhotoSources(list(row_of), sources, _first_with(content), path, index.header.fingerprint)
 
 
 def _of_paths(source: Path, root: Path, names: list[str]) -> PhotoSources:
     if not names:
         raise DataError(source, "names no photos")
-    return PhotoSources(names, [root / name for name in names], np.arange(len(names)), source)
+    sources = SourceColumns.below([root], np.zeros(len(names), np.int64), names)
+    return PhotoSources(names, sources, np.arange(len(names)), source)
+
+
+def _first_with(content: np.ndarray) -> np.ndarray:
+    """For each photo the first position that has its content."""
+    _, first, which = np.unique(content, return_index=True, return_inverse=True)
+    return first[which]

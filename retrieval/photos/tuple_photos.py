@@ -10,9 +10,9 @@ from types import TracebackType
 
 import numpy as np
 
-from retrieval.photos.decoding import PhotoSource, load_photo
+from retrieval.photos.decoding import load_photo
 from retrieval.photos.decoding_processes import Change, DecodingProcesses
-from retrieval.photos.sources import photos_of_tuples
+from retrieval.photos.sources import SourceColumns, photos_of_tuples
 from sfm2tuples.compute.threads import own_cores
 from sfm2tuples.errors import PhotoError, UsageError
 from sfm2tuples.mining.tuple_file import TupleFile
@@ -46,7 +46,7 @@ class PhotoDecoder:
 
     keys: list[str]
     """What to call them."""
-    sources: Sequence[PhotoSource]
+    sources: SourceColumns
     """Where their bytes come from."""
     size: int
     """Longest side in pixels."""
@@ -61,8 +61,8 @@ class PhotoDecoder:
         PhotoError
             Absent, unreadable or too small.
         """
-        name = self.keys[row] if callable(self.sources[row]) else None
-        photo = load_photo(self.sources[row], self.size, name)
+        source = self.sources[row]
+        photo = load_photo(source, self.size, self.keys[row] if callable(source) else None)
         if min(photo.shape[:2]) < self.smallest:
             height, width = photo.shape[:2]
             raise PhotoError(self.keys[row], f"{width} x {height} pixels are too few for this network")
@@ -121,9 +121,9 @@ class TuplePhotos:
         """Keys of chosen rows of `/images`."""
         return [self._decode.keys[row] for row in rows.tolist()]
 
-    def sources(self, rows: np.ndarray) -> list[PhotoSource]:
+    def sources(self, rows: np.ndarray) -> SourceColumns:
         """Where the photos of chosen rows of `/images` come from, for `extraction.extract`."""
-        return [self._decode.sources[row] for row in rows.tolist()]
+        return self._decode.sources.take(rows)
 
     def load(self, row: int) -> np.ndarray:
         """Decode one photo here and now: (H, W, 3) uint8; errors as for `PhotoDecoder`."""

@@ -70,8 +70,8 @@ def create_file(
 
 
 @contextmanager
-def open_file(path: str | Path, format: str, version: int) -> Iterator[h5py.File]:
-    """Open one of our files read-only.
+def open_file(path: str | Path, format: str, version: int, cache: bool = True) -> Iterator[h5py.File]:
+    """Open one of our files read-only; without a cache the bytes asked for are read alone, not their whole chunk.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def open_file(path: str | Path, format: str, version: int) -> Iterator[h5py.File
     if not path.is_file():
         raise DataError(path, "no such file")
     try:
-        file = h5py.File(path, "r")
+        file = h5py.File(path, "r", rdcc_nbytes=None if cache else 0)
     except OSError as error:
         raise _not_whole(path, error) from error
     with file:

@@ -52,19 +52,22 @@ class LazyFile:
         As in `sfm2tuples.files.container.open_file`.
     fingerprint : str
         What the file's must be; "": any at first, and then always that one.
+    cache : bool
+        As in `open_file`.
     """
 
-    def __init__(self, path: Path, format: str, version: int, fingerprint: str = "") -> None:
+    def __init__(self, path: Path, format: str, version: int, fingerprint: str = "", cache: bool = True) -> None:
         self.path = Path(os.path.abspath(path))
         self._format, self._version, self._fingerprint = format, version, fingerprint
+        self._cache = cache
         self._file: h5py.File | None = None
         self._stack = ExitStack()
         self._process = 0
         self._closed = False
 
-    def __reduce__(self) -> tuple[type[LazyFile], tuple[Path, str, int, str]]:
+    def __reduce__(self) -> tuple[type[LazyFile], tuple[Path, str, int, str, bool]]:
         """Travel to another process as a path."""
-        return type(self), (self.path, self._format, self._version, self._fingerprint)
+        return type(self), (self.path, self._format, self._version, self._fingerprint, self._cache)
 
     def open(self) -> h5py.File:
         """The open file.
@@ -81,7 +84,7 @@ class LazyFile:
                 if self._file is None or self._process != os.getpid():
                     self._stack.close()
                     self._stack = ExitStack()
-                    file = self._stack.enter_context(open_file(self.path, self._format, self._version))
+                    file = self._stack.enter_context(open_file(self.path, self._format, self._version, self._cache))
                     self._check_content(header_of(file).fingerprint)
                     self._file, self._process = file, os.getpid()
         return self._file

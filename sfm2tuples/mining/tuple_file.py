@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 
 from sfm2tuples.files.container import Header, create_file, header_of, open_file
+from sfm2tuples.files.lazy_file import LazyFile
 from sfm2tuples.files.tables import read_table, write_table
 from sfm2tuples.index.schema import SPLITS, TRAIN, VAL
 
@@ -188,25 +189,17 @@ def read_tuples(path: str | Path) -> TupleFile:
 
 
 class PackedPhotos:
-    """The packed photos of a tuple file, opened on first use in whichever process asks."""
+    """The packed photos of a tuple file: JPEG bytes by row, read from the file in whichever process asks."""
 
     def __init__(self, tuples: TupleFile) -> None:
-        self._path = tuples.path
+        # Without a cache: a tenth of the time of a photo, all of which other threads wait for HDF5's lock.
+        self._file = LazyFile(tuples.path, FORMAT, VERSION, tuples.header.fingerprint, cache=False)
         self._indptr = tuples.photo_indptr
-        self._opened: tuple[h5py.File, h5py.Dataset] | None = None
 
     def __getitem__(self, row: int) -> bytes:
         """JPEG bytes of one photo."""
-        if self._opened is None:
-            # Without a cache a photo's bytes alone are read, not the whole chunk that they lie in: a tenth of the time,
-            # all of which other threads wait for HDF5's lock.
-            file = h5py.File(self._path, "r", rdcc_nbytes=0)
-            self._opened = file, file["photos/jpeg"]
-        return self._opened[1][self._indptr[row] : self._indptr[row + 1]].tobytes()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """An open HDF5 file does not travel to another process."""
-        return {**self.__dict__, "_opened": None}
+        photo: np.ndarray = self._file.read("photos/jpeg", slice(self._indptr[row], self._indptr[row + 1]))
+        return photo.tobytes()
 
 
 def _write_photos(group: h5py.Group, photos: Iterable[bytes], size: int) -> None:
