@@ -17,6 +17,8 @@ from sfm2tuples.errors import UsageError
 
 OUTPUTS = ("target", "pairs")
 """Parameters of commands that are files to write; every other path is read."""
+HEADINGS, LINES, WIDTH = 20, 5, 160
+"""A screenful of an outline: headings, lines of each, letters of a line."""
 
 
 @dataclass
@@ -64,6 +66,18 @@ class Output:
             )
             self.say("  ".join(padded).rstrip())
 
+    def outline(self, parts: Mapping[str, Sequence[str]], names: tuple[str, str], show_all: bool = False) -> None:
+        """Print headings with lines under each: a screenful, or all. `names` says what headings and lines are."""
+        most_parts, most_lines, width = (None, None, None) if show_all else (HEADINGS, LINES, WIDTH)
+        for heading, lines in list(parts.items())[:most_parts]:
+            self.say(f"  {heading}")
+            for line in lines[:most_lines]:
+                self.say(f"    {line if width is None or len(line) <= width else line[: width - 2] + ' …'}")
+            if most_lines is not None and len(lines) > most_lines:
+                self.say(f"    … {len(lines) - most_lines:,} more {names[1]}")
+        if most_parts is not None and len(parts) > most_parts:
+            self.say(f"  … {len(parts) - most_parts:,} more {names[0]}")
+
     def result(self, values: dict[str, Any]) -> None:
         """Keep values for `--json`."""
         self.collected.update(values)
@@ -82,11 +96,15 @@ class Output:
 
 
 def output_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Add `--quiet`, `--verbose` and `--json` to a command and pass it an `Output`."""
+    """Add `--quiet`, `--verbose`, `--json` and `--help` to a command and pass it an `Output`.
+
+    Click would make `--help` from the context that first asks for it, the group's or the command's own, and keep it.
+    """
 
     @click.option("--quiet", is_flag=True, help="print nothing but warnings and errors")
     @click.option("--verbose", is_flag=True, help="log what the libraries do, on stderr")
     @click.option("--json", "as_json", is_flag=True, help="print one JSON object instead of text")
+    @click.help_option("-h", "--help")
     @functools.wraps(function)
     def wrapped(*args: Any, quiet: bool, verbose: bool, as_json: bool, **kwargs: Any) -> None:
         level = logging.INFO if verbose else logging.WARNING
@@ -114,29 +132,3 @@ def _refuse_to_replace_what_is_read(given: dict[str, Any]) -> None:
 
 def _cell(value: object) -> str:
     return f"{value:.2f}" if isinstance(value, float) else str(value)
-
-
-PLACES, REASONS, WIDTH = 20, 5, 160
-"""What is shown unless all is wanted: places, reasons of each, letters of a line."""
-
-
-def say_joined(places: Mapping[str, tuple[int, Sequence[str]]], show_all: bool, output: Output) -> None:
-    """Print places of several models with the reasons that joined them.
-
-    Parameters
-    ----------
-    places : mapping of str to (int, sequence of str)
-        Name of a place to the number of its models and the reasons.
-    show_all : bool
-        Leave nothing out.
-    output : Output
-    """
-    shown = list(places.items()) if show_all else list(places.items())[:PLACES]
-    for name, (models, why) in shown:
-        output.say(f"  {name}, {models:,} models")
-        for line in why if show_all else why[:REASONS]:
-            output.say(f"    {line if show_all or len(line) <= WIDTH else line[: WIDTH - 2] + ' …'}")
-        if not show_all and len(why) > REASONS:
-            output.say(f"    … {len(why) - REASONS:,} more reasons")
-    if len(places) > len(shown):
-        output.say(f"  … {len(places) - len(shown):,} more joined places")

@@ -15,14 +15,14 @@ import click
 import pytest
 from hand_made import run
 
-from cli.main import COMMANDS
+from cli.main import COMMANDS, group
 from retrieval.descriptors.extraction import ExtractionOptions
 from retrieval.networks.by_name import BACKBONES, POOLINGS
 from retrieval.networks.devices import PRECISIONS
 from retrieval.search.options import SearchOptions
 from retrieval.training.options import TrainingOptions
 from retrieval.whitening.matching_pairs import WhiteningOptions
-from sfm2tuples.ingest.build import IngestOptions
+from sfm2tuples.ingest.options import IngestOptions
 from sfm2tuples.mining.rounds import MiningOptions
 from sfm2tuples.world.synthetic import write_world
 
@@ -191,3 +191,12 @@ def test_the_page_of_commands_is_their_help() -> None:
     from docs.command_pages import page
 
     assert (ROOT / "docs" / "commands.md").read_text(encoding="utf-8") == page()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_is_the_same_whoever_asked_first(name: str) -> None:
+    alone = click.Context(command_of(name), info_name=name)
+    below = click.Context(command_of(name), click.Context(group, **group.context_settings), info_name=name)
+    options = [[p.opts for p in command_of(name).get_params(context)] for context in (alone, below)]
+    assert options[0] == options[1]
+    assert options[0][-1] == ["-h", "--help"]

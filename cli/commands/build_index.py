@@ -12,12 +12,25 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
-from cli.output import Output, output_options, say_joined
+from cli.options.fields import field_options
+from cli.output import Output, output_options
+from sfm2tuples.ingest.options import IngestOptions
 
 if TYPE_CHECKING:
     from sfm2tuples.ingest.build import IngestSummary
     from sfm2tuples.ingest.part_building import Progress
 
+FLAGS: dict[str, tuple[Any, str]] = {
+    "min_shared": (click.IntRange(1), "leave out pairs of images that share fewer points"),
+    "val_share": (click.FloatRange(0, 1), "share of the places for validation"),
+    "seed": (int, "decides which places those are"),
+    "join_scenes": (bool, "whether models of one scene folder and one folder of photos are one place"),
+    "min_matches": (
+        click.IntRange(1),
+        "verified matches that a pair of images needs to count for joining two models",
+    ),
+    "min_match_pairs": (click.IntRange(1), "such pairs of images that join two models"),
+}
 SHOWN_TWINS = 20
 """Of many twins so many are named."""
 
@@ -40,11 +53,24 @@ def _refuse_database(context: click.Context, option: click.Parameter, database: 
     help="where photos lie that are in no images/ beside their model; may be repeated",
 )
 @click.option(
+    "--places",
+    type=click.Path(path_type=Path),
+    help="CSV of model,place[,split]: which models show the same thing; a path covers all models below it",
+)
+@click.option(
+    "--database",
+    "databases",
+    multiple=True,
+    metavar="[ROOT=]FILE",
+    help="COLMAP database whose verified matches join models, besides each database.db near them; may be repeated",
+)
+@field_options(IngestOptions, FLAGS)
+@click.option(
     "--jobs",
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="processes that read models, one model each at a time",
+    help="processes that read models, one model at a time",
 )
 @click.option(
     "--dask",
@@ -54,53 +80,6 @@ def _refuse_database(context: click.Context, option: click.Parameter, database: 
 )
 @click.option("--resume", is_flag=True, help="go on with an interrupted build of the same index")
 @click.option("--strict", is_flag=True, help="stop at the first model that cannot be read")
-@click.option(
-    "--min-shared",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="leave out pairs of images that share fewer points",
-)
-@click.option(
-    "--places",
-    type=click.Path(path_type=Path),
-    help="CSV of model,place[,split]: which models show the same thing; a path covers all models below it",
-)
-@click.option(
-    "--val-share",
-    type=click.FloatRange(0, 1),
-    default=0.2,
-    show_default=True,
-    help="share of the places for validation",
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="decides which places those are")
-@click.option(
-    "--join-scenes/--no-join-scenes",
-    default=True,
-    show_default=True,
-    help="whether models of one scene folder and one folder of photos are one place",
-)
-@click.option(
-    "--database",
-    "databases",
-    multiple=True,
-    metavar="[ROOT=]FILE",
-    help="COLMAP database whose verified matches join models, besides each database.db near them; may be repeated",
-)
-@click.option(
-    "--min-matches",
-    type=click.IntRange(1),
-    default=30,
-    show_default=True,
-    help="verified matches that a pair of images needs to count for joining two models",
-)
-@click.option(
-    "--min-match-pairs",
-    type=click.IntRange(1),
-    default=3,
-    show_default=True,
-    help="such pairs of images that join two models",
-)
 @click.option(
     "--from-database",
     metavar="FILE",
@@ -116,38 +95,25 @@ def command(
     roots: tuple[Path, ...],
     target: Path,
     images: tuple[str, ...],
-    jobs: int,
-    dask: str | None,
-    resume: bool,
-    strict: bool,
-    places: Path | None,
     databases: tuple[str, ...],
+    options: IngestOptions,
     force: bool,
     output: Output,
-    **values: Any,
+    **reading: Any,
 ) -> None:
     """Find and read the models below each ROOT; write their co-visibility graph, places and splits."""
     from sfm2tuples.files.atomic import refuse_overwrite
-    from sfm2tuples.ingest.build import IngestOptions, build_index
+    from sfm2tuples.ingest.build import build_index
     from sfm2tuples.places.verified_matches import GivenDatabase
     from sfm2tuples.readers.discover import PhotoFolder
 
     refuse_overwrite(target, force)
     photo_roots = [PhotoFolder.parse(text, roots) for text in images]
+    given = [GivenDatabase.parse(text, roots) for text in databases]
     try:
         with _progress_bar(output) as progress:
             summary = build_index(
-                roots,
-                target,
-                IngestOptions(**values),
-                photo_roots=photo_roots,
-                places=places,
-                databases=[GivenDatabase.parse(text, roots) for text in databases],
-                strict=strict,
-                jobs=jobs,
-                dask=dask,
-                resume=resume,
-                progress=progress,
+                roots, target, options, photo_roots=photo_roots, databases=given, progress=progress, **reading
             )
     except KeyboardInterrupt as interruption:
         # Not KeyboardInterrupt: click would turn it into an Abort of its own and lose the message.
@@ -192,13 +158,15 @@ def _counts(summary: IngestSummary) -> str:
 def _say_joined(summary: IngestSummary, output: Output) -> None:
     from sfm2tuples.places.grouping import reasons_of
 
-    places = summary.places
-    models = Counter(summary.model_place.tolist())
-    reasons = [reasons_of(reason) for reason in places.reason]
-    joined = {places.name[row]: (count, reasons[row]) for row, count in sorted(models.items()) if count > 1}
+    places, models = summary.places, Counter(summary.model_place.tolist())
+    joined = {
+        f"{places.name[row]}, {count:,} models": reasons_of(places.reason[row])
+        for row, count in sorted(models.items())
+        if count > 1
+    }
     if joined:
         output.say("joined models (sfm2tuples inspect --all shows all):")
-        say_joined(joined, False, output)
+        output.outline(joined, ("joined places", "reasons"))
 
 
 def _print_summary(summary: IngestSummary, output: Output) -> None:

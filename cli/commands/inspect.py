@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from cli.output import Output, output_options, say_joined
+from cli.output import Output, output_options
 
 ROWS = 20
 """Rows of a table that a screenful has room for."""
@@ -29,7 +29,8 @@ def command(file: Path, show_all: bool, output: Output) -> None:
             continue
         output.say(click.style(title, bold=True))
         if title == JOINED:
-            say_joined({name: (len(row["models"]), row["why"]) for name, row in section.items()}, show_all, output)
+            joined = {f"{name}, {len(row['models']):,} models": row["why"] for name, row in section.items()}
+            output.outline(joined, ("joined places", "reasons"), show_all)
         elif all(isinstance(value, dict) for value in section.values()):
             _say_table(section, show_all, output)
         else:

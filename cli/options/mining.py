@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from dataclasses import fields
 from typing import Any
 
 import click
 
+from cli.options.fields import field_options
 from sfm2tuples.mining.options import NEGATIVES, POSITIVES, SEARCHES, MiningOptions
 
 _FLAGS: dict[str, tuple[Any, str]] = {
@@ -33,19 +31,5 @@ _FLAGS: dict[str, tuple[Any, str]] = {
     "search": (click.Choice(SEARCHES), "ivf: by inverted lists, not all are found, for pools beyond a million images"),
     "seed": (int, "seed of every draw"),
 }
-
-
-def mining_flags(function: Callable[..., None]) -> Callable[..., None]:
-    """Add the flags to a command and pass it a `MiningOptions` as `options`."""
-
-    @functools.wraps(function)
-    def wrapped(*args: Any, **kwargs: Any) -> None:
-        options = MiningOptions(**{name: kwargs.pop(name) for name in _FLAGS})
-        function(*args, options=options, **kwargs)
-
-    for field in reversed(fields(MiningOptions)):
-        kind, text = _FLAGS[field.name]
-        flag = "--" + field.name.replace("_", "-")
-        shown = field.default is not None
-        wrapped = click.option(flag, type=kind, default=field.default, show_default=shown, help=text)(wrapped)
-    return wrapped
+mining_flags = field_options(MiningOptions, _FLAGS)
+"""Adds the flags to a command and passes it a `MiningOptions` as `options`."""

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from sfm2tuples.compute.threads import default_threads
-from sfm2tuples.errors import UsageError, first_three
+from sfm2tuples.errors import first_three
 from sfm2tuples.index.schema import Places, write_index_columns
 from sfm2tuples.ingest.merging import Merged, PlaceChoices, StoredModel, merge_models
+from sfm2tuples.ingest.options import IngestOptions
 from sfm2tuples.ingest.part_building import Progress, Workers, build_parts
 from sfm2tuples.ingest.work_folder import work_folder
 from sfm2tuples.places.places_file import read_places
@@ -23,34 +24,6 @@ from sfm2tuples.places.verified_matches import GivenDatabase, MatchOptions, join
 from sfm2tuples.readers.discover import ModelLocation, PhotoFolder, find_models, find_photo_root
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class IngestOptions:
-    """What changes the content of an index besides the models, the photos and the places file."""
-
-    min_shared: int = 1
-    """Pairs of images that share fewer points are left out of the graph."""
-    val_share: float = 0.2
-    """Share of the places that goes to validation."""
-    seed: int = 0
-    """Decides, with a place's name, whether it goes to validation."""
-    join_scenes: bool = True
-    """Whether models of one scene folder and photo root are one place."""
-    min_matches: int = 30
-    """Verified matches that a pair of images of two models needs to count for joining them; COLMAP's mapper wants
-    as many to register an image."""
-    min_match_pairs: int = 3
-    """Such pairs of images that join two models."""
-
-    def __post_init__(self) -> None:
-        if self.min_shared < 1:
-            raise UsageError(f"min-shared is {self.min_shared}; give 1 point or more")
-        if not 0 <= self.val_share <= 1:
-            raise UsageError(f"val-share is {self.val_share}; give a share from 0 to 1")
-        for name in ("min_matches", "min_match_pairs"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name.replace('_', '-')} is {getattr(self, name)}; give 1 or more")
 
 
 @dataclass(frozen=True)
