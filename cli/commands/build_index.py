@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from sfm2tuples.ingest.part_building import Progress
 
 FLAGS: dict[str, tuple[Any, str]] = {
-    "min_shared": (click.IntRange(1), "leave out pairs of images that share fewer points"),
-    "val_share": (click.FloatRange(0, 1), "share of the places for validation"),
-    "seed": (int, "decides which places those are"),
-    "join_scenes": (bool, "whether models of one scene folder and one folder of photos are one place"),
+    "min_shared": (click.IntRange(1), "least shared points of a pair of images in the graph"),
+    "val_share": (click.FloatRange(0, 1), "share of the places that is kept for validation"),
+    "seed": (int, "seed by which those places are drawn"),
+    "join_scenes": (bool, "make one place of models that have one scene folder and one folder of photos"),
     "min_matches": (
         click.IntRange(1),
-        "verified matches that a pair of images needs to count for joining two models",
+        "verified matches of a pair of images from which on it speaks for joining its two models",
     ),
-    "min_match_pairs": (click.IntRange(1), "such pairs of images that join two models"),
+    "min_match_pairs": (click.IntRange(1), "least number of such pairs that joins two models"),
 }
 SHOWN_TWINS = 20
 """Of many twins so many are named."""
@@ -50,19 +50,20 @@ def _refuse_database(context: click.Context, option: click.Parameter, database: 
     "--images",
     multiple=True,
     metavar="[ROOT=]DIR",
-    help="where photos lie that are in no images/ beside their model; may be repeated",
+    help="folder of photos, for models without images/ beside them; may be repeated",
 )
 @click.option(
     "--places",
     type=click.Path(path_type=Path),
-    help="CSV of model,place[,split]: which models show the same thing; a path covers all models below it",
+    help="CSV of model,place[,split] that says which models show the same thing; a path covers all models below it",
 )
 @click.option(
     "--database",
     "databases",
     multiple=True,
     metavar="[ROOT=]FILE",
-    help="COLMAP database whose verified matches join models, besides each database.db near them; may be repeated",
+    help="COLMAP database whose verified matches join models to places; each database.db near the models is read "
+    "anyway; may be repeated",
 )
 @field_options(IngestOptions, FLAGS)
 @click.option(
@@ -70,13 +71,13 @@ def _refuse_database(context: click.Context, option: click.Parameter, database: 
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="processes that read models, one model at a time",
+    help="processes that read models",
 )
 @click.option(
     "--dask",
     metavar="URL",
-    help="scheduler of a Dask cluster, such as tcp://10.0.0.1:8786, whose workers read models in place of --jobs; "
-    "they must see models and index under the same paths",
+    help="scheduler of a Dask cluster, such as tcp://10.0.0.1:8786; its workers read the models in place of --jobs "
+    "and must see models and index under the same paths",
 )
 @click.option("--resume", is_flag=True, help="go on with an interrupted build of the same index")
 @click.option("--strict", is_flag=True, help="stop at the first model that cannot be read")
@@ -87,7 +88,7 @@ def _refuse_database(context: click.Context, option: click.Parameter, database: 
     is_eager=True,
     expose_value=False,
     callback=_refuse_database,
-    help="refused, with what to run first: matches without a model have no 3D points",
+    help="always refused, with what to run first: matches without a model have no 3D points",
 )
 @click.option("--force", is_flag=True, help="replace the index where it exists")
 @output_options

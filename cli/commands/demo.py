@@ -28,8 +28,8 @@ FROM_RANDOM = ["--learning-rate", "1e-3", "--rounds", "6"]
 
 @click.command("demo", epilog="Example: sfm2tuples demo -o demo/ --weights squeezenet1_1.npz")
 @click.option("-o", "--output", "folder", type=click.Path(path_type=Path), required=True, help="the folder to make")
-@click.option("--weights", help="file or URL of pretrained weights of SqueezeNet 1.1; random weights without")
-@click.option("--seed", default=0, show_default=True, help="of the world and of every draw")
+@click.option("--weights", help="file or URL of pretrained weights of SqueezeNet 1.1  [default: random weights]")
+@click.option("--seed", default=0, show_default=True, help="seed of the world and of every draw")
 @click.option("--force", is_flag=True, help="replace an earlier demo in that folder")
 @output_options
 def command(folder: Path, weights: str | None, seed: int, force: bool, output: Output) -> None:

@@ -13,9 +13,9 @@ from cli.output import Output, output_options
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("-o", "--output", "target", type=click.Path(path_type=Path), required=True, help="the file to write")
 @click.option(
-    "--names", type=click.Path(path_type=Path), help="names of a .npy's rows, one a line; its .txt by default"
+    "--names", type=click.Path(path_type=Path), help="names of a .npy's rows, one a line  [default: its .txt]"
 )
-@click.option("--columns", is_flag=True, help="the .npy has a descriptor a column, as cirtorch")
+@click.option("--columns", is_flag=True, help="each column of the .npy is a descriptor, as in cirtorch's files")
 @click.option("--force", is_flag=True, help="replace the output where it exists")
 @output_options
 def command(source: Path, target: Path, names: Path | None, columns: bool, force: bool, output: Output) -> None:
