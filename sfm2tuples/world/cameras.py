@@ -25,15 +25,24 @@ class Camera:
     def matrix(self, scale: int = 1) -> np.ndarray:
         """Projection ``(3, 4)`` to pixels of a photo `scale` times larger."""
         wide, high = self.size
-        focal = self.focal * scale
-        inner = np.asarray([[focal, 0, wide * scale / 2], [0, focal, high * scale / 2], [0, 0, 1.0]])
+        inner = np.diag([self.focal * scale, self.focal * scale, 1.0])
+        inner[:2, 2] = wide * scale / 2, high * scale / 2
         return inner @ np.column_stack([self.rotation, -self.rotation @ self.centre])
 
     def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Pixels ``(n, 2)`` and depths ``(n,)`` of points ``(n, 3)``."""
-        homogeneous = points @ self.matrix()[:, :3].T + self.matrix()[:, 3]
+        matrix = self.matrix().astype(points.dtype)
+        homogeneous = points @ matrix[:, :3].T + matrix[:, 3]
         depth = homogeneous[:, 2]
         return homogeneous[:, :2] / np.where(np.abs(depth) > 1e-9, depth, 1e-9)[:, None], depth
+
+    def rays(self, scale: int) -> np.ndarray:
+        """Directions ``(h * w, 3) float32`` in the world, of unit length along the camera's axis."""
+        wide, high = self.size[0] * scale, self.size[1] * scale
+        x = (np.arange(wide, dtype=np.float32) + 0.5 - wide / 2) / (self.focal * scale)
+        y = (np.arange(high, dtype=np.float32) + 0.5 - high / 2) / (self.focal * scale)
+        across, down, ahead = self.rotation.astype(np.float32)
+        return (x[None, :, None] * across + (y[:, None, None] * down + ahead)).reshape(-1, 3)
 
 
 def look_at(centre: np.ndarray, target: np.ndarray, focal: float, size: tuple[int, int], roll: float = 0.0) -> Camera:
@@ -41,8 +50,7 @@ def look_at(centre: np.ndarray, target: np.ndarray, focal: float, size: tuple[in
     forward = (target - centre) / np.linalg.norm(target - centre)
     right = np.cross(forward, [0.0, 0.0, 1.0])
     right /= np.linalg.norm(right)
-    down = np.cross(forward, right)
-    turned = np.cos(roll) * right + np.sin(roll) * down
+    turned = np.cos(roll) * right + np.sin(roll) * np.cross(forward, right)
     return Camera(np.stack([turned, np.cross(forward, turned), forward]), np.asarray(centre, float), focal, size)
 
 
@@ -50,18 +58,7 @@ def draw_camera(random: np.random.Generator, extent: Extent, number: int, count:
     """Where photo `number` of `count` is taken, and how it is framed.
 
     Two of three photographers stand before the front in a wide arc, the others go around the building; most take all
-    of it, some a part from nearby or with a long lens.
-
-    Parameters
-    ----------
-    random : Generator
-        Of this photo.
-    extent : Extent
-        Size of the building.
-    number, count : int
-        Which photo of how many.
-    size : (int, int)
-        Of a photo taken broadside, in pixels; a quarter are taken upright.
+    of it, some a part from nearby or with a long lens. A quarter of the photos are upright.
     """
     front = max(1, round(count * 0.68))
     spread = random.uniform(-0.5, 0.5)
@@ -70,25 +67,20 @@ def draw_camera(random: np.random.Generator, extent: Extent, number: int, count:
     else:
         rest = max(1, count - front)
         azimuth = np.pi / 2 + np.radians(min(22 * rest, 105)) * (2 * (number - front + 0.5 + spread) / rest - 1)
-    upright = bool(random.random() < (0.5 if extent.height > extent.width else 0.2))
+    upright = random.random() < (0.5 if extent.height > extent.width else 0.2)
     pixels = (size[1], size[0]) if upright else size
-    across = abs(np.sin(azimuth)) * extent.width + abs(np.cos(azimuth)) * extent.depth
-    part = (
-        float(np.exp(random.uniform(np.log(0.42), np.log(0.7))))
-        if random.random() < 0.18
-        else float(random.uniform(0.8, 1.08))
-    )
-    need = max(across, extent.height * 1.05 * pixels[0] / pixels[1]) * part
-    distance = float(random.uniform(0.9, 1.7)) * max(across, extent.height) + 0.5 * max(extent.width, extent.depth)
-    distance = max(distance, 16.0)
-    eye = float(random.uniform(1.5, 1.9)) if random.random() < 0.75 else float(random.uniform(3, 9))
-    centre = np.asarray([distance * np.cos(azimuth), distance * np.sin(azimuth), eye])
+    sine, cosine = abs(np.sin(azimuth)), abs(np.cos(azimuth))
+    across = sine * extent.width + cosine * extent.depth
+    part = random.uniform(0.42, 0.7) if random.random() < 0.18 else random.uniform(0.8, 1.08)
+    distance = random.uniform(0.9, 1.7) * max(across, extent.height) + 0.5 * max(extent.width, extent.depth)
+    eye = random.uniform(1.5, 1.9) if random.random() < 0.75 else random.uniform(3, 9)
+    out = np.asarray([np.cos(azimuth), np.sin(azimuth), 0.0])
+    centre = max(distance, 16.0) * out + [0, 0, eye]
     loose = max(0.0, 1 - part) * 0.5 + 0.06
-    sideways = np.asarray([-np.sin(azimuth), np.cos(azimuth), 0.0]) * random.uniform(-loose, loose) * across
+    aside = np.asarray([-out[1], out[0], 0.0]) * random.uniform(-loose, loose) * across
     aim = extent.height * (0.46 + random.uniform(-1, 1) * max(0.04, (1 - part) * 0.3))
-    target = sideways + np.asarray([0, 0, aim])
-    near = float(np.linalg.norm(centre - target)) - 0.4 * (
-        abs(np.cos(azimuth)) * extent.width + abs(np.sin(azimuth)) * extent.depth
-    )
-    focal = pixels[0] * max(near, 8.0) / need
-    return look_at(centre, target, focal, pixels, float(random.normal(0, 0.02)))
+    target = aside + np.asarray([0, 0, aim])
+    # The front of the building is nearer than its middle.
+    near = np.linalg.norm(centre - target) - 0.4 * (cosine * extent.width + sine * extent.depth)
+    need = max(across, extent.height * 1.05 * pixels[0] / pixels[1]) * part
+    return look_at(centre, target, pixels[0] * max(float(near), 8.0) / need, pixels, float(random.normal(0, 0.02)))

@@ -1,80 +1,83 @@
-"""Styles drawn from a few palettes that all places share, so that colour alone tells no place from another."""
+"""Styles of buildings: their materials, and how their windows, doors and arches look."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
+from PIL import ImageColor
 
-from sfm2tuples.world.facades import Style
-from sfm2tuples.world.materials import Colour
-from sfm2tuples.world.openings import WindowStyle
+from sfm2tuples.world.textures import Colour
 
-WALLS: list[tuple[str, Colour]] = [
-    ("brick", (156, 76, 56)),
-    ("stone", (198, 178, 140)),
-    ("plaster", (228, 190, 112)),
-    ("plaster", (232, 226, 214)),
-    ("stone", (142, 140, 138)),
-    ("plaster", (214, 142, 116)),
-    ("brick", (186, 138, 92)),
-]
-TRIMS: list[Colour] = [(226, 216, 196), (198, 184, 158), (236, 232, 224), (150, 140, 128)]
-ROOFS: list[tuple[str, Colour]] = [
-    ("tiles", (164, 82, 56)),
-    ("slate", (92, 96, 104)),
-    ("tiles", (130, 78, 60)),
-    ("metal", (112, 148, 132)),
-]
-FRAMES: list[Colour] = [(236, 234, 228), (92, 66, 46), (60, 74, 66), (222, 212, 190)]
-SHUTTERS: list[Colour | None] = [None, None, None, (70, 98, 78), (120, 64, 52)]
-DOORS: list[Colour] = [(96, 58, 38), (46, 78, 66), (116, 40, 36), (52, 66, 96)]
+# All places share a few palettes, so that colour alone tells no place from another.
+WALLS = "brick 9c4c38, stone c6b28c, plaster e4be70, plaster e8e2d6, stone 8e8c8a, plaster d68e74, brick ba8a5c"
+ROOFS = "tiles a45238, slate 5c6068, tiles 824e3c, metal 709484"
+TRIMS = ("e2d8c4", "c6b89e", "ece8e0", "968c80")
+FRAMES = ("eceae4", "5c422e", "3c4a42", "ded2be")
+SHUTTERS = ("46624e", "784034")
+DOORS = ("603a26", "2e4e42", "742824", "344260")
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a building looks: materials (as in `textures.MATERIALS`) with colours, and lengths in metres."""
+
+    wall: tuple[str, Colour]
+    roof: tuple[str, Colour]
+    trim: Colour
+    """Of cornices, corners and the mouldings around openings."""
+    door: Colour
+    frame: Colour
+    """Of a window's mullions."""
+    shutters: Colour | None
+    outline: str
+    """Upper end of openings: "flat", "segment", "round" or "pointed"."""
+    width: float
+    """Of an opening; so is `height`, and `border` is the width of its moulding."""
+    height: float
+    border: float
+    panes: tuple[int, int]
+    """Side by side, and above each other."""
+    hood: str
+    """Above a window: "none", "cornice" or "pediment"."""
+    storey: float
+    """Height of a storey; `bay` is the distance of neighbouring windows."""
+    bay: float
+    corners: str
+    """"quoins", stones in the colour of the trim; "courses", a band at every storey; "timber", dark beams; or ""."""
+    filling: str = "panes"
+    """Of an opening: "panes", the "leaves" of a door, or the "gloom" of an open arch."""
+
+
+def pick(random: np.random.Generator, choices: Any) -> Any:
+    """One of some choices."""
+    return choices[int(random.integers(len(choices)))]
+
+
+def pick_colour(random: np.random.Generator, codes: tuple[str, ...]) -> Colour:
+    """The colour of one of some codes like "9c4c38"."""
+    return ImageColor.getrgb(f"#{pick(random, codes)}")[:3]
 
 
 def draw_style(random: np.random.Generator, place: int, outlines: tuple[str, ...]) -> Style:
-    """A style for a place; walls and roofs go round so that every material is shared by some places.
-
-    Parameters
-    ----------
-    random : Generator
-        Source of the numbers.
-    place : int
-        Number of the place.
-    outlines : tuple of str
-        Which window outlines suit the kind of building.
-    """
-    material, wall = WALLS[(place * 3) % len(WALLS)]
-    cover, roof = ROOFS[(place + place // len(ROOFS)) % len(ROOFS)]
-    trim = TRIMS[int(random.integers(len(TRIMS)))]
-    outline = outlines[int(random.integers(len(outlines)))]
-    tall = float(random.uniform(1.5, 2.1)) if outline != "pointed" else float(random.uniform(2.1, 2.6))
-    shutters = SHUTTERS[int(random.integers(len(SHUTTERS)))] if outline in ("flat", "segment") else None
-    window = WindowStyle(
-        outline=outline,
-        width=float(random.uniform(0.95, 1.35)),
-        height=tall,
-        columns=int(random.integers(2, 4)),
-        rows=int(random.integers(2, 5)),
-        frame=FRAMES[int(random.integers(len(FRAMES)))],
-        surround=trim,
-        border=float(random.choice([0.12, 0.22, 0.3])),
-        shutters=shutters,
-        hood=str(random.choice(["none", "cornice", "pediment"])) if outline in ("flat", "segment") else "none",
-    )
-    return Style(
-        wall=_varied(random, wall),
-        material=material,
-        trim=trim,
-        roof=_varied(random, roof),
-        cover=cover,
-        window=window,
-        door=DOORS[int(random.integers(len(DOORS)))],
-        storey=tall + float(random.uniform(1.3, 1.8)),
-        bay=window.width * (2.1 if shutters else 1.0) + float(random.uniform(0.9, 1.7)),
-        quoins=bool(random.random() < 0.5),
-        courses=bool(random.random() < 0.5),
-    )
+    """A style for place number `place`: walls and roofs go round, so that some places share each material."""
+    outline, width, trim = pick(random, outlines), random.uniform(0.95, 1.35), pick_colour(random, TRIMS)
+    height = random.uniform(2.1, 2.6) if outline == "pointed" else random.uniform(1.5, 2.1)
+    square = outline in ("flat", "segment")
+    shutters = pick_colour(random, SHUTTERS) if square and random.random() < 0.4 else None
+    door, frame, border = pick_colour(random, DOORS), pick_colour(random, FRAMES), pick(random, (0.12, 0.22, 0.3))
+    panes = (int(random.integers(2, 4)), int(random.integers(2, 5)))
+    hood = pick(random, ("none", "cornice", "pediment")) if square else "none"
+    storey, bay = height + random.uniform(1.3, 1.8), width * (2.1 if shutters else 1) + random.uniform(0.9, 1.7)
+    wall, roof = _weathered(random, WALLS, place * 3), _weathered(random, ROOFS, place + place // 4)
+    corners = pick(random, ("quoins", "courses", "quoins courses", ""))
+    look = (outline, width, height, border, panes, hood)
+    return Style(wall, roof, trim, door, frame, shutters, *look, storey, bay, corners)
 
 
-def _varied(random: np.random.Generator, colour: Colour) -> Colour:
-    """The same paint, another year."""
-    red, green, blue = np.clip(np.asarray(colour) * random.normal(1, 0.06) + random.normal(0, 3, 3), 0, 255).astype(int)
-    return (int(red), int(green), int(blue))
+def _weathered(random: np.random.Generator, paints: str, number: int) -> tuple[str, Colour]:
+    material, code = paints.split(", ")[number % len(paints.split(", "))].split()
+    aged = np.asarray(pick_colour(random, (code,))) * random.normal(1, 0.06) + random.normal(0, 3, 3)
+    red, green, blue = np.clip(aged, 0, 255).astype(int).tolist()
+    return material, (red, green, blue)

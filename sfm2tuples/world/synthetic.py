@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sfm2tuples.errors import UsageError
-from sfm2tuples.world.models import SceneModel, write_models
-from sfm2tuples.world.scenes import SceneTask, photograph
+from sfm2tuples.world.scenes import SceneModel, SceneTask, photograph, write_models
 
 
 @dataclass(frozen=True)
@@ -49,10 +48,8 @@ def write_world(
     ----------
     folder : str or Path
         Made where it does not exist; must be empty.
-    places : int
-        Buildings, at least 2.
-    photos_per_place : int
-        Photos of each, at least 6.
+    places, photos_per_place : int
+        Buildings, at least 2, and photos of each, at least 6.
     size : (int, int)
         Width and height in pixels of a photo taken broadside; a quarter are taken upright.
     seed : int
@@ -61,10 +58,6 @@ def write_world(
         Processes that render.
     progress : callable, optional
         Called with the number of places done.
-
-    Returns
-    -------
-    WorldSummary
 
     Raises
     ------
@@ -87,18 +80,15 @@ def write_world(
     # Pillow and pycolmap may abort together: the models are written by a process that has not rendered.
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         pool.submit(write_models, models).result()
-    return _summary(folder, places, photos_per_place, models)
-
-
-def _summary(folder: Path, places: int, photos_per_place: int, models: list[SceneModel]) -> WorldSummary:
+    photos = sum(len(model.shots) for model in models)
     return WorldSummary(
         folder=folder,
         places=places,
-        scenes=tuple(model.folder.parents[1].name for model in models),
-        photos=sum(len(model.names) for model in models),
-        shared_photos=sum(len(model.names) for model in models) - places * photos_per_place,
+        scenes=tuple(model.folder.name for model in models),
+        photos=photos,
+        shared_photos=photos - places * photos_per_place,
         points=sum(len(model.points) for model in models),
-        observations=sum(len(rows) for model in models for rows in model.observed),
+        observations=sum(len(shot.rows) for model in models for shot in model.shots),
     )
 
 
