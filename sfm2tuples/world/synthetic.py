@@ -80,16 +80,10 @@ def write_world(
     # Pillow and pycolmap may abort together: the models are written by a process that has not rendered.
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         pool.submit(write_models, models).result()
-    photos = sum(len(model.shots) for model in models)
-    return WorldSummary(
-        folder=folder,
-        places=places,
-        scenes=tuple(model.folder.name for model in models),
-        photos=photos,
-        shared_photos=photos - places * photos_per_place,
-        points=sum(len(model.points) for model in models),
-        observations=sum(len(shot.rows) for model in models for shot in model.shots),
-    )
+    names = tuple(model.folder.name for model in models)
+    photos, points = sum(len(model.shots) for model in models), sum(len(model.points) for model in models)
+    observations = sum(len(shot.rows) for model in models for shot in model.shots)
+    return WorldSummary(folder, places, names, photos, photos - places * photos_per_place, points, observations)
 
 
 def _check(folder: Path, places: int, photos: int, size: tuple[int, int], seed: int, jobs: int) -> None:
