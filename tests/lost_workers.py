@@ -13,7 +13,7 @@ SITECUSTOMIZE = """
 import os, signal, time
 from multiprocessing import parent_process
 from pathlib import Path
-import sfm2tuples.readers as readers
+import sfm2tuples.readers.any_kind as readers
 
 read = readers.read_model
 

@@ -24,7 +24,7 @@ from worlds import random_index
 import sfm2tuples
 from sfm2tuples.errors import DataError, FileFormatError, UsageError
 from sfm2tuples.files.container import create_file
-from sfm2tuples.files.lazy_file import Column, LazyFile
+from sfm2tuples.files.lazy_file import LazyColumn, LazyFile
 from sfm2tuples.index.key_lookup import KeyLookup
 from sfm2tuples.index.opened import EVIDENCE, OpenedIndex, open_index
 from sfm2tuples.index.schema import Index, read_index, write_index
@@ -382,7 +382,7 @@ def test_an_index_is_pickled_as_its_path(opened: OpenedIndex, path: Path) -> Non
     again = pickle.loads(pickle.dumps(opened))
     assert (again.path, again.num_images) == (path, 22)
     for column in (opened.images.key, opened.images.place, opened.images.pose, opened.points.xyz):
-        copy: Column = pickle.loads(pickle.dumps(column))
+        copy: LazyColumn = pickle.loads(pickle.dumps(column))
         np.testing.assert_array_equal(copy[:3], column[:3])
 
 

@@ -16,7 +16,7 @@ from sfm2tuples.mining.rounds import search_for
 from sfm2tuples.similarity.best_rows import BestRows, pair_similarities
 from sfm2tuples.similarity.exact_search import most_similar
 from sfm2tuples.similarity.ivf_search import IvfSearch, inverted_lists
-from sfm2tuples.similarity.rows import Rows, block_of, select
+from sfm2tuples.similarity.rows import MatrixRows, block_of, select
 
 CPU = torch.device("cpu")
 WORLDS = st.fixed_dictionaries(
@@ -164,7 +164,7 @@ def test_rows_of_a_mapped_file_are_found_like_rows_in_memory(tmp_path):
     np.save(tmp_path / "pool.npy", pool)
     mapped = np.load(tmp_path / "pool.npy", mmap_mode="r")
     chosen = np.arange(len(pool))[::-3]
-    rows = select(Rows(mapped, np.arange(len(pool))), chosen)
+    rows = select(MatrixRows(mapped, np.arange(len(pool))), chosen)
     assert np.array_equal(block_of(rows, slice(2, 9)), pool[chosen][2:9])
     asked = (count, own, place[chosen], group[chosen])
     assert equal(most_similar(queries, rows, *asked, block=100), most_similar(queries, pool[chosen], *asked))

@@ -12,7 +12,7 @@ from retrieval.descriptors.extraction import ExtractionOptions, extract_readable
 from retrieval.networks.network import Network
 from sfm2tuples.errors import PhotoError
 from sfm2tuples.files.descriptors import Descriptors, align
-from sfm2tuples.similarity.rows import Matrix, Rows
+from sfm2tuples.similarity.rows import Matrix, MatrixRows
 
 
 class DescriptorStore(Protocol):
@@ -84,7 +84,7 @@ class FileDescriptors:
 
     def values(self, keys: Sequence[str]) -> Matrix:
         """Descriptors of photos: (n, D) float32, not copied, since they may lie in a file larger than memory."""
-        return Rows(self._descriptors.values, align(self._descriptors, keys, self._index_path))
+        return MatrixRows(self._descriptors.values, align(self._descriptors, keys, self._index_path))
 
 
 def seen_with(store: DescriptorStore | None) -> dict[str, Any]:

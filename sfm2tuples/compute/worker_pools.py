@@ -32,7 +32,7 @@ class WorkerDied(Exception):
     """The process that did a job ended before the job was done."""
 
 
-class Pool(Protocol):
+class WorkerPool(Protocol):
     """Where jobs are done."""
 
     at_once: int
@@ -50,7 +50,7 @@ class Pool(Protocol):
         """End the workers, whatever they are doing."""
 
 
-def open_pool(jobs: int = 1, dask: str | None = None) -> Pool:
+def open_worker_pool(jobs: int = 1, dask: str | None = None) -> WorkerPool:
     """Start workers.
 
     Parameters
@@ -73,7 +73,7 @@ def open_pool(jobs: int = 1, dask: str | None = None) -> Pool:
 
 
 def run_jobs(
-    jobs: Sequence[J], work: Callable[[J], R], pool: Pool, split: Callable[[J], Sequence[J]]
+    jobs: Sequence[J], work: Callable[[J], R], pool: WorkerPool, split: Callable[[J], Sequence[J]]
 ) -> Iterator[tuple[J, R | None]]:
     """Do jobs and give results as they come.
 
@@ -83,7 +83,7 @@ def run_jobs(
         In the order in which they are begun.
     work : callable
         Function of a module; jobs and results must be picklable, and small.
-    pool : Pool
+    pool : WorkerPool
     split : callable
         The parts of a job that can be done apart; nothing where it is one piece.
 
@@ -111,7 +111,7 @@ def run_jobs(
             yield job, None
 
 
-def _all_at_once(jobs: Sequence[J], work: Callable[[J], R], pool: Pool) -> Iterator[tuple[J, R | WorkerDied]]:
+def _all_at_once(jobs: Sequence[J], work: Callable[[J], R], pool: WorkerPool) -> Iterator[tuple[J, R | WorkerDied]]:
     """Keep the pool busy; a job whose worker died comes back with that as its result."""
     waiting = deque(jobs)
     running: dict[Future[R], J] = {}

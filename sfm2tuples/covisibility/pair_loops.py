@@ -30,7 +30,7 @@ class Sightings:
 
 
 @dataclass(frozen=True)
-class Pairs:
+class CovisiblePairs:
     """Pairs of images in both directions, as CSR: the same figures stand in both rows."""
 
     indptr: np.ndarray
@@ -43,7 +43,9 @@ class Pairs:
     """(3, e) float32: scale change, mean angle, axis angle; (3, 0) where only points were counted."""
 
 
-def pairs_of(tracks: Tracks, min_shared: int, sightings: Sightings | None, threads: int | None = None) -> Pairs:
+def pairs_of(
+    tracks: Tracks, min_shared: int, sightings: Sightings | None, threads: int | None = None
+) -> CovisiblePairs:
     """Count the shared points of every pair that has some, and sum up its figures where there are sightings.
 
     Time O(sum of squared track lengths); memory O(observations + pairs), and some numbers an image for each block.
@@ -60,7 +62,7 @@ def pairs_of(tracks: Tracks, min_shared: int, sightings: Sightings | None, threa
 
     Returns
     -------
-    Pairs
+    CovisiblePairs
     """
     t, s = tracks, sightings
     seen, centres, axes = (None, None, None) if s is None else (s.seen, s.centres, s.axes)
@@ -79,7 +81,7 @@ def pairs_of(tracks: Tracks, min_shared: int, sightings: Sightings | None, threa
     both = np.empty((3, len(pair) if s is not None else 0), np.float32)
     for row in range(3 if s is not None else 0):
         both[row] = figures[row::3][pair]
-    return Pairs(indptr, neighbour, shared[pair], both)
+    return CovisiblePairs(indptr, neighbour, shared[pair], both)
 
 
 @njit(nogil=True, cache=True)

@@ -18,14 +18,14 @@ import numpy as np
 from sfm2tuples.errors import DataError, FileFormatError
 from sfm2tuples.files.container import Header, header_of, open_file
 
-Rows = slice | np.ndarray
+RowSelection = slice | np.ndarray
 """Which rows: a slice, or row numbers, or a (n,) mask."""
 _NEAR = 1 << 16
 """Bytes that are rather read than jumped over."""
 _ITERATED = 1 << 13
 
 
-class _Opening:
+class _OpenLock:
     """One thread of a process opens a file at a time."""
 
     lock = threading.Lock()
@@ -37,7 +37,7 @@ class _Opening:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_Opening.renew)
+    os.register_at_fork(after_in_child=_OpenLock.renew)
 
 
 class LazyFile:
@@ -80,7 +80,7 @@ class LazyFile:
         if self._closed:
             raise DataError(self.path, "was closed", "open it again")
         if self._file is None or self._process != os.getpid():
-            with _Opening.lock:
+            with _OpenLock.lock:
                 if self._file is None or self._process != os.getpid():
                     self._stack.close()
                     self._stack = ExitStack()
@@ -104,11 +104,11 @@ class LazyFile:
         item = self._item(name)
         return len(item["offsets"]) - 1 if isinstance(item, h5py.Group) else len(item)
 
-    def column(self, name: str) -> Column:
+    def column(self, name: str) -> LazyColumn:
         """A column whose rows are read as they are asked for."""
-        return Column(self.num_rows(name), partial(self.read, name))
+        return LazyColumn(self.num_rows(name), partial(self.read, name))
 
-    def read(self, name: str, rows: Rows) -> Any:
+    def read(self, name: str, rows: RowSelection) -> Any:
         """Read rows of a column: an array, or a list of strings.
 
         Row numbers are from 0 to the number of rows; far fewer bytes than the column has are read for a few.
@@ -132,7 +132,7 @@ class LazyFile:
             raise FileFormatError(self.path, f"torn or incomplete (no {name})", "make it again") from error
 
 
-class Column(Sequence):
+class LazyColumn(Sequence):
     """A column that is read by rows: ``column[3]``, ``column[10:20]``, ``column[rows]``, ``np.asarray(column)``.
 
     Parameters
@@ -142,7 +142,7 @@ class Column(Sequence):
         Reads a slice from 0 up, or row numbers that are in range.
     """
 
-    def __init__(self, num_rows: int, read: Callable[[Rows], Any]) -> None:
+    def __init__(self, num_rows: int, read: Callable[[RowSelection], Any]) -> None:
         self._num_rows, self._read = num_rows, read
 
     def __len__(self) -> int:
@@ -184,7 +184,7 @@ class Column(Sequence):
 
 
 class LazyTable:
-    """The columns of one of our dataclasses, such as `sfm2tuples.index.schema.Images`, as `Column`.
+    """The columns of one of our dataclasses, such as `sfm2tuples.index.schema.Images`, as `LazyColumn`.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ class LazyTable:
         self._file, self._group = file, group
         self._names = [field.name for field in fields(table)]
 
-    def __getattr__(self, name: str) -> Column:
+    def __getattr__(self, name: str) -> LazyColumn:
         """The column of a field."""
         if name.startswith("_") or name not in self._names:
             raise AttributeError(name)
@@ -210,7 +210,7 @@ class LazyTable:
         return [*super().__dir__(), *self._names]
 
 
-def _values(dataset: h5py.Dataset, rows: Rows) -> np.ndarray:
+def _values(dataset: h5py.Dataset, rows: RowSelection) -> np.ndarray:
     if isinstance(rows, slice):
         return dataset[rows]
     width = dataset.dtype.itemsize * int(np.prod(dataset.shape[1:]))
@@ -219,7 +219,7 @@ def _values(dataset: h5py.Dataset, rows: Rows) -> np.ndarray:
     return np.concatenate([dataset[:0], *parts])[where.ravel()]
 
 
-def _strings(group: h5py.Group, rows: Rows) -> list[str]:
+def _strings(group: h5py.Group, rows: RowSelection) -> list[str]:
     if not isinstance(rows, slice):
         wanted, where = np.unique(rows, return_inverse=True)
         found: list[str] = []

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from sfm2tuples.files.lazy_file import Column, LazyFile, LazyTable, Rows
+from sfm2tuples.files.lazy_file import LazyColumn, LazyFile, LazyTable, RowSelection
 from sfm2tuples.index.schema import Images, Models, Places
 
 
@@ -30,32 +30,32 @@ class ImageColumns(LazyTable):
         return self._file.num_rows("images/id")
 
     @property
-    def place(self) -> Column:
+    def place(self) -> LazyColumn:
         """Row of each image's place, int64."""
-        return Column(len(self), self._places)
+        return LazyColumn(len(self), self._places)
 
     @property
-    def split(self) -> Column:
+    def split(self) -> LazyColumn:
         """Split of each image, int8: `sfm2tuples.index.schema.TRAIN` or `VAL`."""
-        return Column(len(self), self._splits)
+        return LazyColumn(len(self), self._splits)
 
     @property
-    def pose(self) -> Column:
+    def pose(self) -> LazyColumn:
         """World-to-camera poses [R | t], (3, 4) float64 each."""
-        return Column(len(self), self._poses)
+        return LazyColumn(len(self), self._poses)
 
     @property
-    def centre(self) -> Column:
+    def centre(self) -> LazyColumn:
         """Camera centres in the model's world, (3,) float64 each."""
-        return Column(len(self), self._centres)
+        return LazyColumn(len(self), self._centres)
 
-    def _places(self, rows: Rows) -> np.ndarray:
+    def _places(self, rows: RowSelection) -> np.ndarray:
         return self._tables()[0].place[self._file.read("images/model", rows)]
 
-    def _splits(self, rows: Rows) -> np.ndarray:
+    def _splits(self, rows: RowSelection) -> np.ndarray:
         return self._tables()[1].split[self._places(rows)]
 
-    def _poses(self, rows: Rows) -> np.ndarray:
+    def _poses(self, rows: RowSelection) -> np.ndarray:
         from scipy.spatial.transform import Rotation
 
         wxyz, translation = (self._file.read(f"images/{name}", rows) for name in ("quaternion", "translation"))
@@ -65,6 +65,6 @@ class ImageColumns(LazyTable):
         pose[:, :, 3] = translation
         return pose
 
-    def _centres(self, rows: Rows) -> np.ndarray:
+    def _centres(self, rows: RowSelection) -> np.ndarray:
         pose = self._poses(rows)
         return -np.einsum("nij,ni->nj", pose[:, :, :3], pose[:, :, 3])

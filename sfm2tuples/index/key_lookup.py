@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sfm2tuples.files.lazy_file import Column, LazyFile
+from sfm2tuples.files.lazy_file import LazyColumn, LazyFile
 
 _ROWS = 1 << 14
 _BASE = np.uint64(0x9E3779B97F4A7C15)
@@ -28,7 +28,7 @@ class KeyLookup:
     """
 
     def __init__(self, file: LazyFile, name: str) -> None:
-        self._keys: Column = file.column(name)
+        self._keys: LazyColumn = file.column(name)
         hashes = np.concatenate([np.zeros(0, np.uint64), *_hashes(file, name)])
         self._rows = np.argsort(hashes, kind="stable")
         self._hashes = hashes[self._rows]

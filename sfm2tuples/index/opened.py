@@ -11,7 +11,7 @@ import numpy as np
 from sfm2tuples.errors import DataError, UsageError
 from sfm2tuples.files.columns import indptr_of
 from sfm2tuples.files.container import Header
-from sfm2tuples.files.lazy_file import Column, LazyFile, LazyTable
+from sfm2tuples.files.lazy_file import LazyColumn, LazyFile, LazyTable
 from sfm2tuples.index.answers import ImageCamera, Neighbours, ObservedPoints, Track
 from sfm2tuples.index.image_columns import ImageColumns
 from sfm2tuples.index.key_lookup import KeyLookup
@@ -87,7 +87,7 @@ class OpenedIndex:
         return LazyTable(self._file, "points", Points)
 
     @property
-    def image_names(self) -> Column:
+    def image_names(self) -> LazyColumn:
         """COLMAP's names, relative to each model's photo root."""
         return self._file.column("images/name")
 

@@ -14,7 +14,7 @@ import numpy as np
 from sfm2tuples.compute.threads import default_threads
 from sfm2tuples.errors import first_three
 from sfm2tuples.index.schema import Places, write_index_columns
-from sfm2tuples.ingest.merging import Merged, PlaceChoices, StoredModel, merge_models
+from sfm2tuples.ingest.merging import MergedIndex, PlaceChoices, StoredModel, merge_models
 from sfm2tuples.ingest.options import IngestOptions
 from sfm2tuples.ingest.part_building import Progress, Workers, build_parts
 from sfm2tuples.ingest.work_folder import work_folder
@@ -164,7 +164,7 @@ def _merge(
     databases: Sequence[GivenDatabase],
     options: IngestOptions,
     strict: bool,
-) -> Merged:
+) -> MergedIndex:
     """Find the models' photos, and merge by what the places file, the options and COLMAP's databases say."""
     found = [find_photo_root(m.location, photo_folders, m.image_names) for m in models]
     photo_roots = ["" if root is None else os.path.abspath(root) for root in found]
@@ -188,7 +188,7 @@ def _merge(
 
 
 def _summary(
-    models: Sequence[StoredModel], merged: Merged, failed: list[str], twins: list[tuple[str, str]]
+    models: Sequence[StoredModel], merged: MergedIndex, failed: list[str], twins: list[tuple[str, str]]
 ) -> IngestSummary:
     images = merged.images
     records = [model.record for model in models]

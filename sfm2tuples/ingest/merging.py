@@ -88,7 +88,7 @@ class MergedImages:
 
 
 @dataclass(frozen=True)
-class Merged:
+class MergedIndex:
     """All models as one index."""
 
     images: MergedImages
@@ -101,7 +101,7 @@ class Merged:
     """All columns of the index by group and name; the large ones are streams over the parts."""
 
 
-def merge_models(models: Sequence[StoredModel], photo_roots: Sequence[str], choices: PlaceChoices) -> Merged:
+def merge_models(models: Sequence[StoredModel], photo_roots: Sequence[str], choices: PlaceChoices) -> MergedIndex:
     """Merge models into one index.
 
     Parameters
@@ -114,7 +114,7 @@ def merge_models(models: Sequence[StoredModel], photo_roots: Sequence[str], choi
     """
     images = _merge_images(models, photo_roots)
     grouping, places = _group_into_places(models, photo_roots, images, choices)
-    return Merged(images, grouping, places, _merge_columns(models, photo_roots, images, grouping, places))
+    return MergedIndex(images, grouping, places, _merge_columns(models, photo_roots, images, grouping, places))
 
 
 def stored_models(part: Part, locations: Sequence[ModelLocation | None]) -> list[StoredModel]:

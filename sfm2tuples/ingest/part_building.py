@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sfm2tuples.compute.worker_pools import open_pool, run_jobs
+from sfm2tuples.compute.worker_pools import open_worker_pool, run_jobs
 from sfm2tuples.errors import DataError, FileFormatError, ModelError
 from sfm2tuples.ingest.jobs import (
     FoundModel,
@@ -124,7 +124,7 @@ def _parts_of(
         yield jobs[0], part, errors
     if not jobs or (len(jobs) == 1 and workers.dask is None):
         return
-    pool = open_pool(min(workers.jobs, len(jobs)), workers.dask)
+    pool = open_worker_pool(min(workers.jobs, len(jobs)), workers.dask)
     try:
         for job, result in run_jobs(jobs, run_job, pool, split_job):
             if result is None:

@@ -15,7 +15,7 @@ import numpy as np
 from sfm2tuples.errors import DataError, first_three
 from sfm2tuples.files.columns import gather_rows, indptr_of
 from sfm2tuples.places.grouping import Join
-from sfm2tuples.readers.colmap_database import _BLOCK, Pairs, read_image_ids, read_verified_pairs
+from sfm2tuples.readers.colmap_database import _BLOCK, VerifiedPairs, read_image_ids, read_verified_pairs
 from sfm2tuples.readers.discover import ModelLocation
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class ImageIds:
     """(k,) int64, rows of models; COLMAP may register an image in several."""
 
 
-def match_joins(images: ImageIds, blocks: Iterable[Pairs], min_match_pairs: int) -> list[Join]:
+def match_joins(images: ImageIds, blocks: Iterable[VerifiedPairs], min_match_pairs: int) -> list[Join]:
     """Pairs of models that enough verified pairs of images connect.
 
     Time and memory are linear in the pairs of images, besides sorting.
@@ -81,7 +81,7 @@ def match_joins(images: ImageIds, blocks: Iterable[Pairs], min_match_pairs: int)
     Parameters
     ----------
     images : ImageIds
-    blocks : iterable of Pairs
+    blocks : iterable of VerifiedPairs
     min_match_pairs : int
         Pairs of images that two models need.
 

@@ -25,7 +25,7 @@ DROPPED_POINT = "observations of an absent point"
 
 
 @dataclass(frozen=True)
-class CameraPart:
+class CameraRecords:
     """The cameras of a model in the order of their file."""
 
     path: Path
@@ -41,7 +41,7 @@ class CameraPart:
 
 
 @dataclass(frozen=True)
-class ImagePart:
+class ImageRecords:
     """The images of a model in the order of their file; observations lie in a byte buffer."""
 
     path: Path
@@ -63,7 +63,7 @@ class ImagePart:
 
 
 @dataclass(frozen=True)
-class PointPart:
+class PointRecords:
     """The points of a model in the order of their file; tracks lie in a byte buffer."""
 
     path: Path
@@ -83,16 +83,18 @@ class PointPart:
 
 
 def assemble(
-    cameras: CameraPart, images: ImagePart, points: PointPart, frames: Frames | None, threads: int | None = None
+    cameras: CameraRecords,
+    images: ImageRecords,
+    points: PointRecords,
+    frames: Frames | None,
+    threads: int | None = None,
 ) -> SparseModel:
-    """Check the parts against each other and join them.
+    """Check the tables against each other and join them.
 
     Parameters
     ----------
-    cameras, images, points : CameraPart, ImagePart, PointPart
-        The tables as read.
-    frames : Frames or None
-        Rigs and frames of COLMAP 3.12 and later; the pose of an image that belongs to a frame is the frame's.
+    cameras, images, points, frames
+        The tables as read, and rigs and frames where the model has them (COLMAP 3.12 and later).
     threads : int, optional
         By default `sfm2tuples.compute.threads.default_threads()`; changes nothing but the time.
 
@@ -106,8 +108,8 @@ def assemble(
     Raises
     ------
     ModelError
-        One line that names the file: an id or a name that comes twice, a name that leaves its root, a camera that is
-        absent, a pose, a parameter or a point that is not finite, a rotation of zeros.
+        An id or a name that comes twice, a name that leaves its root, an absent camera, a pose, a parameter or a point
+        that is not finite, a rotation of zeros.
     """
     camera_order = _sorted_once(cameras.ids, "camera id", cameras.path)
     camera_params = [cameras.params[row] for row in np.arange(len(cameras.ids))[camera_order]]
@@ -142,13 +144,13 @@ def assemble(
     )
 
 
-def names_in_order(images: ImagePart) -> tuple[list[str], np.ndarray]:
+def names_in_order(images: ImageRecords) -> tuple[list[str], np.ndarray]:
     """Names of the images, checked, in the order of the file; and the order that sorts them, which is a model's."""
     names = [check_name(name, images.path) for name in images.names]
     return names, _order_by_name(names, images.path)
 
 
-def observations_with_point(images: ImagePart, order: np.ndarray, threads: int | None) -> np.ndarray:
+def observations_with_point(images: ImageRecords, order: np.ndarray, threads: int | None) -> np.ndarray:
     """Where the observations of the images in `order` start, those without a point left out: (n + 1,) int64."""
     starts, counts = images.starts[order], images.counts[order]
     named = np.empty(len(order), np.int64)
@@ -225,7 +227,7 @@ def _check_finite(finite: np.ndarray, what: str, ids: np.ndarray, path: Path) ->
         raise ModelError(path, f"{len(bad)} of {len(ids)} {what}s are not finite, first {what} {bad[0]}")
 
 
-def _camera_rows(images: ImagePart, names: list[str], camera_ids: np.ndarray) -> np.ndarray:
+def _camera_rows(images: ImageRecords, names: list[str], camera_ids: np.ndarray) -> np.ndarray:
     """Row of each image's camera."""
     rows = np.searchsorted(camera_ids, images.cameras)
     found = np.zeros(len(names), bool)
@@ -237,7 +239,7 @@ def _camera_rows(images: ImagePart, names: list[str], camera_ids: np.ndarray) ->
     return rows
 
 
-def _poses(images: ImagePart, names: list[str], frames: Frames | None) -> np.ndarray:
+def _poses(images: ImageRecords, names: list[str], frames: Frames | None) -> np.ndarray:
     """Poses (n, 7) of the images: their frames' where they have one, else their own."""
     _sorted_once(images.ids, "image id", images.path)
     poses = unit_poses(images.poses, names, images.path)
@@ -246,7 +248,7 @@ def _poses(images: ImagePart, names: list[str], frames: Frames | None) -> np.nda
     return frames.apply(images.ids, images.cameras, poses)
 
 
-def _count_strays(images: ImagePart, points: PointPart, threads: int | None) -> dict[str, int]:
+def _count_strays(images: ImageRecords, points: PointRecords, threads: int | None) -> dict[str, int]:
     """Count the track elements that lead nowhere, by reason."""
     order = np.argsort(images.ids)
     ids, counts = images.ids[order], images.counts[order]
@@ -261,7 +263,7 @@ def _count_strays(images: ImagePart, points: PointPart, threads: int | None) -> 
 
 
 def _observations(
-    images: ImagePart,
+    images: ImageRecords,
     names: list[str],
     order: np.ndarray,
     point_ids: np.ndarray,

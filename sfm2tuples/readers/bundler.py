@@ -13,17 +13,17 @@ import numpy as np
 
 from sfm2tuples.errors import ModelError, first_three
 from sfm2tuples.readers.by_tracks import (
-    Cameras,
-    Tracks,
+    ListedObservations,
+    RegisteredCameras,
     model_from_tracks,
     parse_tracks,
     rotation_quaternions,
 )
 from sfm2tuples.readers.camera_models import CAMERA_MODEL_IDS
-from sfm2tuples.readers.files import CUT
+from sfm2tuples.readers.raw_files import CUT
 from sfm2tuples.readers.relative_names import relative_names
 from sfm2tuples.readers.sparse_model import SparseModel
-from sfm2tuples.readers.text_rows import Rows, check_last_line, read_lines
+from sfm2tuples.readers.text_rows import TextRows, check_last_line, read_lines
 
 CAMERA_ROWS = 5
 """f k1 k2; three rows of R; t."""
@@ -55,16 +55,16 @@ def read(path: Path) -> SparseModel:
     """
     lines = read_lines(path)
     _check_header(lines[0], path)
-    rows = Rows.of(lines, path)
+    rows = TextRows.of(lines, path)
     num_cameras = _checked_cameras(rows)
     check_last_line(lines, path)
     del lines
     first_point = 1 + CAMERA_ROWS * num_cameras
-    cameras = _cameras(rows.part(slice(1, first_point)), relative_names(*_listed(path, num_cameras)))
-    points = rows.part(slice(first_point, None, POINT_ROWS)).table(3)
-    rows.part(slice(first_point + 1, None, POINT_ROWS)).table(3)
-    _, tracks = parse_tracks(rows.part(slice(first_point + 2, None, POINT_ROWS)), 1, num_cameras)
-    tracks = Tracks(tracks.point, tracks.image, tracks.xy * [1.0, -1.0])
+    cameras = _cameras(rows[1:first_point], relative_names(*_listed(path, num_cameras)))
+    points = rows[first_point::POINT_ROWS].table(3)
+    rows[first_point + 1 :: POINT_ROWS].table(3)
+    _, tracks = parse_tracks(rows[first_point + 2 :: POINT_ROWS], 1, num_cameras)
+    tracks = ListedObservations(tracks.point, tracks.image, tracks.xy * [1.0, -1.0])
     model = model_from_tracks(cameras, points, tracks, num_cameras, path)
     if len(cameras.ids) < num_cameras:
         model.dropped[UNREGISTERED] = num_cameras - len(cameras.ids)
@@ -100,7 +100,7 @@ def _check_header(line: bytes, path: Path) -> None:
         raise ModelError(path, f"line 1: {what}; only '# Bundle file v0.3' is read")
 
 
-def _checked_cameras(rows: Rows) -> int:
+def _checked_cameras(rows: TextRows) -> int:
     """Number of cameras; it and that of the points are held against the rows that are there."""
     if not len(rows):
         raise ModelError(rows.path, "line 2: ends before the numbers of cameras and points", CUT)
@@ -136,7 +136,7 @@ def _name(line: bytes) -> bytes:
     return re.sub(rb"\s+[01]\s+[-+.0-9eE]+\s*$", b"", line)
 
 
-def _cameras(rows: Rows, names: list[bytes]) -> Cameras:
+def _cameras(rows: TextRows, names: list[bytes]) -> RegisteredCameras:
     """Registered cameras, turned to COLMAP's axes."""
     table = rows.table(3).reshape(-1, CAMERA_ROWS, 3)
     ids = np.flatnonzero(table[:, 0, 0] != 0)
@@ -145,13 +145,13 @@ def _cameras(rows: Rows, names: list[bytes]) -> Cameras:
     params[:, 0] = registered[:, 0, 0]
     params[:, 3:] = registered[:, 0, 1:]
     rotation_lines = [CAMERA_ROWS * row + 1 for row in ids.tolist()]
-    return Cameras(
+    return RegisteredCameras(
         ids=ids,
         model=CAMERA_MODEL_IDS["RADIAL"],
         params=params,
         rotations=rotation_quaternions(
             registered[:, 1:4] * TO_COLMAP[:, None],
-            Rows(rows.path, [rows.lines[at] for at in rotation_lines], rows.numbers[rotation_lines]),
+            TextRows(rows.path, [rows.lines[at] for at in rotation_lines], rows.numbers[rotation_lines]),
         ),
         translations=registered[:, 4] * TO_COLMAP,
         names=[names[row] for row in ids.tolist()],

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sfm2tuples.readers.assembly import CameraPart, ImagePart, PointPart, assemble
-from sfm2tuples.readers.files import CUT
+from sfm2tuples.readers.assembly import CameraRecords, ImageRecords, PointRecords, assemble
+from sfm2tuples.readers.raw_files import CUT
 from sfm2tuples.readers.sparse_model import SparseModel
-from sfm2tuples.readers.text_rows import Rows
+from sfm2tuples.readers.text_rows import TextRows
 
 OBSERVATION = np.dtype([("x", "<f8"), ("y", "<f8"), ("point", "<i8")])
 """An observation as in COLMAP's images.bin."""
@@ -27,7 +27,7 @@ NOT_REGISTERED = "observations in a camera that is not registered"
 
 
 @dataclass(frozen=True)
-class Tracks:
+class ListedObservations:
     """Observations in the order of the file."""
 
     point: np.ndarray
@@ -39,7 +39,7 @@ class Tracks:
 
 
 @dataclass(frozen=True)
-class Cameras:
+class RegisteredCameras:
     """Images of a file with their cameras, one each."""
 
     ids: np.ndarray
@@ -56,12 +56,12 @@ class Cameras:
     """Names of the photos, relative."""
 
 
-def parse_tracks(rows: Rows, lead: int, num_images: int) -> tuple[np.ndarray, Tracks]:
+def parse_tracks(rows: TextRows, lead: int, num_images: int) -> tuple[np.ndarray, ListedObservations]:
     """Parse one row a point: `lead` columns, the last of which counts the observations that follow.
 
     Parameters
     ----------
-    rows : Rows
+    rows : TextRows
     lead : int
     num_images : int
         Images are numbered from 0 to less than this.
@@ -70,7 +70,7 @@ def parse_tracks(rows: Rows, lead: int, num_images: int) -> tuple[np.ndarray, Tr
     -------
     np.ndarray
         (rows, lead) float64, the columns before the observations.
-    Tracks
+    ListedObservations
     """
     heads, lengths, images, xys = [np.empty((0, lead))], [np.empty(0, np.int64)], [np.empty(0, np.int64)], []
     for block in rows.blocks():
@@ -80,10 +80,12 @@ def parse_tracks(rows: Rows, lead: int, num_images: int) -> tuple[np.ndarray, Tr
         images.append(_image_rows(views[:, 0], length, num_images, block))
         xys.append(np.ascontiguousarray(views[:, 2:]))
     point = np.repeat(np.arange(len(rows)), np.concatenate(lengths))
-    return np.concatenate(heads), Tracks(point, np.concatenate(images), np.concatenate([np.empty((0, 2)), *xys]))
+    return np.concatenate(heads), ListedObservations(
+        point, np.concatenate(images), np.concatenate([np.empty((0, 2)), *xys])
+    )
 
 
-def rotation_quaternions(matrices: np.ndarray, rows: Rows) -> np.ndarray:
+def rotation_quaternions(matrices: np.ndarray, rows: TextRows) -> np.ndarray:
     """Quaternions wxyz (n, 4) of rotation matrices (n, 3, 3); `rows` are the lines of each, for messages."""
     with np.errstate(over="ignore", invalid="ignore"):
         product = matrices @ matrices.transpose(0, 2, 1)
@@ -101,16 +103,18 @@ def rotation_quaternions(matrices: np.ndarray, rows: Rows) -> np.ndarray:
     return quaternions * np.where(quaternions[:, :1] < 0, -1.0, 1.0)
 
 
-def model_from_tracks(cameras: Cameras, points: np.ndarray, tracks: Tracks, num_images: int, path: Path) -> SparseModel:
+def model_from_tracks(
+    cameras: RegisteredCameras, points: np.ndarray, tracks: ListedObservations, num_images: int, path: Path
+) -> SparseModel:
     """Regroup the observations by image and check what both formats share with COLMAP's.
 
     Parameters
     ----------
-    cameras : Cameras
+    cameras : RegisteredCameras
         The registered images.
     points : np.ndarray
         (p, 3) float64.
-    tracks : Tracks
+    tracks : ListedObservations
         Observations of images that are not registered are left out and counted.
     num_images : int
         Images of the file, those that are not registered included.
@@ -133,15 +137,15 @@ def model_from_tracks(cameras: Cameras, points: np.ndarray, tracks: Tracks, num_
     poses = np.hstack([cameras.rotations, cameras.translations])
     none = np.zeros(len(points), np.int64)
     model = assemble(
-        CameraPart(
+        CameraRecords(
             path,
             cameras.ids,
             np.full(len(cameras.ids), cameras.model, np.int32),
             np.zeros((len(cameras.ids), 2), np.int64),
             list(cameras.params),
         ),
-        ImagePart(path, cameras.ids, poses, cameras.ids, cameras.names, records.view(np.uint8), starts, counts),
-        PointPart(
+        ImageRecords(path, cameras.ids, poses, cameras.ids, cameras.names, records.view(np.uint8), starts, counts),
+        PointRecords(
             path, np.arange(len(points)), points, np.full(len(points), np.nan), np.empty(0, np.uint8), none, none
         ),
         None,
@@ -151,7 +155,7 @@ def model_from_tracks(cameras: Cameras, points: np.ndarray, tracks: Tracks, num_
     return model
 
 
-def _parse_block(rows: Rows, lead: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _parse_block(rows: TextRows, lead: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Columns before the observations (rows, lead), numbers of observations (rows,), and observations (m, 4)."""
     values, fields = rows.parse()
     rows.refuse(fields < lead, lambda at: f"has {fields[at]} columns, at least {lead} belong there; {CUT}")
@@ -171,7 +175,7 @@ def _parse_block(rows: Rows, lead: int) -> tuple[np.ndarray, np.ndarray, np.ndar
     return head, lengths, views
 
 
-def _image_rows(values: np.ndarray, lengths: np.ndarray, num_images: int, rows: Rows) -> np.ndarray:
+def _image_rows(values: np.ndarray, lengths: np.ndarray, num_images: int, rows: TextRows) -> np.ndarray:
     """Numbers of images as integers; one that is none of the file's is refused."""
     off = (values < 0) | (values >= num_images) | (values != np.floor(values))
     faulty = np.zeros(len(rows), bool)

@@ -9,10 +9,10 @@ import numpy as np
 
 from sfm2tuples.errors import ModelError
 from sfm2tuples.readers import kernels
-from sfm2tuples.readers.assembly import CameraPart, ImagePart, PointPart, assemble
+from sfm2tuples.readers.assembly import CameraRecords, ImageRecords, PointRecords, assemble
 from sfm2tuples.readers.camera_models import CAMERA_MODELS
-from sfm2tuples.readers.files import CUT, check_end, checked_count, load_bytes
 from sfm2tuples.readers.frames import IDENTITY, Frames, Sensor, find_frames
+from sfm2tuples.readers.raw_files import CUT, load_bytes
 from sfm2tuples.readers.sparse_model import SparseModel
 
 
@@ -68,14 +68,14 @@ class _Cursor:
     def count(self, what: str, smallest: int) -> int:
         """Read the number of rows at the start; each takes at least `smallest` bytes."""
         (number,) = self.take("Q", f"the number of {what}")
-        return checked_count(number, len(self.data) - self.at, smallest, what, self.path)
+        return _checked_count(number, len(self.data) - self.at, smallest, what, self.path)
 
     def finish(self) -> None:
         """Refuse bytes after the last row."""
-        check_end(self.at, len(self.data), self.path)
+        _check_end(self.at, len(self.data), self.path)
 
 
-def _read_cameras(path: Path) -> CameraPart:
+def _read_cameras(path: Path) -> CameraRecords:
     cursor = _Cursor(path)
     count = cursor.count("cameras", 24)
     ids, models, sizes, params = [], [], [], []
@@ -93,16 +93,16 @@ def _read_cameras(path: Path) -> CameraPart:
         params.append(np.array(cursor.take(f"{CAMERA_MODELS[model].num_params}d", f"camera {row + 1} of {count}")))
     cursor.finish()
     sizes_column = np.array(sizes, np.int64).reshape(-1, 2)
-    return CameraPart(path, np.array(ids, np.int64), np.array(models, np.int32), sizes_column, params)
+    return CameraRecords(path, np.array(ids, np.int64), np.array(models, np.int32), sizes_column, params)
 
 
-def read_images(path: Path) -> ImagePart:
+def read_images(path: Path) -> ImageRecords:
     """Read images.bin: where its images start is found in one pass, their observations stay where they are."""
     buffer = load_bytes(path)
     if buffer.size < 8:
         raise ModelError(path, f"ends inside the number of images, after {buffer.size:,} bytes", CUT)
     number = int.from_bytes(buffer[:8].tobytes(), "little")
-    count = checked_count(number, buffer.size - 8, kernels.IMAGE_BYTES + 9, "images", path)
+    count = _checked_count(number, buffer.size - 8, kernels.IMAGE_BYTES + 9, "images", path)
     starts, ends, counts = (np.empty(count, np.int64) for _ in range(3))
     rows, end = kernels.find_images(buffer, starts, ends, counts)
     if rows < count:
@@ -110,12 +110,12 @@ def read_images(path: Path) -> ImagePart:
             raise ModelError(path, f"ends inside image {rows + 1:,} of {count:,}", CUT)
         name = _names(buffer, starts[rows : rows + 1], ends[rows : rows + 1])[0]
         what = f"observations of image {name!r}"
-        checked_count(int(counts[rows].view(np.uint64)), buffer.size - end, kernels.OBSERVATION_BYTES, what, path)
-    check_end(end, buffer.size, path)
+        _checked_count(int(counts[rows].view(np.uint64)), buffer.size - end, kernels.OBSERVATION_BYTES, what, path)
+    _check_end(end, buffer.size, path)
     head = buffer[starts[:, None] + np.arange(kernels.IMAGE_BYTES)].view(IMAGE)[:, 0]
     ids, cameras = head["id"].astype(np.int64), head["camera"].astype(np.int64)
     names = _names(buffer, starts, ends)
-    return ImagePart(path, ids, head["pose"].astype(np.float64), cameras, names, buffer, ends + 9, counts)
+    return ImageRecords(path, ids, head["pose"].astype(np.float64), cameras, names, buffer, ends + 9, counts)
 
 
 def _names(buffer: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> list[bytes]:
@@ -124,12 +124,12 @@ def _names(buffer: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> list[byt
     return [bytes(buffer.data[begin:end]) for begin, end in zip(begins, ends.tolist(), strict=True)]
 
 
-def _read_points(path: Path) -> PointPart:
+def _read_points(path: Path) -> PointRecords:
     buffer = load_bytes(path)
     if buffer.size < 8:
         raise ModelError(path, f"ends inside the number of points, after {buffer.size:,} bytes", CUT)
     number = int.from_bytes(buffer[:8].tobytes(), "little")
-    count = checked_count(number, buffer.size - 8, kernels.POINT_BYTES, "points", path)
+    count = _checked_count(number, buffer.size - 8, kernels.POINT_BYTES, "points", path)
     ids, starts, lengths = (np.empty(count, np.int64) for _ in range(3))
     xyz, errors = np.empty((count, 3)), np.empty(count)
     rows, end = kernels.scan_points(buffer, ids, xyz, errors, starts, lengths)
@@ -137,8 +137,8 @@ def _read_points(path: Path) -> PointPart:
         raise ModelError(
             path, f"ends inside point {rows + 1:,} of {count:,} or its track, after {buffer.size:,} bytes", CUT
         )
-    check_end(end, buffer.size, path)
-    return PointPart(path, ids, xyz, errors, buffer, starts, lengths)
+    _check_end(end, buffer.size, path)
+    return PointRecords(path, ids, xyz, errors, buffer, starts, lengths)
 
 
 def _read_frames(folder: Path) -> Frames | None:
@@ -177,3 +177,16 @@ def _read_rigs(frames: Frames) -> None:
             sensors.append((sensor, np.array(cursor.take("7d", where)) if has_pose else None))
         frames.add_rig(rig, sensors)
     cursor.finish()
+
+
+def _checked_count(number: int, room: int, smallest: int, what: str, path: Path) -> int:
+    """Refuse a number of rows that `room` bytes cannot hold at `smallest` bytes a row."""
+    if number > room // smallest:
+        raise ModelError(path, f"claims {number:,} {what}, but has room for at most {room // smallest:,}", CUT)
+    return number
+
+
+def _check_end(at: int, size: int, path: Path) -> None:
+    """Refuse bytes after the last row, which mean that the rows before were misread."""
+    if at != size:
+        raise ModelError(path, f"has {size - at:,} bytes after its last row")

@@ -21,7 +21,7 @@ PAIR_BASE = 2147483647
 """COLMAP's pair_id is ``PAIR_BASE * first id + second id``."""
 _BLOCK = 1 << 16
 _REMEDY = "it should be COLMAP's database.db, which nobody writes at the moment"
-Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]
+VerifiedPairs = tuple[np.ndarray, np.ndarray, np.ndarray]
 """A block of verified pairs: ids of the first images, of the second ones, inlier matches; (k,) int64 each."""
 
 
@@ -42,7 +42,7 @@ def read_image_ids(path: Path) -> dict[str, int]:
     return names
 
 
-def read_verified_pairs(path: Path, min_matches: int = MIN_INLIERS) -> Iterator[Pairs]:
+def read_verified_pairs(path: Path, min_matches: int = MIN_INLIERS) -> Iterator[VerifiedPairs]:
     """Pairs of images that COLMAP verified, in blocks.
 
     Parameters

@@ -8,14 +8,14 @@ import numpy as np
 
 from sfm2tuples.errors import ModelError
 from sfm2tuples.readers import kernels
-from sfm2tuples.readers.assembly import CameraPart, ImagePart, PointPart, assemble
+from sfm2tuples.readers.assembly import CameraRecords, ImageRecords, PointRecords, assemble
 from sfm2tuples.readers.camera_models import CAMERA_MODEL_IDS, CAMERA_MODELS
-from sfm2tuples.readers.files import CUT
 from sfm2tuples.readers.frames import CAMERA_SENSOR, IDENTITY, IMU_SENSOR, Frames, Sensor, find_frames
+from sfm2tuples.readers.raw_files import CUT
 from sfm2tuples.readers.sparse_model import SparseModel
 from sfm2tuples.readers.text_rows import (
     LARGEST_EXACT,
-    Row,
+    TextRow,
     check_claim,
     data_rows,
     is_data,
@@ -58,7 +58,7 @@ def read(folder: Path, threads: int | None = None) -> SparseModel:
     return assemble(cameras, images, points, frames, threads)
 
 
-def _read_cameras(path: Path) -> CameraPart:
+def _read_cameras(path: Path) -> CameraRecords:
     ids, models, sizes, params = [], [], [], []
     for row in data_rows(path):
         ids.append(row.integer())
@@ -72,10 +72,10 @@ def _read_cameras(path: Path) -> CameraPart:
             raise row.error(f"camera {ids[-1]} has {row.left()} parameters, {name} has {wanted}")
         params.append(row.numbers(wanted))
     sizes_column = np.array(sizes, np.int64).reshape(-1, 2)
-    return CameraPart(path, np.array(ids, np.int64), np.array(models, np.int32), sizes_column, params)
+    return CameraRecords(path, np.array(ids, np.int64), np.array(models, np.int32), sizes_column, params)
 
 
-def _read_images(path: Path) -> ImagePart:
+def _read_images(path: Path) -> ImageRecords:
     """Rows come in pairs: the image, then its observations, a row that may be blank."""
     lines = read_lines(path)
     ids, cameras, poses, names = [], [], [], []
@@ -87,7 +87,7 @@ def _read_images(path: Path) -> ImagePart:
         if not is_data(lines[at - 1]):
             continue
         fields = lines[at - 1].strip().split(None, 9)
-        row = Row(path, at, b" ".join(fields[:9]))
+        row = TextRow(path, at, b" ".join(fields[:9]))
         ids.append(row.integer())
         poses.append(row.numbers(7))
         cameras.append(row.integer())
@@ -102,7 +102,7 @@ def _read_images(path: Path) -> ImagePart:
     buffer, counts = _observation_records(rows, numbers, names, path)
     starts = (np.cumsum(counts) - counts) * kernels.OBSERVATION_BYTES
     image_ids, camera_ids = np.array(ids, np.int64), np.array(cameras, np.int64)
-    return ImagePart(path, image_ids, np.array(poses).reshape(-1, 7), camera_ids, names, buffer, starts, counts)
+    return ImageRecords(path, image_ids, np.array(poses).reshape(-1, 7), camera_ids, names, buffer, starts, counts)
 
 
 def _observation_records(
@@ -124,7 +124,7 @@ def _observation_records(
     return records.view(np.uint8), fields // 3
 
 
-def _read_points(path: Path) -> PointPart:
+def _read_points(path: Path) -> PointRecords:
     lines = read_lines(path)
     numbers = [number for number, line in enumerate(lines, 1) if is_data(line)]
     values, fields = parse_numbers([lines[number - 1] for number in numbers], numbers, path)
@@ -144,7 +144,7 @@ def _read_points(path: Path) -> PointPart:
     lengths = (fields - POINT_COLUMNS) // 2
     starts = (np.cumsum(lengths) - lengths) * kernels.TRACK_BYTES
     xyz = values[first[:, None] + np.arange(1, 4)]
-    return PointPart(path, ids, xyz, values[first + 7], track.astype("<u4").view(np.uint8), starts, lengths)
+    return PointRecords(path, ids, xyz, values[first + 7], track.astype("<u4").view(np.uint8), starts, lengths)
 
 
 def _read_frames(folder: Path) -> Frames | None:
@@ -163,7 +163,7 @@ def _read_frames(folder: Path) -> Frames | None:
     return frames
 
 
-def _sensors(row: Row, count: int) -> list[tuple[Sensor, np.ndarray | None]]:
+def _sensors(row: TextRow, count: int) -> list[tuple[Sensor, np.ndarray | None]]:
     """Sensors of a rig: the reference first, which lies at the origin."""
     sensors: list[tuple[Sensor, np.ndarray | None]] = []
     for index in range(count):
@@ -175,7 +175,7 @@ def _sensors(row: Row, count: int) -> list[tuple[Sensor, np.ndarray | None]]:
     return sensors
 
 
-def _sensor(row: Row) -> Sensor:
+def _sensor(row: TextRow) -> Sensor:
     kind = row.word()
     if kind not in SENSOR_TYPES:
         raise row.error(f"{kind[:40]!r} is no type of sensor ({' or '.join(SENSOR_TYPES)})")

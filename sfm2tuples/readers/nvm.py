@@ -13,16 +13,16 @@ from sfm2tuples.errors import ModelError
 from sfm2tuples.readers.assembly import unit_poses
 from sfm2tuples.readers.bundler import UNREGISTERED
 from sfm2tuples.readers.by_tracks import (
-    Cameras,
+    RegisteredCameras,
     model_from_tracks,
     parse_tracks,
     rotation_quaternions,
 )
 from sfm2tuples.readers.camera_models import CAMERA_MODEL_IDS
-from sfm2tuples.readers.nvm_sections import Header, split_sections
+from sfm2tuples.readers.nvm_sections import NvmHeader, split_sections
 from sfm2tuples.readers.relative_names import relative_names
 from sfm2tuples.readers.sparse_model import SparseModel
-from sfm2tuples.readers.text_rows import Rows, check_last_line, read_lines
+from sfm2tuples.readers.text_rows import TextRows, check_last_line, read_lines
 
 POINT_COLUMNS = 7
 """xyz, rgb and the number of observations, which follow."""
@@ -55,7 +55,7 @@ def read(path: Path, number: int = 0) -> SparseModel:
         One line that names the file and the line at fault.
     """
     lines = read_lines(path)
-    header, models, unregistered = split_sections(Rows.of(lines, path))
+    header, models, unregistered = split_sections(TextRows.of(lines, path))
     check_last_line(lines, path)
     if number >= len(models):
         what = f"holds {len(models)} models, number {number} (from 0) is not there" if models else "holds no model"
@@ -74,7 +74,7 @@ def read(path: Path, number: int = 0) -> SparseModel:
     return model
 
 
-def _split_names(rows: Rows, width: int) -> tuple[list[bytes], Rows]:
+def _split_names(rows: TextRows, width: int) -> tuple[list[bytes], TextRows]:
     """Names of the cameras, and their numbers. VisualSFM writes '"' for a space; others write the space."""
     names, numbers = [], []
     for at, line in enumerate(rows.lines):
@@ -84,10 +84,10 @@ def _split_names(rows: Rows, width: int) -> tuple[list[bytes], Rows]:
             raise rows.row(at).error(f"has {columns}")
         names.append(fields[0].strip().replace(b'"', b" "))
         numbers.append(b" ".join(fields[1:]))
-    return names, Rows(rows.path, numbers, rows.numbers)
+    return names, TextRows(rows.path, numbers, rows.numbers)
 
 
-def _cameras(rows: Rows, names: list[bytes], header: Header) -> Cameras:
+def _cameras(rows: TextRows, names: list[bytes], header: NvmHeader) -> RegisteredCameras:
     table = rows.table(MATRIX_COLUMNS if header.matrices else QUATERNION_COLUMNS)
     if header.matrices:
         rotations = rotation_quaternions(table[:, 1:10].reshape(-1, 3, 3), rows)
@@ -97,10 +97,10 @@ def _cameras(rows: Rows, names: list[bytes], header: Header) -> Cameras:
         rotations = unit_poses(table[:, 1:8], labels, rows.path)[:, :4]
         translations = -rotate(rotations, table[:, 5:8])
     model, params = _intrinsics(table[:, 0], table[:, -2], header)
-    return Cameras(np.arange(len(rows)), CAMERA_MODEL_IDS[model], params, rotations, translations, names)
+    return RegisteredCameras(np.arange(len(rows)), CAMERA_MODEL_IDS[model], params, rotations, translations, names)
 
 
-def _intrinsics(focal: np.ndarray, radial: np.ndarray, header: Header) -> tuple[str, np.ndarray]:
+def _intrinsics(focal: np.ndarray, radial: np.ndarray, header: NvmHeader) -> tuple[str, np.ndarray]:
     """Camera model and parameters, the principal point at 0."""
     zero = np.zeros(len(focal))
     if header.fixed is None:

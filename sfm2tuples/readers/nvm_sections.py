@@ -8,14 +8,14 @@ from itertools import islice
 from pathlib import Path
 
 from sfm2tuples.errors import ModelError
-from sfm2tuples.readers.files import CUT
-from sfm2tuples.readers.text_rows import Row, Rows, is_data
+from sfm2tuples.readers.raw_files import CUT
+from sfm2tuples.readers.text_rows import TextRow, TextRows, is_data
 
 VERSIONS = ("NVM_V3", "NVM_V3_R9T")
 
 
 @dataclass(frozen=True)
-class Header:
+class NvmHeader:
     """What the file says before its first model."""
 
     matrices: bool
@@ -25,12 +25,12 @@ class Header:
 
 
 @dataclass(frozen=True)
-class Section:
+class NvmModel:
     """One model of the file, its rows not yet parsed."""
 
-    cameras: Rows
+    cameras: TextRows
     """One row an image."""
-    points: Rows
+    points: TextRows
     """One row a point."""
 
 
@@ -53,18 +53,18 @@ def count_models(path: Path) -> int:
     return max(kept, 1)
 
 
-def split_sections(rows: Rows) -> tuple[Header, list[Section], int]:
+def split_sections(rows: TextRows) -> tuple[NvmHeader, list[NvmModel], int]:
     """Split a file into its models.
 
     Parameters
     ----------
-    rows : Rows
+    rows : TextRows
         All rows of the file.
 
     Returns
     -------
-    Header
-    list of Section
+    NvmHeader
+    list of NvmModel
         The models in the order of the file: those with points, or the first where none has any.
     int
         Number of images of the sections without points: photos that were not registered.
@@ -82,26 +82,26 @@ def split_sections(rows: Rows) -> tuple[Header, list[Section], int]:
             raise ModelError(rows.path, f"line {rows.numbers[-1]}: ends before the number of points", CUT)
         num_points = _count(rows, points_at, "points")
         end = points_at + 1 + num_points
-        sections.append(Section(rows.part(slice(at + 1, points_at)), rows.part(slice(points_at + 1, end))))
+        sections.append(NvmModel(rows[at + 1 : points_at], rows[points_at + 1 : end]))
         at = end
     models = [section for section in sections if len(section.points)] or sections[:1]
     rest = sum(len(section.cameras) for section in sections) - sum(len(section.cameras) for section in models)
     return header, models, rest
 
 
-def _header(rows: Rows) -> tuple[Header, int]:
+def _header(rows: TextRows) -> tuple[NvmHeader, int]:
     """The header, whose calibration may be on a line of its own, and how many rows it takes."""
-    first = rows.row(0) if len(rows) else Row(rows.path, 1, b"")
+    first = rows.row(0) if len(rows) else TextRow(rows.path, 1, b"")
     version = first.word() if first.left() else ""
     if version not in VERSIONS:
         raise first.error(f"begins with {version[:40]!r}; only {' and '.join(VERSIONS)} are read")
     second_line = len(rows) > 1 and rows.lines[1].split()[0] == b"FixedK"
     calibration = rows.row(1) if second_line else first
     fixed = _fixed(calibration) if calibration.left() else None
-    return Header(version.endswith("R9T"), fixed), 1 + second_line
+    return NvmHeader(version.endswith("R9T"), fixed), 1 + second_line
 
 
-def _fixed(row: Row) -> tuple[float, float]:
+def _fixed(row: TextRow) -> tuple[float, float]:
     """Focal lengths of `FixedK fx cx fy cy [r]`."""
     if row.word() != "FixedK" or row.left() < 4:
         raise row.error("only 'FixedK fx cx fy cy [r]' may follow the version")
@@ -111,7 +111,7 @@ def _fixed(row: Row) -> tuple[float, float]:
     return fx, fy
 
 
-def _count(rows: Rows, at: int, what: str) -> int:
+def _count(rows: TextRows, at: int, what: str) -> int:
     """A row that holds one number, held against the rows that follow."""
     row, line = rows.row(at), rows.lines[at]
     if not re.fullmatch(rb"\s*\d{1,10}\s*", line):

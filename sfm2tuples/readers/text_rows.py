@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from sfm2tuples.errors import ModelError
-from sfm2tuples.readers.files import CUT, load_bytes
+from sfm2tuples.readers.raw_files import CUT, load_bytes
 
 BLOCK_BYTES = 1 << 22
 LARGEST_EXACT = 2**53
 """Integers up to here survive the way through float64."""
 
 
-class Row:
+class TextRow:
     """Reads the fields of one row from left to right."""
 
     def __init__(self, path: Path, number: int, text: bytes) -> None:
@@ -81,10 +81,10 @@ def is_data(line: bytes) -> bool:
     return bool(stripped) and not stripped.startswith(b"#")
 
 
-def data_rows(path: Path) -> Iterator[Row]:
+def data_rows(path: Path) -> Iterator[TextRow]:
     """Rows of a small file, comments and blank lines left out; their number is held against the header's."""
     lines = read_lines(path)
-    rows = [Row(path, number, line) for number, line in enumerate(lines, 1) if is_data(line)]
+    rows = [TextRow(path, number, line) for number, line in enumerate(lines, 1) if is_data(line)]
     check_claim(lines, len(rows), path)
     yield from rows
 
@@ -162,7 +162,7 @@ def _parse_block(text: bytes) -> np.ndarray | None:
 def _name_fault(lines: list[bytes], numbers: list[int], path: Path) -> ModelError:
     """Find the line of a block that could not be parsed."""
     for line, number in zip(lines, numbers, strict=True):
-        row = Row(path, number, line)
+        row = TextRow(path, number, line)
         try:
             row.numbers(row.left())
         except ModelError as error:
@@ -174,7 +174,7 @@ def _name_fault(lines: list[bytes], numbers: list[int], path: Path) -> ModelErro
 
 
 @dataclass(frozen=True)
-class Rows:
+class TextRows:
     """Some rows of a file."""
 
     path: Path
@@ -185,7 +185,7 @@ class Rows:
     """(n,) int64, numbers of their lines from 1."""
 
     @classmethod
-    def of(cls, lines: list[bytes], path: Path) -> Rows:
+    def of(cls, lines: list[bytes], path: Path) -> TextRows:
         """Rows of a file that are neither blank nor comments."""
         numbers = np.flatnonzero(np.fromiter(map(is_data, lines), bool, len(lines)))
         return cls(path, [lines[number] for number in numbers.tolist()], numbers + 1)
@@ -193,13 +193,13 @@ class Rows:
     def __len__(self) -> int:
         return len(self.lines)
 
-    def part(self, some: slice) -> Rows:
+    def __getitem__(self, some: slice) -> TextRows:
         """Some of the rows."""
-        return Rows(self.path, self.lines[some], self.numbers[some])
+        return TextRows(self.path, self.lines[some], self.numbers[some])
 
-    def row(self, at: int) -> Row:
+    def row(self, at: int) -> TextRow:
         """One row, to take its fields from left to right."""
-        return Row(self.path, int(self.numbers[at]), self.lines[at])
+        return TextRow(self.path, int(self.numbers[at]), self.lines[at])
 
     def refuse(self, faulty: np.ndarray, what: Callable[[int], str]) -> None:
         """Raise for the first faulty row, where there is one, naming its line; `what` says its fault."""
@@ -219,13 +219,13 @@ class Rows:
         self.refuse(~np.isfinite(table).all(axis=1), lambda _: "holds a number that is not finite")
         return table
 
-    def blocks(self) -> Iterator[Rows]:
+    def blocks(self) -> Iterator[TextRows]:
         """The rows in order, some megabytes of text at a time."""
         first, size = 0, 0
         for last, line in enumerate(self.lines, 1):
             size += len(line)
             if size >= BLOCK_BYTES or last == len(self.lines):
-                yield self.part(slice(first, last))
+                yield self[first:last]
                 first, size = last, 0
 
 

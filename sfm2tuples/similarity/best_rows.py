@@ -13,7 +13,7 @@ import numba
 import numpy as np
 
 from sfm2tuples.compute.threads import over_blocks
-from sfm2tuples.similarity.rows import Matrix, Rows
+from sfm2tuples.similarity.rows import Matrix, MatrixRows
 
 LANES = 32
 """Running sums of the exact dot product: enough to fill the widest registers, and the same order on every machine."""
@@ -120,8 +120,8 @@ def pair_similarities(a: Matrix, b: Matrix, left: np.ndarray, right: np.ndarray)
     (k,) float64
         The same for a pair wherever it stands.
     """
-    a_values, left = (a.values, a.row[left]) if isinstance(a, Rows) else (a, left)
-    b_values, right = (b.values, b.row[right]) if isinstance(b, Rows) else (b, right)
+    a_values, left = (a.values, a.row[left]) if isinstance(a, MatrixRows) else (a, left)
+    b_values, right = (b.values, b.row[right]) if isinstance(b, MatrixRows) else (b, right)
     return _pairs(np.ascontiguousarray(a_values, np.float32), np.ascontiguousarray(b_values, np.float32), left, right)
 
 

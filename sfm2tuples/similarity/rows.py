@@ -9,7 +9,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Rows:
+class MatrixRows:
     """Rows of a matrix of descriptors that lies in memory or is mapped from a file."""
 
     values: np.ndarray
@@ -31,13 +31,13 @@ class Rows:
         return self.values[self.row[which]]
 
 
-Matrix = np.ndarray | Rows
+Matrix = np.ndarray | MatrixRows
 """Descriptors, (n, D): an array, an array mapped from a file, or chosen rows of one."""
 
 
 def block_of(matrix: Matrix, which: slice | np.ndarray) -> np.ndarray:
     """Rows of a matrix in memory: (k, D) float32, contiguous; a copy, or a view where the matrix is in memory."""
-    values = matrix.values if isinstance(matrix, Rows) else matrix
+    values = matrix.values if isinstance(matrix, MatrixRows) else matrix
     if not isinstance(values, np.memmap):
         return np.ascontiguousarray(matrix[which], np.float32)
     block = np.array(matrix[which], np.float32)
@@ -51,6 +51,6 @@ def _let_go(mapped: np.memmap) -> None:
         mapped.base.madvise(mmap.MADV_DONTNEED)
 
 
-def select(matrix: Matrix, row: np.ndarray) -> Rows:
+def select(matrix: Matrix, row: np.ndarray) -> MatrixRows:
     """Rows of a matrix without copying them."""
-    return Rows(matrix.values, matrix.row[row]) if isinstance(matrix, Rows) else Rows(matrix, row)
+    return MatrixRows(matrix.values, matrix.row[row]) if isinstance(matrix, MatrixRows) else MatrixRows(matrix, row)
