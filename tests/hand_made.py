@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from cli.main import main
+from sfm2tuples.errors import ModelError
 from sfm2tuples.files.columns import indptr_of
 from sfm2tuples.readers.camera_models import CAMERA_MODELS
 from sfm2tuples.readers.sparse_model import SparseModel
@@ -115,6 +116,15 @@ def write_binary_model(folder: Path, names: Sequence[str], num_points: int = 5, 
     points["track"][:, :, 0] = np.arange(1, n + 1)
     points["track"][:, :, 1] = np.arange(num_points)[:, None]
     (folder / "points3D.bin").write_bytes(struct.pack("<Q", num_points) + points.tobytes())
+
+
+def error_of(read: Callable[[Path], object], path: Path) -> str:
+    """The message that reading a model gives, or nothing."""
+    try:
+        read(path)
+    except ModelError as error:
+        return str(error)
+    return ""
 
 
 def run(*words: object) -> int:

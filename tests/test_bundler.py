@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hand_made import error_of
 
 from sfm2tuples.covisibility.graph import covisibility
 from sfm2tuples.errors import ModelError
 from sfm2tuples.readers import colmap_binary
 from sfm2tuples.readers.any_kind import read_model
-from sfm2tuples.readers.bundler import UNREGISTERED, find_list, read
-from sfm2tuples.readers.by_tracks import NOT_REGISTERED
+from sfm2tuples.readers.bundler import read
+from sfm2tuples.readers.bundler_files import find_list
+from sfm2tuples.readers.by_tracks import NOT_REGISTERED, UNREGISTERED
 from tests import oracles
 
 ZERO = "0 0 0\n" * 5
@@ -37,15 +39,6 @@ def write(folder: Path, text: str = WHOLE, names: str = LIST) -> Path:
     (folder / "bundle.out").write_text(text)
     (folder / "list.txt").write_text(names)
     return folder / "bundle.out"
-
-
-def error_of(path: Path) -> str:
-    """The message that reading gives, or nothing."""
-    try:
-        read(path)
-    except ModelError as error:
-        return str(error)
-    return ""
 
 
 # ---- conventions ---------------------------------------------------------------------------------------------------
@@ -293,7 +286,7 @@ def test_changed_bytes_give_a_model_or_one_line(tmp_path: Path) -> None:
         for at in random.integers(0, len(content), random.integers(1, 4)):
             content[at] = random.choice(list(b"0123456789-.eE \n\t#naif\xff\0"))
         path.write_bytes(content)
-        if error := error_of(path):
+        if error := error_of(read, path):
             refused += 1
             assert error.startswith(f"{path}: ")
             assert error.isprintable()

@@ -9,7 +9,7 @@ import pytest
 
 from sfm2tuples.errors import DataError, ModelError, UsageError
 from sfm2tuples.readers.any_kind import read_model
-from sfm2tuples.readers.discover import PhotoFolder, find_models, find_photo_root, model_kind, scene_folder
+from sfm2tuples.readers.discover import PhotoFolder, find_models, find_photo_root, scene_folder
 
 
 def put_model(folder: Path, suffix: str = ".bin", parts: tuple[str, ...] = ("cameras", "images", "points3D")) -> Path:
@@ -30,6 +30,11 @@ def put_photo(path: Path) -> Path:
 def names_of(*roots: Path) -> list[str]:
     """Names of the models below the roots, in the order found."""
     return [location.name for location in find_models(roots)]
+
+
+def kinds_of(*roots: Path) -> list[str]:
+    """Kinds of the models below the roots."""
+    return [location.kind for location in find_models(roots)]
 
 
 # ---- finding -------------------------------------------------------------------------------------------------------
@@ -59,16 +64,17 @@ def test_a_model_and_models_below_it_are_all_found(tmp_path: Path) -> None:
 
 def test_binary_is_preferred_where_a_folder_holds_both(tmp_path: Path) -> None:
     folder = put_model(put_model(tmp_path / "m"), ".txt")
-    assert model_kind(folder) == "colmap_binary"
+    assert kinds_of(folder) == ["colmap_binary"]
     (folder / "points3D.bin").unlink()
-    assert model_kind(folder) == "colmap_text"
+    assert kinds_of(folder) == ["colmap_text"]
     (folder / "images.txt").unlink()
-    assert model_kind(folder) == "colmap_binary"
+    assert kinds_of(folder) == ["colmap_binary"]
 
 
 def test_a_folder_without_a_model_has_no_kind(tmp_path: Path) -> None:
     put_photo(tmp_path / "cameras.csv")
-    assert model_kind(tmp_path) is None
+    with pytest.raises(DataError, match=r"holds no model \(cameras\.bin, images\.bin, points3D\.bin; .*; \*\.nvm\)"):
+        find_models([tmp_path])
 
 
 @pytest.mark.parametrize("suffix", [".bin", ".txt"])

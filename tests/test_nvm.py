@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hand_made import error_of
 
 from sfm2tuples.covisibility.graph import focal_lengths
 from sfm2tuples.errors import ModelError
 from sfm2tuples.readers import colmap_binary
 from sfm2tuples.readers.any_kind import read_model
-from sfm2tuples.readers.bundler import UNREGISTERED
+from sfm2tuples.readers.by_tracks import UNREGISTERED
 from sfm2tuples.readers.discover import find_models
 from sfm2tuples.readers.nvm import read
 from sfm2tuples.readers.nvm_sections import count_models
@@ -37,15 +38,6 @@ def write(folder: Path, text: str = WHOLE, name: str = "castle.nvm") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(text)
     return folder / name
-
-
-def error_of(path: Path) -> str:
-    """The message that reading gives, or nothing."""
-    try:
-        read(path)
-    except ModelError as error:
-        return str(error)
-    return ""
 
 
 # ---- conventions ---------------------------------------------------------------------------------------------------
@@ -126,7 +118,7 @@ def test_every_model_of_a_file_is_found_and_read_as_one_of_its_own(tmp_path: Pat
 def test_photos_that_are_in_no_model_are_counted_once(tmp_path: Path) -> None:
     path = write(tmp_path)
     assert read(path).dropped == {UNREGISTERED: 1}
-    assert read(path, 1).dropped == {}
+    assert read(path / "1").dropped == {}
 
 
 def test_a_file_without_points_is_one_model_without_points(tmp_path: Path) -> None:
@@ -187,7 +179,7 @@ def test_an_absent_or_empty_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="line 1: begins with ''"):
         read(write(tmp_path, ""))
     with pytest.raises(ModelError, match="holds 2 models, number 5"):
-        read(write(tmp_path), 5)
+        read(write(tmp_path) / "5")
 
 
 def test_a_file_cut_at_any_byte_is_one_line_or_the_models_before_the_cut(tmp_path: Path) -> None:
@@ -197,7 +189,7 @@ def test_a_file_cut_at_any_byte_is_one_line_or_the_models_before_the_cut(tmp_pat
     accepted = 0
     for size in range(len(WHOLE)):
         path.write_text(WHOLE[:size])
-        if error := error_of(path):
+        if error := error_of(read, path):
             assert error.startswith(f"{path}: ")
             assert error.isprintable()
             continue
@@ -221,7 +213,7 @@ def test_changed_bytes_give_a_model_or_one_line(tmp_path: Path) -> None:
             content[at] = random.choice(list(b'0123456789-.eE \n\t#naif"\xff\0'))
         path.write_bytes(content)
         assert count_models(path) >= 1
-        if error := error_of(path):
+        if error := error_of(read, path):
             refused += 1
             assert error.startswith(f"{path}: ")
             assert error.isprintable()

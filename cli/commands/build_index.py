@@ -38,7 +38,7 @@ SHOWN_TWINS = 20
 def _refuse_database(context: click.Context, option: click.Parameter, database: Path | None) -> None:
     """Say what to run, before anything else of the request is looked at."""
     if database is not None:
-        from sfm2tuples.readers.model_kinds import database_refusal
+        from sfm2tuples.readers.colmap_database import database_refusal
 
         raise database_refusal(database)
 

@@ -24,21 +24,39 @@ class ColumnStream:
     """Gives consecutive blocks of rows, all rows together."""
 
 
-def write_strings(group: h5py.Group, name: str, strings: Sequence[str]) -> None:
+@dataclass(frozen=True)
+class Utf8Strings:
+    """Strings as they lie in a file."""
+
+    utf8: np.ndarray
+    """(sum,) uint8, one after the other."""
+    offsets: np.ndarray
+    """(n + 1,) int64, where each starts."""
+
+    @classmethod
+    def of(cls, strings: Sequence[str]) -> Utf8Strings:
+        """Encode strings."""
+        encoded = [s.encode("utf-8") for s in strings]
+        lengths = np.array([len(e) for e in encoded], np.int64)
+        return cls(np.frombuffer(b"".join(encoded), np.uint8), indptr_of(lengths))
+
+    def tolist(self) -> list[str]:
+        """Decode them."""
+        blob = self.utf8.tobytes()
+        return [blob[a:b].decode("utf-8") for a, b in itertools.pairwise(self.offsets.tolist())]
+
+
+def write_strings(group: h5py.Group, name: str, strings: Sequence[str] | Utf8Strings) -> None:
     """Store strings as ``name/utf8`` (uint8) and ``name/offsets`` (n + 1, int64)."""
-    encoded = [s.encode("utf-8") for s in strings]
-    offsets = np.zeros(len(encoded) + 1, np.int64)
-    np.cumsum([len(e) for e in encoded], out=offsets[1:])
+    encoded = strings if isinstance(strings, Utf8Strings) else Utf8Strings.of(strings)
     column = group.create_group(name)
-    column["utf8"] = np.frombuffer(b"".join(encoded), np.uint8)
-    column["offsets"] = offsets
+    column["utf8"] = encoded.utf8
+    column["offsets"] = encoded.offsets
 
 
 def read_strings(group: h5py.Group, name: str) -> list[str]:
     """Read back what `write_strings` stored."""
-    blob = group[name]["utf8"][()].tobytes()
-    offsets = group[name]["offsets"][()].tolist()
-    return [blob[a:b].decode("utf-8") for a, b in itertools.pairwise(offsets)]
+    return Utf8Strings(group[name]["utf8"][()], group[name]["offsets"][()]).tolist()
 
 
 def write_columns(group: h5py.Group, columns: dict[str, np.ndarray]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ import h5py
 import numpy as np
 
 from sfm2tuples.errors import DataError, FileFormatError
+from sfm2tuples.files.columns import Utf8Strings
 from sfm2tuples.files.container import Header, header_of, open_file
 
 RowSelection = slice | np.ndarray
@@ -230,9 +230,7 @@ def _strings(group: h5py.Group, rows: RowSelection) -> list[str]:
     if rows.stop == rows.start:
         return []
     offsets = group["offsets"][rows.start : rows.stop + 1]
-    blob = group["utf8"][offsets[0] : offsets[-1]].tobytes()
-    starts = (offsets - offsets[0]).tolist()
-    return [blob[a:b].decode("utf-8") for a, b in itertools.pairwise(starts)]
+    return Utf8Strings(group["utf8"][offsets[0] : offsets[-1]], offsets - offsets[0]).tolist()
 
 
 def _runs(wanted: np.ndarray, near: int) -> list[np.ndarray]:

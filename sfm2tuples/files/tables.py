@@ -11,6 +11,7 @@ import numpy as np
 
 from sfm2tuples.files.columns import (
     ColumnStream,
+    Utf8Strings,
     allocate_column,
     read_columns,
     read_strings,
@@ -18,8 +19,8 @@ from sfm2tuples.files.columns import (
     write_strings,
 )
 
-Column = list[str] | np.ndarray | ColumnStream
-"""Strings, an array, or an array that is still to be gathered."""
+Column = list[str] | Utf8Strings | np.ndarray | ColumnStream
+"""Strings, strings as they lie in a file, an array, or an array that is still to be gathered."""
 
 
 def write_table(group: h5py.Group, table: Any) -> None:
@@ -39,7 +40,7 @@ def _write_columns(group: h5py.Group, columns: Mapping[str, Column]) -> list[tup
     Gives the streams with the datasets that have their place in the file and are still to be filled.
     """
     for name, column in columns.items():
-        if isinstance(column, list):
+        if isinstance(column, (list, Utf8Strings)):
             write_strings(group, name, column)
     streams = []
     for name in sorted(columns):

@@ -121,7 +121,7 @@ def build_index(
 
 
 @dataclass(frozen=True)
-class _Listed:
+class _PlacesByName:
     """What the places file says."""
 
     place: dict[str, str | None]
@@ -130,16 +130,18 @@ class _Listed:
     """Place to split, where the file fixes it."""
 
 
-def _listed_places(places: Path | None, locations: Sequence[ModelLocation], roots: Sequence[Path]) -> _Listed:
+def _listed_places(places: Path | None, locations: Sequence[ModelLocation], roots: Sequence[Path]) -> _PlacesByName:
     """What the places file says of the models, or nothing where there is none."""
     names = [location.name for location in locations]
     if places is None:
-        return _Listed(dict.fromkeys(names), {})
+        return _PlacesByName(dict.fromkeys(names), {})
     listed = read_places(places, [location.path for location in locations], roots)
-    return _Listed(dict(zip(names, listed.place, strict=True)), listed.split)
+    return _PlacesByName(dict(zip(names, listed.place, strict=True)), listed.split)
 
 
-def _without_twins(models: Sequence[StoredModel], listed: _Listed) -> tuple[list[StoredModel], list[tuple[str, str]]]:
+def _without_twins(
+    models: Sequence[StoredModel], listed: _PlacesByName
+) -> tuple[list[StoredModel], list[tuple[str, str]]]:
     """Leave out the models whose images are all in another one of the same scene folder."""
     twins = find_twins(
         [
@@ -160,7 +162,7 @@ def _without_twins(models: Sequence[StoredModel], listed: _Listed) -> tuple[list
 def _merge(
     models: Sequence[StoredModel],
     photo_folders: Sequence[PhotoFolder],
-    listed: _Listed,
+    listed: _PlacesByName,
     databases: Sequence[GivenDatabase],
     options: IngestOptions,
     strict: bool,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sfm2tuples.errors import DataError, ModelError
 from sfm2tuples.files.container import SOFTWARE
 from sfm2tuples.readers.discover import ModelLocation
-from sfm2tuples.readers.model_kinds import PARTS, file_of_nvm
+from sfm2tuples.readers.model_kinds import KIND_OF
 
 if TYPE_CHECKING:
     from sfm2tuples.ingest.part_files import Part
@@ -21,7 +21,6 @@ GROUP_BYTES = 2 << 20
 """Models are put into one job until their files have this many bytes; a larger one has a job of its own."""
 GROUP_MODELS = 250
 """At most so many models a job, since a model costs some time however small it is."""
-FRAME_PARTS = ("rigs", "frames")
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class NoImagesError(ModelError):
 def find_files(location: ModelLocation, min_shared: int) -> FoundModel:
     """Size of a model's files, and its key: path, kind, names, sizes and times of the files, and what reads them."""
     files = []
-    for path in _files_of(location):
+    for path in KIND_OF[location.kind].sources(location.path):
         try:
             status = os.stat(path)
         except OSError:
@@ -147,16 +146,3 @@ def read_models(job: ModelJob) -> tuple[Part | None, list[tuple[ModelLocation, M
         except MemoryError:
             failed.append((location, ModelError(location.path, "needs more memory than there is")))
     return part_of(made) if made else None, failed
-
-
-def _files_of(location: ModelLocation) -> list[str]:
-    """Paths of the files that a model is read from; some may be absent."""
-    path = location.path
-    if location.kind == "nvm":
-        return [str(file_of_nvm(path)[0])]
-    if location.kind == "bundler":
-        from sfm2tuples.readers.bundler import find_list
-
-        return [str(path), *map(str, find_list(path))]
-    ending = ".bin" if location.kind == "colmap_binary" else ".txt"
-    return [os.path.join(path, f"{part}{ending}") for part in (*PARTS, *FRAME_PARTS)]

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from sfm2tuples.errors import DataError
-from sfm2tuples.files.columns import ColumnStream, indptr_of
+from sfm2tuples.files.columns import ColumnStream, Utf8Strings, indptr_of
 from sfm2tuples.files.tables import Column
 from sfm2tuples.index.schema import Places
 from sfm2tuples.ingest.part_files import COLUMNS, KINDS, ModelRecord, Part
@@ -77,8 +77,6 @@ class MergedImages:
 
     key: list[str]
     """Key of each image."""
-    name: list[str]
-    """COLMAP's names."""
     model: np.ndarray
     """(n,) int64, row of the model."""
     photo: np.ndarray
@@ -126,9 +124,8 @@ def stored_models(part: Part, locations: Sequence[ModelLocation | None]) -> list
     locations : sequence of ModelLocation or None
         For each of its rows where the model lies; None for a model that is not wanted.
     """
-    ends = np.cumsum(part.read_whole("images/num_name_bytes")).tolist()
-    text = part.read_whole("images/name").tobytes()
-    names = [text[start:end].decode() for start, end in zip([0, *ends], ends, strict=False)]
+    lengths = part.read_whole("images/num_name_bytes")
+    names = Utf8Strings(part.read_whole("images/name"), indptr_of(lengths)).tolist()
     images = itertools.pairwise(part.starts["images"].tolist())
     return [
         StoredModel(location, part, row, names[start:end])
@@ -176,7 +173,7 @@ def _merge_images(models: Sequence[StoredModel], photo_roots: Sequence[str]) -> 
     ]
     photo, has_photo = number_photos(files, keys)
     model_of = np.repeat(np.arange(len(models)), [len(n) for n in names])
-    return MergedImages(keys, list(itertools.chain.from_iterable(names)), model_of, photo, has_photo)
+    return MergedImages(keys, model_of, photo, has_photo)
 
 
 def _group_into_places(
@@ -211,19 +208,22 @@ def _merge_columns(
         "models/point_start": starts["points"],
         "models/camera_start": starts["cameras"],
         "images/key": images.key,
-        "images/name": images.name,
         "images/model": images.model,
         "images/photo": images.photo,
         "images/has_photo": images.has_photo,
         **{f"places/{name}": column for name, column in vars(places).items()},
     }
     for name, (kind, dtype, width) in COLUMNS.items():
-        if name not in ("images/name", *LENGTHS.values()):
+        if name not in ("images/name", "images/num_name_bytes", *LENGTHS.values()):
             shift = starts[SHIFTED[name]] if name in SHIFTED else None
             blocks = partial(_blocks, segments, name, shift)
             columns[name] = ColumnStream(np.dtype(dtype), (int(starts[kind][-1]), *width), blocks)
-    for name, source in LENGTHS.items():
-        columns[name] = indptr_of(np.concatenate(list(_blocks(segments, source, None))))
+
+    def whole(name: str) -> np.ndarray:
+        return np.concatenate(list(_blocks(segments, name, None)))
+
+    columns["images/name"] = Utf8Strings(whole("images/name"), indptr_of(whole("images/num_name_bytes")))
+    columns |= {name: indptr_of(whole(lengths)) for name, lengths in LENGTHS.items()}
     tables: dict[str, dict[str, Column]] = {}
     for name, column in columns.items():
         group, _, field = name.partition("/")

@@ -13,14 +13,18 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sfm2tuples.covisibility.graph import Covisibility
 from sfm2tuples.errors import FileFormatError
 from sfm2tuples.files.atomic import write_atomically
-from sfm2tuples.files.columns import indptr_of
+from sfm2tuples.files.columns import Utf8Strings, indptr_of
 from sfm2tuples.readers.sparse_model import SparseModel
+
+if TYPE_CHECKING:
+    # The graph loads numba, which the process that only merges parts does not need.
+    from sfm2tuples.covisibility.graph import Covisibility
 
 MAGIC = b"sfmpart1"
 _PRELUDE = struct.Struct("<8sQQ")
@@ -166,7 +170,7 @@ def read_part(path: Path, check: bool = False) -> Part:
 
 
 def _columns(model: SparseModel, graph: Covisibility) -> dict[str, np.ndarray]:
-    names = [name.encode() for name in model.image_names]
+    names = Utf8Strings.of(model.image_names)
     columns = {
         "cameras/id": model.camera_ids,
         "cameras/model": model.camera_models,
@@ -179,8 +183,8 @@ def _columns(model: SparseModel, graph: Covisibility) -> dict[str, np.ndarray]:
         "images/translation": model.translations,
         "images/num_observations": np.diff(model.observation_indptr),
         "images/num_neighbours": np.diff(graph.indptr),
-        "images/num_name_bytes": np.array([len(name) for name in names]),
-        "images/name": np.frombuffer(b"".join(names), np.uint8),
+        "images/num_name_bytes": np.diff(names.offsets),
+        "images/name": names.utf8,
         "observations/point": model.observation_points,
         "observations/xy": model.observation_xy,
         "points/id": model.point_ids,

@@ -15,13 +15,15 @@ import numpy as np
 from sfm2tuples.errors import DataError, first_three
 from sfm2tuples.files.columns import gather_rows, indptr_of
 from sfm2tuples.places.grouping import Join
-from sfm2tuples.readers.colmap_database import _BLOCK, VerifiedPairs, read_image_ids, read_verified_pairs
-from sfm2tuples.readers.discover import ModelLocation
+from sfm2tuples.readers.colmap_database import VerifiedPairs, read_image_ids, read_verified_pairs
+from sfm2tuples.readers.discover import ModelLocation, split_root
 
 log = logging.getLogger(__name__)
 
 FILE = "database.db"
 """The name that COLMAP's and hloc's tools give it."""
+SUMMED_AT = 1 << 16
+"""Rows of evidence from which on those of one pair of models are added up, so that memory stays small."""
 
 
 @dataclass(frozen=True)
@@ -35,20 +37,11 @@ class GivenDatabase:
 
     @classmethod
     def parse(cls, text: str, roots: Sequence[Path]) -> GivenDatabase:
-        """Read `[ROOT=]FILE`; an "=" whose left side is none of the roots belongs to FILE.
-
-        Raises
-        ------
-        DataError
-            FILE is absent.
-        """
-        left, equals, right = text.partition("=")
-        choice = cls(Path(text))
-        if equals and Path(left).resolve() in {root.resolve() for root in roots}:
-            choice = cls(Path(right), Path(left))
-        if not choice.file.is_file():
-            raise DataError(choice.file, "no such file", "give --database [ROOT=]FILE, ROOT being one of the roots")
-        return choice
+        """Read what the user wrote, given the ROOTs of the command; a FILE that is absent is a `DataError`."""
+        root, file = split_root(text, roots)
+        if not file.is_file():
+            raise DataError(file, "no such file", "give --database [ROOT=]FILE, ROOT being one of the roots")
+        return cls(file, root)
 
 
 @dataclass(frozen=True)
@@ -94,7 +87,7 @@ def match_joins(images: ImageIds, blocks: Iterable[VerifiedPairs], min_match_pai
     found = [np.zeros((0, 3), np.int64)]
     for first, second, matches in blocks:
         found.append(_by_models(images, first, second, matches, num_models))
-        if sum(map(len, found[1:])) > max(_BLOCK, len(found[0])):
+        if sum(map(len, found[1:])) > max(SUMMED_AT, len(found[0])):
             found = [_summed(np.concatenate(found))]
     evidence = _summed(np.concatenate(found))
     enough = [

@@ -1,6 +1,6 @@
 """Sparse models of other programs, as columns.
 
-Read `sparse_model` first (what every reader gives), then `any_kind` (reads them all), `discover` (where models lie) and
-one reader, such as `colmap_binary`. `assembly` checks and joins what a reader found, `kernels` are its compiled loops.
-Imports `files` and `compute`.
+Read `sparse_model` first (what every reader gives), then `model_kinds` (the table of readers, where a new one gets its
+line), `any_kind` (reads a model of any kind), `discover` (where models lie) and one reader, such as `colmap_binary`.
+`assembly` checks and joins what a reader found, `kernels` are its compiled loops. Imports `files` and `compute`.
 """

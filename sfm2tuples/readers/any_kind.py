@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 from sfm2tuples.errors import ModelError
 from sfm2tuples.readers.discover import ModelLocation
-from sfm2tuples.readers.model_kinds import WHAT_A_MODEL_IS, Kind, file_of_nvm, models_in, models_of_file
+from sfm2tuples.readers.model_kinds import WHAT_A_MODEL_IS, models_in, models_of_file
 from sfm2tuples.readers.sparse_model import SparseModel
 
 
@@ -28,20 +29,15 @@ def read_model(model: ModelLocation | Path) -> SparseModel:
     ModelError
         One line that names the file and the fault.
     """
-    # The readers load numba, which takes longer than to find a few models.
-    from sfm2tuples.readers import bundler, colmap_binary, colmap_text, nvm
-
-    path, kind = (model.path, model.kind) if isinstance(model, ModelLocation) else _only_model(model)
-    if kind == "nvm":
-        return nvm.read(*file_of_nvm(path))
-    if kind == "bundler":
-        return bundler.read(path)
-    return colmap_binary.read(path) if kind == "colmap_binary" else colmap_text.read(path)
+    path, reader = (model.path, model.kind) if isinstance(model, ModelLocation) else _first_model(model)
+    # Readers load numba, which takes longer than to find a few models.
+    read: SparseModel = import_module(f"sfm2tuples.readers.{reader}").read(path)
+    return read
 
 
-def _only_model(path: Path) -> tuple[Path, Kind]:
-    """The first model of a folder or a file."""
+def _first_model(path: Path) -> tuple[Path, str]:
+    """The first model of a folder or a file, and its reader."""
     models = models_of_file(path) if path.is_file() else models_in(path)
     if not models:
         raise ModelError(path, f"holds no model ({WHAT_A_MODEL_IS})")
-    return models[0]
+    return models[0][0], models[0][1].reader

@@ -1,6 +1,6 @@
-"""The three tables of a COLMAP model as they stand in its files, and how they are joined into a `SparseModel`.
+"""The three tables of a model as they stand in its files, and how they are joined into a `SparseModel`.
 
-Both readers, binary and text, end here, so that every check is made once and in the same words.
+Every reader ends here, so that each check is made once and in the same words.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ from sfm2tuples.readers.sparse_model import SparseModel
 DROPPED_TRACK_IMAGE = "track elements that name an absent image"
 DROPPED_TRACK_INDEX = "track elements that name an observation its image lacks"
 DROPPED_POINT = "observations of an absent point"
+
+
+OBSERVATION = np.dtype([("x", "<f8"), ("y", "<f8"), ("point", "<i8")])
+"""An observation as in COLMAP's images.bin; point -1: there is none."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class ImageRecords:
     names: list[bytes]
     """n names as written."""
     buffer: np.ndarray
-    """uint8; observations are records of x, y (float64) and point id (uint64)."""
+    """uint8; observations are records of `OBSERVATION`."""
     starts: np.ndarray
     """(n,) int64, byte where an image's observations start."""
     counts: np.ndarray
@@ -80,6 +84,13 @@ class PointRecords:
     """(p,) int64, byte where a point's track starts."""
     lengths: np.ndarray
     """(p,) int64, number of track elements."""
+
+
+def observation_bytes(xy: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Observations (m, 2) of points (m,) as the bytes of records, as `ImageRecords.buffer` holds them."""
+    records = np.empty(len(points), OBSERVATION)
+    records["x"], records["y"], records["point"] = xy[:, 0], xy[:, 1], points
+    return records.view(np.uint8)
 
 
 def assemble(

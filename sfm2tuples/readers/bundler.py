@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from sfm2tuples.errors import ModelError, first_three
+from sfm2tuples.readers.bundler_files import find_list
 from sfm2tuples.readers.by_tracks import (
+    UNREGISTERED,
     ListedObservations,
     RegisteredCameras,
     model_from_tracks,
@@ -31,7 +33,6 @@ POINT_ROWS = 3
 """Position; colour; observations."""
 TO_COLMAP = np.array([1.0, -1.0, -1.0])
 """Bundler's camera axes to COLMAP's."""
-UNREGISTERED = "photos that are not registered"
 
 
 def read(path: Path) -> SparseModel:
@@ -40,7 +41,7 @@ def read(path: Path) -> SparseModel:
     Parameters
     ----------
     path : Path
-        `bundle.out` or another file of its kind; `find_list` says where its list is looked for.
+        `bundle.out` or another file of its kind; `find_list` says where its list may lie.
 
     Returns
     -------
@@ -69,28 +70,6 @@ def read(path: Path) -> SparseModel:
     if len(cameras.ids) < num_cameras:
         model.dropped[UNREGISTERED] = num_cameras - len(cameras.ids)
     return model
-
-
-def find_list(path: Path) -> list[Path]:
-    """Files that may be the list of photos of a file of Bundler's, the likeliest first.
-
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    list of Path
-        In the file's folder and in the one above: of the same name with `list` for `bundle` (`list.rd.txt` of
-        `bundle.rd.out`), `list.txt`, then every other `list*.txt`.
-    """
-    own = path.name.removesuffix(".out").replace("bundle", "list") + ".txt"
-    found: list[Path] = []
-    for folder in (path.parent, path.absolute().parent.parent):
-        for name in (own, "list.txt", *sorted(other.name for other in folder.glob("list*.txt"))):
-            if folder / name not in found and (folder / name).is_file():
-                found.append(folder / name)
-    return found
 
 
 def _check_header(line: bytes, path: Path) -> None:

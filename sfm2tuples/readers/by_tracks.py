@@ -12,17 +12,23 @@ from pathlib import Path
 
 import numpy as np
 
-from sfm2tuples.readers.assembly import CameraRecords, ImageRecords, PointRecords, assemble
+from sfm2tuples.readers.assembly import (
+    OBSERVATION,
+    CameraRecords,
+    ImageRecords,
+    PointRecords,
+    assemble,
+    observation_bytes,
+)
 from sfm2tuples.readers.raw_files import CUT
 from sfm2tuples.readers.sparse_model import SparseModel
 from sfm2tuples.readers.text_rows import TextRows
 
-OBSERVATION = np.dtype([("x", "<f8"), ("y", "<f8"), ("point", "<i8")])
-"""An observation as in COLMAP's images.bin."""
 VIEW_COLUMNS = 4
 """Of an observation in a track: image, feature, x, y."""
 LARGEST_SKEW = 1e-2
 """A rotation's rows may be off from unit length and right angles by so much: files hold as few as four digits."""
+UNREGISTERED = "photos that are not registered"
 NOT_REGISTERED = "observations in a camera that is not registered"
 
 
@@ -130,8 +136,7 @@ def model_from_tracks(
     there[cameras.ids] = True
     kept = np.flatnonzero(there[tracks.image])
     kept = kept[np.argsort(tracks.image[kept], kind="stable")]
-    records = np.empty(len(kept), OBSERVATION)
-    records["x"], records["y"], records["point"] = tracks.xy[kept, 0], tracks.xy[kept, 1], tracks.point[kept]
+    buffer = observation_bytes(tracks.xy[kept], tracks.point[kept])
     counts = np.bincount(tracks.image[kept], minlength=num_images)[cameras.ids]
     starts = (np.cumsum(counts) - counts) * OBSERVATION.itemsize
     poses = np.hstack([cameras.rotations, cameras.translations])
@@ -144,7 +149,7 @@ def model_from_tracks(
             np.zeros((len(cameras.ids), 2), np.int64),
             list(cameras.params),
         ),
-        ImageRecords(path, cameras.ids, poses, cameras.ids, cameras.names, records.view(np.uint8), starts, counts),
+        ImageRecords(path, cameras.ids, poses, cameras.ids, cameras.names, buffer, starts, counts),
         PointRecords(
             path, np.arange(len(points)), points, np.full(len(points), np.nan), np.empty(0, np.uint8), none, none
         ),

@@ -37,11 +37,13 @@ def read(folder: Path, threads: int | None = None) -> SparseModel:
         One line that names the file, for whatever is wrong with it. Every size in a file is checked against the
         file's length before memory is taken.
     """
-    cameras = _read_cameras(folder / "cameras.bin")
-    frames = _read_frames(folder)
-    images = read_images(folder / "images.bin")
-    points = _read_points(folder / "points3D.bin")
-    return assemble(cameras, images, points, frames, threads)
+    return assemble(
+        _read_cameras(folder / "cameras.bin"),
+        frames=_read_frames(folder),
+        images=read_images(folder / "images.bin"),
+        points=_read_points(folder / "points3D.bin"),
+        threads=threads,
+    )
 
 
 IMAGE = np.dtype([("id", "<u4"), ("pose", "<f8", 7), ("camera", "<u4")])

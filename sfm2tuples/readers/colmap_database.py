@@ -11,7 +11,8 @@ from urllib.parse import quote
 
 import numpy as np
 
-from sfm2tuples.errors import DataError
+from sfm2tuples.errors import DataError, UsageError
+from sfm2tuples.readers.raw_files import begins_with
 
 MIN_INLIERS = 15
 """COLMAP's own `min_num_inliers`: a pair with fewer is not verified."""
@@ -19,6 +20,7 @@ UNVERIFIED = (0, 1, 7)
 """COLMAP's configurations of two views that show no common object: undefined, degenerate, watermark."""
 PAIR_BASE = 2147483647
 """COLMAP's pair_id is ``PAIR_BASE * first id + second id``."""
+HEADER = b"SQLite format 3\0"
 _BLOCK = 1 << 16
 _REMEDY = "it should be COLMAP's database.db, which nobody writes at the moment"
 VerifiedPairs = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -65,6 +67,20 @@ def read_verified_pairs(path: Path, min_matches: int = MIN_INLIERS) -> Iterator[
         except (TypeError, ValueError, OverflowError) as error:
             raise DataError(path, "counts of matches that are no numbers", _REMEDY) from error
         yield pair // PAIR_BASE, pair % PAIR_BASE, matches
+
+
+def is_database(path: Path) -> bool:
+    """Say whether a file is COLMAP's database of features and matches, or another SQLite file."""
+    return path.suffix == ".db" and begins_with(path, HEADER)
+
+
+def database_refusal(path: Path) -> UsageError:
+    """Explain why matches alone are not enough, and what to run."""
+    mapper = f"colmap mapper --database_path {path} --image_path PHOTOS --output_path sparse"
+    return UsageError(
+        f"{path}: holds matches but no model; without 3D points there are neither shared points nor scale change; "
+        f"run {mapper}, then give build-index the folder sparse"
+    )
 
 
 def _select(path: Path, query: str, values: tuple[int, ...]) -> Iterator[list[tuple]]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from sfm2tuples.errors import ModelError
 from sfm2tuples.readers import kernels
-from sfm2tuples.readers.assembly import CameraRecords, ImageRecords, PointRecords, assemble
+from sfm2tuples.readers.assembly import CameraRecords, ImageRecords, PointRecords, assemble, observation_bytes
 from sfm2tuples.readers.camera_models import CAMERA_MODEL_IDS, CAMERA_MODELS
 from sfm2tuples.readers.frames import CAMERA_SENSOR, IDENTITY, IMU_SENSOR, Frames, Sensor, find_frames
 from sfm2tuples.readers.raw_files import CUT
@@ -16,46 +16,32 @@ from sfm2tuples.readers.sparse_model import SparseModel
 from sfm2tuples.readers.text_rows import (
     LARGEST_EXACT,
     TextRow,
+    TextRows,
     check_claim,
     data_rows,
     is_data,
-    parse_numbers,
     read_lines,
     whole_numbers,
 )
 
-OBSERVATION = np.dtype([("x", "<f8"), ("y", "<f8"), ("point", "<i8")])
 SENSOR_TYPES = {"CAMERA": CAMERA_SENSOR, "IMU": IMU_SENSOR}
 POINT_COLUMNS = 8
 """Id, xyz, rgb and error; the track follows."""
 
 
 def read(folder: Path, threads: int | None = None) -> SparseModel:
-    """Read the text model in a folder.
+    """Read the text model in a folder, as `colmap_binary.read` does.
 
-    Parameters
-    ----------
-    folder : Path
-        Holds cameras.txt, images.txt, points3D.txt and, since COLMAP 3.12, rigs.txt and frames.txt.
-    threads : int, optional
-        By default `sfm2tuples.compute.threads.default_threads()`; changes nothing but the time.
-
-    Returns
-    -------
-    SparseModel
-        See there for order and dtypes.
-
-    Raises
-    ------
-    ModelError
-        One line that names the file and, where there is one, the line at fault. A file with fewer rows than its
-        header comment says is refused, since a file cut between two rows looks whole.
+    The folder holds cameras.txt, images.txt, points3D.txt and, since COLMAP 3.12, rigs.txt and frames.txt. A file with
+    fewer rows than its header comment says is refused: cut between two rows, it looks whole.
     """
-    cameras = _read_cameras(folder / "cameras.txt")
-    frames = _read_frames(folder)
-    images = _read_images(folder / "images.txt")
-    points = _read_points(folder / "points3D.txt")
-    return assemble(cameras, images, points, frames, threads)
+    return assemble(
+        _read_cameras(folder / "cameras.txt"),
+        frames=_read_frames(folder),
+        images=_read_images(folder / "images.txt"),
+        points=_read_points(folder / "points3D.txt"),
+        threads=threads,
+    )
 
 
 def _read_cameras(path: Path) -> CameraRecords:
@@ -79,8 +65,7 @@ def _read_images(path: Path) -> ImageRecords:
     """Rows come in pairs: the image, then its observations, a row that may be blank."""
     lines = read_lines(path)
     ids, cameras, poses, names = [], [], [], []
-    rows: list[bytes] = []
-    numbers: list[int] = []
+    observations: list[int] = []
     at = 0
     while at < len(lines):
         at += 1
@@ -96,43 +81,40 @@ def _read_images(path: Path) -> ImageRecords:
         at += 1
         if at > len(lines):
             raise ModelError(path, f"ends after the row of image {ids[-1]}, without its observations", CUT)
-        rows.append(lines[at - 1])
-        numbers.append(at)
+        observations.append(at)
     check_claim(lines, len(ids), path)
-    buffer, counts = _observation_records(rows, numbers, names, path)
+    rows = TextRows(path, [lines[number - 1] for number in observations], np.array(observations, np.int64))
+    buffer, counts = _observations(rows, names)
     starts = (np.cumsum(counts) - counts) * kernels.OBSERVATION_BYTES
     image_ids, camera_ids = np.array(ids, np.int64), np.array(cameras, np.int64)
     return ImageRecords(path, image_ids, np.array(poses).reshape(-1, 7), camera_ids, names, buffer, starts, counts)
 
 
-def _observation_records(
-    rows: list[bytes], numbers: list[int], names: list[bytes], path: Path
-) -> tuple[np.ndarray, np.ndarray]:
+def _observations(rows: TextRows, names: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
     """Observations as the records of a binary model, and how many each image has."""
-    values, fields = parse_numbers(rows, numbers, path)
-    odd = np.flatnonzero(fields % 3)
-    if odd.size:
-        name = names[odd[0]].decode("utf-8", "backslashreplace")
-        what = f"line {numbers[odd[0]]}: the observations of image {name!r} are not in threes (x, y, point id)"
-        raise ModelError(path, what)
+    values, fields = rows.parse()
+
+    def fault(at: int) -> str:
+        name = names[at].decode("utf-8", "backslashreplace")
+        return f"the observations of image {name!r} are not in threes (x, y, point id)"
+
+    rows.refuse(fields % 3 != 0, fault)
     triples = values.reshape(-1, 3)
     points = whole_numbers(triples[:, 2], -1, LARGEST_EXACT)
     if points is None:
-        raise ModelError(path, "an observation's point id is not a whole number, or out of range")
-    records = np.empty(len(triples), OBSERVATION)
-    records["x"], records["y"], records["point"] = triples[:, 0], triples[:, 1], points
-    return records.view(np.uint8), fields // 3
+        raise ModelError(rows.path, "an observation's point id is not a whole number, or out of range")
+    return observation_bytes(triples[:, :2], points), fields // 3
 
 
 def _read_points(path: Path) -> PointRecords:
     lines = read_lines(path)
-    numbers = [number for number, line in enumerate(lines, 1) if is_data(line)]
-    values, fields = parse_numbers([lines[number - 1] for number in numbers], numbers, path)
-    bad = np.flatnonzero((fields < POINT_COLUMNS) | (fields % 2 == 1))
-    if bad.size:
-        what = f"has {fields[bad[0]]} columns; a point has {POINT_COLUMNS} and a track of pairs"
-        raise ModelError(path, f"line {numbers[bad[0]]}: {what}")
-    check_claim(lines, len(numbers), path)
+    rows = TextRows.of(lines, path)
+    values, fields = rows.parse()
+    rows.refuse(
+        (fields < POINT_COLUMNS) | (fields % 2 == 1),
+        lambda at: f"has {fields[at]} columns; a point has {POINT_COLUMNS} and a track of pairs",
+    )
+    check_claim(lines, len(rows), path)
     first = np.cumsum(fields) - fields
     in_track = np.ones(len(values), bool)
     in_track[(first[:, None] + np.arange(POINT_COLUMNS)).ravel()] = False

@@ -10,25 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sfm2tuples.errors import DataError, UsageError
+from sfm2tuples.readers.colmap_database import database_refusal, is_database
 from sfm2tuples.readers.model_kinds import (
+    KIND_OF,
     WHAT_A_MODEL_IS,
-    Kind,
-    database_refusal,
-    file_of_nvm,
-    is_database,
-    model_kind,
+    FileKind,
+    ModelKind,
+    folder_kind,
     models_in,
     models_of_file,
 )
-
-__all__ = ["ModelLocation", "PhotoFolder", "find_models", "find_photo_root", "model_kind", "scene_folder"]
 
 log = logging.getLogger(__name__)
 
 LAYOUT_FOLDERS = ("sparse", "sparses", "dense")
 """Folders that COLMAP's tools put between a scene and its models; below them, models are numbered."""
-BUNDLER_FOLDERS = ("bundle", "pmvs")
-"""Folders that Bundler's tools put between a scene and `bundle.out`."""
 NUMBERED_BY_HLOC = "models"
 """Folder below a model in which hloc leaves the smaller models of the same reconstruction."""
 
@@ -38,16 +34,15 @@ class ModelLocation:
     """Where a model lies, before it is read."""
 
     path: Path
-    """COLMAP: the folder that holds the model's files. Bundler and NVM: the file; FILE/k for model number k > 0 of an
-    NVM file."""
+    """The folder that holds the model's files, or its file; FILE/k for model number k > 0 of a file."""
     root: Path
     """The ROOT below which it was found; the folder of a ROOT that is a file."""
     name: str
     """Unique among the models found together: its path relative to the ROOT, or to the common parent of several."""
     scene: Path
     """The nearest folder above those that tools put between a scene and its models (`scene_folder`): absolute."""
-    kind: Kind
-    """Which reader reads it; binary is preferred where a folder holds both in full."""
+    kind: str
+    """The name of its kind, which is that of its reader, see `model_kinds.KINDS`."""
 
 
 @dataclass(frozen=True)
@@ -61,30 +56,21 @@ class PhotoFolder:
 
     @classmethod
     def parse(cls, text: str, roots: Sequence[Path]) -> PhotoFolder:
-        """Read `[ROOT=]DIR`.
-
-        Parameters
-        ----------
-        text : str
-            What the user wrote.
-        roots : sequence of Path
-            The ROOTs of the command. An "=" whose left side is none of them belongs to DIR.
-
-        Raises
-        ------
-        DataError
-            Where DIR is no folder.
-        """
-        left, equals, right = text.partition("=")
-        known = {root.resolve() for root in roots}
-        choice = cls(Path(text))
-        if equals and Path(left).resolve() in known:
-            choice = cls(Path(right), Path(left))
-        if not os.path.isdir(choice.folder):
+        """Read what the user wrote, given the ROOTs of the command; a DIR that is no folder is a `DataError`."""
+        root, folder = split_root(text, roots)
+        if not os.path.isdir(folder):
             raise DataError(
-                choice.folder, "is not a folder of photos", "give --images [ROOT=]DIR, ROOT being one of the roots"
+                folder, "is not a folder of photos", "give --images [ROOT=]DIR, ROOT being one of the roots"
             )
-        return choice
+        return cls(folder, root)
+
+
+def split_root(text: str, roots: Sequence[Path]) -> tuple[Path | None, Path]:
+    """Take `[ROOT=]PATH` apart; an "=" whose left side is none of the roots belongs to PATH."""
+    left, equals, right = text.partition("=")
+    if equals and Path(left).resolve() in {root.resolve() for root in roots}:
+        return Path(left), Path(right)
+    return None, Path(text)
 
 
 def find_models(roots: Sequence[Path]) -> list[ModelLocation]:
@@ -111,7 +97,7 @@ def find_models(roots: Sequence[Path]) -> list[ModelLocation]:
     """
     if not roots:
         raise UsageError("no folder with models was given")
-    found: list[tuple[Path, Path, Kind]] = []
+    found: list[tuple[Path, Path, ModelKind]] = []
     seen: set[Path] = set()
     for root in roots:
         for path, kind in _models_below(root):
@@ -120,7 +106,7 @@ def find_models(roots: Sequence[Path]) -> list[ModelLocation]:
                 found.append((path, root if os.path.isdir(root) else root.parent, kind))
     names = _names([path for path, _, _ in found], [root if os.path.isdir(root) else root.parent for root in roots])
     return [
-        ModelLocation(path, root, name, _scene_of(path, kind), kind)
+        ModelLocation(path, root, name, _scene_of(path, kind), kind.reader)
         for (path, root, kind), name in zip(found, names, strict=True)
     ]
 
@@ -161,12 +147,13 @@ def find_photo_root(
     -------
     Path or None
         The nearest `images/` in the model's folder, beside it, or beside one of its parents up to the ROOT; else the
-        first of `overrides` that holds a name; else None. Photos of Bundler and VisualSFM also lie in those folders
-        themselves, since their names are relative to the list or the model (`images/x.jpg`).
+        first of `overrides` that holds a name; else None. Where the model is a file, the photos may also lie in those
+        folders themselves: names are then relative to the file or its list (`images/x.jpg`).
     """
     candidates = []
+    in_a_file = isinstance(KIND_OF[location.kind], FileKind)
     for folder in _parents(location.path, location.root):
-        candidates += [folder / "images"] if location.kind.startswith("colmap") else [folder / "images", folder]
+        candidates += [folder / "images", folder] if in_a_file else [folder / "images"]
     root = location.root.resolve()
     own = [choice.folder for choice in overrides if choice.root is not None and choice.root.resolve() == root]
     candidates += own + [choice.folder for choice in overrides if choice.root is None]
@@ -177,7 +164,7 @@ def find_photo_root(
     return None
 
 
-def _models_below(root: Path) -> list[tuple[Path, Kind]]:
+def _models_below(root: Path) -> list[tuple[Path, ModelKind]]:
     """Models at or below a root, or an error that says why there is none."""
     if os.path.isfile(root):
         if is_database(root):
@@ -200,21 +187,18 @@ def _models_below(root: Path) -> list[tuple[Path, Kind]]:
     return models
 
 
-def _scene_of(path: Path, kind: Kind) -> Path:
+def _scene_of(path: Path, kind: ModelKind) -> Path:
     """Scene folder of a model: for one in a file, that of the file's folder."""
-    if kind == "nvm":
-        path = file_of_nvm(path)[0]
-    if kind in ("bundler", "nvm"):
-        path = path.absolute().parent
-    if kind == "bundler" and path.name in BUNDLER_FOLDERS:
-        path = path.parent
+    if isinstance(kind, FileKind):
+        path = kind.file_of(path).absolute().parent
+        path = path.parent if path.name in kind.folders else path
     return scene_folder(path)
 
 
 def _is_left_by_hloc(path: Path) -> bool:
     """`sfm/models/1`: hloc moves the files of the largest model up into `sfm` and leaves the others."""
     numbered = path.name.isdigit() and path.parent.name == NUMBERED_BY_HLOC
-    return numbered and model_kind(path.parent.parent) is not None
+    return numbered and folder_kind(path.parent.parent) is not None
 
 
 def _parents(path: Path, root: Path) -> Iterator[Path]:

@@ -1,37 +1,89 @@
-"""Which model a folder or a file holds: COLMAP's, Bundler's or VisualSFM's; and what looks like one and is none."""
+"""The kinds of models that can be read, a line each: how a model is told by its files, and which module reads it.
+
+To add a kind, write a module in this folder with ``read(path: Path) -> SparseModel``, and a line in `KINDS`.
+"""
 
 from __future__ import annotations
 
-import logging
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal
 
-from sfm2tuples.errors import UsageError
-from sfm2tuples.readers.nvm_sections import count_models
+from sfm2tuples.readers import bundler_files as bundler
+from sfm2tuples.readers import nvm_sections as nvm
 
-log = logging.getLogger(__name__)
 
-Kind = Literal["colmap_binary", "colmap_text", "bundler", "nvm"]
+@dataclass(frozen=True)
+class FolderKind:
+    """A kind whose model is a folder that holds some files."""
 
-PARTS = ("cameras", "images", "points3D")
-"""The files that every COLMAP model has, as .bin or as .txt."""
-WHAT_A_MODEL_IS = "cameras, images and points3D as .bin or .txt; bundle.out; *.nvm"
+    reader: str
+    """The module that reads it; it is loaded when the first such model is read. The kind goes by this name."""
+    files: tuple[str, ...]
+    """Files that every model has."""
+    more: tuple[str, ...] = ()
+    """Files that some have too."""
+
+    def sources(self, path: Path) -> list[Path]:
+        """Files that a model is read from; some may be absent."""
+        return [path / name for name in (*self.files, *self.more)]
+
+
+@dataclass(frozen=True)
+class FileKind:
+    """A kind whose model is a file, or one of several in a file: FILE is model number 0 of it, FILE/k number k."""
+
+    reader: str
+    """As in `FolderKind`."""
+    pattern: str
+    """Names of its files, such as ``*.nvm``."""
+    models: Callable[[Path], list[Path]] = lambda file: [file]
+    """The models in a file of such a name; none where it is another file."""
+    choose: Callable[[list[Path]], list[Path]] = lambda files: files
+    """Of the files of one folder, those to read; the others are copies."""
+    beside: Callable[[Path], list[Path]] = lambda file: []
+    """Other files that a model is read from."""
+    folders: tuple[str, ...] = ()
+    """Folders that its tools put between a scene and the file."""
+
+    def file_of(self, path: Path) -> Path:
+        """The file that holds a model."""
+        return path if fnmatchcase(path.name, self.pattern) else path.parent
+
+    def sources(self, path: Path) -> list[Path]:
+        """Files that a model is read from."""
+        return [self.file_of(path), *self.beside(path)]
+
+
+ModelKind = FolderKind | FileKind
+
+KINDS: tuple[ModelKind, ...] = (
+    FolderKind("colmap_binary", ("cameras.bin", "images.bin", "points3D.bin"), ("rigs.bin", "frames.bin")),
+    FolderKind("colmap_text", ("cameras.txt", "images.txt", "points3D.txt"), ("rigs.txt", "frames.txt")),
+    FileKind("bundler", "*.out", bundler.models_of, bundler.choose, bundler.find_list, ("bundle", "pmvs")),
+    FileKind("nvm", "*.nvm", nvm.models_of),
+)
+"""Every kind; where a folder holds several kinds of folder models in full, the first is read."""
+KIND_OF = {kind.reader: kind for kind in KINDS}
+FOLDER_KINDS = [kind for kind in KINDS if isinstance(kind, FolderKind)]
+FILE_KINDS = [kind for kind in KINDS if isinstance(kind, FileKind)]
+WHAT_A_MODEL_IS = "; ".join([*(", ".join(k.files) for k in FOLDER_KINDS), *(k.pattern for k in FILE_KINDS)])
 """For messages."""
-BUNDLER_HEADER = b"# Bundle file"
-SQLITE_HEADER = b"SQLite format 3\0"
 
 
-def model_kind(folder: Path) -> Kind | None:
-    """Which of COLMAP's formats a folder holds, or None where it holds no file of a COLMAP model."""
-    binary = [os.path.isfile(folder / f"{part}.bin") for part in PARTS]
-    text = [os.path.isfile(folder / f"{part}.txt") for part in PARTS]
-    if all(binary) or (any(binary) and not all(text)):
-        return "colmap_binary"
-    return "colmap_text" if any(text) else None
+def folder_kind(folder: Path) -> FolderKind | None:
+    """The kind of the model that a folder is: the first of which all files are there, else some; None where none is."""
+    there = [[os.path.isfile(folder / name) for name in kind.files] for kind in FOLDER_KINDS]
+    for enough in (all, any):
+        for kind, files in zip(FOLDER_KINDS, there, strict=True):
+            if enough(files):
+                return kind
+    return None
 
 
-def models_in(folder: Path) -> list[tuple[Path, Kind]]:
+def models_in(folder: Path) -> list[tuple[Path, ModelKind]]:
     """Models that lie in a folder itself.
 
     Parameters
@@ -40,72 +92,26 @@ def models_in(folder: Path) -> list[tuple[Path, Kind]]:
 
     Returns
     -------
-    list of (Path, Kind)
-        A COLMAP model: the folder, and nothing else, since what lies beside it was made from it. Else Bundler's file
-        (`bundle.out`; where there is none every `*.out` with Bundler's header), and each model of each `*.nvm`.
+    list of (Path, ModelKind)
+        Where the folder is a model: the folder, and nothing else, since what lies beside was made from it. Else the
+        models of its files.
     """
-    kind = model_kind(folder)
+    kind = folder_kind(folder)
     if kind is not None:
         return [(folder, kind)]
-    names = sorted(entry for entry in _listed(folder) if entry.endswith((".out", ".nvm")))
-    files = [folder / name for name in names if os.path.isfile(folder / name)]
-    bundler = [path for path in files if path.suffix == ".out" and _is_bundler(path) and not _is_copy(path)]
-    main = [path for path in bundler if path.name == "bundle.out"]
-    models = [model for path in main or bundler for model in models_of_file(path)]
-    return models + [model for path in files if path.suffix == ".nvm" for model in models_of_file(path)]
+    return [model for kind in FILE_KINDS for model in _models_of_kind(folder, kind)]
 
 
-def models_of_file(path: Path) -> list[tuple[Path, Kind]]:
-    """Models of a file of Bundler's or VisualSFM's; none where it is another file.
-
-    Model number k > 0 of an NVM file goes by the path FILE/k, as if the file were a folder.
-    """
-    if path.suffix == ".nvm":
-        return [(path / str(number) if number else path, "nvm") for number in range(count_models(path))]
-    return [(path, "bundler")] if _is_bundler(path) else []
+def models_of_file(file: Path) -> list[tuple[Path, ModelKind]]:
+    """Models of a file, whatever kind it is of; none where it is of no kind."""
+    return [(path, kind) for kind in FILE_KINDS if fnmatchcase(file.name, kind.pattern) for path in kind.models(file)]
 
 
-def file_of_nvm(path: Path) -> tuple[Path, int]:
-    """File and number of a model of VisualSFM: FILE is its number 0, FILE/k its number k."""
-    return (path, 0) if path.suffix == ".nvm" else (path.parent, int(path.name))
-
-
-def is_database(path: Path) -> bool:
-    """Say whether a file is COLMAP's database of features and matches, or another SQLite file."""
-    return path.suffix == ".db" and _begins_with(path, SQLITE_HEADER)
-
-
-def database_refusal(path: Path) -> UsageError:
-    """Explain why matches alone are not enough, and what to run."""
-    mapper = f"colmap mapper --database_path {path} --image_path PHOTOS --output_path sparse"
-    return UsageError(
-        f"{path}: holds matches but no model; without 3D points there are neither shared points nor scale change; "
-        f"run {mapper}, then give build-index the folder sparse"
-    )
-
-
-def _is_bundler(path: Path) -> bool:
-    """`bundle.out` by its name, so that a damaged one is reported; others by their first line."""
-    return path.name == "bundle.out" or (path.suffix == ".out" and _begins_with(path, BUNDLER_HEADER))
-
-
-def _is_copy(path: Path) -> bool:
-    """`pmvs/bundle.rd.out` is the model of `bundle/bundle.out` with undistorted photos."""
-    scene = path.absolute().parent.parent
-    copied = path.name == "bundle.rd.out" and any(
-        os.path.isfile(original) for original in (scene / "bundle" / "bundle.out", scene / "bundle.out")
-    )
-    if copied:
-        log.info("%s: passed over, an undistorted copy of the model beside it", path)
-    return copied
-
-
-def _begins_with(path: Path, start: bytes) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(len(start)) == start
-    except OSError:
-        return False
+def _models_of_kind(folder: Path, kind: FileKind) -> list[tuple[Path, ModelKind]]:
+    """Models of one kind in the files of a folder, in the order of the files' names."""
+    files = [folder / name for name in sorted(_listed(folder)) if fnmatchcase(name, kind.pattern)]
+    models = {file: kind.models(file) for file in files if os.path.isfile(file)}
+    return [(path, kind) for file in kind.choose([file for file in models if models[file]]) for path in models[file]]
 
 
 def _listed(folder: Path) -> list[str]:

@@ -11,15 +11,15 @@ import numpy as np
 
 from sfm2tuples.errors import ModelError
 from sfm2tuples.readers.assembly import unit_poses
-from sfm2tuples.readers.bundler import UNREGISTERED
 from sfm2tuples.readers.by_tracks import (
+    UNREGISTERED,
     RegisteredCameras,
     model_from_tracks,
     parse_tracks,
     rotation_quaternions,
 )
 from sfm2tuples.readers.camera_models import CAMERA_MODEL_IDS
-from sfm2tuples.readers.nvm_sections import NvmHeader, split_sections
+from sfm2tuples.readers.nvm_sections import NvmHeader, file_and_number, split_sections
 from sfm2tuples.readers.relative_names import relative_names
 from sfm2tuples.readers.sparse_model import SparseModel
 from sfm2tuples.readers.text_rows import TextRows, check_last_line, read_lines
@@ -32,15 +32,14 @@ MATRIX_COLUMNS = 15
 """NVM_V3_R9T: focal length, rotation, translation, radial distortion, 0."""
 
 
-def read(path: Path, number: int = 0) -> SparseModel:
+def read(model: Path) -> SparseModel:
     """Read one model of an NVM file.
 
     Parameters
     ----------
-    path : Path
-        The file: NVM_V3 or NVM_V3_R9T, with or without FixedK.
-    number : int
-        Which of its models, from 0. The photos at its end that are in no model are counted in `dropped` of the first.
+    model : Path
+        FILE, the first model of a file, or FILE/k, its model number k from 0. The file is NVM_V3 or NVM_V3_R9T, with
+        or without FixedK. The photos at its end that are in no model are counted in `dropped` of the first.
 
     Returns
     -------
@@ -54,6 +53,7 @@ def read(path: Path, number: int = 0) -> SparseModel:
     ModelError
         One line that names the file and the line at fault.
     """
+    path, number = file_and_number(model)
     lines = read_lines(path)
     header, models, unregistered = split_sections(TextRows.of(lines, path))
     check_last_line(lines, path)
@@ -68,10 +68,10 @@ def read(path: Path, number: int = 0) -> SparseModel:
     first = sum(len(listed) for listed, _ in split[:number])
     cameras = _cameras(split[number][1], names[first : first + len(split[number][0])], header)
     head, tracks = parse_tracks(models[number].points, POINT_COLUMNS, len(cameras.ids))
-    model = model_from_tracks(cameras, np.ascontiguousarray(head[:, :3]), tracks, len(cameras.ids), path)
+    read = model_from_tracks(cameras, np.ascontiguousarray(head[:, :3]), tracks, len(cameras.ids), path)
     if unregistered and number == 0:
-        model.dropped[UNREGISTERED] = unregistered
-    return model
+        read.dropped[UNREGISTERED] = unregistered
+    return read
 
 
 def _split_names(rows: TextRows, width: int) -> tuple[list[bytes], TextRows]:

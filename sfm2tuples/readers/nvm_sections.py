@@ -34,6 +34,16 @@ class NvmModel:
     """One row a point."""
 
 
+def models_of(file: Path) -> list[Path]:
+    """The models of a file: FILE, and FILE/k for model number k > 0, as if the file were a folder."""
+    return [file, *(file / str(number) for number in range(1, count_models(file)))]
+
+
+def file_and_number(model: Path) -> tuple[Path, int]:
+    """The file of a model and its number there: the other way round."""
+    return (model, 0) if model.suffix == ".nvm" else (model.parent, int(model.name))
+
+
 def count_models(path: Path) -> int:
     """Number of models in a file, read once without keeping it; 1 where it is faulty, so that reading it says why."""
     kept = 0

@@ -1,4 +1,4 @@
-"""Rows of a text file of a model: read in blocks, numbers parsed many rows at a time, faults named by their line."""
+"""A text file of a model: one row read field by field, many rows parsed at a time, and a fault named by its line."""
 
 from __future__ import annotations
 
@@ -70,6 +70,83 @@ class TextRow:
             raise self.error(f"has {len(self.fields)} columns, {self.at} belong there")
 
 
+@dataclass(frozen=True)
+class TextRows:
+    """Some rows of a file; a slice of them is some rows again."""
+
+    path: Path
+    """The file, for messages."""
+    lines: list[bytes]
+    """n rows; a blank one holds no number."""
+    numbers: np.ndarray
+    """(n,) int64, numbers of their lines from 1."""
+
+    @classmethod
+    def of(cls, lines: list[bytes], path: Path) -> TextRows:
+        """Rows of a file that are neither blank nor comments."""
+        numbers = np.flatnonzero(np.fromiter(map(is_data, lines), bool, len(lines)))
+        return cls(path, [lines[number] for number in numbers.tolist()], numbers + 1)
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def __getitem__(self, some: slice) -> TextRows:
+        return TextRows(self.path, self.lines[some], self.numbers[some])
+
+    def row(self, at: int) -> TextRow:
+        """One row, to take its fields from left to right."""
+        return TextRow(self.path, int(self.numbers[at]), self.lines[at])
+
+    def blocks(self) -> Iterator[TextRows]:
+        """The rows in order, some megabytes of text at a time."""
+        first, size = 0, 0
+        for last, line in enumerate(self.lines, 1):
+            size += len(line)
+            if size >= BLOCK_BYTES or last == len(self.lines):
+                yield self[first:last]
+                first, size = last, 0
+
+    def refuse(self, faulty: np.ndarray, what: Callable[[int], str]) -> None:
+        """Raise for the first faulty row, where there is one, naming its line; `what` says its fault."""
+        if faulty.any():
+            at = int(np.argmax(faulty))
+            raise ModelError(self.path, f"line {self.numbers[at]}: {what(at)}")
+
+    def parse(self) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers of all rows (sum,) float64, one after the other, and how many each row has (n,) int64."""
+        values, counts = [np.empty(0)], [np.empty(0, np.int64)]
+        for block in self.blocks():
+            in_row = _fields_by_row(block.lines)
+            parsed = _numbers(b"\n".join(block.lines))
+            if parsed is None or len(parsed) != in_row.sum():
+                raise block._fault()
+            values.append(parsed)
+            counts.append(in_row)
+        return np.concatenate(values), np.concatenate(counts)
+
+    def table(self, width: int) -> np.ndarray:
+        """Numbers as (n, width) float64; rows of another width are refused, and what is not finite."""
+        values, fields = self.parse()
+        self.refuse(fields != width, lambda at: f"has {fields[at]} columns, {width} belong there")
+        table = values.reshape(-1, width)
+        self.refuse(~np.isfinite(table).all(axis=1), lambda _: "holds a number that is not finite")
+        return table
+
+    def _fault(self) -> ModelError:
+        """What is wrong with rows that could not be parsed."""
+        what = "holds something that is not a number"
+        for at, line in enumerate(self.lines):
+            row = self.row(at)
+            try:
+                row.numbers(row.left())
+            except ModelError as error:
+                return error
+            parsed = _numbers(line)
+            if parsed is None or len(parsed) != len(row.fields):
+                return row.error(what)
+        return ModelError(self.path, what)
+
+
 def read_lines(path: Path) -> list[bytes]:
     """Lines of a file of a model."""
     return load_bytes(path).tobytes().split(b"\n")
@@ -84,9 +161,9 @@ def is_data(line: bytes) -> bool:
 def data_rows(path: Path) -> Iterator[TextRow]:
     """Rows of a small file, comments and blank lines left out; their number is held against the header's."""
     lines = read_lines(path)
-    rows = [TextRow(path, number, line) for number, line in enumerate(lines, 1) if is_data(line)]
+    rows = TextRows.of(lines, path)
     check_claim(lines, len(rows), path)
-    yield from rows
+    yield from map(rows.row, range(len(rows)))
 
 
 def check_claim(lines: list[bytes], found: int, path: Path) -> None:
@@ -98,40 +175,11 @@ def check_claim(lines: list[bytes], found: int, path: Path) -> None:
             raise ModelError(path, what, f"{CUT} Where rows were taken out on purpose, correct the header")
 
 
-def parse_numbers(lines: list[bytes], numbers: list[int], path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Parse rows that hold nothing but numbers, a block of rows at a time.
-
-    Parameters
-    ----------
-    lines : list of bytes
-        The rows; a blank one holds no number.
-    numbers : list of int
-        Their line numbers, for messages.
-    path : Path
-        Their file, for messages.
-
-    Returns
-    -------
-    values : np.ndarray
-        (sum,) float64, all rows one after the other.
-    counts : np.ndarray
-        (rows,) int64, how many values each row has.
-    """
-    values, counts = [np.empty(0)], [np.empty(0, np.int64)]
-    first = 0
-    while first < len(lines):
-        last, size = first, 0
-        while last < len(lines) and size < BLOCK_BYTES:
-            size += len(lines[last])
-            last += 1
-        in_row = _fields_by_row(lines[first:last])
-        parsed = _parse_block(b"\n".join(lines[first:last]))
-        if parsed is None or len(parsed) != in_row.sum():
-            raise _name_fault(lines[first:last], numbers[first:last], path)
-        values.append(parsed)
-        counts.append(in_row)
-        first = last
-    return np.concatenate(values), np.concatenate(counts)
+def check_last_line(lines: Sequence[bytes], path: Path) -> None:
+    """Refuse a file that does not end with a line break: it may end inside a number, and would look whole."""
+    if lines and lines[-1].strip():
+        remedy = f"{CUT} Where it is whole, add a line break"
+        raise ModelError(path, f"line {len(lines)}: the file ends without a line break", remedy)
 
 
 def whole_numbers(values: np.ndarray, smallest: int, largest: int) -> np.ndarray | None:
@@ -149,7 +197,8 @@ def _fields_by_row(lines: list[bytes]) -> np.ndarray:
     return np.diff(np.searchsorted(starts, ends), prepend=0)
 
 
-def _parse_block(text: bytes) -> np.ndarray | None:
+def _numbers(text: bytes) -> np.ndarray | None:
+    """The numbers of a text; None, or fewer, where something else is among them."""
     with warnings.catch_warnings():
         # NumPy warns, and returns what it has, where it meets something that is no number.
         warnings.simplefilter("error", DeprecationWarning)
@@ -157,80 +206,3 @@ def _parse_block(text: bytes) -> np.ndarray | None:
             return np.fromstring(text, sep=" ") if text.strip() else np.empty(0)
         except (DeprecationWarning, ValueError):
             return None
-
-
-def _name_fault(lines: list[bytes], numbers: list[int], path: Path) -> ModelError:
-    """Find the line of a block that could not be parsed."""
-    for line, number in zip(lines, numbers, strict=True):
-        row = TextRow(path, number, line)
-        try:
-            row.numbers(row.left())
-        except ModelError as error:
-            return error
-        parsed = _parse_block(line)
-        if parsed is None or len(parsed) != len(row.fields):
-            return row.error("holds something that is not a number")
-    return ModelError(path, "holds something that is not a number")
-
-
-@dataclass(frozen=True)
-class TextRows:
-    """Some rows of a file."""
-
-    path: Path
-    """The file, for messages."""
-    lines: list[bytes]
-    """n rows."""
-    numbers: np.ndarray
-    """(n,) int64, numbers of their lines from 1."""
-
-    @classmethod
-    def of(cls, lines: list[bytes], path: Path) -> TextRows:
-        """Rows of a file that are neither blank nor comments."""
-        numbers = np.flatnonzero(np.fromiter(map(is_data, lines), bool, len(lines)))
-        return cls(path, [lines[number] for number in numbers.tolist()], numbers + 1)
-
-    def __len__(self) -> int:
-        return len(self.lines)
-
-    def __getitem__(self, some: slice) -> TextRows:
-        """Some of the rows."""
-        return TextRows(self.path, self.lines[some], self.numbers[some])
-
-    def row(self, at: int) -> TextRow:
-        """One row, to take its fields from left to right."""
-        return TextRow(self.path, int(self.numbers[at]), self.lines[at])
-
-    def refuse(self, faulty: np.ndarray, what: Callable[[int], str]) -> None:
-        """Raise for the first faulty row, where there is one, naming its line; `what` says its fault."""
-        if faulty.any():
-            at = int(np.argmax(faulty))
-            raise ModelError(self.path, f"line {self.numbers[at]}: {what(at)}")
-
-    def parse(self) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers of all rows (sum,) float64, one after the other, and how many each row has (n,) int64."""
-        return parse_numbers(self.lines, self.numbers.tolist(), self.path)
-
-    def table(self, width: int) -> np.ndarray:
-        """Numbers as (n, width) float64; rows of another width are refused, and what is not finite."""
-        values, fields = self.parse()
-        self.refuse(fields != width, lambda at: f"has {fields[at]} columns, {width} belong there")
-        table = values.reshape(-1, width)
-        self.refuse(~np.isfinite(table).all(axis=1), lambda _: "holds a number that is not finite")
-        return table
-
-    def blocks(self) -> Iterator[TextRows]:
-        """The rows in order, some megabytes of text at a time."""
-        first, size = 0, 0
-        for last, line in enumerate(self.lines, 1):
-            size += len(line)
-            if size >= BLOCK_BYTES or last == len(self.lines):
-                yield self[first:last]
-                first, size = last, 0
-
-
-def check_last_line(lines: Sequence[bytes], path: Path) -> None:
-    """Refuse a file that does not end with a line break: it may end inside a number, and would look whole."""
-    if lines and lines[-1].strip():
-        remedy = f"{CUT} Where it is whole, add a line break"
-        raise ModelError(path, f"line {len(lines)}: the file ends without a line break", remedy)
