@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.timing import Row, own_peak_mb, peak_of_process
+from sfm2tuples.similarity.best_rows import PoolRules
 from sfm2tuples.similarity.exact_search import most_similar
 from sfm2tuples.similarity.ivf_search import IvfSearch
 
@@ -73,13 +74,13 @@ def bare_product(data: tuple[np.ndarray, ...]) -> None:
 def n2(data: tuple[np.ndarray, ...]) -> np.ndarray:
     """Our N2."""
     queries, pool, own, place = data
-    return most_similar(queries, pool, NEGATIVES, own, place, place)[0]
+    return most_similar(queries, pool, NEGATIVES, PoolRules(own, place, place))[0]
 
 
 def n1(data: tuple[np.ndarray, ...]) -> np.ndarray:
     """Our N1."""
     queries, pool, own, place = data
-    return most_similar(queries, pool, NEGATIVES, own, place, np.arange(len(pool)))[0]
+    return most_similar(queries, pool, NEGATIVES, PoolRules(own, place, np.arange(len(pool))))[0]
 
 
 def sort_and_walk(data: tuple[np.ndarray, ...]) -> np.ndarray:
@@ -162,7 +163,7 @@ def _mapped_world(file: Path, clusters: int, queries: int) -> tuple[Any, ...]:
     pool = np.load(file, mmap_mode="r")
     place = np.arange(len(pool)) % clusters
     asking = np.random.default_rng(1).choice(len(pool), queries, replace=False)
-    return np.array(pool[np.sort(asking)]), pool, NEGATIVES, place[np.sort(asking)], place, place
+    return np.array(pool[np.sort(asking)]), pool, NEGATIVES, PoolRules(place[np.sort(asking)], place, place)
 
 
 def _write_clusters(file: Path, pool: int, queries: int, dimension: int, clusters: int) -> None:

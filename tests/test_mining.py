@@ -19,6 +19,7 @@ from sfm2tuples.mining.photo_table import Distractors, prepare
 from sfm2tuples.mining.rounds import MiningOptions, choose_tuples, mining_options, plan_round
 from sfm2tuples.mining.summary import summarise
 from sfm2tuples.mining.suspicious_places import suspicious_places
+from sfm2tuples.similarity.best_rows import PoolRules
 from sfm2tuples.similarity.exact_search import most_similar
 
 SIZES, PLACES = (9, 8, 6, 7, 5, 6, 8, 9), (0, 0, 1, 2, 3, 4, 5, 6)
@@ -379,6 +380,6 @@ def test_two_places_that_show_the_same_are_suspicious():
 
 def test_the_most_similar_of_an_empty_pool_are_missing():
     none = np.zeros(0, np.int64)
-    row, similarity = most_similar(np.ones((2, 3)), np.zeros((0, 3)), 4, np.zeros(2, int), none, none)
+    row, similarity = most_similar(np.ones((2, 3)), np.zeros((0, 3)), 4, PoolRules(np.zeros(2, int), none, none))
     assert (row == -1).all()
     assert (similarity == -np.inf).all()

@@ -15,6 +15,7 @@ from sfm2tuples.compute.random_draws import item_numbers
 from sfm2tuples.errors import UsageError
 from sfm2tuples.mining.negatives import Asking, Pool, choose_negatives, choose_pool
 from sfm2tuples.mining.options import MiningOptions, parse_pool
+from sfm2tuples.similarity.best_rows import PoolRules
 from sfm2tuples.similarity.exact_search import most_similar
 
 WORLDS = st.fixed_dictionaries(
@@ -117,10 +118,10 @@ def test_order_of_the_pool_and_block_size_do_not_matter(world, rule, block):
 def test_the_best_do_not_depend_on_the_order_of_the_pool(world):
     asking, pool = make(**{**world, "distinct": 0})
     order = np.random.default_rng(world["seed"]).permutation(len(pool.row))
-    ends = (asking.place, pool.place, pool.place)
-    position, similarity = most_similar(asking.descriptors, pool.descriptors, world["count"], *ends)
-    shuffled = (asking.place, pool.place[order], pool.place[order])
-    moved, again = most_similar(asking.descriptors, pool.descriptors[order], world["count"], *shuffled, block=5)
+    rules = PoolRules(asking.place, pool.place, pool.place)
+    position, similarity = most_similar(asking.descriptors, pool.descriptors, world["count"], rules)
+    shuffled = PoolRules(asking.place, pool.place[order], pool.place[order])
+    moved, again = most_similar(asking.descriptors, pool.descriptors[order], world["count"], shuffled, block=5)
     assert np.array_equal(similarity, again)
     assert np.array_equal(position, np.where(moved >= 0, np.append(order, -1)[moved], -1))
 
@@ -130,7 +131,7 @@ def test_equal_descriptors_tie_whatever_block_they_fall_in():
     pool = unit_rows(rng, 5000, 64, distinct=2)
     queries = unit_rows(rng, 33, 64)
     nowhere, place = np.full(33, -1), np.arange(5000)
-    row, _ = most_similar(queries, pool, 4, nowhere, place, place, block=1037)
+    row, _ = most_similar(queries, pool, 4, PoolRules(nowhere, place, place), block=1037)
     for q, best in zip(queries, row, strict=True):
         nearest = pool[best[0]]
         assert oracles.exact_similarity(q, nearest) == max(

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sfm2tuples.errors import UsageError
-from sfm2tuples.similarity.best_rows import pair_similarities
+from sfm2tuples.similarity.best_rows import PoolRules, pair_similarities
 from sfm2tuples.similarity.exact_search import Search, most_similar
 from sfm2tuples.similarity.ivf_search import IvfSearch, inverted_lists
 from sfm2tuples.similarity.rows import block_of
@@ -73,7 +73,7 @@ class FlatEngine:
         """See `Engine.search`."""
         # A row as its own place and group: then the rule "none of the query's place" leaves out its own row only.
         rows = np.arange(len(self._database))
-        return self._exact(queries, self._database, count, own, rows, rows)
+        return self._exact(queries, self._database, count, PoolRules(own, rows, rows))
 
 
 class IvfEngine:
@@ -95,7 +95,7 @@ class IvfEngine:
         """See `Engine.search`."""
         rows = np.arange(len(self._database))
         # A query that finds too few rows looks into more lists: it must not wait for rows that do not exist.
-        found = self._search(queries, self._database, min(count, len(rows)), own, rows, rows)
+        found = self._search(queries, self._database, min(count, len(rows)), PoolRules(own, rows, rows))
         return padded(*found, count)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sfm2tuples.similarity.best_rows import BestRows, PoolBlock
+from sfm2tuples.similarity.best_rows import BestRows, PoolBlock, PoolRules
 from sfm2tuples.similarity.exact_search import BLOCK, QUERY_BLOCK, Search, most_similar, pool_blocks
 from sfm2tuples.similarity.rows import Matrix
 
@@ -35,21 +35,13 @@ class TorchSearch:
         self._block = block
 
     def __call__(
-        self,
-        queries: np.ndarray,
-        pool: Matrix,
-        count: int,
-        query_place: np.ndarray,
-        pool_place: np.ndarray,
-        group: np.ndarray,
-        above: np.ndarray | None = None,
-        below: np.ndarray | None = None,
+        self, queries: np.ndarray, pool: Matrix, count: int, rules: PoolRules
     ) -> tuple[np.ndarray, np.ndarray]:
-        """See `sfm2tuples.similarity.exact_search.most_similar`."""
+        """See `Search`."""
         queries = np.ascontiguousarray(queries, np.float32)
-        best = BestRows(queries, count, query_place, above, below)
+        best = BestRows(queries, count, rules)
         with _single_precision():
-            for block in pool_blocks(pool, np.asarray(pool_place), np.asarray(group), self._block):
+            for block in pool_blocks(pool, rules, self._block):
                 for first in range(0, len(queries), QUERY_BLOCK):
                     self._offer(best, np.arange(first, min(first + QUERY_BLOCK, len(queries))), block)
         return best.row, best.similarity

@@ -9,6 +9,7 @@ import numpy as np
 from sfm2tuples.compute.random_draws import draw
 from sfm2tuples.mining.options import MiningOptions, PoolStrategy
 from sfm2tuples.mining.queries import rank_in_run
+from sfm2tuples.similarity.best_rows import PoolRules
 from sfm2tuples.similarity.exact_search import Search, most_similar
 from sfm2tuples.similarity.rows import Matrix
 
@@ -129,9 +130,8 @@ def _nearest(
 ) -> tuple[np.ndarray, np.ndarray]:
     if queries.descriptors is None or pool.descriptors is None:
         raise ValueError("these negatives are chosen by descriptors, and none were given")
-    position, similarity = search(
-        queries.descriptors, pool.descriptors, count, queries.place, pool.place, group, above, below
-    )
+    rules = PoolRules(queries.place, pool.place, group, above, below)
+    position, similarity = search(queries.descriptors, pool.descriptors, count, rules)
     return np.append(pool.row, -1)[position], similarity
 
 

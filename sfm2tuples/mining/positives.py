@@ -10,7 +10,7 @@ from sfm2tuples.index.schema import Index, distinct_points
 from sfm2tuples.mining.options import MiningOptions
 from sfm2tuples.mining.queries import rank_in_run
 from sfm2tuples.mining.tuple_file import Candidates
-from sfm2tuples.similarity.exact_search import pair_similarities
+from sfm2tuples.similarity.best_rows import pair_similarities
 from sfm2tuples.similarity.rows import Matrix
 
 OPPOSITE_VIEW = np.float32(np.pi / 2)

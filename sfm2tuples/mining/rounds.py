@@ -14,7 +14,8 @@ from sfm2tuples.mining.options import IVF, MiningOptions, mining_options, parse_
 from sfm2tuples.mining.positives import choose_positives, possible_queries
 from sfm2tuples.mining.queries import choose_queries
 from sfm2tuples.mining.tuple_file import Candidates, ImageTable, PlaceTable, TupleSet
-from sfm2tuples.similarity.exact_search import Search, most_similar, pair_similarities
+from sfm2tuples.similarity.best_rows import pair_similarities
+from sfm2tuples.similarity.exact_search import Search, most_similar
 from sfm2tuples.similarity.ivf_search import IvfSearch
 from sfm2tuples.similarity.rows import Matrix, block_of, select
 

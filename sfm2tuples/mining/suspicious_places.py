@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sfm2tuples.similarity.best_rows import PoolRules
 from sfm2tuples.similarity.exact_search import most_similar
 
 NEAREST_PLACES = 5
@@ -54,7 +55,7 @@ def suspicious_places(
         return []
     centred = descriptors - descriptors.mean(axis=0)
     centred = (centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)).astype(np.float32)
-    row, similarity = most_similar(centred, centred, NEAREST_PLACES, place, place, place, block=block)
+    row, similarity = most_similar(centred, centred, NEAREST_PLACES, PoolRules(place, place, place), block=block)
     image, slot = np.nonzero(row >= 0)
     pair, which = np.unique(np.stack([place[image], place[row[image, slot]]], axis=1), axis=0, return_inverse=True)
     across = np.bincount(which.ravel(), np.maximum(similarity[image, slot], 0), minlength=len(pair))

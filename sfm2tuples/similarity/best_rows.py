@@ -1,8 +1,8 @@
-"""The best pool rows of each query so far: what a product proposes is computed exactly, and that decides.
+"""The best pool rows of each query so far: a product finds candidates, and their exact similarity decides.
 
-A matrix product is fast, but its rounding depends on where a pair lies in the matrix. So the product only proposes: a
-pair that may still be among the best is computed again, in double precision and one fixed order, and that decides.
-Whatever the blocks, their order, the threads or the device of the product, the best are the same, bit by bit.
+A matrix product is fast, but its rounding depends on where a pair lies in the matrix. So it only finds candidates. The
+similarity of a pair that may still be among the best is computed again, in double precision and one fixed order, and
+that number decides. The best are the same, bit by bit, whatever the blocks, the threads or the device of the product.
 """
 
 from __future__ import annotations
@@ -35,6 +35,31 @@ class PoolBlock:
     """(b,) int64; at most one row of a group is taken."""
 
 
+@dataclass(frozen=True)
+class PoolRules:
+    """Which rows of a pool each query may be given."""
+
+    query_place: np.ndarray
+    """(q,) int64; a row of the query's own place is never given."""
+    pool_place: np.ndarray
+    """(s,) int64."""
+    group: np.ndarray
+    """(s,) int64; one row of a group is given at most: the place for N2, a number of its own for N1."""
+    above: np.ndarray | None = None
+    """(q,) float64; only more similar rows are given."""
+    below: np.ndarray | None = None
+    """(q,) float64; only less similar rows are given."""
+
+    def of_queries(self, some: np.ndarray) -> PoolRules:
+        """The rules of some of the queries."""
+        above, below = (None if bound is None else bound[some] for bound in (self.above, self.below))
+        return PoolRules(self.query_place[some], self.pool_place, self.group, above, below)
+
+    def block(self, row: np.ndarray, descriptors: np.ndarray) -> PoolBlock:
+        """Some rows of the pool with their descriptors."""
+        return PoolBlock(row, descriptors, self.pool_place[row], self.group[row])
+
+
 class BestRows:
     """The best rows of each query among all that was offered.
 
@@ -44,10 +69,7 @@ class BestRows:
         L2-normalised descriptors, contiguous.
     count : int
         How many to keep for each query.
-    place : (q,) int64
-        A row of the query's own place is never kept.
-    above, below : (q,) float64, optional
-        Only rows with ``above < similarity < below`` are kept.
+    rules : PoolRules
 
     Attributes
     ----------
@@ -57,18 +79,11 @@ class BestRows:
         -inf where there are fewer.
     """
 
-    def __init__(
-        self,
-        queries: np.ndarray,
-        count: int,
-        place: np.ndarray,
-        above: np.ndarray | None = None,
-        below: np.ndarray | None = None,
-    ) -> None:
+    def __init__(self, queries: np.ndarray, count: int, rules: PoolRules) -> None:
         self.queries = queries
-        self.place = np.asarray(place, np.int64)
-        self.above = np.full(len(queries), -np.inf) if above is None else above
-        self.below = np.full(len(queries), np.inf) if below is None else below
+        self.place = np.asarray(rules.query_place, np.int64)
+        self.above = np.full(len(queries), -np.inf) if rules.above is None else rules.above
+        self.below = np.full(len(queries), np.inf) if rules.below is None else rules.below
         self.row = np.full((len(queries), count), -1, np.int64)
         self.similarity = np.full((len(queries), count), -np.inf)
         self._group = np.full((len(queries), count), -1, np.int64)

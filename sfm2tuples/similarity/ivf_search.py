@@ -1,11 +1,10 @@
 """The most similar of a pool beyond a million by faiss's inverted lists: nearly exact, and it says how nearly.
 
-faiss makes the lists; the rules are ours: the rows of the lists that a query looks into go through the same exact
-decision as in the exact search. So one row a place is kept however many rows of one place are near, and no
-similarity is approximate: a row is found exactly or not at all.
+faiss makes the lists. The rows of the lists that a query looks into are then decided on as in the exact search: one row
+a place is kept however many are near, and no similarity is approximate. A row is found exactly or not at all.
 
-To make the lists costs as much as some thousand queries, so they are made where a user asks for them, never by the
-pool's size alone: for 2,000 queries of seven million rows the exact search is the faster one (docs/architecture.md).
+Making the lists costs as much as some thousand queries. So they are made where a user asks for them, never by the
+pool's size alone: for 2,000 queries of seven million rows the exact search is faster.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sfm2tuples.similarity.best_rows import BestRows, PoolBlock
+from sfm2tuples.similarity.best_rows import BestRows, PoolRules
 from sfm2tuples.similarity.exact_search import BLOCK, Search, most_similar
 from sfm2tuples.similarity.rows import Matrix, block_of
 
@@ -90,50 +89,40 @@ class IvfSearch:
         self._lists = lists
 
     def __call__(
-        self,
-        queries: np.ndarray,
-        pool: Matrix,
-        count: int,
-        query_place: np.ndarray,
-        pool_place: np.ndarray,
-        group: np.ndarray,
-        above: np.ndarray | None = None,
-        below: np.ndarray | None = None,
+        self, queries: np.ndarray, pool: Matrix, count: int, rules: PoolRules
     ) -> tuple[np.ndarray, np.ndarray]:
-        """See `sfm2tuples.similarity.exact_search.most_similar`; some rows may be missed, which `report` says."""
+        """See `Search`; some rows may be missed, which `report` says."""
         queries = np.ascontiguousarray(queries, np.float32)
-        best = BestRows(queries, count, query_place, above, below)
+        best = BestRows(queries, count, rules)
         if not len(queries):
             return best.row, best.similarity
         lists = inverted_lists(pool, MINED_LISTS_BY_ROOT, MINED_TURNS) if self._lists is None else self._lists
         share = MINED_PROBED if self._lists is None else PROBED
         probes = min(lists.nlist, self._probes or max(1, round(share * lists.nlist)))
-        doubled = self._search(best, lists, probes, np.asarray(pool_place), np.asarray(group))
+        doubled = self._search(best, lists, probes, rules)
         size = lists.nlist
         del lists
-        if not self._sample:
-            self.report = SearchReport(len(pool), size, probes, doubled, 0, float("nan"))
-            return best.row, best.similarity
         sample = np.linspace(0, len(queries) - 1, min(self._sample, len(queries))).astype(np.int64)
-        bounds = [None if bound is None else bound[sample] for bound in (above, below)]
-        rows, _ = self._exact(queries[sample], pool, count, query_place[sample], pool_place, group, *bounds)
-        recall = recall_of(best.row[sample], rows)
+        recall = float("nan")
+        if len(sample):
+            rows, _ = self._exact(queries[sample], pool, count, rules.of_queries(sample))
+            recall = recall_of(best.row[sample], rows)
         self.report = SearchReport(len(pool), size, probes, doubled, len(sample), recall)
         return best.row, best.similarity
 
-    def _search(self, best: BestRows, lists: Any, probes: int, place: np.ndarray, group: np.ndarray) -> int:
+    def _search(self, best: BestRows, lists: Any, probes: int, rules: PoolRules) -> int:
         """Search the nearest lists of every query, and twice as many where it finds too few; count those times."""
         waiting, start, end, doubled = np.arange(len(best.queries)), 0, probes, 0
         while len(waiting) and start < lists.nlist and lists.ntotal:
             _, nearest = lists.quantizer.search(best.queries[waiting], end)
-            self._offer_lists(best, lists, waiting, nearest[:, start:], place, group)
+            self._offer_lists(best, lists, waiting, nearest[:, start:], rules)
             waiting = waiting[(best.row[waiting] < 0).any(axis=1)]
             start, end = end, min(2 * end, lists.nlist)
             doubled += len(waiting) if start < lists.nlist else 0
         return doubled
 
     def _offer_lists(
-        self, best: BestRows, lists: Any, query: np.ndarray, nearest: np.ndarray, place: np.ndarray, group: np.ndarray
+        self, best: BestRows, lists: Any, query: np.ndarray, nearest: np.ndarray, rules: PoolRules
     ) -> None:
         """Offer each list to the queries that look into it: one product a list."""
         from faiss.contrib.inspect_tools import get_invlist
@@ -145,8 +134,8 @@ class IvfSearch:
             row, codes = get_invlist(lists.invlists, number)
             descriptors = codes.view(np.float32)
             for first in range(0, len(row), self._block):
-                part = slice(first, first + self._block)
-                block = PoolBlock(row[part], descriptors[part], place[row[part]], group[row[part]])
+                some = slice(first, first + self._block)
+                block = rules.block(row[some], descriptors[some])
                 best.offer_products(queries, best.queries[queries] @ block.descriptors.T, block)
 
 
