@@ -1,4 +1,4 @@
-"""Random numbers by seed, round and item, so that the order of items, blocks and workers change no draw."""
+"""Random numbers by seed, round and item, so that the order of items, blocks and workers changes no draw."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ STARTED_HERE = "LOCAL_WORLD_SIZE"
 ENTRIES_A_THREAD = 1 << 16
 """Work below this many entries is not worth a thread."""
 BLOCKS_A_THREAD = 8
-"""More blocks than threads, so that one that drew heavy blocks does not keep the others waiting."""
+"""More blocks than threads, so that a thread with heavy blocks does not keep the others waiting."""
 
 
 def default_threads() -> int:

@@ -1,7 +1,7 @@
 """Workers behind `concurrent.futures.Executor`: this process, local processes or a Dask cluster; and jobs for them.
 
-A worker that dies takes its job with it and nothing else. The jobs that were under way when it died are done again,
-each alone, so that one which kills its worker is known for it and the others are not.
+A worker that dies loses only its job. The jobs that were under way at that moment are done again, each alone, which
+shows the job that kills its worker.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def run_jobs(
         Function of a module; jobs and results must be picklable, and small.
     pool : WorkerPool
     split : callable
-        The parts of a job that can be done apart; nothing where it is one piece.
+        Cuts a job into jobs that can be done apart; nothing where it is one piece.
 
     Yields
     ------
@@ -200,7 +200,7 @@ class LocalProcesses:
         self._executor = ProcessPoolExecutor(self.count, context, _end_with_parent, (theirs,))
 
     def _prove(self) -> None:
-        """Tell a process that cannot even start from one that a job killed."""
+        """Find out whether processes can start at all, or a job killed one."""
         self.close()
         self._start()
         try:

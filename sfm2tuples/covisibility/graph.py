@@ -70,19 +70,8 @@ def covisibility(model: SparseModel, min_shared: int = 1, threads: int | None = 
     log_focal = np.log(focal)
 
     def one_block(begin: int, end: int) -> int:
-        return _see(
-            begin,
-            end,
-            tracks.starts,
-            tracks.images,
-            tracks.points,
-            model.points,
-            axes,
-            depth_offset,
-            centres,
-            log_focal,
-            seen,
-        )
+        told = tracks.starts, tracks.images, tracks.points, model.points, axes, depth_offset, centres, log_focal
+        return _see(begin, end, *told, seen)
 
     behind = sum(over_blocks(one_block, tracks.starts, threads))
     pairs = pairs_of(tracks, min_shared, Sightings(seen, centres, axes), threads)

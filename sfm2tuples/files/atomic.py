@@ -1,4 +1,4 @@
-"""Write beside, fsync, rename: under a final name stands the old file or the new one, never half of one."""
+"""Write beside, fsync, rename: a final name holds the old file or the new one, never half of one."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def write_text(path: str | Path, text: str) -> None:
 def write_folder_atomically(path: str | Path) -> Iterator[Path]:
     """Yield an empty temporary folder beside `path`; on success it takes that name, on any failure it is removed.
 
-    A folder that stands there already is replaced as a whole; whether it may be is for the caller to ask first.
+    It replaces a folder of that name as a whole. The caller asks first whether it may.
     """
     path = Path(path).absolute()
     temporary, replaced = _beside(path, "part"), _beside(path, "old")
@@ -115,7 +115,7 @@ def write_folder_atomically(path: str | Path) -> Iterator[Path]:
 
 
 def _beside(path: Path, ending: str) -> Path:
-    """A free name in the same folder; processes of several machines that share it must not meet, hence the token."""
+    """A free name in the same folder; the token keeps processes of several machines that share it apart."""
     return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.{ending}")
 
 

@@ -59,12 +59,6 @@ def read_strings(group: h5py.Group, name: str) -> list[str]:
     return Utf8Strings(group[name]["utf8"][()], group[name]["offsets"][()]).tolist()
 
 
-def write_columns(group: h5py.Group, columns: dict[str, np.ndarray]) -> None:
-    """Store plain columns, in the order of their names, so that equal content gives equal bytes."""
-    for name in sorted(columns):
-        group[name] = np.ascontiguousarray(columns[name])
-
-
 def mapped_column(dataset: h5py.Dataset) -> np.ndarray | None:
     """A column mapped into memory read-only, so that it may be larger than that; None where it cannot be.
 
@@ -105,11 +99,6 @@ def fill_column(dataset: h5py.Dataset, column: ColumnStream) -> str:
     finally:
         os.close(descriptor)
     return digest.hexdigest()
-
-
-def read_columns(group: h5py.Group, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Read plain columns by name."""
-    return {name: group[name][()] for name in names}
 
 
 def indptr_of(counts: np.ndarray) -> np.ndarray:

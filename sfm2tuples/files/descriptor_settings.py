@@ -1,4 +1,4 @@
-"""What made descriptors, compared between two files: their settings, as `extraction.extract_settings` gives them."""
+"""The settings that made descriptors, compared between two files."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 BEFORE = {"precision": "fp32"}
-"""What files were made with that do not say it, because they are older than the setting."""
+"""What made the files that are older than a setting and so do not say it."""
 
 
 def differing(first: dict[str, Any], second: dict[str, Any], always: Iterable[str] = ()) -> list[tuple[str, Any, Any]]:
     """Settings that both know and that differ, with both values, in order of name.
 
-    Foreign files do not say how they were made, so what only one of them knows is not compared.
+    Foreign files do not say how they were made, so a setting that only one file knows is not compared.
 
     Parameters
     ----------

@@ -19,9 +19,9 @@ from sfm2tuples.files.columns import Utf8Strings
 from sfm2tuples.files.container import Header, header_of, open_file
 
 RowSelection = slice | np.ndarray
-"""Which rows: a slice, or row numbers, or a (n,) mask."""
+"""Which rows: a slice, row numbers, or a mask (n,)."""
 _NEAR = 1 << 16
-"""Bytes that are rather read than jumped over."""
+"""Bytes between two rows that are read too, since a jump would take longer."""
 _ITERATED = 1 << 13
 
 

@@ -9,15 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sfm2tuples.files.columns import (
-    ColumnStream,
-    Utf8Strings,
-    allocate_column,
-    read_columns,
-    read_strings,
-    write_columns,
-    write_strings,
-)
+from sfm2tuples.files.columns import ColumnStream, Utf8Strings, allocate_column, read_strings, write_strings
 
 Column = list[str] | Utf8Strings | np.ndarray | ColumnStream
 """Strings, strings as they lie in a file, an array, or an array that is still to be gathered."""
@@ -25,16 +17,16 @@ Column = list[str] | Utf8Strings | np.ndarray | ColumnStream
 
 def write_table(group: h5py.Group, table: Any) -> None:
     """Store a dataclass of columns: its lists of strings and its arrays."""
-    _write_columns(group, {field.name: getattr(table, field.name) for field in fields(table)})
+    write_columns(group, {field.name: getattr(table, field.name) for field in fields(table)})
 
 
 def read_table(group: h5py.Group, table: type[Any]) -> Any:
     """Read a dataclass of columns back."""
     strings = {f.name: read_strings(group, f.name) for f in fields(table) if "list" in str(f.type)}
-    return table(**strings, **read_columns(group, [f.name for f in fields(table) if f.name not in strings]))
+    return table(**strings, **{f.name: group[f.name][()] for f in fields(table) if f.name not in strings})
 
 
-def _write_columns(group: h5py.Group, columns: Mapping[str, Column]) -> list[tuple[h5py.Dataset, ColumnStream]]:
+def write_columns(group: h5py.Group, columns: Mapping[str, Column]) -> list[tuple[h5py.Dataset, ColumnStream]]:
     """Store strings, then the others in the order of their names, so that equal content gives equal bytes.
 
     Gives the streams with the datasets that have their place in the file and are still to be filled.
@@ -48,5 +40,5 @@ def _write_columns(group: h5py.Group, columns: Mapping[str, Column]) -> list[tup
         if isinstance(column, ColumnStream):
             streams.append((allocate_column(group, name, column), column))
         elif isinstance(column, np.ndarray):
-            write_columns(group, {name: column})
+            group[name] = np.ascontiguousarray(column)
     return streams

@@ -17,7 +17,7 @@ from sfm2tuples.files.columns import (
     fill_column,
 )
 from sfm2tuples.files.container import Header, create_file, header_of, open_file
-from sfm2tuples.files.tables import Column, _write_columns, read_table
+from sfm2tuples.files.tables import Column, read_table, write_columns
 
 FORMAT = "sfm2tuples-index"
 VERSION = 1
@@ -222,7 +222,7 @@ def write_index_columns(
         streams: list[tuple[h5py.Dataset, ColumnStream]] = []
         for name, table in _GROUPS.items():
             columns = {field.name: tables[name][field.name] for field in fields(table)}
-            streams += _write_columns(file.create_group(name), columns)
+            streams += write_columns(file.create_group(name), columns)
         streams.sort(key=lambda stream: -stream[0].nbytes)
         # The disk writes what is done while the rest is gathered, and has little left to do at the end.
         with ThreadPoolExecutor(threads) as pool, ThreadPoolExecutor(1) as syncing:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from sfm2tuples.ingest.part_files import Part
 
 GROUP_BYTES = 2 << 20
-"""Models are put into one job until their files have this many bytes; a larger one has a job of its own."""
+"""Small models are put into one job until their files have this many bytes."""
 GROUP_MODELS = 250
-"""At most so many models a job, since a model costs some time however small it is."""
+"""A job has at most so many models, since the smallest model takes some time too."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class FoundModel:
     size: int
     """Bytes of its files."""
     key: str
-    """Hash of what the model's part of an index is made from, as far as can be told without reading the files."""
+    """Hash of all that decides the model's columns, as far as can be told without reading the files."""
 
 
 @dataclass(frozen=True)

@@ -117,12 +117,13 @@ def build_parts(
 def _parts_of(
     jobs: Sequence[ModelJob], workers: Workers
 ) -> Iterator[tuple[ModelJob, Part | None, list[tuple[ModelLocation, ModelError]]]]:
-    """Do the jobs: of each the part that it made, if any of its models could be read, and the errors of the others."""
+    """Do the jobs: the part that each made, where a model of it could be read, and the errors of its other models."""
     if len(jobs) == 1 and workers.dask is None:
-        # There is nothing that an interrupted build could go on from: the part need not become a file.
+        # An interrupted build would have nothing to go on from, so the part need not become a file.
         part, errors = read_models(jobs[0])
         yield jobs[0], part, errors
-    if not jobs or (len(jobs) == 1 and workers.dask is None):
+        return
+    if not jobs:
         return
     pool = open_worker_pool(min(workers.jobs, len(jobs)), workers.dask)
     try:

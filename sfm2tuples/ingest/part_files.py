@@ -1,7 +1,7 @@
-"""Parts: models that were read, with their graphs, as one plain file of columns each; what an index is merged from.
+"""Parts: plain files of columns, each with models that were read and their graphs. An index is merged from them.
 
-A part lives only while an index is built, so its layout is no format of ours for others: eight letters, the length of a
-JSON header, a check sum, the header, then the columns one after the other.
+A part lives only while an index is built, so its layout is not kept for anybody: eight letters, the length of a JSON
+header, a check sum, the header, then the columns one after the other.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class ModelRecord:
     name: str
     """Name of the model."""
     key: str
-    """What it was made from, see `model_key`."""
+    """What it was made from, as `FoundModel.key` says it."""
     counts: dict[str, int]
     """How many it has of each of `KINDS`."""
     dropped: dict[str, int]

@@ -98,8 +98,9 @@ def group_models(
     """Group models into places: connected components of the evidence, overruled by the places file.
 
     Evidence is taken from the strongest to the weakest: shared photos, then verified matches, then the scene folder.
-    What would connect two places of the file is set aside and reported, so a model that is not listed stays with the
-    models that it has most in common with. What connects nothing new is no reason: a place of m models has m - 1.
+    Evidence that would connect two places of the file is reported and left out, so a model that is not listed stays
+    with the models that it has most in common with. Evidence that connects nothing new is no reason: a place of m
+    models has m - 1 reasons.
 
     Parameters
     ----------
@@ -156,17 +157,18 @@ def _evidence(join: Join, names: Sequence[str]) -> str:
 def _reasons(used: Sequence[Join], members: dict[str, list[int]], names: Sequence[str]) -> list[tuple[int, str]]:
     """Reasons, each with a model of the place that it is for: the file, then shared photos, matches, scene folders.
 
-    Models that one folder or the file joins are one reason.
+    All models that one folder joins, or one place of the file, have one reason together.
     """
-    together = [("places file", rows) for rows in members.values() if len(rows) > 1]
-    reasons = [(j.first, _evidence(j, names)) for j in used if j.photos or j.image_pairs]
     scenes: dict[int, list[int]] = {}
     for join in used:
         if not (join.photos or join.image_pairs):
             scenes.setdefault(join.first, [join.first]).append(join.second)
-    listed = [(rows[0], f"{why}: {', '.join(names[row] for row in rows)}") for why, rows in together]
-    same = [(first, f"same scene folder: {', '.join(names[row] for row in rows)}") for first, rows in scenes.items()]
-    return listed + reasons + same
+    listed = [rows for rows in members.values() if len(rows) > 1]
+    return [
+        *((rows[0], f"places file: {', '.join(names[row] for row in rows)}") for rows in listed),
+        *((j.first, _evidence(j, names)) for j in used if j.photos or j.image_pairs),
+        *((first, f"same scene folder: {', '.join(names[row] for row in rows)}") for first, rows in scenes.items()),
+    ]
 
 
 def _numbered(

@@ -16,8 +16,7 @@ def split_places(
 ) -> np.ndarray:
     """Split places into training and validation.
 
-    The order in which places go to validation is that of a hash of seed and name, so a new place does not reshuffle
-    the others.
+    Places go to validation in the order of a hash of seed and name, so a new place does not reshuffle the others.
 
     Parameters
     ----------

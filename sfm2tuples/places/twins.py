@@ -50,7 +50,7 @@ def find_twins(models: Sequence[TwinCandidate]) -> dict[int, int]:
 
 
 def _rank(model: TwinCandidate, row: int) -> tuple[int, bool, bool, int, int]:
-    """Sorts what is kept first."""
+    """Where a model stands in its scene: the first is kept."""
     parts = model.path.absolute().parts[len(model.scene.parts) :]
     return (-len(model.images), not model.listed, "dense" in parts, -model.num_points, row)
 

@@ -46,7 +46,7 @@ class GivenDatabase:
 
 @dataclass(frozen=True)
 class MatchOptions:
-    """How much verified matches must say before they join two models."""
+    """How many verified matches join two models."""
 
     min_matches: int
     """Inlier matches of a pair of images; pairs with fewer do not count."""
@@ -183,7 +183,7 @@ def _models_of(
 ) -> list[int]:
     """Models that a given database is of: most of their images are in it, and they have one photo root.
 
-    Names alone are no proof (every camera makes a 0001.jpg), so where several photo roots fit the user has to say.
+    Names alone are no proof: every camera makes a 0001.jpg. Where several photo roots fit, the user has to say.
     """
     root = None if choice.root is None else choice.root.resolve()
     models = [

@@ -1,7 +1,7 @@
 """Bundler's `bundle.out` (version 0.3) with its list of photos: the format of the first internet collections.
 
-Its cameras look along -z with y up, its measurements are relative to the centre of the photo with y up: both are turned
-to COLMAP's, z forward and y down.
+Its cameras look along -z with y up, and it measures from the centre of the photo with y up. The reader turns both to
+COLMAP's axes, z forward and y down.
 """
 
 from __future__ import annotations

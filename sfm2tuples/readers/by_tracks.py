@@ -1,8 +1,8 @@
 """Models whose files list the observations by point, Bundler's and VisualSFM's: parsed in blocks, regrouped by image.
 
-Measurements of both are relative to the principal point. The size of the photos is not in the files, and a reader
-needs no photos: so cameras have the size (0, 0) and the principal point (0, 0), and coordinates stay centred, x to the
-right and y down as in COLMAP. Projecting with such a camera gives such coordinates.
+Both measure from the principal point, and their files do not give the size of the photos. So cameras have the size
+(0, 0) and the principal point (0, 0), and coordinates stay centred, x to the right and y down as in COLMAP. Projecting
+with such a camera gives such coordinates.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sfm2tuples.readers.text_rows import TextRows
 VIEW_COLUMNS = 4
 """Of an observation in a track: image, feature, x, y."""
 LARGEST_SKEW = 1e-2
-"""A rotation's rows may be off from unit length and right angles by so much: files hold as few as four digits."""
+"""How far a rotation's rows may be off from unit length and right angles: some files hold four digits only."""
 UNREGISTERED = "photos that are not registered"
 NOT_REGISTERED = "observations in a camera that is not registered"
 

@@ -21,7 +21,7 @@ IDENTITY = np.array([1.0, 0, 0, 0, 0, 0, 0])
 
 @dataclass
 class Frames:
-    """What rigs and frames say about poses; filled by the readers, one call a row."""
+    """What rigs and frames say about poses; a reader fills it, one call a row."""
 
     rigs_path: Path
     """The file of the rigs."""

@@ -126,8 +126,7 @@ def scan_points(buffer, ids, xyz, errors, starts, lengths):  # type: ignore[no-u
 def count_stray_tracks(begin, end, buffer, starts, lengths, image_ids, table, counts):  # type: ignore[no-untyped-def]
     """Count the track elements that name an absent image, and those that name an observation the image lacks.
 
-    O(sum of track lengths). `counts`, of observations, is by row of the sorted
-    `image_ids`.
+    O(sum of track lengths). `counts` holds the observations of each row of the sorted `image_ids`.
     """
     absent = 0
     outside = 0

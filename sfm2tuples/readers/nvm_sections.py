@@ -45,7 +45,7 @@ def file_and_number(model: Path) -> tuple[Path, int]:
 
 
 def count_models(path: Path) -> int:
-    """Number of models in a file, read once without keeping it; 1 where it is faulty, so that reading it says why."""
+    """Number of models in a file, read once and not kept; 1 where it is faulty, so that reading it says why."""
     kept = 0
     try:
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Some rows of a matrix, gathered block by block, so that a pool larger than memory is never copied whole."""
+"""Some rows of a matrix, gathered in blocks, so that a pool larger than memory is never copied whole."""
 
 from __future__ import annotations
 
