@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,33 +18,30 @@ Shares = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Mass:
-    """A block or a round tower, or a row of them; in its words "a|b" is either."""
+    """A block or a round tower, or a row of them; in its words "a|b" is either.
+
+    `at` is the middle of the foot; a depth of 0 is as deep as wide. `walls` is one of the `LOOKS`, "trim" for smooth
+    stone, or "own": plain, in a style of its own; `front` is the look of the front where it differs, `gable` that of
+    the gables. `roof` is "none", "flat", "teeth" (battlements), "hipped" (on a square a pyramid, on a round tower a
+    cone), "dome", or "x" or "y": gabled, with the ridge along that axis; `rise` is its height as a share of what it
+    spans. Any number of `copies` stand in a row, `spread` is from the row's middle to its end. The height may be more
+    or less by a share of `vary`.
+    """
 
     at: Shares
-    """Middle of the foot."""
     size: Shares
-    """Depth 0 is as deep as wide."""
     walls: str
-    """One of the `LOOKS`, "trim" for smooth stone, or "own": plain, in a style of its own."""
     roof: str = "none"
-    """"none", "flat", "teeth" (battlements), "hipped" (on a square a pyramid, on a round tower a cone), "dome", or "x"
-    or "y": gabled, with the ridge along that axis."""
     rise: float = 0.0
-    """Of the roof, as a share of what it spans."""
     front: str = ""
-    """Look of the front, where it differs; `gable` is that of the gables."""
     gable: str = "bare"
     sides: int = 4
-    """Of the plan."""
     copies: tuple[int, ...] = (1,)
-    """How many stand in a row, any of these; `spread` is from the row's middle to its end."""
     spread: tuple[float, float] = (0.0, 0.0)
     vary: float = 0.0
-    """By what share the height may be more or less."""
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """A kind of building: window outlines that suit it, from where to where its size is in metres, and its masses."""
 
     name: str
@@ -111,7 +109,7 @@ KINDS = (
     Kind("domed_hall", ("round", "flat"), ((15, 19), (15, 19), (7, 8.5)), (
         Mass((0, 0, 0), (1, 1, 1), "plain", "flat", front="door"),
         Mass((0, 0, 1), (0.95, 0.95, 0.08), "trim", "flat"),
-        Mass((0, 0, 1), (0.72, 0, 0.5), "tall", "dome", sides=12, vary=0.2),
+        Mass((0, 0, 1), (0.72, 0, 0.5), "tall", "dome", 0.9, sides=12, vary=0.2),
         Mass((0, -0.63, 0), (0.05, 0, 0.7), "trim", sides=6, copies=(4, 5, 6), spread=(0.26, 0)),
         Mass((0, -0.57, 0.7), (0.6, 0.2, 0.11), "beam", "y", 0.2),
     )),

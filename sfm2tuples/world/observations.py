@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,18 +20,17 @@ STEEP = 0.2
 """Cosine between the line of sight and a point's best direction at which it is found no more."""
 
 
-@dataclass(frozen=True)
-class Details:
-    """Spots of a building that may become points."""
+class Details(NamedTuple):
+    """Spots of a building that may become points.
+
+    Where, (n, 3) metres; from where each looks best, (n, 3) unit vectors; sizes, (n,) metres; and (n,) probabilities to
+    be found in a good photo.
+    """
 
     xyz: np.ndarray
-    """(n, 3) float64, metres."""
     facing: np.ndarray
-    """(n, 3) float64, unit vectors from where each looks best."""
     size: np.ndarray
-    """(n,) float64, metres."""
     ease: np.ndarray
-    """(n,) float64, probability to be found in a good photo."""
 
 
 def draw_details(random: np.random.Generator, place: Place, count: int) -> Details:

@@ -123,23 +123,16 @@ def _draw_panes(
     picture.box(left - 0.08, foot - 0.19, wide + 0.16, 0.07, darker(style.trim, 0.5))
 
 
-def draw_clock(picture: Picture, x: float, y: float, radius: float, hour: float) -> None:
-    """Draw a clock around `x`, `y` metres that shows `hour`."""
-    picture.disc(x, y, radius, (40, 36, 32))
-    picture.disc(x, y, radius * 0.88, (234, 228, 206), GLASS)
-    for mark in np.arange(12) * np.pi / 6:
-        picture.disc(x + radius * 0.74 * np.sin(mark), y + radius * 0.74 * np.cos(mark), radius * 0.06, (30, 28, 26))
-    for turn, length in ((hour / 12, 0.45), (hour % 1, 0.7)):
+def draw_dial(picture: Picture, x: float, y: float, radius: float, trim: Colour, hour: float | None) -> None:
+    """Draw a clock around `x`, `y` metres that shows `hour`, or without an hour a rose window."""
+    marks, reach, size = (8, 0.53, 0.2) if hour is None else (12, 0.74, 0.06)
+    ink, kind = ((58, 60, 80), GLASS) if hour is None else ((30, 28, 26), SOLID)
+    picture.disc(x, y, radius, trim)
+    picture.disc(x, y, radius * 0.86, *((darker(trim, 0.6), SOLID) if hour is None else ((234, 228, 206), GLASS)))
+    for angle in np.arange(marks) * 2 * np.pi / marks:
+        spot = (x + radius * reach * np.sin(angle), y + radius * reach * np.cos(angle))
+        picture.disc(*spot, radius * size, ink, kind)
+    for turn, length in () if hour is None else ((hour / 12, 0.45), (hour % 1, 0.7)):
         sine, cosine = radius * np.sin(2 * np.pi * turn), radius * np.cos(2 * np.pi * turn)
         foot = [(x - 0.06 * cosine, y + 0.06 * sine), (x + 0.06 * cosine, y - 0.06 * sine)]
-        picture.polygon([*foot, (x + length * sine, y + length * cosine)], (25, 22, 20))
-
-
-def draw_rose(picture: Picture, x: float, y: float, radius: float, trim: Colour) -> None:
-    """Draw a round window with tracery around `x`, `y` metres."""
-    picture.disc(x, y, radius, trim)
-    picture.disc(x, y, radius * 0.84, darker(trim, 0.6))
-    picture.disc(x, y, radius * 0.24, (60, 62, 78), GLASS)
-    for angle in np.arange(8) * np.pi / 4:
-        spot = (x + radius * 0.53 * np.cos(angle), y + radius * 0.53 * np.sin(angle))
-        picture.disc(*spot, radius * 0.2, (58, 60, 80), GLASS)
+        picture.polygon([*foot, (x + length * sine, y + length * cosine)], ink)

@@ -38,18 +38,18 @@ Standing = list[tuple[CutOut, np.ndarray]]
 
 @dataclass(frozen=True)
 class Place:
-    """Everything that photos of a place have in common."""
+    """What photos of a place have in common: its building on its ground, (n,) PANEL, and cut-outs.
+
+    Trees and lamp posts stand there; trees and passers-by are to choose from.
+    """
 
     name: str
     extent: Extent
     panels: np.ndarray
-    """(n,) PANEL: building and ground."""
     texels: Texels
     sky: Sky
     standing: Standing
-    """Trees and lamp posts."""
     passing: list[CutOut]
-    """People and cars to choose from."""
     trees: list[CutOut]
 
     @property

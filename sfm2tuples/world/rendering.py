@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,16 +19,16 @@ LINEAR = ((np.arange(256) / 255.0) ** 2.2).astype(np.float32)
 """Linear light of an sRGB value."""
 
 
-@dataclass(frozen=True)
-class Buffers:
-    """What each ray of a photo meets."""
+class Buffers(NamedTuple):
+    """What each ray of a photo meets, (h, w) each.
+
+    Inverse depth, float32: one over metres along the axis, 0 where there is sky. Texel, int64: row of the texture
+    table. Panel, int32: -1 where there is sky.
+    """
 
     inverse_depth: np.ndarray
-    """(h, w) float32, one over metres along the axis; 0 where there is sky."""
     texel: np.ndarray
-    """(h, w) int64, row of the texture table."""
     panel: np.ndarray
-    """(h, w) int32, -1 where there is sky."""
 
 
 def rasterise(panels: np.ndarray, texels: Texels, camera: Camera, scale: int) -> Buffers:

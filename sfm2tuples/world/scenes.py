@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,42 +29,21 @@ SCALE = 2
 """Rays per pixel along each side."""
 
 
-@dataclass(frozen=True)
-class SceneTask:
-    """One place to be photographed."""
-
-    folder: Path
-    """Of the world."""
-    seed: int
-    place: int
-    photos: int
-    size: tuple[int, int]
-    """Width and height in pixels of a photo taken broadside."""
-    split: bool
-    """Two models in two scene folders that share some photos."""
-
-
 class Shot(NamedTuple):
-    """A photo and what is known of it."""
+    """A photo, and which rows of the points it observes at which pixels, (m, 2)."""
 
     jpeg: bytes
     camera: Camera
     rows: np.ndarray
-    """Of the points that it observes."""
     xy: np.ndarray
-    """Where it observes them, (m, 2) pixels."""
 
 
-@dataclass(frozen=True)
-class SceneModel:
-    """A model that is to be written; its images are named `photo_name` of their row."""
+class SceneModel(NamedTuple):
+    """A scene's model that is to be written: its shots, whose JPEGs are on disk, and its points, (p, 3) float64."""
 
     folder: Path
-    """Of the scene."""
     shots: list[Shot]
-    """Without the JPEGs, which are on disk."""
     points: np.ndarray
-    """(p, 3) float64."""
 
 
 def photo_name(row: int) -> str:
@@ -72,25 +51,30 @@ def photo_name(row: int) -> str:
     return f"{row:04d}.jpg"
 
 
-def photograph(task: SceneTask) -> list[SceneModel]:
-    """Build a place, write its photos, and return what the models of its scenes hold."""
-    place = make_place(np.random.default_rng([task.seed, PLACE, task.place]), task.place)
-    details = draw_details(np.random.default_rng([task.seed, SPOTS, task.place]), place, DETAILS)
-    shots = [_best_attempt(task, place, details, number) for number in range(task.photos)]
-    if not task.split:
-        return [_scene(task.folder / place.name, shots, details.xyz)]
-    # Each scene has an arc around the building; both have the photos where the arcs meet.
-    first = (task.photos + max(2, task.photos * 3 // 10)) // 2
-    other = _scene(task.folder / f"{place.name}_b", shots[-first:], details.xyz)
-    return [_scene(task.folder / f"{place.name}_a", shots[:first], details.xyz), _moved(other)]
+def photograph(
+    folder: Path, seed: int, photos: int, size: tuple[int, int], places: int, number: int
+) -> list[SceneModel]:
+    """Build place `number` of a world, write its photos, and return what the models of its scenes hold.
+
+    The last place is split into two scenes, each with an arc around the building; both have the photos where the arcs
+    meet.
+    """
+    place = make_place(np.random.default_rng([seed, PLACE, number]), number)
+    details = draw_details(np.random.default_rng([seed, SPOTS, number]), place, DETAILS)
+    shots = [_shoot([seed, PHOTO, number, photo], place, details, photos, size) for photo in range(photos)]
+    if number < places - 1:
+        return [_scene(folder / place.name, shots, details.xyz)]
+    first = (photos + max(2, photos * 3 // 10)) // 2
+    other = _scene(folder / f"{place.name}_b", shots[-first:], details.xyz)
+    return [_scene(folder / f"{place.name}_a", shots[:first], details.xyz), _moved(other)]
 
 
-def _best_attempt(task: SceneTask, place: Place, details: Details, number: int) -> Shot:
+def _shoot(item: list[int], place: Place, details: Details, photos: int, size: tuple[int, int]) -> Shot:
     """The first attempt at a photo that shows enough of the building, else the best of a few."""
     shots: list[Shot] = []
     while len(shots) < ATTEMPTS and (not shots or len(shots[-1].rows) < ENOUGH):
-        random = np.random.default_rng([task.seed, PHOTO, task.place, number, len(shots)])
-        camera = draw_camera(random, place.extent, number, task.photos, task.size)
+        random = np.random.default_rng([*item, len(shots)])
+        camera = draw_camera(random, place.extent, item[-1], photos, size)
         jpeg, buffers = _take_photo(random, place, camera)
         shots.append(Shot(jpeg, camera, *observe(random, details, camera, buffers)))
     return max(shots, key=lambda shot: len(shot.rows))
@@ -152,7 +136,7 @@ def _moved(model: SceneModel) -> SceneModel:
     for shot in model.shots:
         rotation, centre = shot.camera.rotation @ turn.T, scale * turn @ shot.camera.centre + shift
         shots.append(shot._replace(camera=replace(shot.camera, rotation=rotation, centre=centre)))
-    return replace(model, shots=shots, points=scale * model.points @ turn.T + shift)
+    return model._replace(shots=shots, points=scale * model.points @ turn.T + shift)
 
 
 def write_models(models: list[SceneModel]) -> None:

@@ -21,33 +21,31 @@ DOORS = ("603a26", "2e4e42", "742824", "344260")
 
 @dataclass(frozen=True)
 class Style:
-    """How a building looks: materials (as in `textures.MATERIALS`) with colours, and lengths in metres."""
+    """How a building looks; lengths in metres.
+
+    Materials are those of `textures.MATERIALS`; `trim` is the colour of cornices, corners and mouldings. Openings have
+    an `outline` ("flat", "segment", "round" or "pointed"), a `width` and a `height`, a moulding as wide as `border`,
+    `panes` side by side and above each other, a `hood` ("none", "cornice" or "pediment") and a `filling`: "panes", the
+    "leaves" of a door, or the "gloom" of an open arch. A `bay` is the distance of neighbouring windows. `corners` are
+    "quoins", "courses" (a band at every storey), both, or "timber".
+    """
 
     wall: tuple[str, Colour]
     roof: tuple[str, Colour]
     trim: Colour
-    """Of cornices, corners and the mouldings around openings."""
     door: Colour
     frame: Colour
-    """Of a window's mullions."""
     shutters: Colour | None
     outline: str
-    """Upper end of openings: "flat", "segment", "round" or "pointed"."""
     width: float
-    """Of an opening; so is `height`, and `border` is the width of its moulding."""
     height: float
     border: float
     panes: tuple[int, int]
-    """Side by side, and above each other."""
     hood: str
-    """Above a window: "none", "cornice" or "pediment"."""
     storey: float
-    """Height of a storey; `bay` is the distance of neighbouring windows."""
     bay: float
     corners: str
-    """"quoins", stones in the colour of the trim; "courses", a band at every storey; "timber", dark beams; or ""."""
     filling: str = "panes"
-    """Of an opening: "panes", the "leaves" of a door, or the "gloom" of an open arch."""
 
 
 def pick(random: np.random.Generator, choices: Any) -> Any:

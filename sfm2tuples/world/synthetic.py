@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sfm2tuples.errors import UsageError
-from sfm2tuples.world.scenes import SceneModel, SceneTask, photograph, write_models
+from sfm2tuples.world.scenes import SceneModel, photograph, write_models
 
 
 @dataclass(frozen=True)
@@ -67,13 +68,11 @@ def write_world(
     folder = Path(folder)
     _check(folder, places, photos_per_place, size, seed, jobs)
     folder.mkdir(parents=True, exist_ok=True)
-    tasks = [
-        SceneTask(folder, seed, place, photos_per_place, size, split=place == places - 1) for place in range(places)
-    ]
+    task = functools.partial(photograph, folder, seed, photos_per_place, size, places)
     context = multiprocessing.get_context("spawn")
     models: list[SceneModel] = []
     with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        for done, scenes in enumerate(pool.map(photograph, tasks), 1):
+        for done, scenes in enumerate(pool.map(task, range(places)), 1):
             models.extend(scenes)
             if progress:
                 progress(done)

@@ -5,7 +5,7 @@ A texture is an array ``(h, w, 4) uint8``, the first row on top: an sRGB colour,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -68,14 +68,14 @@ def surface(random: np.random.Generator, material: str, colour: Colour, width: f
     return texture
 
 
-@dataclass(frozen=True)
-class Texels:
-    """All textures in one flat table with their reduced copies, so that a photo is shaded by one gather."""
+class Texels(NamedTuple):
+    """All textures with their reduced copies, so that a photo is shaded by one gather.
+
+    The texels are (n, 4) uint8; the layout, (textures, LEVELS, 3) int64, has a level's first texel, height and width.
+    """
 
     texel: np.ndarray
-    """(n, 4) uint8."""
     layout: np.ndarray
-    """(textures, LEVELS, 3) int64: the first texel of a texture's level, its height and its width."""
 
 
 def lay_out(textures: list[np.ndarray]) -> Texels:

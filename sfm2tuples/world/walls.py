@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sfm2tuples.world.pictures import Picture, darker, draw_clock, draw_opening, draw_rose
+from sfm2tuples.world.pictures import Picture, darker, draw_dial, draw_opening
 from sfm2tuples.world.styles import Style
 from sfm2tuples.world.textures import surface, texels
 
@@ -131,10 +131,9 @@ def _on_ground(style: Style, first: str, gap: float, middle: bool) -> tuple[Styl
 def _draw_ornament(
     picture: Picture, random: np.random.Generator, style: Style, name: str, x: float, foot: float, width: float
 ) -> None:
-    if name == "clock":
-        draw_clock(picture, x, foot + width / 2, width / 2, random.uniform(0, 12))
-    elif name == "rose":
-        draw_rose(picture, x, foot + width / 2, width / 2, style.trim)
+    if name in ("clock", "rose"):
+        hour = random.uniform(0, 12) if name == "clock" else None
+        draw_dial(picture, x, foot + width / 2, width / 2, style.trim, hour)
     else:
         look = replace(style, **SMALL, filling=name, width=width, height=width * (1.3 if name == "panes" else 1.65))
         draw_opening(picture, random, replace(look, frame=style.door) if name == "leaves" else look, x, foot)

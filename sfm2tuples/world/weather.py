@@ -27,26 +27,24 @@ ELEVATION = ((22, 60), (40, 60), (7, 18), (25, 55), (30, 60))
 
 @dataclass(frozen=True)
 class Light:
-    """The light of one photo; colours (3,) float32, linear, 1 is a white wall in full sun."""
+    """The light of one photo; colours (3,) float32, linear, 1 is a white wall in full sun.
+
+    What faces up receives that of the `sky`, what faces down `bounce` from the ground. `direction`, a unit vector, is
+    to the sun, whose colour is 0 under clouds. Of the sky a share of `cover` is under clouds, which `drift`. At `haze`
+    metres two thirds are veiled. In the evening windows glow.
+    """
 
     direction: np.ndarray
-    """(3,) unit vector to the sun."""
     sun: np.ndarray
-    """0 under clouds."""
     sky: np.ndarray
-    """What faces up receives; what faces down receives `bounce` from the ground."""
     bounce: np.ndarray
     zenith: np.ndarray
     horizon: np.ndarray
     cloud: np.ndarray
     cover: float
-    """Share of the sky under clouds, 0..1."""
     haze: float
-    """Metres at which two thirds are veiled."""
     evening: bool
-    """Windows glow."""
     drift: np.ndarray
-    """(2,) where the clouds are."""
 
 
 def draw_light(random: np.random.Generator) -> Light:
