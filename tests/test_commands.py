@@ -18,11 +18,13 @@ from hand_made import run
 from cli.main import COMMANDS, group
 from retrieval.descriptors.extraction import ExtractionOptions
 from retrieval.networks.by_name import BACKBONES, POOLINGS
+from retrieval.networks.cirtorch_checkpoints import SCALES
 from retrieval.networks.devices import PRECISIONS
 from retrieval.search.options import SearchOptions
 from retrieval.training.options import TrainingOptions
 from retrieval.whitening.matching_pairs import WhiteningOptions
 from sfm2tuples.ingest.options import IngestOptions
+from sfm2tuples.interop.graph_export import NAMES
 from sfm2tuples.mining.rounds import MiningOptions
 from sfm2tuples.world.synthetic import write_world
 
@@ -64,6 +66,12 @@ def test_the_flags_offer_every_backbone_and_pooling() -> None:
         assert name in flags["backbone"].help
         assert flags["backbone"].type.convert(name, None, None) == name
     assert flags["precision"].type.choices == PRECISIONS
+
+
+def test_the_flags_of_export_offer_every_kind_of_name_and_of_scales() -> None:
+    flags = {p.name: p for p in command_of("export").params}
+    assert tuple(flags["names"].type.choices) == NAMES
+    assert tuple(flags["scales"].type.choices) == tuple(SCALES)
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,7 @@ def test_a_scale_change_that_is_not_known_is_said_so(tmp_path: Path) -> None:
     )
     page = page_of(source, tmp_path / "page")
     assert page.count("not known") == 1
-    assert evidence_figures(read_tuples(source))[2].legend[0] == ("train", 1, "1.50")
+    assert evidence_figures(read_tuples(source))[2]["legend"][0] == ("train", 1, "1.50")
 
 
 def test_num_tuples_bounds_the_tuples_of_each_split(tuples_file: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
@@ -34,35 +35,6 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What one way found for a query."""
-
-    name: str
-    """Of the way."""
-    score: str
-    """What it is worth, as people read it."""
-    pictures: list[Picture]
-    """The first ranked."""
-    more_junk: int
-    """Junk among them that is not shown."""
-    late: list[Picture]
-    """Right images beyond those above, by rank: the first, and those ranked last or never."""
-
-
-@dataclass(frozen=True)
-class QueryCard:
-    """A query and its answers."""
-
-    title: str
-    """Its place or label, or its name where all queries are of one."""
-    query: Picture
-    positives: int
-    """How many images are right."""
-    answers: list[Answer]
-    """One, or two to compare."""
-
-
-@dataclass(frozen=True)
 class Way:
     """One way to answer: its name, its results by query, and how they are judged."""
 
@@ -73,10 +45,6 @@ class Way:
     def score(self, query: str) -> float:
         """What its answer to a query is worth."""
         return self.judged.of(self.entries[query])
-
-    def scores(self) -> list[float]:
-        """The same of every query."""
-        return [self.score(query) for query in self.entries]
 
     def rising(self) -> list[str]:
         """The queries, worst first; of equal ones that of lower average precision."""
@@ -104,15 +72,19 @@ class Cards:
         self._num_ranked = num_ranked
         self._numbers: dict[str, int] = {}
 
-    def card(self, query: str, ways: Sequence[Way]) -> QueryCard:
-        """The card of a query with the answers of some ways."""
+    def card(self, query: str, ways: Sequence[Way]) -> dict[str, Any]:
+        """A query with the answers of some ways, as `answers.html.j2` shows it."""
         entry = ways[0].entries[query]
         name = str(entry["query"])
-        asked = Picture("query", name, self._url(name), "query", box=self._box(name, entry.get("box")))
-        title = entry["group"] if self._titled_by_group else name
-        return QueryCard(title, asked, entry["positives"], [self._answer(name, way, query) for way in ways])
+        return {
+            "title": entry["group"] if self._titled_by_group else name,
+            "query": Picture("query", name, self._url(name), "query", box=self._box(name, entry.get("box"))),
+            "positives": entry["positives"],
+            "answers": [self._answer(name, way, query) for way in ways],
+        }
 
-    def _answer(self, name: str, way: Way, query: str) -> Answer:
+    def _answer(self, name: str, way: Way, query: str) -> dict[str, Any]:
+        """What a way found: the first ranked, and the right images beyond them: the first, and those ranked last."""
         entry = way.entries[query]
         pictures, more_junk = self._first(name, entry)
         shown = {picture.key for picture in pictures}
@@ -120,13 +92,13 @@ class Cards:
         if entry["ranks"] and entry.get("nearest") not in [one["image"] for one in late]:
             late = [{"image": entry.get("nearest"), "rank": entry["ranks"][0]}, *late]
         late = [one for one in late if one["image"] is not None and str(one["image"]) not in shown]
-        return Answer(
-            way.name,
-            way.judged.text(entry),
-            pictures,
-            more_junk,
-            [self._late(one["image"], one["rank"]) for one in late],
-        )
+        return {
+            "name": way.name,
+            "score": way.judged.text(entry),
+            "pictures": pictures,
+            "more_junk": more_junk,
+            "late": [self._late(one["image"], one["rank"]) for one in late],
+        }
 
     def _first(self, name: str, entry: Entry) -> tuple[list[Picture], int]:
         """The first ranked, without the query itself where it is junk, and the number of junk left out."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -32,22 +32,12 @@ class Section:
     """Its name in the bar of links; its heading where left out."""
 
 
-class Content(Protocol):
-    """What a page shows: a file that was read, and the photos that are made of it."""
-
-    def __init__(self, path: Path, options: ReportOptions, thumbnails: Thumbnails) -> None: ...
-
-    def head(self) -> dict[str, Any]:
-        """What the template of the page's head shows."""
-        ...
-
-
 @dataclass(frozen=True)
 class Page:
     """How the page of one format is made."""
 
-    content: type[Content]
-    """Reads the file; each section is made from it."""
+    read: Callable[[Path, ReportOptions, Thumbnails], Any]
+    """Reads the file to what the sections are made from; its `head` gives what `template` shows."""
     template: str
     """File in `templates` with the page's title and head."""
     sections: Iterable[str]
@@ -55,7 +45,7 @@ class Page:
 
     def html(self, path: Path, options: ReportOptions, thumbnails: Thumbnails) -> str:
         """The page as a text; its photos are written on the way."""
-        content = self.content(path, options, thumbnails)
+        content = self.read(path, options, thumbnails)
         sections = [section for name in self.sections for section in _module(name).sections(content)]
         environment = _environment()
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 
 from retrieval.reports.drawings import Series, histogram
 from retrieval.reports.page import Section
@@ -14,25 +13,13 @@ from retrieval.reports.tuple_page import TITLES, TuplePage
 from sfm2tuples.mining.tuple_file import SPLITS, UNKNOWN_SHARED, TupleFile
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A histogram with its legend."""
-
-    title: str
-    """What is shown."""
-    svg: Markup
-    """The drawing."""
-    legend: list[tuple[str, int, str]]
-    """Name, number of values and median of each series."""
-
-
 def sections(page: TuplePage) -> Iterator[Section]:
     """A histogram of each measure."""
     yield Section("evidence", "Evidence", {"figures": evidence_figures(page.tuples)}, "evidence.html.j2")
 
 
-def evidence_figures(tuples: TupleFile) -> list[Figure]:
-    """The histograms of a tuple file."""
+def evidence_figures(tuples: TupleFile) -> list[dict[str, Any]]:
+    """Title and histogram of each measure, and name, number of values and median of each of its series."""
     figures = []
     for title, axis, column, scale, decimals in (
         ("Shared points", "points that query and positive both see", "shared", 1.0, 0),
@@ -57,6 +44,6 @@ def evidence_figures(tuples: TupleFile) -> list[Figure]:
     return figures
 
 
-def _figure(title: str, axis: str, series: list[Series], decimals: int) -> Figure:
+def _figure(title: str, axis: str, series: list[Series], decimals: int) -> dict[str, Any]:
     legend = [(s.name, len(s.finite), f"{s.median:.{decimals}f}" if len(s.finite) else "none") for s in series]
-    return Figure(title, histogram(series, axis, decimals), legend)
+    return {"title": title, "svg": histogram(series, axis, decimals), "legend": legend}

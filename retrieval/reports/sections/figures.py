@@ -22,9 +22,9 @@ MAX_GROUPS = 60
 def sections(page: EvaluationPage) -> Iterator[Section]:
     """Tables of the figures and a histogram of the queries."""
     groups = _groups(page)
-    series = [
-        Series(way.name, np.array(way.scores()), css) for way, css in zip(page.ways, ("first", "second"), strict=False)
-    ]
+    scores = [np.array([way.score(query) for query in way.entries]) for way in page.ways]
+    ways = zip(page.ways, scores, ("first", "second"), strict=False)
+    series = [Series(way.name, values, css) for way, values, css in ways]
     names, figures = _texts(page)
     values = {
         "names": names,

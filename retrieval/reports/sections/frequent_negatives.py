@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from retrieval.reports.page import Section
-from retrieval.reports.tuple_page import TITLES, Tile, TuplePage
+from retrieval.reports.tuple_page import TITLES, TuplePage
 
 MOST_PLACES = 12
 """So many places of a split are shown."""
-
-
-@dataclass(frozen=True)
-class FrequentPlace:
-    """A place that many tuples have a negative of."""
-
-    tile: Tile
-    """Its image that was chosen most often."""
-    chosen: int
-    """How often one of its images was chosen."""
-    share: float
-    """The same as a share of all negatives of the split."""
-    images: int
-    """Different images of it that were chosen."""
 
 
 def sections(page: TuplePage) -> Iterator[Section]:
@@ -35,8 +21,8 @@ def sections(page: TuplePage) -> Iterator[Section]:
     yield Section("frequent", title, {"places": places}, "frequent_negatives.html.j2", link)
 
 
-def _frequent_places(page: TuplePage, split: str) -> list[FrequentPlace]:
-    """The places with most negatives, falling; ties by lower row."""
+def _frequent_places(page: TuplePage, split: str) -> list[dict[str, Any]]:
+    """The places with most negatives, falling; ties by lower row. Each has the tile of the image chosen most often."""
     images = page.tuples.images
     negatives = page.tuples.tuples[split].negative
     negatives = negatives[negatives >= 0]
@@ -47,5 +33,6 @@ def _frequent_places(page: TuplePage, split: str) -> list[FrequentPlace]:
             break
         rows, times = np.unique(negatives[images.place[negatives] == place], return_counts=True)
         tile = page.tile("negative", int(rows[np.argmax(times)]))
-        frequent.append(FrequentPlace(tile, int(counts[place]), counts[place] / len(negatives), len(rows)))
+        chosen = int(counts[place])
+        frequent.append({"tile": tile, "chosen": chosen, "share": chosen / len(negatives), "images": len(rows)})
     return frequent
