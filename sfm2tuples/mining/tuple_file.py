@@ -113,7 +113,7 @@ class TupleSet:
 
 @dataclass(frozen=True)
 class TupleFile:
-    """A whole tuple file without its packed photos, which `packed_photo` reads one at a time."""
+    """A whole tuple file without its packed photos, which `PackedPhotos` reads one at a time."""
 
     path: Path
     header: Header
