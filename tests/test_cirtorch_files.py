@@ -31,8 +31,9 @@ from retrieval.reports.report import write_report
 from retrieval.training.loop import train
 from retrieval.training.options import options_from_recipe
 from retrieval.tuple_files.cirtorch_export import cautions, export_cirtorch
-from retrieval.tuple_files.cirtorch_import import ImportOptions, ImportSources, import_tuple_file
-from retrieval.tuple_files.mining import TupleSources, mine_tuple_file
+from retrieval.tuple_files.cirtorch_import import ImportOptions, import_tuple_file
+from retrieval.tuple_files.mining import mine_tuple_file
+from retrieval.tuple_files.readable_photos import PhotoOptions
 from retrieval.whitening.matching_pairs import WhiteningOptions, pairs_of_tuples
 from sfm2tuples.errors import DataError, MiningError, UsageError
 from sfm2tuples.files.container import Header
@@ -47,6 +48,7 @@ from sfm2tuples.mining.tuple_file import Candidates, ImageTable, PlaceTable, Tup
 
 SPLITS = ("train", "val")
 NO_NETWORK = NetworkChoice()
+NO_DESCRIPTORS = PhotoOptions(NO_NETWORK)
 QUICK = ImportOptions(num_negatives=2)
 
 
@@ -364,19 +366,18 @@ def test_a_photo_is_never_in_both_splits_and_an_id_listed_twice_is_one_image() -
 
 def test_none_of_the_photos_is_one_line_that_names_the_flag(tmp_path: Path) -> None:
     write_pickle(tmp_path / "x.pkl", part([cid(1), cid(2)], [1, 1], [(0, 1)]))
-    sources = ImportSources(tmp_path / "x.pkl", tmp_path / "ims", NO_NETWORK)
     with pytest.raises(DataError, match=r"none of 2 photos can be read here, first 01/00/00/.*--images"):
-        import_tuple_file(sources, tmp_path / "t.h5", QUICK)
+        import_tuple_file(tmp_path / "x.pkl", tmp_path / "ims", tmp_path / "t.h5", QUICK, NO_DESCRIPTORS)
 
 
 def test_a_file_without_pairs_is_refused_and_one_without_validation_is_not(world: Path, tmp_path: Path) -> None:
     train = documented_reader(world, "retrieval-SfM-mine", "train")[1]
     ims = world / "retrieval-SfM-mine" / "ims"
-    import_tuple_file(ImportSources(write_pickle(tmp_path / "x.pkl", train), ims, NO_NETWORK), tmp_path / "t.h5", QUICK)
+    import_tuple_file(write_pickle(tmp_path / "x.pkl", train), ims, tmp_path / "t.h5", QUICK, NO_DESCRIPTORS)
     assert len(read_tuples(tmp_path / "t.h5").tuples["val"].query) == 0
     empty = write_pickle(tmp_path / "x.pkl", {**train, "qidxs": [], "pidxs": []})
     with pytest.raises(DataError, match="holds no pairs"):
-        import_tuple_file(ImportSources(empty, ims, NO_NETWORK), tmp_path / "no.h5", QUICK)
+        import_tuple_file(empty, ims, tmp_path / "no.h5", QUICK, NO_DESCRIPTORS)
 
 
 def test_a_file_of_the_released_size_is_imported(tmp_path: Path) -> None:
@@ -489,7 +490,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values = (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
     write_descriptors(folder / "descriptors.h5", Descriptors(index.images.key, values))
     options = MiningOptions(query_share=1.0, num_negatives=2, min_overlap=0.1, num_positives=2)
-    mine_tuple_file(TupleSources(folder / "index.h5", NO_NETWORK, folder / "descriptors.h5"), folder / "t.h5", options)
+    photos = PhotoOptions(NO_NETWORK, folder / "descriptors.h5")
+    mine_tuple_file(folder / "index.h5", folder / "t.h5", options, photos)
     export_cirtorch(folder / "t.h5", folder / "retrieval-SfM-mine")
     return folder
 
@@ -538,8 +540,7 @@ def test_a_small_jpeg_is_copied_byte_for_byte_and_the_list_says_which_it_is(worl
 @pytest.fixture(scope="module")
 def imported(world: Path) -> Path:
     folder = world / "retrieval-SfM-mine"
-    sources = ImportSources(folder / "retrieval-SfM-mine.pkl", folder / "ims", NO_NETWORK)
-    import_tuple_file(sources, world / "back.h5", QUICK)
+    import_tuple_file(folder / "retrieval-SfM-mine.pkl", folder / "ims", world / "back.h5", QUICK, NO_DESCRIPTORS)
     return world / "back.h5"
 
 
@@ -611,10 +612,9 @@ def test_descriptors_or_random_give_every_pair_its_negatives(world: Path, import
     values = rng.standard_normal((len(tuples.images.key), 8))
     values = (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
     write_descriptors(world / "d.h5", Descriptors(tuples.images.key, values))
-    sources = ImportSources(
-        folder / "retrieval-SfM-mine.pkl", folder / "ims", NO_NETWORK, world / "d.h5" if negatives == "N2" else None
-    )
-    found = import_tuple_file(sources, world / "mined.h5", ImportOptions(negatives, 2))
+    pickle, options = folder / "retrieval-SfM-mine.pkl", ImportOptions(negatives, 2)
+    photos = PhotoOptions(NO_NETWORK, world / "d.h5" if negatives == "N2" else None)
+    found = import_tuple_file(pickle, folder / "ims", world / "mined.h5", options, photos)
     assert found.has_negatives
     for name in SPLITS:
         mined, rows = read_tuples(world / "mined.h5").tuples[name], tuples.tuples[name]
@@ -658,20 +658,15 @@ def test_missing_and_torn_photos_are_left_out_with_their_pairs(
 
 def test_the_same_import_gives_the_same_bytes(world: Path, imported: Path) -> None:
     folder = world / "retrieval-SfM-mine"
-    sources = ImportSources(folder / "retrieval-SfM-mine.pkl", folder / "ims", NO_NETWORK)
-    import_tuple_file(sources, world / "again.h5", QUICK)
+    import_tuple_file(folder / "retrieval-SfM-mine.pkl", folder / "ims", world / "again.h5", QUICK, NO_DESCRIPTORS)
     assert (world / "again.h5").read_bytes() == imported.read_bytes()
 
 
 def test_a_network_and_descriptors_exclude_each_other(world: Path, imported: Path) -> None:
-    sources = ImportSources(
-        world / "retrieval-SfM-mine" / "retrieval-SfM-mine.pkl",
-        world,
-        NetworkChoice(backbone="alexnet"),
-        world / "d.h5",
-    )
+    pickle = world / "retrieval-SfM-mine" / "retrieval-SfM-mine.pkl"
+    photos = PhotoOptions(NetworkChoice(backbone="alexnet"), world / "d.h5")
     with pytest.raises(UsageError, match="--descriptors"):
-        import_tuple_file(sources, world / "no.h5", QUICK)
+        import_tuple_file(pickle, world, world / "no.h5", QUICK, photos)
 
 
 def test_every_import_option_is_a_flag_with_its_default() -> None:
@@ -686,8 +681,8 @@ def test_every_import_option_is_a_flag_with_its_default() -> None:
 
 def test_photos_are_made_smaller_and_packed_ones_serve(world: Path, tmp_path: Path) -> None:
     options = MiningOptions(query_share=1.0, num_negatives=2, min_overlap=0.1)
-    sources = TupleSources(world / "index.h5", NO_NETWORK, world / "descriptors.h5", pack_images=30)
-    mine_tuple_file(sources, tmp_path / "packed.h5", options)
+    photos = PhotoOptions(NO_NETWORK, world / "descriptors.h5", pack_images=30)
+    mine_tuple_file(world / "index.h5", tmp_path / "packed.h5", options, photos)
     (world / "photos").rename(world / "gone")
     try:
         for size, expected in ((None, 30), (20, 20)):

@@ -19,7 +19,8 @@ from cli.commands.mine_tuples import command
 from retrieval.networks.choice import NetworkChoice
 from retrieval.reports.inspection import inspect_file
 from retrieval.tuple_files.distractors import read_distractors
-from retrieval.tuple_files.mining import MiningMeans, TupleSources, _first_of_places, mine_tuple_file
+from retrieval.tuple_files.mining import _first_of_places, mine_tuple_file
+from retrieval.tuple_files.readable_photos import PhotoOptions
 from sfm2tuples.errors import DataError, FileFormatError, UsageError
 from sfm2tuples.files.descriptors import Descriptors, write_descriptors
 from sfm2tuples.index.schema import read_index, write_index
@@ -55,9 +56,11 @@ def world(tmp_path):
     return tmp_path
 
 
-def mine(world, target="tuples.h5", options=OPTIONS, **sources):
-    chosen = {"descriptors": world / "descriptors.h5", "choice": NO_NETWORK} | sources
-    mined = mine_tuple_file(TupleSources(world / "index.h5", **chosen), world / target, options)
+def mine(world, target="tuples.h5", options=OPTIONS, distractors=None, block=4096, **photos):
+    chosen = {"descriptors": world / "descriptors.h5", "choice": NO_NETWORK} | photos
+    mined = mine_tuple_file(
+        world / "index.h5", world / target, options, PhotoOptions(**chosen), distractors=distractors, block=block
+    )
     return mined, read_tuples(world / target)
 
 
@@ -198,9 +201,8 @@ def test_descriptors_that_are_none_are_refused_in_one_line(world, change, words)
 
 def test_device_and_block_change_no_byte(world):
     _, first = mine(world)
-    sources = TupleSources(world / "index.h5", NO_NETWORK, world / "descriptors.h5")
-    mine_tuple_file(sources, world / "other.h5", OPTIONS, MiningMeans("cpu", 3))
-    assert (world / "other.h5").read_bytes() == first.path.read_bytes()
+    _, other = mine(world, "other.h5", device="cpu", block=3)
+    assert other.path.read_bytes() == first.path.read_bytes()
 
 
 def test_a_device_that_is_not_there_is_named(world):

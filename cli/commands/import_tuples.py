@@ -9,6 +9,7 @@ import click
 
 from cli.options.network import device_option, network_options, precision_option
 from cli.output import Output, output_options
+from sfm2tuples.mining.options import NEGATIVES
 
 if TYPE_CHECKING:
     from retrieval.networks.choice import NetworkChoice
@@ -38,7 +39,7 @@ _LEFT_OUT = {
 @device_option
 @click.option(
     "--negatives",
-    type=click.Choice(["N1", "N2", "random", "semi-hard"]),
+    type=click.Choice(NEGATIVES),
     default="N2",
     show_default=True,
     help="N1 nearest, N2 nearest with one a place, random, semi-hard; also of each round of train",
@@ -73,16 +74,15 @@ def command(
 
     Without a network or descriptors the file has pairs only: train mines negatives for them in each round.
     """
-    from retrieval.tuple_files.cirtorch_import import ImportOptions, ImportSources, import_tuple_file
+    from retrieval.tuple_files.cirtorch_import import ImportOptions, import_tuple_file
+    from retrieval.tuple_files.readable_photos import PhotoOptions
     from sfm2tuples.files.atomic import refuse_overwrite
     from sfm2tuples.interop.cirtorch_files import PHOTOS
 
     refuse_overwrite(target, force)
-    photos = images if images is not None else file.parent / PHOTOS
-    sources = ImportSources(
-        file, photos, choice, descriptors, image_size, pack_images, precision, device, global_clusters
-    )
-    found = import_tuple_file(sources, target, ImportOptions(**values))
+    images = file.parent / PHOTOS if images is None else images
+    photos = PhotoOptions(choice, descriptors, image_size, precision, device, pack_images)
+    found = import_tuple_file(file, images, target, ImportOptions(**values), photos, global_clusters)
     _say_left_out(found, output)
     _say_what_is_unknown(found, output)
     train, val = (len(found.tuples[split].query) for split in ("train", "val"))

@@ -71,12 +71,13 @@ def command(
     output: Output,
 ) -> None:
     """Choose queries, positives and negatives from INDEX, with the evidence for each choice."""
-    from retrieval.tuple_files.mining import MiningMeans, TupleSources, mine_tuple_file
+    from retrieval.tuple_files.mining import mine_tuple_file
+    from retrieval.tuple_files.readable_photos import PhotoOptions
     from sfm2tuples.files.atomic import refuse_overwrite
 
     refuse_overwrite(target, force)
-    sources = TupleSources(index, choice, descriptors, image_size, distractors, pack_images, precision)
-    mined = mine_tuple_file(sources, target, options, MiningMeans(device, block))
+    photos = PhotoOptions(choice, descriptors, image_size, precision, device, pack_images)
+    mined = mine_tuple_file(index, target, options, photos, distractors, block)
     _say_left_out(mined, output)
     _say_tuples(mined, options, output)
     _say_searches(mined, output)

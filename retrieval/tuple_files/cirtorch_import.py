@@ -3,54 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import ExitStack
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from retrieval.descriptors.extraction import ExtractionOptions
-from retrieval.networks.choice import NetworkChoice, load_on
-from retrieval.networks.devices import FP32
-from retrieval.photos.decoding import photo_size
-from retrieval.photos.packing import PackedStore
-from retrieval.tuple_files.descriptor_store import DescriptorStore, FileDescriptors, NetworkDescriptors, seen_with
-from retrieval.tuple_files.mining import FIRST_ROUND
+from retrieval.networks.devices import choose_device
+from retrieval.search.torch_similarity import exact_search
+from retrieval.tuple_files.readable_photos import FIRST_ROUND, PhotoOptions
 from sfm2tuples.compute.random_draws import item_numbers
-from sfm2tuples.errors import DataError, PhotoError, UsageError
-from sfm2tuples.files.descriptors import read_descriptors
+from sfm2tuples.errors import DataError
 from sfm2tuples.index.schema import SPLITS, TRAIN
-from sfm2tuples.interop.cirtorch_files import CirtorchSplit, read_cirtorch
+from sfm2tuples.interop.cirtorch_files import read_cirtorch
 from sfm2tuples.interop.cirtorch_tables import Imported, from_cirtorch, without_negatives
 from sfm2tuples.mining.negatives import choose_pool
 from sfm2tuples.mining.options import parse_pool
-from sfm2tuples.mining.rounds import MiningOptions, Plan, choose_tuples
-from sfm2tuples.mining.tuple_file import TupleSet, write_tuples
-
-
-@dataclass(frozen=True)
-class ImportSources:
-    """What is imported, and what is packed."""
-
-    pickle: Path
-    """The file of pairs."""
-    images: Path
-    """Folder of the photos' tree."""
-    choice: NetworkChoice
-    """A network that describes photos, so that the file gets negatives; it may be none."""
-    descriptors: Path | None = None
-    """A file of descriptors, in place of a network."""
-    image_size: int = 362
-    """Longest side in pixels at which the network sees photos."""
-    pack_images: int = 0
-    """Longest side of the photos packed into the file, in pixels; 0 packs none."""
-    precision: str = FP32
-    """Of the network, see `ExtractionOptions`."""
-    device: str | None = None
-    """Where the network runs; cuda where there is one."""
-    global_clusters: bool = False
-    """A cluster's number means the same place in both splits; see `from_cirtorch`."""
+from sfm2tuples.mining.photo_table import PhotoSize
+from sfm2tuples.mining.rounds import MiningOptions, Plan
+from sfm2tuples.mining.tuple_file import TupleSet
 
 
 @dataclass(frozen=True)
@@ -92,17 +63,29 @@ class ImportedTuples:
     """Whether negatives were mined; else each round of a training mines them, and validation has none."""
 
 
-def import_tuple_file(sources: ImportSources, target: Path, options: ImportOptions) -> ImportedTuples:
+def import_tuple_file(
+    source: Path,
+    images: Path,
+    target: Path,
+    options: ImportOptions,
+    photos: PhotoOptions,
+    global_clusters: bool = False,
+) -> ImportedTuples:
     """Read cirtorch's training data and write a tuple file: one tuple a pair.
 
-    A photo that is missing or turns out to be unreadable is left out with its pairs.
+    A photo that is missing or turns out to be unreadable is left out with its pairs. Negatives are mined where
+    descriptors are at hand, or none are needed.
 
     Parameters
     ----------
-    sources : ImportSources
+    source, images : Path
+        The pickle; the folder of the photos' tree.
     target : Path
         The file to write; an existing one is replaced once the new one is whole.
     options : ImportOptions
+    photos : PhotoOptions
+    global_clusters : bool
+        A cluster's number means the same place in both splits; see `from_cirtorch`.
 
     Raises
     ------
@@ -111,76 +94,33 @@ def import_tuple_file(sources: ImportSources, target: Path, options: ImportOptio
     MiningError
         Negatives are to be mined, and the pool has too few.
     UsageError
-        Both a network and a file of descriptors are named.
+        Both a network and a file of descriptors are named. There is no such device.
     """
+    device = choose_device(photos.device)
     # Now, and again with what was really imported: an option without meaning is refused before the work.
-    MiningOptions(**asdict(options))
-    store = _descriptor_store(sources, options)
-    splits = read_cirtorch(sources.pickle)
+    asked = MiningOptions(**asdict(options))
+    splits = read_cirtorch(source)
     if not any(len(split.qidxs) for split in splits.values()):
-        raise DataError(sources.pickle, "holds no pairs")
-    with ExitStack() as stack:
-        packed = None
-        if sources.pack_images:
-            packed = stack.enter_context(PackedStore(target.parent, sources.pack_images))
-        imported, plans, mining = _read_photos(splits, sources, options, store, packed)
-        has_negatives = store is not None or not mining.needs_descriptors
-        tuples = {
-            name: _mine(imported, plans[name], mining, store)
-            if has_negatives
-            else without_negatives(imported, name, mining.num_negatives)
-            for name in SPLITS
-        }
-        write_tuples(
-            target,
-            imported.images,
-            imported.places,
-            tuples,
-            imported.candidates,
-            asdict(mining) | {"imported": "cirtorch", "pack_images": sources.pack_images} | seen_with(store),
-            [_hash(sources.pickle)] + ([store.fingerprint] if store else []),
-            packed.photos(imported.images.key) if packed else None,
-            sources.pack_images,
-        )
+        raise DataError(source, "holds no pairs")
+
+    def tables_of(size_of: PhotoSize, leave_out: Collection[str]) -> Imported:
+        return from_cirtorch(splits, images.absolute(), size_of, leave_out, global_clusters)
+
+    def plans_of(imported: Imported) -> dict[str, Plan]:
+        return {split: _plan(imported, split, options.mining(imported)) for split in SPLITS}
+
+    with photos.open(source, target, asked) as readable:
+        imported, plans, unreadable = readable.plan(tables_of, plans_of)
+        left_out = replace(imported.left_out, unreadable=imported.left_out.unreadable + unreadable)
+        imported, mining = replace(imported, left_out=left_out), options.mining(imported)
+        has_negatives = readable.descriptors is not None or not mining.needs_descriptors
+        if has_negatives:
+            tuples, _ = readable.choose(imported, plans, mining, exact_search(device))
+        else:
+            tuples = {split: without_negatives(imported, split, mining.num_negatives) for split in SPLITS}
+        parents = [hashlib.sha256(source.read_bytes()).hexdigest()]
+        readable.write(target, imported, tuples, asdict(mining) | {"imported": "cirtorch"}, parents)
     return ImportedTuples(imported, tuples, has_negatives)
-
-
-def _descriptor_store(sources: ImportSources, options: ImportOptions) -> DescriptorStore | None:
-    """Where descriptors come from; None where there are none, or none are needed."""
-    if sources.descriptors is not None and sources.choice.named:
-        raise UsageError("--descriptors are there already: leave out --network and --backbone, or --descriptors")
-    if not MiningOptions(negatives=options.negatives).needs_descriptors:
-        return None
-    if sources.descriptors is not None:
-        return FileDescriptors(read_descriptors(sources.descriptors), sources.pickle)
-    if sources.choice.named or sources.choice.weights is not None:
-        extraction = ExtractionOptions(sources.image_size, precision=sources.precision)
-        return NetworkDescriptors(load_on(sources.device, sources.choice), extraction)
-    return None
-
-
-def _read_photos(
-    splits: dict[str, CirtorchSplit],
-    sources: ImportSources,
-    options: ImportOptions,
-    store: DescriptorStore | None,
-    packed: PackedStore | None,
-) -> tuple[Imported, dict[str, Plan], MiningOptions]:
-    """Import with the photos that can be read; ends because each turn leaves out at least one photo more."""
-    size_of = cache(photo_size)
-    unreadable: dict[str, PhotoError] = {}
-    while True:
-        imported = from_cirtorch(splits, sources.images.absolute(), size_of, unreadable, sources.global_clusters)
-        mining = options.mining(imported)
-        plans = {name: _plan(imported, name, mining) for name in SPLITS}
-        failures = _add(packed, imported, np.arange(len(imported.images.key))) if packed else {}
-        if not failures and store:
-            failures = _add(store, imported, np.unique(np.concatenate([p.rows_needed for p in plans.values()])))
-        if not failures:
-            left_out = imported.left_out
-            said = left_out.unreadable + [str(error) for error in unreadable.values()]
-            return replace(imported, left_out=replace(left_out, unreadable=said)), plans, mining
-        unreadable |= failures
 
 
 def _plan(imported: Imported, name: str, options: MiningOptions) -> Plan:
@@ -193,18 +133,3 @@ def _plan(imported: Imported, name: str, options: MiningOptions) -> Plan:
     pool = choose_pool(parse_pool(options.pool), may_be_in_pool, images.place, number, ends, options.seed, FIRST_ROUND)
     needed = np.union1d(ends, pool) if options.needs_descriptors else np.zeros(0, np.int64)
     return Plan(name, FIRST_ROUND, pairs.query, pairs.edge[:, None], pool, needed, without_positive=0)
-
-
-def _mine(imported: Imported, plan: Plan, options: MiningOptions, store: DescriptorStore | None) -> TupleSet:
-    values = store.values([imported.images.key[row] for row in plan.rows_needed.tolist()]) if store else None
-    return choose_tuples(plan, values, imported.images, imported.candidates[plan.split], options)
-
-
-def _add(store: DescriptorStore | PackedStore, imported: Imported, rows: np.ndarray) -> dict[str, PhotoError]:
-    keys = [imported.images.key[row] for row in rows.tolist()]
-    return store.add(keys, [imported.images.path(row) for row in rows.tolist()])
-
-
-def _hash(path: Path) -> str:
-    """The pickle's fingerprint: SHA-256 of its bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -11,8 +11,9 @@ from PIL import Image
 
 from retrieval.networks.choice import NetworkChoice
 from retrieval.tuple_files.cirtorch_export import export_cirtorch
-from retrieval.tuple_files.cirtorch_import import ImportOptions, ImportSources, import_tuple_file
-from retrieval.tuple_files.mining import TupleSources, mine_tuple_file
+from retrieval.tuple_files.cirtorch_import import ImportOptions, import_tuple_file
+from retrieval.tuple_files.mining import mine_tuple_file
+from retrieval.tuple_files.readable_photos import PhotoOptions
 from sfm2tuples.index.schema import Index, read_index
 from sfm2tuples.ingest.build import IngestOptions, build_index
 from sfm2tuples.interop.cirtorch_files import photo_path, read_cirtorch
@@ -33,11 +34,12 @@ def folder(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     photos = [PhotoFolder(shared / "collection/images")]
     build_index([shared / "collection_models"], folder / "index.h5", IngestOptions(), photo_roots=photos)
     options = MiningOptions(negatives="random", num_negatives=2, query_share=1.0, queries_per_place=10, num_positives=2)
-    mine_tuple_file(TupleSources(folder / "index.h5", NetworkChoice()), folder / "t.h5", options)
+    no_network = PhotoOptions(NetworkChoice())
+    mine_tuple_file(folder / "index.h5", folder / "t.h5", options, no_network)
     export_cirtorch(folder / "t.h5", folder / "retrieval-SfM-real", 128)
     root = folder / "retrieval-SfM-real"
-    sources = ImportSources(root / "retrieval-SfM-real.pkl", root / "ims", NetworkChoice())
-    import_tuple_file(sources, folder / "back.h5", ImportOptions(num_negatives=2))
+    pickle, back = root / "retrieval-SfM-real.pkl", folder / "back.h5"
+    import_tuple_file(pickle, root / "ims", back, ImportOptions(num_negatives=2), no_network)
     return folder
 
 

@@ -9,7 +9,8 @@ from worlds import unit_rows
 
 from retrieval.networks.choice import NetworkChoice
 from retrieval.photos.decoding import photo_size
-from retrieval.tuple_files.mining import TupleSources, mine_tuple_file
+from retrieval.tuple_files.mining import mine_tuple_file
+from retrieval.tuple_files.readable_photos import PhotoOptions
 from sfm2tuples.index.schema import read_index
 from sfm2tuples.ingest.build import IngestOptions, build_index
 from sfm2tuples.mining.photo_table import prepare
@@ -82,7 +83,7 @@ def test_positives_and_negatives_equal_the_oracles_on_every_model(index):
 def test_mining_with_a_real_network_finds_the_portal_suspicious(index, shared, tmp_path):
     choice = NetworkChoice(backbone="squeezenet1_1", weights=str(shared / "weights" / "squeezenet1_1.npz"))
     options = MiningOptions(query_share=1.0, queries_per_place=15)
-    mined = mine_tuple_file(TupleSources(index, choice, image_size=224), tmp_path / "tuples.h5", options)
+    mined = mine_tuple_file(index, tmp_path / "tuples.h5", options, PhotoOptions(choice, image_size=224))
     assert mined.prepared.without_photo == 44
     assert mined.prepared.same_photo == 15
     train = mined.tuples["train"]

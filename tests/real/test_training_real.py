@@ -87,7 +87,8 @@ def test_a_round_on_real_photos_brings_positives_nearer_than_negatives(shared: P
     from retrieval.networks.network import build_network
     from retrieval.training.loop import train
     from retrieval.training.options import options_from_recipe
-    from retrieval.tuple_files.mining import TupleSources, mine_tuple_file
+    from retrieval.tuple_files.mining import mine_tuple_file
+    from retrieval.tuple_files.readable_photos import PhotoOptions
     from sfm2tuples.ingest.build import IngestOptions, build_index
     from sfm2tuples.mining.rounds import MiningOptions
 
@@ -96,9 +97,8 @@ def test_a_round_on_real_photos_brings_positives_nearer_than_negatives(shared: P
     build_index([shared / "reconstructions" / scene for scene in scenes], index, IngestOptions(val_share=0.2))
     weights = str(shared / "weights" / "squeezenet1_1.npz")
     choice = NetworkChoice(backbone="squeezenet1_1", weights=weights)
-    mine_tuple_file(
-        TupleSources(index, choice, image_size=160), tuples, MiningOptions(num_negatives=4, queries_per_place=5)
-    )
+    mining = MiningOptions(num_negatives=4, queries_per_place=5)
+    mine_tuple_file(index, tuples, mining, PhotoOptions(choice, image_size=160))
     options = options_from_recipe("squeezenet1_1", rounds=2, image_size=160, queries_per_round=12, min_shared=1)
     run = train(tuples, tmp_path / "run", options, build_network("squeezenet1_1", "gem", weights))
     assert run.round == 2

@@ -1,0 +1,224 @@
+"""The road that all tuple files take, from tables of photos to the file, whichever file the tables come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from retrieval.descriptors.extraction import ExtractionOptions
+from retrieval.networks.choice import NetworkChoice, load_on
+from retrieval.networks.devices import FP32
+from retrieval.photos.decoding import photo_size
+from retrieval.photos.packing import PackedStore
+from retrieval.tuple_files.descriptor_store import DescriptorStore, FileDescriptors, NetworkDescriptors, seen_with
+from sfm2tuples.errors import PhotoError, UsageError
+from sfm2tuples.files.descriptors import read_descriptors
+from sfm2tuples.mining.options import MiningOptions
+from sfm2tuples.mining.photo_table import PhotoSize
+from sfm2tuples.mining.rounds import Plan, choose_tuples, search_for
+from sfm2tuples.mining.tuple_file import Candidates, ImageTable, PlaceTable, TupleSet, write_tuples
+from sfm2tuples.similarity.exact_search import Search
+from sfm2tuples.similarity.ivf_search import IvfSearch, SearchReport
+from sfm2tuples.similarity.rows import Matrix
+
+FIRST_ROUND = 0
+"""The round whose tuples the file holds; training mines later ones itself."""
+
+
+class Tables(Protocol):
+    """What tuples are chosen from."""
+
+    @property
+    def images(self) -> ImageTable:
+        """Photos that can be read, as far as is known."""
+
+    @property
+    def places(self) -> PlaceTable:
+        """What they show."""
+
+    @property
+    def candidates(self) -> dict[str, Candidates]:
+        """By split name."""
+
+
+AnyTables = TypeVar("AnyTables", bound=Tables)
+Plans = dict[str, Plan]
+"""By split name."""
+
+
+@dataclass(frozen=True)
+class PhotoOptions:
+    """How photos are described, and whether they are packed."""
+
+    choice: NetworkChoice
+    """The network that describes them, where no file of descriptors is given; it may be none."""
+    descriptors: Path | None = None
+    """A file of descriptors, in place of a network."""
+    image_size: int = 362
+    """Longest side in pixels at which the network sees photos; the papers' training size."""
+    precision: str = FP32
+    """Of the network, see `ExtractionOptions`."""
+    device: str | None = None
+    """Where the network runs and pools are compared, such as ``cpu`` or ``cuda``; None: cuda where there is one."""
+    pack_images: int = 0
+    """Longest side of the photos packed into the file, in pixels; 0 packs none."""
+
+    @contextmanager
+    def open(self, source: Path, target: Path, options: MiningOptions) -> Iterator[ReadablePhotos]:
+        """The photos of a tuple file in the making.
+
+        Parameters
+        ----------
+        source : Path
+            The file that the tuples are made from, for messages.
+        target : Path
+            The tuple file; packed photos wait beside it.
+        options : MiningOptions
+            They say whether any choice looks at descriptors.
+
+        Raises
+        ------
+        DataError
+            The file of descriptors is absent or torn.
+        UsageError
+            Both a network and a file of descriptors are named; there is no such device.
+        """
+        descriptors = self._descriptors(source, options)
+        if not self.pack_images:
+            yield ReadablePhotos(descriptors, None)
+            return
+        with PackedStore(target.parent, self.pack_images) as packed:
+            yield ReadablePhotos(descriptors, packed)
+
+    def _descriptors(self, source: Path, options: MiningOptions) -> DescriptorStore | None:
+        """Where descriptors come from; None where no choice looks at any, or none are given."""
+        if self.descriptors is not None and self.choice.named:
+            raise UsageError("--descriptors are there already: leave out --network and --backbone, or --descriptors")
+        if not options.needs_descriptors:
+            return None
+        if self.descriptors is not None:
+            return FileDescriptors(read_descriptors(self.descriptors), source)
+        if not self.choice.named and self.choice.weights is None:
+            return None
+        extraction = ExtractionOptions(self.image_size, precision=self.precision)
+        return NetworkDescriptors(load_on(self.device, self.choice), extraction)
+
+
+@dataclass(frozen=True)
+class ReadablePhotos:
+    """The photos of a tuple file in the making: described where a choice looks at them, packed where that is asked."""
+
+    descriptors: DescriptorStore | None
+    """Where descriptors come from; None where there are none."""
+    packed: PackedStore | None
+    """Where packed photos wait; None where none are packed."""
+
+    def plan(
+        self,
+        tables_of: Callable[[PhotoSize, Collection[str]], AnyTables],
+        plans_of: Callable[[AnyTables], Plans],
+    ) -> tuple[AnyTables, Plans, list[str]]:
+        """Plan a round with the photos that can be read.
+
+        A photo that turns out to be unreadable, at packing or at description, is left out, and the plan made again
+        without it: nothing depends on when it was noticed. This ends, because each turn leaves out one photo more.
+
+        Parameters
+        ----------
+        tables_of : callable
+            Makes the tables from a function that reads a photo's size, and the keys of photos to leave out.
+        plans_of : callable
+            Makes the plan of each split from the tables.
+
+        Returns
+        -------
+        tables, plans
+        unreadable : list of str
+            What is wrong with each photo that was left out here.
+        """
+        size_of = cache(photo_size)
+        unreadable: dict[str, PhotoError] = {}
+        while True:
+            tables, plans = tables_of(size_of, unreadable), {}
+            failures = _add(self.packed, tables.images, np.arange(len(tables.images.key)))
+            if not failures:
+                plans = plans_of(tables)
+                failures = _add(self.descriptors, tables.images, rows_needed(plans))
+            if not failures:
+                return tables, plans, [str(error) for error in unreadable.values()]
+            unreadable |= failures
+
+    def values(self, images: ImageTable, rows: np.ndarray) -> Matrix | None:
+        """Descriptors of planned rows: (n, D) float32; None where there are none."""
+        return None if self.descriptors is None else self.descriptors.values([images.key[row] for row in rows.tolist()])
+
+    def choose(
+        self, tables: Tables, plans: Plans, options: MiningOptions, exact: Search
+    ) -> tuple[dict[str, TupleSet], dict[str, SearchReport]]:
+        """The tuples of each split, and the reports of the searches by lists.
+
+        Raises
+        ------
+        MiningError
+            A training query finds fewer negatives than asked in the pool.
+        """
+        tuples, reports = {}, {}
+        for split, plan in plans.items():
+            search = search_for(options.search, exact)
+            values, candidates = self.values(tables.images, plan.rows_needed), tables.candidates[split]
+            tuples[split] = choose_tuples(plan, values, tables.images, candidates, options, search)
+            if isinstance(search, IvfSearch) and search.report is not None:
+                reports[split] = search.report
+        return tuples, reports
+
+    def write(
+        self,
+        target: Path,
+        tables: Tables,
+        tuples: dict[str, TupleSet],
+        options: Mapping[str, Any],
+        parents: Sequence[str],
+        reports: Mapping[str, SearchReport] | None = None,
+    ) -> None:
+        """Write the tuple file; an existing one is replaced once the new one is whole.
+
+        Parameters
+        ----------
+        target, tables, tuples
+        options : mapping
+            What the file says of how it was mined.
+        parents : sequence of str
+            Fingerprint of the file that the tuples are made from.
+        reports : mapping, optional
+            Of the searches by lists, by split name.
+        """
+        size = self.packed.size if self.packed else 0
+        write_tuples(
+            target,
+            tables.images,
+            tables.places,
+            tuples,
+            tables.candidates,
+            {**options, "pack_images": size, **seen_with(self.descriptors)},
+            [*parents, *([self.descriptors.fingerprint] if self.descriptors else [])],
+            self.packed.photos(tables.images.key) if self.packed else None,
+            size,
+            {split: asdict(report) for split, report in (reports or {}).items()},
+        )
+
+
+def rows_needed(plans: Plans) -> np.ndarray:
+    """Rows whose descriptors the choice of any split looks at: (m,) int64, rising."""
+    return np.unique(np.concatenate([plan.rows_needed for plan in plans.values()]))
+
+
+def _add(store: DescriptorStore | PackedStore | None, images: ImageTable, rows: np.ndarray) -> dict[str, PhotoError]:
+    if store is None:
+        return {}
+    return store.add([images.key[row] for row in rows.tolist()], [images.path(row) for row in rows.tolist()])
