@@ -26,11 +26,12 @@ from retrieval.networks.devices import BF16, FP32
 from retrieval.networks.network import Network
 from retrieval.photos.decoding import pack_photo, photo_size
 from retrieval.photos.tuple_photos import PROCESSES, TuplePhotos, default_decoders
-from retrieval.training.losses import contrastive
+from retrieval.training.losses import TuplePositions, contrastive
 from retrieval.training.optimisation import build_optimiser
 from retrieval.training.options import TrainingOptions, options_from_recipe
-from retrieval.training.passes import describe, passes_for
-from retrieval.training.steps import Means, train_round
+from retrieval.training.passes import describe, forward_plan
+from retrieval.training.state import Resources, TrainingState
+from retrieval.training.steps import train_round
 from sfm2tuples.mining.tuple_file import (
     Candidates,
     ImageTable,
@@ -59,19 +60,25 @@ def run(work: Path, quick: bool) -> Iterator[Row]:
         pack(work / "tuples.h5", paths, chosen, size)
         network, file, workers = random_network(backbone, device), read_tuples(work / "tuples.h5"), DECODERS[device]
         with TuplePhotos(file, size, network.backbone.smallest, workers, default_decoders(device, workers)) as photos:
-            yield from _rows(title, network, photos, paths, chosen, size, quick)
+            yield from _rows(title, network, file, photos, paths, size, quick)
     yield from _decoding_rows(file, size, max(2, workers), quick)
 
 
 def _rows(
-    title: str, network: Network, photos: TuplePhotos, paths: list[Path], chosen: TupleSet, size: int, quick: bool
+    title: str,
+    network: Network,
+    file: TupleFile,
+    photos: TuplePhotos,
+    paths: list[Path],
+    size: int,
+    quick: bool,
 ) -> Iterator[Row]:
     device = network.device.type
     options = options_from_recipe(network.description.backbone, image_size=size)
-    usual = one_at_a_time(in_default_layout(network), paths, chosen, options)
-    ways: dict[str, Callable[[], float]] = {"ours": ours(network, chosen, photos, options)}
+    usual = one_at_a_time(in_default_layout(network), paths, file.tuples["train"], options)
+    ways: dict[str, Callable[[], float]] = {"ours": ours(network, file, photos, options)}
     if device == "cuda" or has_bf16():
-        ways["ours, bf16"] = ours(network, chosen, photos, replace(options, precision=BF16))
+        ways["ours, bf16"] = ours(network, file, photos, replace(options, precision=BF16))
     ways["torch: one at a time"] = usual
     losses = {name: way() for name, way in ways.items()}  # the first round of each, from the same weights
     seconds = seconds_in_turns(ways, 1 if quick else 5)
@@ -103,12 +110,13 @@ def _decoding_rows(file: TupleFile, size: int, workers: int, quick: bool) -> Ite
             yield Row(f"decode photos packed at {size} px", name, took, note=note)
 
 
-def ours(network: Network, chosen: TupleSet, photos: TuplePhotos, options: TrainingOptions) -> Callable[[], float]:
+def ours(network: Network, file: TupleFile, photos: TuplePhotos, options: TrainingOptions) -> Callable[[], float]:
     """A round of our own on a copy of the network: its mean loss."""
     network = copy.deepcopy(network)
     optimiser = build_optimiser(network, options)
-    means = Means(passes_for(network.device, options.batch_size))
-    return lambda: train_round(network, optimiser, chosen, photos, options, round=1, means=means).loss
+    resources = Resources(forward_plan(network.device, options.batch_size))
+    state = TrainingState(options, file, photos, network, optimiser, resources)
+    return lambda: train_round(state, file.tuples["train"], round=1).loss
 
 
 def one_at_a_time(
@@ -117,14 +125,18 @@ def one_at_a_time(
     """The usual way, as cirtorch has it: each photo of a tuple alone, a gradient a tuple, a step a batch."""
     optimiser = build_optimiser(network, options)
     rows = np.concatenate([chosen.query[:, None], chosen.positive, chosen.negative], axis=1)
+    query, positive, negative = torch.arange(rows.shape[1], device=network.device)[None].split(
+        [1, 1, rows.shape[1] - 2], dim=1
+    )
+    positions = TuplePositions(query[0], positive, negative, overlap=torch.full((1, 1), torch.nan))
 
     def train() -> float:
         network.train()
         pictures = decoded([paths[row] for row in rows.ravel()], options.image_size, network.device)
         total = 0.0
         for number in range(len(rows)):
-            query, positive, *negatives = [network(next(pictures)) for _ in rows[number]]
-            loss = contrastive(query, positive[None], torch.stack(negatives, dim=1), options.margin)
+            described = torch.cat([network(next(pictures)) for _ in rows[number]])
+            loss = contrastive(positions.take(described), options.margin)
             loss.backward()
             total += loss.item()
             if (number + 1) % options.batch_size == 0 or number + 1 == len(rows):

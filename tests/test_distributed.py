@@ -19,13 +19,14 @@ from retrieval.networks.checkpoints import load_checkpoint, load_network
 from retrieval.photos.tuple_photos import TuplePhotos
 from retrieval.training.options import options_from_recipe
 from retrieval.training.remining import options_of_round
+from retrieval.training.state import Resources
 from retrieval.training.team import Team, join_team
 from retrieval.training.validation import prepare_validation, validate
 from sfm2tuples.errors import SfmTuplesError, UsageError
 from sfm2tuples.mining.rounds import plan_round
 from sfm2tuples.mining.tuple_file import read_tuples
 from tests.teams import in_a_team
-from tests.test_training import SIZE, make_tuples, network, quick
+from tests.test_training import SIZE, make_tuples, network, quick, state_of
 
 OPTIONS = ["--image-size", str(SIZE), "--batch-size", "4", "--learning-rate", "1e-4", "--seed", "5"]
 NETWORK = ["--backbone", "squeezenet1_1", "--pooling", "gem"]
@@ -211,10 +212,14 @@ def test_a_team_describes_each_photo_of_validation_once(tmp_path: Path) -> None:
     judged, validation = network().eval(), prepare_validation(file, 1)
     judged.register_forward_pre_hook(lambda module, inputs: described.append(len(inputs[0])))
     photos = TuplePhotos(file, SIZE, judged.backbone.smallest, 0)
-    expected = validate(validation, judged, photos, quick(), None)
+
+    def measured(team: Team) -> tuple[float, float]:
+        return validate(state_of(file, photos, judged, quick(), Resources(team=team)), validation, 1)
+
+    expected = measured(Team())
     assert sum(described) == len(validation.rows)
     described.clear()
-    assert in_a_team(3, lambda team: validate(validation, judged, photos, quick(), None, team)) == [expected] * 3
+    assert in_a_team(3, measured) == [expected] * 3
     assert sum(described) == len(validation.rows)
 
 

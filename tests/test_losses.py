@@ -9,17 +9,40 @@ import oracles
 import pytest
 import torch
 
-from retrieval.training.losses import (
-    GRADE,
-    GRADED,
-    LOSSES,
-    check_loss,
-    contrastive,
-    overlap_weight,
-    triplet,
-    tuple_loss,
-)
+from retrieval.training import losses
+from retrieval.training.losses import GRADE, DescribedTuples, overlap_weight
+from retrieval.training.losses_by_name import GRADED, LOSSES, PML, LossOptions, build_loss
 from sfm2tuples.errors import UsageError
+
+OURS = [name for name in LOSSES if name != PML]
+
+
+def described(
+    query: torch.Tensor,
+    positives: torch.Tensor,
+    negatives: torch.Tensor,
+    positive_mask: torch.Tensor | None = None,
+    negative_mask: torch.Tensor | None = None,
+    overlap: torch.Tensor | None = None,
+) -> DescribedTuples:
+    """Tuples that are there as a whole, with overlaps that are not known, where nothing else is said."""
+    masks = [
+        torch.ones(others.shape[:2], dtype=torch.bool) if mask is None else mask
+        for others, mask in ((positives, positive_mask), (negatives, negative_mask))
+    ]
+    unknown = torch.full(positives.shape[:2], float("nan"))
+    return DescribedTuples(query, positives, negatives, *masks, unknown if overlap is None else overlap)
+
+
+def contrastive(
+    query: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor, margin: float, eps: float = 0.0
+) -> torch.Tensor:
+    return losses.contrastive(described(query, positives, negatives), margin, eps)
+
+
+def tuple_loss(name: str, margin: float, *tuples: torch.Tensor | None, settings: tuple[str, ...] = (), **more):
+    """The loss of that name, as training builds it, of tuples as `described` takes them."""
+    return build_loss(LossOptions(name, margin, settings=settings))(described(*tuples, **more))
 
 
 def at(*degrees: float) -> torch.Tensor:
@@ -59,12 +82,12 @@ def test_contrastive_negative_beyond_the_margin_costs_nothing():
 def test_triplet_counts_squared_distances_and_the_margin():
     # 60 degrees: 1; 90 degrees: 2; 40 degrees: 4 sin(20)^2
     near = 4 * math.sin(math.radians(20)) ** 2
-    loss = triplet(at(0), at(60)[None], at(90, 40)[None], margin=0.1)
+    loss = losses.triplet(described(at(0), at(60)[None], at(90, 40)[None]), margin=0.1)
     assert loss.item() == pytest.approx(1 - near + 0.1)
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", OURS)
 def test_losses_equal_the_naive_loops_with_missing_ones_left_out(name: str, seed: int):
     query, positives, negatives = random_tuples(seed)
     rng = np.random.default_rng(seed)
@@ -73,7 +96,7 @@ def test_losses_equal_the_naive_loops_with_missing_ones_left_out(name: str, seed
     margin = 1.3
     overlap = torch.from_numpy(rng.random((4, 2)).astype(np.float32))
     overlap[0, 0] = float("nan")
-    got = tuple_loss(name, query, positives, negatives, margin, positive_mask, negative_mask, overlap=overlap)
+    got = tuple_loss(name, margin, query, positives, negatives, positive_mask, negative_mask, overlap)
     inputs = [query.tolist(), as_lists(positives, positive_mask), as_lists(negatives, negative_mask), margin]
     if name == GRADED:
         known = [[None if math.isnan(o) else o for o in row] for row in overlap.tolist()]
@@ -92,21 +115,21 @@ def test_eps_is_added_to_every_component_of_the_difference():
     assert got != pytest.approx(contrastive(query, positives, negatives, 1.3).item(), rel=1e-4)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", OURS)
 def test_loss_of_a_batch_is_the_sum_over_its_tuples(name: str):
     query, positives, negatives = random_tuples(4)
-    whole = tuple_loss(name, query, positives, negatives, 1.2)
-    parts = [tuple_loss(name, query[i : i + 1], positives[i : i + 1], negatives[i : i + 1], 1.2) for i in range(4)]
+    whole = tuple_loss(name, 1.2, query, positives, negatives)
+    parts = [tuple_loss(name, 1.2, query[i : i + 1], positives[i : i + 1], negatives[i : i + 1]) for i in range(4)]
     assert whole.item() == pytest.approx(sum(part.item() for part in parts), rel=1e-12)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", OURS)
 def test_gradients_are_right(name: str):
     inputs = [x.requires_grad_() for x in random_tuples(5, b=2, p=2, k=3, d=4)]
     mask = torch.tensor([[True, False, True], [True, True, True]])
 
     def loss(query: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
-        return tuple_loss(name, query, positives, negatives, 1.3, None, mask)
+        return tuple_loss(name, 1.3, query, positives, negatives, None, mask)
 
     assert torch.autograd.gradcheck(loss, inputs)
 
@@ -121,38 +144,38 @@ def test_zero_distance_has_a_finite_gradient():
     assert torch.isfinite(negatives.grad).all()
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", OURS)
 def test_a_missing_descriptor_reaches_neither_loss_nor_gradient(name: str):
     query, positives, negatives = random_tuples(6)
-    want = tuple_loss(name, query, positives, negatives[:, :3], 1.3)
+    want = tuple_loss(name, 1.3, query, positives, negatives[:, :3])
     negatives = negatives.clone()
     negatives[:, 3:] = float("nan")
     query.requires_grad_()
     mask = torch.tensor([[True, True, True, False, False]] * 4)
-    got = tuple_loss(name, query, positives, negatives, 1.3, None, mask)
+    got = tuple_loss(name, 1.3, query, positives, negatives, None, mask)
     got.backward()
     assert got.item() == pytest.approx(want.item(), rel=1e-12)
     assert torch.isfinite(query.grad).all()
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", OURS)
 def test_no_tuples_cost_nothing(name: str):
     query = torch.zeros(0, 6, requires_grad=True)
-    loss = tuple_loss(name, query, torch.zeros(0, 2, 6), torch.zeros(0, 5, 6), 0.7, overlap=torch.zeros(0, 2))
+    loss = tuple_loss(name, 0.7, query, torch.zeros(0, 2, 6), torch.zeros(0, 5, 6), overlap=torch.zeros(0, 2))
     loss.backward()
     assert loss.item() == 0
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", OURS)
 def test_two_positives_cost_as_much_as_two_tuples_of_one(name: str):
     query, positives, negatives = random_tuples(7, b=1, p=2, k=3)
     overlap = torch.tensor([[0.3, 0.9]])
-    both = tuple_loss(name, query, positives, negatives, 1.3, overlap=overlap)
+    both = tuple_loss(name, 1.3, query, positives, negatives, overlap=overlap)
     single = [
-        tuple_loss(name, query, positives[:, i : i + 1], negatives, 1.3, overlap=overlap[:, i : i + 1]) for i in (0, 1)
+        tuple_loss(name, 1.3, query, positives[:, i : i + 1], negatives, overlap=overlap[:, i : i + 1]) for i in (0, 1)
     ]
     # The contrastive losses count negatives once a tuple, the triplet loss once a pair.
-    twice = 0.0 if name == "triplet" else tuple_loss(name, query, positives[:, :0], negatives, 1.3).item()
+    twice = 0.0 if name == "triplet" else tuple_loss(name, 1.3, query, positives[:, :0], negatives).item()
     assert both.item() == pytest.approx(sum(loss.item() for loss in single) - twice, rel=1e-12)
 
 
@@ -164,16 +187,16 @@ def test_a_positive_s_weight_rises_with_its_overlap():
 def test_grade_zero_is_the_contrastive_loss():
     query, positives, negatives = random_tuples(8)
     overlap = torch.rand(4, 2)
-    graded = tuple_loss(GRADED, query, positives, negatives, 1.3, overlap=overlap, settings=["grade=0"])
+    graded = tuple_loss(GRADED, 1.3, query, positives, negatives, overlap=overlap, settings=("grade=0",))
     assert graded.item() == contrastive(query, positives, negatives, 1.3).item()
-    assert graded.item() != tuple_loss(GRADED, query, positives, negatives, 1.3, overlap=overlap).item()
+    assert graded.item() != tuple_loss(GRADED, 1.3, query, positives, negatives, overlap=overlap).item()
 
 
 def test_grade_changes_positives_only():
     query, positives, negatives = random_tuples(9)
     overlap = torch.full((4, 2), 0.5)
     plain = contrastive(query, positives, negatives, 1.3)
-    graded = tuple_loss(GRADED, query, positives, negatives, 1.3, overlap=overlap, settings=["grade=1"])
+    graded = tuple_loss(GRADED, 1.3, query, positives, negatives, overlap=overlap, settings=("grade=1",))
     half = 0.5 * contrastive(query, positives, negatives[:, :0], 1.3)
     assert graded.item() == pytest.approx((plain - half).item(), rel=1e-12)
 
@@ -192,4 +215,4 @@ def test_grade_changes_positives_only():
 )
 def test_losses_that_cannot_be_made_are_refused(name: str, settings: tuple[str, ...], match: str):
     with pytest.raises(UsageError, match=match):
-        check_loss(name, settings)
+        build_loss(LossOptions(name, 0.7, settings=settings))

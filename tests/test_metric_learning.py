@@ -7,11 +7,11 @@ from types import ModuleType
 
 import pytest
 import torch
+from test_losses import tuple_loss
 from torch import Tensor, nn
 
-from retrieval.training import metric_learning
-from retrieval.training.losses import check_loss, tuple_loss
-from retrieval.training.metric_learning import indices_tuple, pml_loss
+from retrieval.training.losses_by_name import LossOptions, build_loss
+from retrieval.training.metric_learning import indices_tuple
 from retrieval.training.options import options_from_recipe
 from sfm2tuples.errors import UsageError
 
@@ -45,9 +45,6 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     package.losses = losses
     monkeypatch.setitem(sys.modules, "pytorch_metric_learning", package)
     monkeypatch.setitem(sys.modules, "pytorch_metric_learning.losses", losses)
-    pml_loss.cache_clear()
-    yield
-    pml_loss.cache_clear()
 
 
 def tuples(seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -86,7 +83,7 @@ def test_indices_name_each_pair_once():
 def test_each_pair_is_seen_and_missing_ones_are_not():
     query, positives, negatives, positive_mask, negative_mask = tuples()
     query.requires_grad_()
-    got = tuple_loss("pml:Recorder", query, positives, negatives, 0.7, positive_mask, negative_mask)
+    got = tuple_loss("pml:Recorder", 0.7, query, positives, negatives, positive_mask, negative_mask)
     got.backward()
     assert got.item() == pytest.approx(by_loops(1.0), rel=1e-12)
     assert torch.isfinite(query.grad).all()
@@ -94,23 +91,21 @@ def test_each_pair_is_seen_and_missing_ones_are_not():
 
 @pytest.mark.usefixtures("fake")
 def test_options_reach_the_loss():
-    got = tuple_loss("pml:Recorder", *tuples()[:3], 0.7, *tuples()[3:], settings=["scale=2.5"])
+    got = tuple_loss("pml:Recorder", 0.7, *tuples(), settings=("scale=2.5",))
     assert got.item() == pytest.approx(by_loops(2.5), rel=1e-12)
 
 
 @pytest.mark.usefixtures("fake")
 def test_batching_changes_nothing():
-    query, positives, negatives, positive_mask, negative_mask = tuples()
-    whole = tuple_loss("pml:Recorder", query, positives, negatives, 0.7, positive_mask, negative_mask)
-    parts = [tuple_loss("pml:Recorder", *(x[i : i + 1] for x in (query, positives, negatives)), 0.7,
-                        positive_mask[i : i + 1], negative_mask[i : i + 1]) for i in range(3)]  # fmt: skip
+    whole = tuple_loss("pml:Recorder", 0.7, *tuples())
+    parts = [tuple_loss("pml:Recorder", 0.7, *(x[i : i + 1] for x in tuples())) for i in range(3)]
     assert whole.item() == pytest.approx(sum(part.item() for part in parts), rel=1e-12)
 
 
 @pytest.mark.usefixtures("fake")
 def test_no_tuples_cost_nothing():
     query = torch.zeros(0, 5, requires_grad=True)
-    loss = tuple_loss("pml:Recorder", query, torch.zeros(0, 2, 5), torch.zeros(0, 4, 5), 0.7)
+    loss = tuple_loss("pml:Recorder", 0.7, query, torch.zeros(0, 2, 5), torch.zeros(0, 4, 5))
     loss.backward()
     assert loss.item() == 0
 
@@ -127,7 +122,7 @@ def test_no_tuples_cost_nothing():
 )
 def test_losses_that_cannot_be_made_are_one_line(name: str, settings: tuple[str, ...], match: str):
     with pytest.raises(UsageError, match=match) as caught:
-        check_loss(name, settings)
+        build_loss(LossOptions(name, 0.7, settings=settings))
     assert "\n" not in str(caught.value)
 
 
@@ -140,19 +135,17 @@ def test_a_margin_of_ours_is_refused_beside_such_a_loss():
 
 def test_without_the_package_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pytorch_metric_learning", None)
-    pml_loss.cache_clear()
     with pytest.raises(UsageError, match=r"pip install 'sfm2tuples\[metric-learning\]'"):
-        check_loss("pml:NTXentLoss")
+        build_loss(LossOptions("pml:NTXentLoss", 0.7))
 
 
 def test_the_real_package_s_losses_equal_their_formulas():
     pytest.importorskip("pytorch_metric_learning")
-    pml_loss.cache_clear()
     query, positives, negatives, positive_mask, negative_mask = tuples()
     rows = [0, 1]  # the third has no positive, and so no triplet and no softmax
     inputs = [x[rows] for x in (query, positives, negatives)]
     masks = [mask[rows] for mask in (positive_mask, negative_mask)]
-    got = tuple_loss("pml:NTXentLoss", *inputs, 0.7, *masks, settings=["temperature=0.2"])
+    got = tuple_loss("pml:NTXentLoss", 0.7, *inputs, *masks, settings=("temperature=0.2",))
     want = 0.0
     for q, ps, ns, pm, nm in zip(*inputs, *masks, strict=True):
         against = sum(torch.exp(q @ n / 0.2) for n, there in zip(ns, nm, strict=True) if there)
@@ -161,5 +154,4 @@ def test_the_real_package_s_losses_equal_their_formulas():
         want += float(sum(terms)) / len(terms)
     assert got.item() == pytest.approx(want, rel=1e-6)
     for name in ("pml:TripletMarginLoss", "pml:ContrastiveLoss", "pml:MultiSimilarityLoss", "pml:CircleLoss"):
-        assert torch.isfinite(tuple_loss(name, query, positives, negatives, 0.7, positive_mask, negative_mask))
-    assert metric_learning.PML == "pml:"
+        assert torch.isfinite(tuple_loss(name, 0.7, query, positives, negatives, positive_mask, negative_mask))

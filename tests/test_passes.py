@@ -11,19 +11,19 @@ import torch
 from retrieval.photos.augmentation import Augmentation, augment
 from retrieval.photos.tuple_photos import TuplePhotos
 from retrieval.training.loop import Execution, train
-from retrieval.training.optimisation import build_optimiser
-from retrieval.training.passes import Passes, add_gradient, describe, passes_for
-from retrieval.training.steps import Means, train_round
+from retrieval.training.passes import ForwardPlan, add_gradient, describe, forward_plan
+from retrieval.training.state import Resources
+from retrieval.training.steps import train_round
 from sfm2tuples.errors import UsageError
 from sfm2tuples.mining.tuple_file import read_tuples
-from tests.test_training import SIZE, make_tuples, network, quick
+from tests.test_training import SIZE, make_tuples, network, quick, state_of
 
 WAYS = [
-    Passes(photos=8, tuples=1),
-    Passes(photos=3, tuples=2),
-    Passes(photos=64, tuples=2),
-    Passes(photos=1, tuples=2, chunked=True),
-    Passes(photos=4, tuples=2, chunked=True),
+    ForwardPlan(photos=8, tuples=1),
+    ForwardPlan(photos=3, tuples=2),
+    ForwardPlan(photos=64, tuples=2),
+    ForwardPlan(photos=1, tuples=2, chunked=True),
+    ForwardPlan(photos=4, tuples=2, chunked=True),
 ]
 
 
@@ -48,16 +48,16 @@ def test_photos_of_one_size_are_described_together_and_come_back_in_order(photos
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
-def test_the_gradient_of_groups_and_chunks_is_that_of_one_photo_a_forward(way: Passes) -> None:
+def test_the_gradient_of_groups_and_chunks_is_that_of_one_photo_a_forward(way: ForwardPlan) -> None:
     def loss_of(descriptors: torch.Tensor) -> torch.Tensor:
         return (descriptors[0] - descriptors[1:]).square().sum(dim=1).mul(weights).sum()
 
     weights = torch.linspace(-1, 2, len(pictures_of_sizes()) - 1)
     gradients = []
-    for passes in (Passes(), way):
+    for plan in (ForwardPlan(), way):
         net = network()
         net.train()
-        loss, descriptors = add_gradient(net, pictures_of_sizes(), "fp32", passes, loss_of, lambda value: value)
+        loss, descriptors = add_gradient(net, pictures_of_sizes(), "fp32", plan, loss_of, lambda value: value)
         assert not descriptors.requires_grad
         assert loss.item() == pytest.approx(loss_of(descriptors).item(), rel=1e-6)
         gradients.append([p.grad for p in net.parameters()])
@@ -67,13 +67,13 @@ def test_the_gradient_of_groups_and_chunks_is_that_of_one_photo_a_forward(way: P
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
-def test_a_round_ends_in_the_same_weights_whatever_goes_through_together(tuples: Path, way: Passes) -> None:
+def test_a_round_ends_in_the_same_weights_whatever_goes_through_together(tuples: Path, way: ForwardPlan) -> None:
     file, options = read_tuples(tuples), quick(optimiser="sgd")
     photos, weights, figures = TuplePhotos(file, SIZE), [], []
-    for passes in (Passes(), way):
+    for plan in (ForwardPlan(), way):
         net = network()
-        optimiser = build_optimiser(net, options)
-        figures.append(train_round(net, optimiser, file.tuples["train"], photos, options, 1, means=Means(passes)))
+        state = state_of(file, photos, net, options, Resources(plan))
+        figures.append(train_round(state, file.tuples["train"], 1))
         weights.append(torch.cat([p.detach().reshape(-1) for p in net.parameters()]))
     torch.testing.assert_close(weights[1], weights[0], atol=1e-6, rtol=1e-5)
     assert figures[1].loss == pytest.approx(figures[0].loss, rel=1e-5)
@@ -82,12 +82,12 @@ def test_a_round_ends_in_the_same_weights_whatever_goes_through_together(tuples:
 
 
 def test_a_cpu_takes_photos_one_by_one_and_other_devices_a_step_at_once() -> None:
-    assert passes_for(torch.device("cpu"), 5) == Passes(1, 1)
-    assert passes_for(torch.device("cpu"), 5, photos=4) == Passes(4, 5)
-    assert passes_for(torch.device("cuda"), 5) == Passes(64, 5)
-    assert passes_for(torch.device("cuda"), 5, chunked=True) == Passes(64, 5, chunked=True)
+    assert forward_plan(torch.device("cpu"), 5) == ForwardPlan(1, 1)
+    assert forward_plan(torch.device("cpu"), 5, photos=4) == ForwardPlan(4, 5)
+    assert forward_plan(torch.device("cuda"), 5) == ForwardPlan(64, 5)
+    assert forward_plan(torch.device("cuda"), 5, chunked=True) == ForwardPlan(64, 5, chunked=True)
     with pytest.raises(UsageError, match="photos per forward"):
-        Passes(photos=0)
+        ForwardPlan(photos=0)
 
 
 def test_half_precision_trains_close_to_full_precision(tuples: Path) -> None:
@@ -96,8 +96,8 @@ def test_half_precision_trains_close_to_full_precision(tuples: Path) -> None:
         options, net = quick(precision=precision), network()
         photos = TuplePhotos(file, SIZE)
         scaler = torch.amp.GradScaler("cpu", enabled=precision == "fp16", init_scale=256.0)
-        means = Means(scaler=scaler)
-        trained = train_round(net, build_optimiser(net, options), file.tuples["train"], photos, options, 1, means=means)
+        state = state_of(file, photos, net, options, Resources(scaler=scaler))
+        trained = train_round(state, file.tuples["train"], 1)
         losses[precision] = trained.loss
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
     assert losses["fp16"] == pytest.approx(losses["fp32"], rel=0.05)
@@ -169,7 +169,7 @@ def test_augmentation_without_meaning_is_refused(wrong: dict) -> None:
 def test_augmented_training_does_not_depend_on_workers_and_differs_from_plain(tuples: Path, tmp_path: Path) -> None:
     augmented = quick(rounds=1, flip=0.5, colour=0.3, crop=0.5)
     losses = [
-        train(tuples, tmp_path / name, options, network(), workers=workers).history[-1].train_loss
+        train(tuples, tmp_path / name, options, network(), execution=Execution(workers=workers)).history[-1].train_loss
         for name, options, workers in (("a", augmented, 0), ("b", augmented, 3), ("c", quick(rounds=1), 2))
     ]
     assert losses[0] == losses[1] != losses[2]

@@ -13,7 +13,7 @@ from retrieval.networks.network import Network, build_network
 from retrieval.networks.poolings.netvlad import NetVLAD, cell_descriptors
 from retrieval.photos.decoding_processes import Change
 from retrieval.photos.tuple_photos import PhotoDecoder, TuplePhotos
-from retrieval.training.loop import train
+from retrieval.training.loop import Execution, train
 from retrieval.training.options import options_from_recipe
 from retrieval.training.pooling_preparation import CELLS, kmeans, needs_photos, prepare_network, sample_vectors
 from sfm2tuples.errors import UsageError
@@ -142,7 +142,7 @@ def test_other_poolings_are_left_alone(tuples, pooling):
 @pytest.mark.parametrize("make", [netvlad, regions])
 def test_training_prepares_once_and_a_checkpoint_needs_no_flag(tuples, tmp_path, make):
     options = options_from_recipe("squeezenet1_1", image_size=SIZE, rounds=1, learning_rate=1e-4)
-    train(tuples.path, tmp_path / "run", options, make(), workers=0)
+    train(tuples.path, tmp_path / "run", options, make(), execution=Execution(workers=0))
     again = load_network(tmp_path / "run" / "best.pt")
     assert again.description.prepared
     with torch.inference_mode():
@@ -158,7 +158,7 @@ def test_rounds_zero_prepares_alone(tuples, tmp_path):
     network = netvlad(seed=1)
     before = {name: value.clone() for name, value in network.backbone.state_dict().items()}
     options = options_from_recipe("squeezenet1_1", image_size=SIZE, rounds=0)
-    train(tuples.path, tmp_path / "run", options, network, workers=0)
+    train(tuples.path, tmp_path / "run", options, network, execution=Execution(workers=0))
     again = load_network(tmp_path / "run" / "best.pt")
     assert all(torch.equal(before[name], value) for name, value in again.backbone.state_dict().items())
     assert isinstance(again.pool, NetVLAD)
@@ -167,10 +167,17 @@ def test_rounds_zero_prepares_alone(tuples, tmp_path):
 
 def test_a_resumed_run_has_the_centres_of_the_first(tuples, tmp_path):
     options = options_from_recipe("squeezenet1_1", image_size=SIZE, rounds=1, learning_rate=1e-4)
-    train(tuples.path, tmp_path / "whole", options, netvlad(), workers=0)
+    train(tuples.path, tmp_path / "whole", options, netvlad(), execution=Execution(workers=0))
     train(tuples.path, tmp_path / "half", options_from_recipe("squeezenet1_1", image_size=SIZE, rounds=0,
-          learning_rate=1e-4), netvlad(), workers=0)  # fmt: skip
-    train(tuples.path, tmp_path / "half", options, load_network(tmp_path / "half" / "last.pt"), resume=True, workers=0)
+          learning_rate=1e-4), netvlad(), execution=Execution(workers=0))  # fmt: skip
+    train(
+        tuples.path,
+        tmp_path / "half",
+        options,
+        load_network(tmp_path / "half" / "last.pt"),
+        resume=True,
+        execution=Execution(workers=0),
+    )
     whole, resumed = (load_network(tmp_path / run / "last.pt") for run in ("whole", "half"))
     assert whole.fingerprint() == resumed.fingerprint()
 
@@ -181,7 +188,13 @@ def test_a_folder_that_is_taken_is_refused_before_photos_are_read(tuples, tmp_pa
     (run / "best.pt").write_bytes(b"")
     monkeypatch.setattr(PhotoDecoder, "__call__", lambda *_: pytest.fail("a photo was read"))
     with pytest.raises(UsageError, match="holds a run already"):
-        train(tuples.path, run, options_from_recipe("squeezenet1_1", image_size=SIZE), netvlad(), workers=0)
+        train(
+            tuples.path,
+            run,
+            options_from_recipe("squeezenet1_1", image_size=SIZE),
+            netvlad(),
+            execution=Execution(workers=0),
+        )
 
 
 def test_prepared_is_in_the_description_for_people_only(tuples, tmp_path: Path):

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from teams import in_a_team
 from test_mining import make
+from test_training import state_of
 from test_tuples import OPTIONS, mine, world  # noqa: F401
 
 from retrieval.descriptors.extraction import ExtractionOptions, extract
@@ -20,6 +21,8 @@ from retrieval.photos.tuple_photos import TuplePhotos
 from retrieval.search.torch_similarity import TorchSearch
 from retrieval.training.options import options_from_recipe
 from retrieval.training.remining import choose_in_shares, tuples_of_round
+from retrieval.training.state import Resources
+from retrieval.training.team import Team
 from sfm2tuples.errors import MiningError, PhotoError, SfmTuplesError
 from sfm2tuples.mining.rounds import Choosing, MiningOptions, choose_tuples, mining_options, plan_round
 from sfm2tuples.mining.tuple_file import TupleSet
@@ -42,7 +45,7 @@ def tuples(world):  # noqa: F811
 def again(tuples, network, team=None, **changes):
     options = dataclasses.replace(TRAINING, **changes)
     photos = TuplePhotos(tuples, 64, network.backbone.smallest, 0)
-    return tuples_of_round(tuples, network, photos, options, 1, None, team)
+    return tuples_of_round(state_of(tuples, photos, network, options, Resources(team=team or Team())), 1)
 
 
 def choosing_of(world, split="train", search=most_similar, **options):  # noqa: F811

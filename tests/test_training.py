@@ -26,15 +26,25 @@ from retrieval.training.options import TrainingOptions, options_from_recipe
 from retrieval.training.passes import describe
 from retrieval.training.remining import options_of_round, tuples_of_round
 from retrieval.training.run_folder import RoundFigures, Run, network_of_run, options_of_run
+from retrieval.training.state import Resources, TrainingState
 from retrieval.training.steps import train_round
 from retrieval.training.validation import prepare_validation, validate
 from sfm2tuples.errors import DataError, MiningError, PhotoError, SfmTuplesError, UsageError
 from sfm2tuples.files.columns import indptr_of
 from sfm2tuples.index.schema import TRAIN, VAL
-from sfm2tuples.mining.tuple_file import Candidates, ImageTable, PlaceTable, TupleSet, read_tuples, write_tuples
+from sfm2tuples.mining.tuple_file import (
+    Candidates,
+    ImageTable,
+    PlaceTable,
+    TupleFile,
+    TupleSet,
+    read_tuples,
+    write_tuples,
+)
 
 IMAGES_OF_A_PLACE = 3
 SIZE = 48
+ALONE = Resources()
 MINING = {"positives": "m3", "negatives": "N2", "num_negatives": 3, "query_share": 0.5, "pool": "ends+per-place:2"}
 
 
@@ -131,6 +141,13 @@ def quick(**chosen: object) -> TrainingOptions:
 
 def network() -> Network:
     return build_network("squeezenet1_1", "gem", seed=3)
+
+
+def state_of(
+    file: TupleFile, photos: TuplePhotos | None, net: Network, options: TrainingOptions, resources: Resources = ALONE
+) -> TrainingState:
+    """What the rounds of a training share."""
+    return TrainingState(options, file, photos, net, build_optimiser(net, options), resources)
 
 
 def same_content(one: object, other: object) -> bool:
@@ -240,17 +257,19 @@ def test_weight_decay_is_in_the_gradient_unless_adamw(name: str, decoupled: bool
 
 def test_a_step_equals_the_gradient_of_the_whole_batch_at_once(tuples: Path):
     """Accumulated tuple by tuple, with each distinct photo once: the same as five stacked tuples in one backward."""
+    from test_losses import described
+
     from retrieval.descriptors.extraction import to_input
-    from retrieval.training.losses import contrastive
+    from retrieval.training import losses
 
     file, options = read_tuples(tuples), quick(batch_size=5, optimiser="sgd", learning_rate=0.5, weight_decay=0.0)
     photos, chosen = TuplePhotos(file, SIZE), read_tuples(tuples).tuples["train"]
     net, plain = network(), network()
-    train_round(net, build_optimiser(net, options), chosen, photos, options, 1)
+    train_round(state_of(file, photos, net, options), chosen, 1)
     rows = [plain(to_input([photos.load(r)], plain.device))[0] for r in range(15)]
     table = torch.stack(rows)
     query, positive, negative = (torch.from_numpy(x) for x in (chosen.query, chosen.positive, chosen.negative))
-    contrastive(table[query], table[positive], table[negative], options.margin).backward()
+    losses.contrastive(described(table[query], table[positive], table[negative]), options.margin).backward()
     for (name, got), want in zip(net.named_parameters(), plain.parameters(), strict=True):
         factor = 10 if name == "pool.p" else 1
         expected = want.detach() - 0.5 * factor * want.grad
@@ -259,24 +278,26 @@ def test_a_step_equals_the_gradient_of_the_whole_batch_at_once(tuples: Path):
 
 def test_every_batch_of_tuples_is_one_step_and_the_rest_too(tuples: Path, monkeypatch: pytest.MonkeyPatch):
     file, net, options = read_tuples(tuples), network(), quick(batch_size=2)
-    optimiser, steps = build_optimiser(net, options), []
-    step = optimiser.step
-    monkeypatch.setattr(optimiser, "step", lambda: steps.append(step()))
-    trained = train_round(net, optimiser, file.tuples["train"], TuplePhotos(file, SIZE), options, 1)
+    state, steps = state_of(file, TuplePhotos(file, SIZE), net, options), []
+    step = state.optimiser.step
+    monkeypatch.setattr(state.optimiser, "step", lambda: steps.append(step()))
+    trained = train_round(state, file.tuples["train"], 1)
     assert (trained.queries, len(steps)) == (5, 3)
 
 
 def test_each_step_sees_the_gradient_of_its_own_tuples_only(tuples: Path):
     """Five tuples, two a step, against a plain loop; loss and cosines are means at the moment of training."""
+    from test_losses import described
+
     from retrieval.descriptors.extraction import to_input
-    from retrieval.training.losses import contrastive
+    from retrieval.training import losses
 
     file, options = read_tuples(tuples), quick(batch_size=2, learning_rate=1e-3)
     photos, chosen = TuplePhotos(file, SIZE), file.tuples["train"]
     net, plain = network(), network()
-    trained = train_round(net, build_optimiser(net, options), chosen, photos, options, 1)
+    trained = train_round(state_of(file, photos, net, options), chosen, 1)
     order, optimiser = steps._order(chosen, photos, options.seed, 1), build_optimiser(plain, options)
-    losses, near, far = [], [], []
+    terms, near, far = [], [], []
     for batch in (order[:2], order[2:4], order[4:]):
         plain.zero_grad()
         for t in batch:
@@ -284,14 +305,14 @@ def test_each_step_sees_the_gradient_of_its_own_tuples_only(tuples: Path):
                 plain(to_input([photos.load(int(row))], plain.device))[0]
                 for row in (chosen.query[t], chosen.positive[t, 0], *chosen.negative[t])
             )
-            losses.append(contrastive(q[None], p[None, None], torch.stack(n)[None], options.margin))
-            losses[-1].backward()
+            terms.append(losses.contrastive(described(q[None], p[None, None], torch.stack(n)[None]), options.margin))
+            terms[-1].backward()
             near.append((q @ p).item())
             far += [(q @ x).item() for x in n]
         optimiser.step()
     for got, want in zip(net.parameters(), plain.parameters(), strict=True):
         assert torch.allclose(got, want, atol=2e-5)
-    assert trained.loss == pytest.approx(np.mean([loss.item() for loss in losses]), rel=1e-3)
+    assert trained.loss == pytest.approx(np.mean([term.item() for term in terms]), rel=1e-3)
     assert trained.positive_similarity == pytest.approx(np.mean(near), rel=1e-4)
     assert trained.negative_similarity == pytest.approx(np.mean(far), rel=1e-4)
 
@@ -304,7 +325,7 @@ def test_missing_negatives_are_masked(tuples: Path):
     results = []
     for chosen in (with_hole, without):
         net = network()
-        trained = train_round(net, build_optimiser(net, options), chosen, photos, options, 1)
+        trained = train_round(state_of(file, photos, net, options), chosen, 1)
         results.append((trained, net.state_dict()))
     assert same_content(*[dataclasses.asdict(trained) for trained, _ in results])
     assert same_content(dict(results[0][1]), dict(results[1][1]))
@@ -316,7 +337,7 @@ def test_workers_change_no_bit(tuples: Path, augmentation: dict[str, float]):
     for workers, decoders in ((0, "threads"), (3, "threads"), (2, "processes")):
         file, net, options = read_tuples(tuples), network(), quick(**augmentation)
         with TuplePhotos(file, SIZE, workers=workers, decoders=decoders) as photos:
-            train_round(net, build_optimiser(net, options), file.tuples["train"], photos, options, 1)
+            train_round(state_of(file, photos, net, options), file.tuples["train"], 1)
         states.append(dict(net.state_dict()))
     assert same_content(states[0], states[1])
     assert same_content(states[0], states[2])
@@ -360,7 +381,7 @@ def test_a_loss_that_is_not_finite_names_round_and_tuple(tuples: Path):
         net.backbone.features[0].weight.fill_(float("nan"))
     photos = TuplePhotos(file, SIZE)
     with pytest.raises(SfmTuplesError, match=r"round 4: the loss is nan at the tuple of query \d/0\.jpg"):
-        train_round(net, build_optimiser(net, options), file.tuples["train"], photos, options, 4)
+        train_round(state_of(file, photos, net, options), file.tuples["train"], 4)
 
 
 def test_bf16_descriptors_agree_with_fp32(tuples: Path):
@@ -379,12 +400,12 @@ def test_photos_are_described_for_mining_in_the_precision_of_training(tuples: Pa
         asked.append(options.precision)
         return np.full((len(sources), 1), 1, np.float32)
 
-    monkeypatch.setattr("retrieval.training.round_descriptors.extract", note)
+    monkeypatch.setattr("retrieval.training.state.extract", note)
     file = read_tuples(tuples)
     with TuplePhotos(file, SIZE) as photos:
         for precision in ("fp32", "bf16"):
             options = options_from_recipe("squeezenet1_1", image_size=SIZE, precision=precision)
-            tuples_of_round(file, build_network("squeezenet1_1", "gem"), photos, options, 1)
+            tuples_of_round(state_of(file, photos, build_network("squeezenet1_1", "gem"), options), 1)
     assert asked == ["fp32", "bf16"]
 
 
@@ -393,9 +414,7 @@ def test_batch_norm_statistics_stay_while_scale_and_bias_learn(tuples: Path):
     net = build_network("resnet18", "gem", seed=1)
     before = {name: value.clone() for name, value in net.state_dict().items()}
     options = quick(learning_rate=1e-3)
-    train_round(
-        net, build_optimiser(net, options), tuple_set([0], [[1]], [[3, 6, -1]]), TuplePhotos(file, SIZE), options, 1
-    )
+    train_round(state_of(file, TuplePhotos(file, SIZE), net, options), tuple_set([0], [[1]], [[3, 6, -1]]), 1)
     after = net.state_dict()
     statistics = [name for name in before if "running" in name or "num_batches" in name]
     scales = [name for name in before if "bn" in name and name.endswith(("weight", "bias"))]
@@ -415,8 +434,8 @@ def test_mining_anew_keeps_the_files_options_but_for_what_is_chosen(tuples: Path
 
 def test_tuples_are_mined_anew_each_round_from_training_places_only(tuples: Path):
     file, net, options = read_tuples(tuples), network(), quick()
-    photos = TuplePhotos(file, SIZE)
-    rounds = [tuples_of_round(file, net, photos, options, round) for round in (1, 1, 2, 3)]
+    state = state_of(file, TuplePhotos(file, SIZE), net, options)
+    rounds = [tuples_of_round(state, round) for round in (1, 1, 2, 3)]
     for chosen in rounds:
         assert len(chosen.query) == 10  # half of 3 images, rounded up, of each of 5 places
         place = file.images.place
@@ -430,18 +449,19 @@ def test_tuples_are_mined_anew_each_round_from_training_places_only(tuples: Path
 def test_negatives_follow_the_network(tuples: Path):
     file, options = read_tuples(tuples), quick(pool="ends+per-place:3")
     photos = TuplePhotos(file, SIZE)
-    chosen = [tuples_of_round(file, build_network("squeezenet1_1", "gem", seed=s), photos, options, 1) for s in (1, 2)]
+    networks = [build_network("squeezenet1_1", "gem", seed=s) for s in (1, 2)]
+    chosen = [tuples_of_round(state_of(file, photos, net, options), 1) for net in networks]
     assert np.array_equal(chosen[0].query, chosen[1].query)
     assert not np.array_equal(chosen[0].negative_similarity, chosen[1].negative_similarity)
 
 
 def test_without_remine_the_files_tuples_are_taken_at_most_so_many(tuples: Path):
     file = read_tuples(tuples)
-    few = quick(remine=False, queries_per_round=2)
-    rows = {tuple(tuples_of_round(file, network(), None, few, round).query.tolist()) for round in range(1, 9)}
+    few = state_of(file, None, network(), quick(remine=False, queries_per_round=2))
+    rows = {tuple(tuples_of_round(few, round).query.tolist()) for round in range(1, 9)}
     assert all(len(row) == 2 for row in rows)
     assert len(rows) > 1
-    whole = tuples_of_round(file, network(), None, quick(remine=False), 1)
+    whole = tuples_of_round(state_of(file, None, network(), quick(remine=False)), 1)
     assert np.array_equal(whole.query, file.tuples["train"].query)
 
 
@@ -452,7 +472,7 @@ def test_validation_equals_the_protocol_by_hand(tuples: Path):
     """Database: the 9 images of 3 validation places; positives of an image: the two others of its place."""
     file, net, options = read_tuples(tuples), network(), quick()
     photos = TuplePhotos(file, SIZE)
-    val_map, val_loss = validate(prepare_validation(file, 15), net, photos, options, None)
+    val_map, val_loss = validate(state_of(file, photos, net, options), prepare_validation(file, 15), 1)
     from oracles import contrastive_loss
 
     from retrieval.descriptors.extraction import ExtractionOptions, extract

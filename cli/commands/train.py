@@ -9,6 +9,9 @@ import click
 
 from cli.options.network import device_option, network_options
 from cli.output import Output, output_options
+from retrieval.training.losses_by_name import CONTRASTIVE, LOSSES
+from retrieval.training.recipes import OPTIMISERS, RECIPES, SMALL
+from sfm2tuples.mining.options import NEGATIVES, POSITIVES
 
 if TYPE_CHECKING:
     from retrieval.networks.choice import NetworkChoice
@@ -25,14 +28,12 @@ if TYPE_CHECKING:
 @network_options
 @click.option(
     "--recipe",
-    type=click.Choice(["small", "eccv16", "tpami18", "cirtorch"]),
-    default="small",
+    type=click.Choice(list(RECIPES)),
+    default=SMALL.name,
     show_default=True,
     help="constants for whatever is not given below; small is ours for some hundred photos, the others the papers'",
 )
-@click.option(
-    "--loss", help="contrastive (the default), triplet, graded-contrastive, or pml:NAME of pytorch-metric-learning"
-)
+@click.option("--loss", help=f"{', '.join(LOSSES)} (of pytorch-metric-learning)  [default: {CONTRASTIVE}]")
 @click.option(
     "--loss-option",
     multiple=True,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 )
 @click.option("--margin", type=float, help="of the loss; by backbone")
 @click.option("--eps", type=float, help="added to differences before the contrastive norm; by recipe")
-@click.option("--optimiser", type=click.Choice(["sgd", "adam", "adamw"]), help="by recipe")
+@click.option("--optimiser", type=click.Choice(OPTIMISERS), help="by recipe")
 @click.option("--learning-rate", type=float, help="of the first epoch; by recipe")
 @click.option("--decay", type=float, help="what the rate is multiplied by; by recipe")
 @click.option("--decay-every", type=int, help="epochs after which that happens; by recipe")
@@ -54,10 +55,8 @@ if TYPE_CHECKING:
 @click.option(
     "--remine/--no-remine", default=None, help="mine anew each round (the default), or keep the file's tuples"
 )
-@click.option("--positives", type=click.Choice(["m1", "m2", "m3"]), help="mining anew: as the file was mined")
-@click.option(
-    "--negatives", type=click.Choice(["N1", "N2", "random", "semi-hard"]), help="mining anew: as the file was mined"
-)
+@click.option("--positives", type=click.Choice(POSITIVES), help="mining anew: as the file was mined")
+@click.option("--negatives", type=click.Choice(NEGATIVES), help="mining anew: as the file was mined")
 @click.option("--num-negatives", type=int, help="mining anew: as the file was mined")
 @click.option("--query-share", type=float, help="mining anew: as the file was mined")
 @click.option("--queries-per-place", type=int, help="mining anew: as the file was mined")
@@ -105,7 +104,6 @@ def command(
     **flags: Any,
 ) -> None:
     """Train a network on TUPLES, mining hard negatives anew each round; keep the best network on unseen places."""
-    from retrieval.photos.tuple_photos import default_workers
     from retrieval.training.loop import Execution, train
     from retrieval.training.run_folder import options_of_run
     from retrieval.training.team import join_team
@@ -128,9 +126,7 @@ def command(
                 network,
                 resume=resume,
                 force=force,
-                workers=default_workers(network.device.type) if workers is None else workers,
-                execution=Execution(photos_per_forward, chunked, compile, team, decoders),
-                progress=not output.quiet,
+                execution=Execution(photos_per_forward, chunked, compile, team, decoders, workers, not output.quiet),
                 on_round=lambda figures: output.say(_line(figures)),
             )
         except KeyboardInterrupt as interruption:

@@ -1,49 +1,73 @@
-"""Losses of tuples (METHOD.md section 6), sums over the batch; missing positives and negatives are masked."""
+"""Our losses of tuples (METHOD.md section 6): sums over the batch, in which what is missing counts for nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from retrieval.training.metric_learning import PML, parse_settings, pml_loss, pml_tuple_loss
+from retrieval.training.losses_by_name import Loss, LossOptions
 from sfm2tuples.errors import UsageError
 
-CONTRASTIVE, TRIPLET, GRADED = "contrastive", "triplet", "graded-contrastive"
-LOSSES = (CONTRASTIVE, TRIPLET, GRADED)
-"""Names of the losses, as `--loss` takes them; ``pml:NAME`` besides."""
 GRADE = 0.5
 """Exponent of the overlap in a positive's weight; ours: a positive that sees a quarter of the points weighs half."""
 
 
-def contrastive(
-    query: Tensor,
-    positives: Tensor,
-    negatives: Tensor,
-    margin: float,
-    positive_mask: Tensor | None = None,
-    negative_mask: Tensor | None = None,
-    eps: float = 0.0,
-    positive_weight: Tensor | None = None,
-) -> Tensor:
+@dataclass(frozen=True)
+class DescribedTuples:
+    """The L2-normalised descriptors of some tuples. Where one is missing, any values may stand in its place."""
+
+    query: Tensor
+    """(B, D) float."""
+    positives: Tensor
+    """(B, P, D) float."""
+    negatives: Tensor
+    """(B, K, D) float."""
+    has_positive: Tensor
+    """(B, P) bool; False where one is missing."""
+    has_negative: Tensor
+    """(B, K) bool; False where one is missing."""
+    overlap: Tensor
+    """(B, P) float: share of the query's points that the positive sees (METHOD.md section 2); NaN: not known."""
+
+
+@dataclass(frozen=True)
+class TuplePositions:
+    """Tuples as positions in a table of descriptors."""
+
+    query: Tensor
+    """(B,) int64."""
+    positive: Tensor
+    """(B, P) int64; -1 where missing."""
+    negative: Tensor
+    """(B, K) int64; -1 where missing."""
+    overlap: Tensor
+    """(B, P) float, as in `DescribedTuples`."""
+
+    def take(self, descriptors: Tensor) -> DescribedTuples:
+        """The tuples' descriptors out of the table (n, D)."""
+        return DescribedTuples(
+            descriptors[self.query],
+            descriptors[self.positive.clamp(min=0)],
+            descriptors[self.negative.clamp(min=0)],
+            self.positive >= 0,
+            self.negative >= 0,
+            self.overlap,
+        )
+
+
+def contrastive(tuples: DescribedTuples, margin: float, eps: float = 0.0, weight: Tensor | None = None) -> Tensor:
     """Sum of ½ D² over positives and ½ max(0, margin - D)² over negatives, D = ||query - other|| ([E16], [P18]).
 
     Parameters
     ----------
-    query : (B, D) float
-    positives : (B, P, D) float
-    negatives : (B, K, D) float
-        L2-normalised descriptors.
+    tuples : DescribedTuples
     margin : float
         Distance from which on a negative is far enough (tau).
-    positive_mask : (B, P) bool, optional
-    negative_mask : (B, K) bool, optional
-        False where a descriptor is missing: whatever stands there counts for nothing, neither in the sum nor in the
-        gradient.
     eps : float
         Added to every component of the difference before the norm, 1e-6 in [C].
-    positive_weight : (B, P) float, optional
+    weight : (B, P) float, optional
         Factor of each positive's term.
 
     Returns
@@ -51,36 +75,23 @@ def contrastive(
     scalar
         No division by anything, so that accumulated batches add up.
     """
-    positive = _squared_distances(query, positives, positive_mask, eps)
-    if positive_weight is not None:
-        positive = positive * positive_weight
-    negative = _squared_distances(query, negatives, negative_mask, eps)
+    positive = _squared_distances(tuples.query, tuples.positives, tuples.has_positive, eps)
+    if weight is not None:
+        positive = positive * weight
+    negative = _squared_distances(tuples.query, tuples.negatives, tuples.has_negative, eps)
     # The root's slope at 0 is infinite; below the floor the clamp has none, so equal descriptors give gradient 0.
     distance = negative.clamp(min=torch.finfo(negative.dtype).tiny).sqrt()
     gap = (margin - distance).clamp(min=0)
-    return 0.5 * (_kept(positive, positive_mask).sum() + _kept(gap.square(), negative_mask).sum())
+    near = positive.masked_fill(~tuples.has_positive, 0.0).sum()
+    return 0.5 * (near + gap.square().masked_fill(~tuples.has_negative, 0.0).sum())
 
 
-def triplet(
-    query: Tensor,
-    positives: Tensor,
-    negatives: Tensor,
-    margin: float,
-    positive_mask: Tensor | None = None,
-    negative_mask: Tensor | None = None,
-) -> Tensor:
-    """Sum over all pairs of positive and negative of max(0, ||q - p||² - ||q - n||² + margin) ([E16]).
-
-    Parameters and return value as for `contrastive`; `margin` is a difference of squared distances.
-    """
-    positive = _squared_distances(query, positives, positive_mask)[:, :, None]
-    negative = _squared_distances(query, negatives, negative_mask)[:, None, :]
+def triplet(tuples: DescribedTuples, margin: float) -> Tensor:
+    """Sum over all pairs of positive and negative of max(0, ||q - p||² - ||q - n||² + margin) ([E16])."""
+    positive = _squared_distances(tuples.query, tuples.positives, tuples.has_positive)[:, :, None]
+    negative = _squared_distances(tuples.query, tuples.negatives, tuples.has_negative)[:, None, :]
     terms = (positive - negative + margin).clamp(min=0)
-    if positive_mask is not None:
-        terms = _kept(terms, positive_mask[:, :, None])
-    if negative_mask is not None:
-        terms = _kept(terms, negative_mask[:, None, :])
-    return terms.sum()
+    return terms.masked_fill(~(tuples.has_positive[:, :, None] & tuples.has_negative[:, None, :]), 0.0).sum()
 
 
 def overlap_weight(overlap: Tensor, grade: float = GRADE) -> Tensor:
@@ -91,96 +102,42 @@ def overlap_weight(overlap: Tensor, grade: float = GRADE) -> Tensor:
     Parameters
     ----------
     overlap : (B, P) float
-        Share of the query's points that the positive sees (METHOD.md section 2); NaN where it is not known.
+        As in `DescribedTuples`.
     grade : float
         0 gives the contrastive loss itself, 1 weights in proportion.
     """
     return overlap.clamp(0.0, 1.0).pow(grade).nan_to_num(nan=1.0)
 
 
-def tuple_loss(
-    name: str,
-    query: Tensor,
-    positives: Tensor,
-    negatives: Tensor,
-    margin: float,
-    positive_mask: Tensor | None = None,
-    negative_mask: Tensor | None = None,
-    eps: float = 0.0,
-    overlap: Tensor | None = None,
-    settings: Sequence[str] = (),
-) -> Tensor:
-    """The loss of that name, one of `LOSSES` or ``pml:NAME``: a sum over tuples.
-
-    Parameters
-    ----------
-    name : str
-    query, positives, negatives, margin, positive_mask, negative_mask
-        As for `contrastive`; a loss ``pml:NAME`` has its margin among `settings`.
-    eps : float
-        Of the contrastive losses.
-    overlap : (B, P) float, optional
-        For the graded contrastive loss: as in `overlap_weight`; all unknown where left out.
-    settings : sequence of str
-        ``key=value``: ``grade`` of the graded contrastive loss, arguments of a loss ``pml:NAME``.
-    """
-    if name == TRIPLET:
-        return triplet(query, positives, negatives, margin, positive_mask, negative_mask)
-    if name.startswith(PML):
-        masks = [
-            torch.ones(others.shape[:2], dtype=torch.bool, device=others.device) if mask is None else mask
-            for others, mask in ((positives, positive_mask), (negatives, negative_mask))
-        ]
-        return pml_tuple_loss(pml_loss(name, tuple(settings)), query, positives, negatives, masks[0], masks[1])
-    weight = None
-    if name == GRADED and overlap is not None:
-        weight = overlap_weight(overlap.to(query), grade_of(settings))
-    return contrastive(query, positives, negatives, margin, positive_mask, negative_mask, eps, weight)
+def contrastive_loss(options: LossOptions) -> Loss:
+    """`contrastive` with the margin and eps of the options."""
+    options.refuse_settings()
+    return lambda tuples: contrastive(tuples, options.margin, options.eps)
 
 
-def grade_of(settings: Sequence[str]) -> float:
-    """The `grade` among a loss's settings.
+def triplet_loss(options: LossOptions) -> Loss:
+    """`triplet` with the margin of the options."""
+    options.refuse_settings()
+    return lambda tuples: triplet(tuples, options.margin)
 
-    Raises
-    ------
-    UsageError
-        There is another setting, or the grade is no number from 0 on.
-    """
-    values = parse_settings(settings)
-    grade = values.pop("grade", GRADE)
-    if values:
-        raise UsageError(f"loss {GRADED} has no option {', '.join(values)}; it has grade")
+
+def graded_loss(options: LossOptions) -> Loss:
+    """`contrastive` with each positive weighted by `overlap_weight`; its one setting is ``grade``, from 0 on."""
+    options.refuse_settings(["grade"])
+    grade = options.values().get("grade", GRADE)
     if isinstance(grade, str | bool) or not 0 <= grade < float("inf"):
         raise UsageError(f"grade must be a number from 0 on, not {grade}")
-    return float(grade)
+    exponent = float(grade)
+
+    def loss(tuples: DescribedTuples) -> Tensor:
+        weight = overlap_weight(tuples.overlap.to(tuples.query), exponent)
+        return contrastive(tuples, options.margin, options.eps, weight)
+
+    return loss
 
 
-def check_loss(name: str, settings: Sequence[str] = ()) -> None:
-    """Refuse a loss that cannot be made.
-
-    Raises
-    ------
-    UsageError
-        It is unknown, its package is absent, or a setting is not one of its own.
-    """
-    if name.startswith(PML):
-        pml_loss(name, tuple(settings))
-    elif name == GRADED:
-        grade_of(settings)
-    elif name not in LOSSES:
-        raise UsageError(f"loss {name!r} is unknown; one of {', '.join(LOSSES)}, {PML}NAME")
-    elif settings:
-        raise UsageError(f"loss {name} has no options; leave out loss_option {', '.join(settings)}")
-
-
-def _squared_distances(query: Tensor, others: Tensor, mask: Tensor | None, eps: float = 0.0) -> Tensor:
-    """||query - other + eps||² : (B, D) and (B, N, D) to (B, N); 0 where masked."""
+def _squared_distances(query: Tensor, others: Tensor, there: Tensor, eps: float = 0.0) -> Tensor:
+    """||query - other + eps||² : (B, D) and (B, N, D) to (B, N); 0 where there is no other."""
     difference = query[:, None, :] - others + eps
-    if mask is not None:
-        # Masked before squaring: a NaN that stands for "missing" must not reach the gradient as 0 x NaN.
-        difference = difference.masked_fill(~mask[:, :, None], 0.0)
-    return difference.square().sum(dim=2)
-
-
-def _kept(terms: Tensor, mask: Tensor | None) -> Tensor:
-    return terms if mask is None else terms.masked_fill(~mask, 0.0)
+    # Masked before squaring: a NaN that stands for "missing" must not reach the gradient as 0 x NaN.
+    return difference.masked_fill(~there[:, :, None], 0.0).square().sum(dim=2)

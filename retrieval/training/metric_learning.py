@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 
+from retrieval.training.losses import DescribedTuples
+from retrieval.training.losses_by_name import Loss, LossOptions
 from sfm2tuples.errors import UsageError
-
-PML = "pml:"
-"""What a loss's name begins with when it comes from pytorch-metric-learning."""
 
 Indices = tuple[Tensor, Tensor, Tensor, Tensor]
 """The package's pairs: queries and their positives, queries and their negatives, all rows of one table."""
 
 
-@lru_cache(maxsize=8)
-def pml_loss(name: str, settings: Sequence[str] = ()) -> nn.Module:
-    """The loss ``pml:NAME`` of the package.
+def pml_loss(options: LossOptions) -> Loss:
+    """The loss ``pml:NAME``: that class of the package, made of the settings; margin and eps of ours do not count.
 
-    Parameters
-    ----------
-    name : str
-        ``pml:`` and the name of a class, such as ``pml:NTXentLoss``.
-    settings : tuple of str
-        ``key=value``, arguments of the class.
+    It is a sum over tuples, each by itself: how tuples are batched changes nothing.
 
     Raises
     ------
@@ -36,47 +26,40 @@ def pml_loss(name: str, settings: Sequence[str] = ()) -> nn.Module:
         The package is not installed, it has no such loss or argument, or the loss has weights of its own: these are
         by class, and tuples have no classes.
     """
-    losses, bare = _import_losses(), name.removeprefix(PML)
-    kind = getattr(losses, bare, None)
-    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
-        near = difflib.get_close_matches(bare, dir(losses), n=3)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise UsageError(f"pytorch-metric-learning has no loss {bare!r}{hint}")
-    arguments: dict[str, Setting] = parse_settings(settings)
+    kind, arguments = _loss_class(options.name.partition(":")[2]), options.values()
     try:
         loss = kind(**arguments)
     except (TypeError, ValueError, AttributeError) as error:
-        raise UsageError(f"loss {name} cannot be made of {arguments} ({str(error).splitlines()[0]})") from error
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"loss {options.name} cannot be made of {arguments} ({reason})") from error
     if any(True for _ in loss.parameters()):
-        raise UsageError(f"loss {name} learns weights by class, and tuples have no classes; choose a loss of pairs")
-    return loss
+        raise UsageError(
+            f"loss {options.name} learns weights by class, and tuples have no classes; choose a loss of pairs"
+        )
+    return lambda tuples: _sum_over_tuples(loss, tuples)
 
 
-def pml_tuple_loss(
-    loss: nn.Module,
-    query: Tensor,
-    positives: Tensor,
-    negatives: Tensor,
-    positive_mask: Tensor,
-    negative_mask: Tensor,
-) -> Tensor:
-    """Sum of a loss over tuples, each by itself: how tuples are batched changes nothing.
+def _loss_class(name: str) -> type[nn.Module]:
+    try:
+        from pytorch_metric_learning import losses
+    except ImportError as error:
+        remedy = "pip install 'sfm2tuples[metric-learning]'"
+        raise UsageError(f"losses pml:NAME need the package pytorch-metric-learning: {remedy}") from error
+    kind = getattr(losses, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+        near = difflib.get_close_matches(name, dir(losses), n=3)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise UsageError(f"pytorch-metric-learning has no loss {name!r}{hint}")
+    return kind
 
-    Parameters
-    ----------
-    loss : nn.Module
-        Of `pml_loss`.
-    query : (B, D) float
-    positives : (B, P, D) float
-    negatives : (B, K, D) float
-    positive_mask, negative_mask : (B, P), (B, K) bool
-        False where a descriptor is missing.
-    """
-    total = query.sum() * 0  # a batch of no tuples has a gradient too
-    for row in range(len(query)):
-        there = [positives[row][positive_mask[row]], negatives[row][negative_mask[row]]]
-        table = torch.cat([query[row : row + 1], *there])
-        total = total + loss(table, indices_tuple=indices_tuple(len(there[0]), len(there[1]), table.device))
+
+def _sum_over_tuples(loss: nn.Module, tuples: DescribedTuples) -> Tensor:
+    total = tuples.query.sum() * 0  # a batch of no tuples has a gradient too
+    for row in range(len(tuples.query)):
+        positives = tuples.positives[row][tuples.has_positive[row]]
+        negatives = tuples.negatives[row][tuples.has_negative[row]]
+        table = torch.cat([tuples.query[row : row + 1], positives, negatives])
+        total = total + loss(table, indices_tuple=indices_tuple(len(positives), len(negatives), table.device))
     return total
 
 
@@ -85,57 +68,9 @@ def indices_tuple(num_positives: int, num_negatives: int, device: torch.device |
 
     Examples
     --------
-    >>> [part.tolist() for part in indices_tuple(1, 2)]
+    >>> [rows.tolist() for rows in indices_tuple(1, 2)]
     [[0], [1], [0, 0], [2, 3]]
     """
     positives = torch.arange(1, 1 + num_positives, device=device)
     negatives = torch.arange(1 + num_positives, 1 + num_positives + num_negatives, device=device)
     return torch.zeros_like(positives), positives, torch.zeros_like(negatives), negatives
-
-
-def _import_losses() -> ModuleType:
-    try:
-        from pytorch_metric_learning import losses
-    except ImportError as error:
-        remedy = "pip install 'sfm2tuples[metric-learning]'"
-        raise UsageError(f"losses pml:NAME need the package pytorch-metric-learning: {remedy}") from error
-    module: ModuleType = losses
-    return module
-
-
-def parse_settings(settings: Iterable[str]) -> dict[str, Setting]:
-    """Text to values: whole and decimal numbers, true and false; anything else stays text.
-
-    Raises
-    ------
-    UsageError
-        One is not ``key=value``, or a key comes twice.
-
-    Examples
-    --------
-    >>> parse_settings(["temperature=0.1", "smooth_loss=true", "k=3"])
-    {'temperature': 0.1, 'smooth_loss': True, 'k': 3}
-    """
-    values: dict[str, Setting] = {}
-    for setting in settings:
-        key, sign, text = setting.partition("=")
-        if not (sign and key and text):
-            raise UsageError(f"loss_option {setting!r} is not key=value")
-        if key in values:
-            raise UsageError(f"loss_option {key} is given twice")
-        values[key] = _value(text)
-    return values
-
-
-def _value(text: str) -> Setting:
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
-
-
-Setting = bool | int | float | str

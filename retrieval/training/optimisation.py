@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from retrieval.networks.poolings.gem import GeM
-from retrieval.training.options import ADAM, SGD, TrainingOptions
-from retrieval.training.recipes import GEM_CHANNELS_RATE_FACTOR, GEM_RATE_FACTOR
+from retrieval.training.options import TrainingOptions
+from retrieval.training.recipes import ADAM, GEM_CHANNELS_RATE_FACTOR, GEM_RATE_FACTOR, SGD
 
 MOMENTUM = 0.9
 """Of SGD, [E16], [P18] (METHOD.md section 7)."""

@@ -9,13 +9,10 @@ from retrieval.descriptors.extraction import ExtractionOptions
 from retrieval.networks.devices import FP32, PRECISIONS
 from retrieval.photos.augmentation import Augmentation
 from retrieval.protocols.sfm import MIN_SHARED
-from retrieval.training.losses import CONTRASTIVE, check_loss
-from retrieval.training.metric_learning import PML
-from retrieval.training.recipes import RECIPES, SMALL, for_backbone, margin_of
+from retrieval.training.losses_by_name import CONTRASTIVE, LossOptions, build_loss
+from retrieval.training.recipes import OPTIMISERS, RECIPES, SMALL, for_backbone, margin_of
 from sfm2tuples.errors import UsageError
 
-SGD, ADAM, ADAMW = "sgd", "adam", "adamw"
-OPTIMISERS = (SGD, ADAM, ADAMW)
 MINING_FIELDS = ("positives", "negatives", "num_negatives", "query_share", "queries_per_place", "pool")
 """Fields that replace those of the same name in the tuple file's `MiningOptions` when tuples are mined anew."""
 
@@ -90,7 +87,7 @@ class TrainingOptions:
 
     def __post_init__(self) -> None:
         """Refuse values without meaning."""
-        check_loss(self.loss, self.loss_option)
+        build_loss(self.loss_options)
         _require_known("optimiser", self.optimiser, OPTIMISERS)
         _require_known("precision", self.precision, PRECISIONS)
         counts = ("decay_every", "batch_size", "rounds_per_epoch", "queries_per_round", "image_size", "min_shared")
@@ -102,6 +99,11 @@ class TrainingOptions:
                 raise UsageError(f"{name} must be a number from 0 on, not {getattr(self, name)}")
         self._refuse_mining_without_remine()
         _ = self.augmentation  # refuses values without meaning
+
+    @property
+    def loss_options(self) -> LossOptions:
+        """The loss and its constants."""
+        return LossOptions(self.loss, self.margin, self.eps, self.loss_option)
 
     @property
     def augmentation(self) -> Augmentation:
@@ -150,7 +152,7 @@ def options_from_recipe(backbone: str, recipe: str = SMALL.name, **chosen: Any) 
     if unknown:
         raise UsageError(f"a training has no option {', '.join(unknown)}")
     loss = chosen.get("loss", CONTRASTIVE)
-    if loss.startswith(PML) and "margin" in chosen:
+    if ":" in loss and "margin" in chosen:
         raise UsageError(f"loss {loss} has no margin of ours; give its own by loss_option margin=VALUE")
     values: dict[str, Any] = {
         "recipe": recipe,

@@ -20,7 +20,7 @@ PHOTOS = {"cpu": 1, "cuda": 64}
 
 
 @dataclass(frozen=True)
-class Passes:
+class ForwardPlan:
     """What fits the device; changes a gradient by rounding only."""
 
     photos: int = 1
@@ -37,8 +37,10 @@ class Passes:
             raise UsageError(f"photos per forward must be at least 1, not {self.photos}")
 
 
-def passes_for(device: torch.device, batch_size: int, photos: int | None = None, chunked: bool = False) -> Passes:
-    """Choose for a device: on a CPU one photo a forward and one tuple at a time, else a step's tuples together.
+def forward_plan(
+    device: torch.device, batch_size: int, photos: int | None = None, chunked: bool = False
+) -> ForwardPlan:
+    """What suits a device: on a CPU one photo a forward and one tuple at a time, else a step's tuples together.
 
     Parameters
     ----------
@@ -51,7 +53,7 @@ def passes_for(device: torch.device, batch_size: int, photos: int | None = None,
     """
     on_cpu = device.type == "cpu"
     alone = on_cpu and photos is None and not chunked
-    return Passes(photos or PHOTOS["cpu" if on_cpu else "cuda"], 1 if alone else batch_size, chunked)
+    return ForwardPlan(photos or PHOTOS["cpu" if on_cpu else "cuda"], 1 if alone else batch_size, chunked)
 
 
 def describe(network: Network, pictures: Sequence[np.ndarray], precision: str, photos: int = 1) -> Tensor:
@@ -62,17 +64,17 @@ def describe(network: Network, pictures: Sequence[np.ndarray], precision: str, p
     network : Network
     pictures : sequence of (H, W, 3) uint8
     precision : str
-        One of `precision.PRECISIONS`.
+        One of `PRECISIONS`.
     photos : int
         Photos of one forward at most.
     """
     order: list[int] = []
-    parts: list[Tensor] = []
+    descriptors: list[Tensor] = []
     for rows, forward in _forwards(network, pictures, precision, photos):
         order += rows
-        parts.append(forward())
+        descriptors.append(forward())
     place = to_device(torch.tensor(order).argsort(), network.device)
-    return torch.cat(parts)[place]
+    return torch.cat(descriptors)[place]
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
@@ -84,7 +86,7 @@ def add_gradient(
     network: Network,
     pictures: Sequence[np.ndarray],
     precision: str,
-    passes: Passes,
+    plan: ForwardPlan,
     loss_of: Callable[[Tensor], Tensor],
     scale: Callable[[Tensor], Tensor],
 ) -> tuple[Tensor, Tensor]:
@@ -94,7 +96,7 @@ def add_gradient(
     ----------
     network, pictures, precision
         As for `describe`.
-    passes : Passes
+    plan : ForwardPlan
     loss_of : callable
         Descriptors (n, D) to a scalar.
     scale : callable
@@ -106,18 +108,18 @@ def add_gradient(
     descriptors : (n, D) float32
         Both without gradient.
     """
-    if not passes.chunked:
-        descriptors = describe(network, pictures, precision, passes.photos)
+    if not plan.chunked:
+        descriptors = describe(network, pictures, precision, plan.photos)
         loss = loss_of(descriptors)
         scale(loss).backward()
         return loss.detach(), descriptors.detach()
     with torch.no_grad():
-        descriptors = describe(network, pictures, precision, passes.photos)
+        descriptors = describe(network, pictures, precision, plan.photos)
     leaf = descriptors.requires_grad_()
     loss = loss_of(leaf)
     scale(loss).backward()
     if leaf.grad is not None:
-        for rows, forward in _forwards(network, pictures, precision, passes.photos):
+        for rows, forward in _forwards(network, pictures, precision, plan.photos):
             forward().backward(leaf.grad[rows])
     return loss.detach(), leaf.detach()
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from retrieval.training.losses import TRIPLET
+from retrieval.training.losses_by_name import TRIPLET
 
 Value = TypeVar("Value")
+Sourced = tuple[Any, str]
+"""A constant and where it comes from."""
+SGD, ADAM, ADAMW = "sgd", "adam", "adamw"
+OPTIMISERS = (SGD, ADAM, ADAMW)
 
 OTHERWISE = "otherwise"
 """The key of `Recipe.optimiser`, `learning_rate` and `margin` that stands for every backbone without one of its own."""
@@ -95,128 +99,75 @@ def margin_of(recipe: Recipe, loss: str, backbone: str) -> float:
 
 
 _TABLE = "METHOD.md section 7, as in "
-_SHARED_SOURCES = {
-    "batch_size": "METHOD.md section 7 [E16], [P18], [C]",
-    "queries_per_round": "METHOD.md section 3, the common unit of all recipes",
-    "eps": "METHOD.md section 6: 1e-6 in [C] alone",
-    "image_size": "METHOD.md section 7 [E16], [P18]; the option's default in [C] is 1024",
-}
-
-ECCV16 = Recipe(
-    name="eccv16",
-    optimiser={OTHERWISE: "sgd"},
-    learning_rate={OTHERWISE: 1e-3},
-    decay=1 / 5,
-    decay_every=10,
-    weight_decay=5e-4,
-    batch_size=5,
-    epochs=30,
-    rounds_per_epoch=3,
-    queries_per_round=2000,
-    pool="ends+per-place:20",
-    image_size=362,
-    margin={OTHERWISE: 0.7},
-    eps=0.0,
-    sources={
-        **_SHARED_SOURCES,
-        "optimiser": _TABLE + "[E16]: SGD, momentum 0.9",
-        "learning_rate": _TABLE + "[M]",
-        "decay": _TABLE + "[M]: divided by 5",
-        "decay_every": _TABLE + "[M]: every 10 epochs",
-        "weight_decay": _TABLE + "[E16]",
-        "epochs": _TABLE + "[E16]",
-        "rounds_per_epoch": _TABLE + "[M]",
-        "pool": "METHOD.md section 5 [E16]",
-        "margin": "METHOD.md section 6 [E16]",
-    },
-)
-
-TPAMI18 = Recipe(
-    name="tpami18",
-    optimiser={"alexnet": "sgd", OTHERWISE: "adam"},
-    learning_rate={"alexnet": 1e-3, OTHERWISE: 1e-6},
-    decay=math.exp(-0.1),
-    decay_every=1,
-    weight_decay=5e-4,
-    batch_size=5,
-    epochs=30,
-    rounds_per_epoch=3,
-    queries_per_round=2000,
-    pool="ends+random:22000",
-    image_size=362,
-    margin=MARGINS_P18,
-    eps=0.0,
-    sources={
-        **_SHARED_SOURCES,
-        "optimiser": _TABLE + "[P18]: SGD for AlexNet, Adam for VGG and ResNet; SqueezeNet (ours) as VGG",
-        "learning_rate": _TABLE + "[P18]: 1e-3 for AlexNet with SGD, 1e-6 with Adam",
-        "decay": _TABLE + "[P18]: exp(-0.1 e)",
-        "decay_every": _TABLE + "[P18]",
-        "weight_decay": _TABLE + "[P18]",
-        "epochs": _TABLE + "[P18]",
-        "rounds_per_epoch": _TABLE + "[M]",
-        "pool": "METHOD.md section 5 [M]",
-        "margin": "METHOD.md section 6 [P18]; SqueezeNet's 0.7 is ours",
-    },
-)
-
-CIRTORCH = Recipe(
-    name="cirtorch",
-    optimiser={OTHERWISE: "adam"},
-    learning_rate={"resnet101": 5e-7, OTHERWISE: 1e-6},
-    decay=math.exp(-0.01),
-    decay_every=1,
-    weight_decay=1e-6,
-    batch_size=5,
-    epochs=100,
-    rounds_per_epoch=1,
-    queries_per_round=2000,
-    pool="random:22000",
-    image_size=362,
-    margin=MARGINS_P18,
-    eps=1e-6,
-    sources={
-        **_SHARED_SOURCES,
-        "optimiser": _TABLE + "[C]",
-        "learning_rate": _TABLE + "[C]: 5e-7 for ResNet101",
-        "decay": _TABLE + "[C]: exp(-0.01 e)",
-        "decay_every": _TABLE + "[C]",
-        "weight_decay": _TABLE + "[C]; 1e-4 before its version 1.2",
-        "epochs": _TABLE + "[C]",
-        "rounds_per_epoch": _TABLE + "[C]",
-        "pool": "METHOD.md section 5 [C]",
-        "margin": "METHOD.md section 6 [P18]; SqueezeNet's 0.7 is ours",
-    },
-)
-
 _PROTOTYPE = "ours: the prototype on 20 places of a few hundred photos (data/README.md)"
-SMALL = Recipe(
-    name="small",
-    optimiser={OTHERWISE: "adam"},
-    learning_rate={OTHERWISE: 2e-5},
-    decay=math.exp(-0.1),
-    decay_every=1,
-    weight_decay=5e-4,
-    batch_size=5,
-    epochs=4,
-    rounds_per_epoch=1,
-    queries_per_round=2000,
-    pool="",
-    image_size=362,
-    margin=MARGINS_P18,
-    eps=0.0,
-    sources={
-        **_SHARED_SOURCES,
-        "optimiser": _PROTOTYPE,
-        "learning_rate": _PROTOTYPE,
-        "decay": _PROTOTYPE,
-        "decay_every": _PROTOTYPE,
-        "weight_decay": _PROTOTYPE,
-        "epochs": _PROTOTYPE + ": more rounds learn the few places by heart",
-        "rounds_per_epoch": "METHOD.md section 7: on small data one round is an epoch",
-        "pool": "ours: as the tuples were mined",
-        "margin": "METHOD.md section 6 [P18]; SqueezeNet's 0.7 is ours",
-    },
+_MARGINS = (MARGINS_P18, "METHOD.md section 6 [P18]; SqueezeNet's 0.7 is ours")
+_COMMON: Mapping[str, Sourced] = {
+    "batch_size": (5, "METHOD.md section 7 [E16], [P18], [C]"),
+    "queries_per_round": (2000, "METHOD.md section 3, the common unit of all recipes"),
+    "image_size": (362, "METHOD.md section 7 [E16], [P18]; the option's default in [C] is 1024"),
+    "eps": (0.0, "METHOD.md section 6: 1e-6 in [C] alone"),
+    "weight_decay": (5e-4, _TABLE + "[E16], [P18]"),
+    "epochs": (30, _TABLE + "[E16], [P18]"),
+    "rounds_per_epoch": (3, _TABLE + "[M]"),
+}
+"""What all recipes share, or most."""
+
+
+def _recipe(name: str, **constants: Sourced) -> Recipe:
+    """A recipe of the common constants and, in their place, its own: each with its source."""
+    sourced = {**_COMMON, **constants}
+    values: dict[str, Any] = {field: value for field, (value, _) in sourced.items()}
+    return Recipe(name=name, sources={field: source for field, (_, source) in sourced.items()}, **values)
+
+
+ECCV16 = _recipe(
+    "eccv16",
+    optimiser=({OTHERWISE: SGD}, _TABLE + "[E16]: SGD, momentum 0.9"),
+    learning_rate=({OTHERWISE: 1e-3}, _TABLE + "[M]"),
+    decay=(1 / 5, _TABLE + "[M]: divided by 5"),
+    decay_every=(10, _TABLE + "[M]: every 10 epochs"),
+    pool=("ends+per-place:20", "METHOD.md section 5 [E16]"),
+    margin=({OTHERWISE: 0.7}, "METHOD.md section 6 [E16]"),
+)
+TPAMI18 = _recipe(
+    "tpami18",
+    optimiser=(
+        {"alexnet": SGD, OTHERWISE: ADAM},
+        _TABLE + "[P18]: SGD for AlexNet, Adam for VGG and ResNet; SqueezeNet (ours) as VGG",
+    ),
+    learning_rate=(
+        {"alexnet": 1e-3, OTHERWISE: 1e-6},
+        _TABLE + "[P18]: 1e-3 for AlexNet with SGD, 1e-6 with Adam",
+    ),
+    decay=(math.exp(-0.1), _TABLE + "[P18]: exp(-0.1 e)"),
+    decay_every=(1, _TABLE + "[P18]"),
+    pool=("ends+random:22000", "METHOD.md section 5 [M]"),
+    margin=_MARGINS,
+)
+CIRTORCH = _recipe(
+    "cirtorch",
+    optimiser=({OTHERWISE: ADAM}, _TABLE + "[C]"),
+    learning_rate=({"resnet101": 5e-7, OTHERWISE: 1e-6}, _TABLE + "[C]: 5e-7 for ResNet101"),
+    decay=(math.exp(-0.01), _TABLE + "[C]: exp(-0.01 e)"),
+    decay_every=(1, _TABLE + "[C]"),
+    weight_decay=(1e-6, _TABLE + "[C]; 1e-4 before its version 1.2"),
+    epochs=(100, _TABLE + "[C]"),
+    rounds_per_epoch=(1, _TABLE + "[C]"),
+    pool=("random:22000", "METHOD.md section 5 [C]"),
+    margin=_MARGINS,
+    eps=(1e-6, "METHOD.md section 6 [C]"),
+)
+SMALL = _recipe(
+    "small",
+    optimiser=({OTHERWISE: ADAM}, _PROTOTYPE),
+    learning_rate=({OTHERWISE: 2e-5}, _PROTOTYPE),
+    decay=(math.exp(-0.1), _PROTOTYPE),
+    decay_every=(1, _PROTOTYPE),
+    weight_decay=(5e-4, _PROTOTYPE),
+    epochs=(4, _PROTOTYPE + ": more rounds learn the few places by heart"),
+    rounds_per_epoch=(1, "METHOD.md section 7: on small data one round is an epoch"),
+    pool=("", "ours: as the tuples were mined"),
+    margin=_MARGINS,
 )
 
 RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (SMALL, ECCV16, TPAMI18, CIRTORCH)}

@@ -7,11 +7,9 @@ from dataclasses import fields, replace
 
 import numpy as np
 
-from retrieval.networks.network import Network
-from retrieval.photos.tuple_photos import TuplePhotos
 from retrieval.search.torch_similarity import exact_search
 from retrieval.training.options import TrainingOptions
-from retrieval.training.round_descriptors import describe_rows
+from retrieval.training.state import TrainingState
 from retrieval.training.team import Team
 from sfm2tuples.compute.random_draws import draw, item_numbers
 from sfm2tuples.errors import DataError
@@ -22,15 +20,7 @@ from sfm2tuples.similarity.ivf_search import IvfSearch, SearchReport
 logger = logging.getLogger(__name__)
 
 
-def tuples_of_round(
-    tuples: TupleFile,
-    network: Network,
-    photos: TuplePhotos,
-    options: TrainingOptions,
-    round: int,
-    progress: str | None = None,
-    team: Team | None = None,
-) -> TupleSet:
+def tuples_of_round(state: TrainingState, round: int) -> TupleSet:
     """Training tuples of one round, at most `queries_per_round`, the same in every process of a team.
 
     Each process of a team describes its share of the photos, and chooses for its share of the queries.
@@ -46,19 +36,17 @@ def tuples_of_round(
     SfmTuplesError
         Another process of the team failed at its share.
     """
-    team = team or Team()
-    if not options.remine:
-        return _from_file(tuples, options, round)
-    mining = options_of_round(tuples, options)
-    plan = plan_round(tuples.images, tuples.places, tuples.candidates["train"], mining, "train", round)
-    descriptors = None
-    if len(plan.rows_needed):
-        descriptors = describe_rows(network, photos, plan.rows_needed, options.extraction, progress, team)
-    search = search_for(mining.search, exact_search(network.device))
-    choosing = Choosing(plan, descriptors, tuples.images, tuples.candidates["train"], mining, search)
-    chosen = choose_in_shares(choosing, team)
+    tuples = state.tuples
+    if not state.options.remine:
+        return _from_file(tuples, state.options, round)
+    mining = options_of_round(tuples, state.options)
+    candidates = tuples.candidates["train"]
+    plan = plan_round(tuples.images, tuples.places, candidates, mining, "train", round)
+    descriptors = state.describe(plan.rows_needed, f"round {round} mine") if len(plan.rows_needed) else None
+    search = search_for(mining.search, exact_search(state.network.device))
+    chosen = choose_in_shares(Choosing(plan, descriptors, tuples.images, candidates, mining, search), state.team)
     if isinstance(search, IvfSearch):
-        _say_recall(search.report, team)
+        _say_recall(search.report, state.team)
     return chosen
 
 

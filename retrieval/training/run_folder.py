@@ -10,19 +10,43 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from retrieval.networks.checkpoints import load_checkpoint, network_of, save_checkpoint
 from retrieval.networks.network import Network
 from retrieval.networks.weights import load_state
 from retrieval.training.options import TrainingOptions, options_from_recipe
-from retrieval.training.team import Team
+from retrieval.training.state import TrainingState
 from sfm2tuples.errors import DataError, UsageError
 from sfm2tuples.files.atomic import write_text
 
 LAST, BEST, CURVES = "last.pt", "best.pt", "curves.csv"
 MAY_GROW = ("rounds", "patience")
 """Options that a resumed run may change: no round depends on how many follow."""
+
+
+@dataclass(frozen=True)
+class RoundFigures:
+    """One round in numbers; NaN where there is none. Round 0 is the network before training."""
+
+    round: int
+    """Number of the round, from 0."""
+    learning_rate: float
+    """Rate of the round."""
+    train_loss: float
+    """Mean loss of the round's tuples, each at the moment it was trained on."""
+    val_loss: float
+    """Mean loss of the tuple file's validation tuples, the same ones after every round."""
+    val_map: float
+    """mAP over the validation places after the round, 0..1."""
+    gem_p: float
+    """GeM's exponent after the round."""
+    seconds: float
+    """Wall time of the round: mining, training, validation."""
+    positive_similarity: float
+    """Mean cosine of queries and positives during the round."""
+    negative_similarity: float
+    """Mean cosine of queries and negatives during the round."""
+    queries: int
+    """Tuples that the round trained on."""
 
 
 @dataclass
@@ -63,28 +87,22 @@ class Run:
         """Steps of all rounds that are over."""
         return sum(math.ceil(figures.queries / self.options.batch_size) for figures in self.history)
 
-    def add(
-        self,
-        figures: RoundFigures,
-        network: Network,
-        optimiser: torch.optim.Optimizer,
-        scaler: torch.amp.GradScaler,
-        write: bool = True,
-    ) -> None:
+    def add(self, figures: RoundFigures, state: TrainingState) -> None:
         """Close a round: write the best network where this is it, then the checkpoint to go on from, then curves.
 
         In this order, so that a run killed in between does the round again and writes the same files. Of a team only
         the leader writes.
         """
+        leads = state.team.leads
         self.history.append(figures)
         # Without validation queries there is no better and no worse: the last network is the best known.
         if figures.round == 0 or math.isnan(figures.val_map) or figures.val_map > self.best_map:
             self.best_round = figures.round
-            if write:
-                save_checkpoint(self.folder / BEST, network, **self._state())
-        if write:
-            states = {"optimiser": optimiser.state_dict(), "scaler": scaler.state_dict()}
-            save_checkpoint(self.folder / LAST, network, **states, **self._state())
+            if leads:
+                save_checkpoint(self.folder / BEST, state.network, **self._state())
+        if leads:
+            others = {"optimiser": state.optimiser.state_dict(), "scaler": state.resources.scaler.state_dict()}
+            save_checkpoint(self.folder / LAST, state.network, **others, **self._state())
             write_curves(self.folder / CURVES, self.history)
 
     def _state(self) -> dict[str, Any]:
@@ -111,29 +129,23 @@ def refuse_taken(folder: Path, force: bool) -> None:
         raise UsageError(f"{folder}: holds a run already ({taken[0]}); --resume goes on with it, --force replaces it")
 
 
-def start_run(
-    folder: Path, options: TrainingOptions, parent: str, network: Network, force: bool, team: Team | None = None
-) -> Run:
-    """Make the folder of a new run; of a team, the leader makes it.
+def start_run(folder: Path, state: TrainingState) -> Run:
+    """Make the folder of a new run, without what another run left there; of a team, the leader makes it.
 
     Raises
     ------
-    UsageError
-        It holds a run already and `force` is not set.
     DataError
         It cannot be made.
     """
-    refuse_taken(folder, force)
-    team = team or Team()
-    team.agree(None)  # nobody empties the folder before everybody has looked into it
+    state.team.agree(None)  # nobody empties the folder before everybody has looked into it
     try:
-        if team.leads:
+        if state.team.leads:
             folder.mkdir(parents=True, exist_ok=True)
             for name in (LAST, BEST, CURVES):
                 (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise DataError(folder, f"cannot be made a run's folder ({error.strerror})") from error
-    return Run(folder, options, parent, started_from=network.fingerprint())
+    return Run(folder, state.options, state.tuples.header.fingerprint, started_from=state.network.fingerprint())
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -177,14 +189,7 @@ def network_of_run(folder: Path) -> Network:
     return network_of(read_run(folder), folder / LAST)
 
 
-def resume_run(
-    folder: Path,
-    options: TrainingOptions,
-    parent: str,
-    network: Network,
-    optimiser: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-) -> Run:
+def resume_run(folder: Path, state: TrainingState) -> Run:
     """Put network, optimiser and fp16's scaler into the state that `LAST` holds.
 
     Raises
@@ -193,61 +198,33 @@ def resume_run(
         Nothing to resume from, or the run was made with other options, tuples or another network.
     """
     checkpoint = read_run(folder)
-    _refuse_others(folder, checkpoint, options, parent, network)
-    load_state(network, checkpoint["weights"], folder / LAST)
-    optimiser.load_state_dict(checkpoint["optimiser"])
-    scaler.load_state_dict(checkpoint["scaler"])
+    _refuse_others(folder, checkpoint, state)
+    load_state(state.network, checkpoint["weights"], folder / LAST)
+    state.optimiser.load_state_dict(checkpoint["optimiser"])
+    state.resources.scaler.load_state_dict(checkpoint["scaler"])
     return Run(
         folder=folder,
-        options=options,
-        parent=parent,
+        options=state.options,
+        parent=checkpoint["parents"][0],
         started_from=checkpoint["started_from"],
         history=[RoundFigures(**figures) for figures in checkpoint["history"]],
         best_round=checkpoint["best_round"],
     )
 
 
-def _refuse_others(
-    folder: Path, checkpoint: dict[str, Any], options: TrainingOptions, parent: str, network: Network
-) -> None:
-    if checkpoint["parents"] != [parent]:
-        raise UsageError(f"{folder}: was trained on another tuple file (fingerprint {checkpoint['parents'][0][:12]}…)")
-    asked = {name: value for name, value in asdict(options).items() if name not in MAY_GROW}
-    differences = _differences(checkpoint["options"], asked) + _differences(
-        checkpoint["network"], network.description.to_dict()
-    )
+def _refuse_others(folder: Path, checkpoint: dict[str, Any], state: TrainingState) -> None:
+    before = checkpoint["parents"]
+    if before != [state.tuples.header.fingerprint]:
+        raise UsageError(f"{folder}: was trained on another tuple file (fingerprint {before[0][:12]}…)")
+    asked = {name: value for name, value in asdict(state.options).items() if name not in MAY_GROW}
+    network = state.network.description.to_dict()
+    differences = _differences(checkpoint["options"], asked) + _differences(checkpoint["network"], network)
     if differences:
         raise UsageError(f"{folder}: was trained with {', '.join(differences)}; --resume goes on with the same only")
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return [f"{name} {before.get(name)} (now {value})" for name, value in now.items() if before.get(name) != value]
-
-
-@dataclass(frozen=True)
-class RoundFigures:
-    """One round in numbers; NaN where there is none. Round 0 is the network before training."""
-
-    round: int
-    """Number of the round, from 0."""
-    learning_rate: float
-    """Rate of the round."""
-    train_loss: float
-    """Mean loss of the round's tuples, each at the moment it was trained on."""
-    val_loss: float
-    """Mean loss of the tuple file's validation tuples, the same ones after every round."""
-    val_map: float
-    """mAP over the validation places after the round, 0..1."""
-    gem_p: float
-    """GeM's exponent after the round."""
-    seconds: float
-    """Wall time of the round: mining, training, validation."""
-    positive_similarity: float
-    """Mean cosine of queries and positives during the round."""
-    negative_similarity: float
-    """Mean cosine of queries and negatives during the round."""
-    queries: int
-    """Tuples that the round trained on."""
 
 
 def write_curves(path: Path, history: Sequence[RoundFigures]) -> None:
@@ -258,6 +235,11 @@ def write_curves(path: Path, history: Sequence[RoundFigures]) -> None:
     for figures in history:
         writer.writerow([_cell(value) for value in asdict(figures).values()])
     write_text(path, text.getvalue())
+
+
+def _cell(value: float | int) -> str:
+    """Digits that read back to the same number."""
+    return "" if isinstance(value, float) and math.isnan(value) else repr(value)
 
 
 class TensorBoard:
@@ -296,8 +278,3 @@ class TensorBoard:
         """Close the event file."""
         if self._writer is not None:
             self._writer.close()
-
-
-def _cell(value: float | int) -> str:
-    """Digits that read back to the same number."""
-    return "" if isinstance(value, float) and math.isnan(value) else repr(value)

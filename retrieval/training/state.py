@@ -1,49 +1,92 @@
-"""Descriptors of a tuple file's photos by the network in training; a team describes a share each."""
+"""What every round of a training works on, and with what it is carried out."""
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import dataclass, field
 
-from retrieval.descriptors.extraction import ExtractionOptions, extract
+import numpy as np
+import torch
+
+from retrieval.descriptors.extraction import extract
 from retrieval.networks.network import Network
 from retrieval.photos.tuple_photos import TuplePhotos
+from retrieval.training.losses_by_name import Loss, build_loss
+from retrieval.training.options import TrainingOptions
+from retrieval.training.passes import ForwardPlan
 from retrieval.training.team import Team
+from sfm2tuples.mining.tuple_file import TupleFile
 
 
-def describe_rows(
-    network: Network,
-    photos: TuplePhotos,
-    rows: np.ndarray,
-    options: ExtractionOptions,
-    progress: str | None = None,
-    team: Team | None = None,
-) -> np.ndarray:
-    """Describe rows of `/images`, each once.
+@dataclass(frozen=True)
+class Resources:
+    """With what a training is carried out; changes its outcome by rounding only."""
 
-    Parameters
-    ----------
-    network : Network
-    photos : TuplePhotos
-    rows : (m,) int64
-    options : ExtractionOptions
-    progress : str, optional
-        Title of a progress bar.
-    team : Team, optional
-        Each process describes its share, and all of them get all rows.
+    plan: ForwardPlan = field(default_factory=ForwardPlan)
+    """How photos go through the network."""
+    team: Team = field(default_factory=Team)
+    """The processes that train together."""
+    scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler("cpu", enabled=False))
+    """Keeps fp16's gradients from vanishing; does nothing in other precisions."""
+    progress: bool = False
+    """Whether progress bars go to stderr."""
 
-    Returns
-    -------
-    (m, D) float32
 
-    Raises
-    ------
-    PhotoError
-        A photo of this process's share is absent or unreadable.
-    SfmTuplesError
-        One of another process's share is.
-    """
-    team = team or Team()
-    own = rows[team.rows(len(rows))]
-    with team.shared_work():
-        described = extract(network, photos.sources(own), options, photos.names(own), progress)
-    return team.gather_rows(described, len(rows))
+@dataclass(frozen=True)
+class TrainingState:
+    """What all rounds share; the network and the optimiser change as they go."""
+
+    options: TrainingOptions
+    """What was asked."""
+    tuples: TupleFile
+    """What is trained on."""
+    photos: TuplePhotos
+    """Its photos, decoded ahead."""
+    network: Network
+    """Trained in place."""
+    optimiser: torch.optim.Optimizer
+    """Of `build_optimiser`."""
+    resources: Resources = field(default_factory=Resources)
+    """One process, one photo a forward, where left out."""
+
+    @property
+    def team(self) -> Team:
+        """The processes that train together."""
+        return self.resources.team
+
+    @property
+    def loss(self) -> Loss:
+        """The loss of the options."""
+        return build_loss(self.options.loss_options)
+
+    def title(self, work: str) -> str | None:
+        """Title of a progress bar; None where none is shown."""
+        return work if self.resources.progress and self.team.leads else None
+
+    def describe(self, rows: np.ndarray, work: str) -> np.ndarray:
+        """Describe photos of the tuple file; each process of a team describes its share.
+
+        Parameters
+        ----------
+        rows : (m,) int64
+            Of `/images`, each once.
+        work : str
+            Title of the progress bar.
+
+        Returns
+        -------
+        (m, D) float32
+            The same in every process.
+
+        Raises
+        ------
+        PhotoError
+            A photo of this process's share is absent or unreadable.
+        SfmTuplesError
+            One of another process's share is.
+        """
+        own, photos = rows[self.team.rows(len(rows))], self.photos
+        with self.team.shared_work():
+            described = extract(
+                self.network, photos.sources(own), self.options.extraction, photos.names(own), self.title(work)
+            )
+        return self.team.gather_rows(described, len(rows))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
@@ -12,21 +12,19 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from retrieval.networks.network import Network
 from retrieval.photos.augmentation import TupleChange
 from retrieval.photos.tuple_photos import TuplePhotos
-from retrieval.training.losses import tuple_loss
-from retrieval.training.optimisation import set_learning_rate, warmed_up
-from retrieval.training.options import TrainingOptions
-from retrieval.training.passes import Passes, add_gradient, to_device
-from retrieval.training.team import Team
+from retrieval.training.losses import DescribedTuples, TuplePositions
+from retrieval.training.optimisation import learning_rate, set_learning_rate, warmed_up
+from retrieval.training.passes import add_gradient, to_device
+from retrieval.training.state import TrainingState
 from sfm2tuples.compute.random_draws import draw, item_numbers
 from sfm2tuples.errors import SfmTuplesError
 from sfm2tuples.mining.tuple_file import TupleSet
 
 
 @dataclass(frozen=True)
-class Trained:
+class StepFigures:
     """What a round of steps was like."""
 
     loss: float
@@ -40,20 +38,8 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Means:
-    """What a round is carried out with; it changes results by rounding only."""
-
-    passes: Passes = field(default_factory=Passes)
-    """How photos go through the network."""
-    team: Team = field(default_factory=Team)
-    """The processes that share each step's tuples."""
-    scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler("cpu", enabled=False))
-    """Keeps fp16's gradients from vanishing; does nothing in other precisions."""
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """One tuple as rows of the image table and positions among its distinct ones."""
+class _Tuple:
+    """One tuple: its distinct photos, and which of them are its positives and negatives."""
 
     row: int
     """Row of the tuple set."""
@@ -63,20 +49,11 @@ class _Parts:
     """(P,) int64, positions in `rows`; -1 where missing."""
     negative: Tensor
     """(K,) int64, positions in `rows`; -1 where missing."""
+    overlap: np.ndarray
+    """(P,) float32, as in `TupleSet`."""
 
 
-def train_round(
-    network: Network,
-    optimiser: torch.optim.Optimizer,
-    chosen: TupleSet,
-    photos: TuplePhotos,
-    options: TrainingOptions,
-    round: int,
-    progress: str | None = None,
-    means: Means | None = None,
-    rate: float | None = None,
-    steps_before: int = 0,
-) -> Trained:
+def train_round(state: TrainingState, chosen: TupleSet, round: int, steps_before: int = 0) -> StepFigures:
     """Train on each tuple once, in an order of its own for every seed and round.
 
     A step follows every `batch_size` tuples, and the last ones. The gradient of a step is added up over portions of
@@ -84,15 +61,13 @@ def train_round(
 
     Parameters
     ----------
-    network, optimiser, chosen, photos, options
+    state : TrainingState
+        Its network and optimiser change.
+    chosen : TupleSet
     round : int
-        Names the draws.
-    progress : str, optional
-        Title of a progress bar.
-    means : Means, optional
-        One process, one photo a forward, where left out.
-    rate, steps_before
-        For the warm-up: the round's learning rate, and the steps of earlier rounds.
+        From 1; decides the learning rate and names the draws.
+    steps_before : int
+        Steps of earlier rounds, for the warm-up.
 
     Raises
     ------
@@ -101,84 +76,76 @@ def train_round(
     PhotoError
         A photo is absent or unreadable.
     """
-    means = means or Means()
-    order = _order(chosen, photos, options.seed, round)
+    options = state.options
+    rate = learning_rate(options, round)
+    set_learning_rate(state.optimiser, rate)
+    order = _order(chosen, state.photos, options.seed, round)
     steps = [order[start : start + options.batch_size] for start in range(0, len(order), options.batch_size)]
-    shares = [[_parts(chosen, row) for row in means.team.share(step)] for step in steps]
+    shares = [[_tuple(chosen, row) for row in state.team.share(step)] for step in steps]
     totals: list[Tensor] = []  # (5,) each: loss; sum and count of positives' cosines; likewise of negatives
-    network.train()
-    optimiser.zero_grad(set_to_none=True)
-    bar = tqdm(total=len(order), desc=progress, unit="tuple", disable=True if progress is None else None, leave=False)
-    loaded = _load(photos, [parts for share in shares for parts in share], options, round)
-    with bar:
+    state.network.train()
+    state.optimiser.zero_grad(set_to_none=True)
+    loaded = _load(state, [one for share in shares for one in share], round)
+    title = state.title(f"round {round} train")
+    with tqdm(total=len(order), desc=title, unit="tuple", disable=True if title is None else None, leave=False) as bar:
         for number, (step, share) in enumerate(zip(steps, shares, strict=True)):
-            for portion in _portions(share, means.passes.tuples):
+            for portion in _portions(share, state.resources.plan.tuples):
                 pictures = [picture for group in islice(loaded, len(portion)) for picture in group]
-                totals.append(_add_portion(network, pictures, portion, chosen, photos, options, means, round))
-            if rate is not None and options.warm_up:
-                set_learning_rate(optimiser, warmed_up(rate, steps_before + number, options.warm_up))
-            _step(network, optimiser, means)
+                totals.append(_add_portion(state, pictures, portion, round))
+            if options.warm_up:
+                set_learning_rate(state.optimiser, warmed_up(rate, steps_before + number, options.warm_up))
+            _step(state)
             bar.update(len(step))
-    return _trained(means.team.add_up(_sum(totals)), len(order))
+    return _figures(state.team.add_up(_sum(totals)), len(order))
 
 
 def _sum(totals: Sequence[Tensor]) -> np.ndarray:
     """(5,) float64; fetched from the device at the end, so that a GPU works while the next photos are gathered."""
-    return torch.stack([torch.zeros(5), *(part.cpu() for part in totals)]).numpy().sum(axis=0, dtype=np.float64)
+    return torch.stack([torch.zeros(5), *(total.cpu() for total in totals)]).numpy().sum(axis=0, dtype=np.float64)
 
 
-def _trained(totals: np.ndarray, tuples: int) -> Trained:
+def _figures(totals: np.ndarray, tuples: int) -> StepFigures:
     loss, *cosines = totals
-    return Trained(_mean(loss, tuples), _mean(*cosines[:2]), _mean(*cosines[2:]), tuples)
+    return StepFigures(_mean(loss, tuples), _mean(*cosines[:2]), _mean(*cosines[2:]), tuples)
 
 
-def _portions(share: Sequence[_Parts], size: int) -> list[Sequence[_Parts]]:
+def _portions(share: Sequence[_Tuple], size: int) -> list[Sequence[_Tuple]]:
     return [share[start : start + size] for start in range(0, len(share), size)]
 
 
-def _load(
-    photos: TuplePhotos, tuples: Sequence[_Parts], options: TrainingOptions, round: int
-) -> Iterator[list[np.ndarray]]:
+def _load(state: TrainingState, tuples: Sequence[_Tuple], round: int) -> Iterator[list[np.ndarray]]:
     """Photos of each tuple, decoded ahead, and augmented where that is asked for."""
-    changes = None
+    options, changes = state.options, None
     if not options.augmentation.is_off:
-        queries = photos.names(np.array([parts.rows[0] for parts in tuples], np.int64))
+        queries = state.photos.names(np.array([one.rows[0] for one in tuples], np.int64))
         changes = [
-            TupleChange(options.augmentation, options.seed, round, f"{query} {parts.row}")
-            for query, parts in zip(queries, tuples, strict=True)
+            TupleChange(options.augmentation, options.seed, round, f"{query} {one.row}")
+            for query, one in zip(queries, tuples, strict=True)
         ]
-    return photos.in_order([parts.rows for parts in tuples], changes)
+    return state.photos.in_order([one.rows for one in tuples], changes)
 
 
-def _add_portion(
-    network: Network,
-    pictures: Sequence[np.ndarray],
-    portion: Sequence[_Parts],
-    chosen: TupleSet,
-    photos: TuplePhotos,
-    options: TrainingOptions,
-    means: Means,
-    round: int,
-) -> Tensor:
+def _add_portion(state: TrainingState, pictures: Sequence[np.ndarray], portion: Sequence[_Tuple], round: int) -> Tensor:
     """Add the gradient of some tuples; give back their part of the totals, (5,) float32, still on the device."""
-    query, positive, negative = _positions(portion, network.device)
-    overlap = to_device(torch.from_numpy(chosen.overlap[[parts.row for parts in portion]]), network.device)
+    positions, loss_of_tuples = _positions(portion, state.network.device), state.loss
 
     def loss_of(descriptors: Tensor) -> Tensor:
-        loss = _loss(descriptors, query, positive, negative, overlap, options)
+        loss = loss_of_tuples(positions.take(descriptors))
         if not math.isfinite(loss.item()):
-            raise _not_finite(loss.item(), round, photos.names(np.array(portion[0].rows[:1]))[0])
+            raise _not_finite(loss.item(), round, state.photos.names(np.array(portion[0].rows[:1]))[0])
         return loss
 
-    loss, descriptors = add_gradient(network, pictures, options.precision, means.passes, loss_of, means.scaler.scale)
-    return torch.stack([loss, *_similarities(descriptors, query, positive, negative)])
+    plan, scale = state.resources.plan, state.resources.scaler.scale
+    loss, descriptors = add_gradient(state.network, pictures, state.options.precision, plan, loss_of, scale)
+    return torch.stack([loss, *_similarities(positions.take(descriptors))])
 
 
-def _step(network: Network, optimiser: torch.optim.Optimizer, means: Means) -> None:
-    means.team.add_up_gradients(network)
-    means.scaler.step(optimiser)
-    means.scaler.update()
-    optimiser.zero_grad(set_to_none=True)
+def _step(state: TrainingState) -> None:
+    scaler = state.resources.scaler
+    state.team.add_up_gradients(state.network)
+    scaler.step(state.optimiser)
+    scaler.update()
+    state.optimiser.zero_grad(set_to_none=True)
 
 
 def _order(chosen: TupleSet, photos: TuplePhotos, seed: int, round: int) -> list[int]:
@@ -187,49 +154,33 @@ def _order(chosen: TupleSet, photos: TuplePhotos, seed: int, round: int) -> list
     return np.argsort(luck, kind="stable").tolist()
 
 
-def _parts(chosen: TupleSet, row: int) -> _Parts:
+def _tuple(chosen: TupleSet, row: int) -> _Tuple:
     """Each distinct photo of a tuple is described once."""
     ends = [chosen.positive[row].tolist(), chosen.negative[row].tolist()]
     rows = list(dict.fromkeys(r for r in [int(chosen.query[row]), *ends[0], *ends[1]] if r >= 0))
     position = {r: i for i, r in enumerate(rows)} | {-1: -1}
     positive, negative = (torch.tensor([position[r] for r in end], dtype=torch.int64) for end in ends)
-    return _Parts(row, rows, positive, negative)
+    return _Tuple(row, rows, positive, negative, chosen.overlap[row])
 
 
-def _positions(portion: Sequence[_Parts], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Where the descriptors of a portion's queries (B,), positives (B, P) and negatives (B, K) are; -1: missing."""
-    first = np.cumsum([0, *(len(parts.rows) for parts in portion[:-1])]).tolist()
+def _positions(portion: Sequence[_Tuple], device: torch.device) -> TuplePositions:
+    """Where the descriptors of a portion's photos are, one tuple's after the other's."""
+    first = np.cumsum([0, *(len(one.rows) for one in portion[:-1])]).tolist()
     ends = []
     for name in ("positive", "negative"):
-        own = [getattr(parts, name) for parts in portion]
+        own = [getattr(one, name) for one in portion]
         shifted = [torch.where(end >= 0, end + start, -1) for end, start in zip(own, first, strict=True)]
-        ends.append(to_device(torch.stack(shifted), device))
-    return to_device(torch.tensor(first), device), ends[0], ends[1]
+        ends.append(torch.stack(shifted))
+    overlap = torch.from_numpy(np.stack([one.overlap for one in portion]))
+    return TuplePositions(*(to_device(column, device) for column in (torch.tensor(first), *ends, overlap)))
 
 
-def _loss(
-    descriptors: Tensor, query: Tensor, positive: Tensor, negative: Tensor, overlap: Tensor, options: TrainingOptions
-) -> Tensor:
-    return tuple_loss(
-        options.loss,
-        descriptors[query],
-        descriptors[positive.clamp(min=0)],
-        descriptors[negative.clamp(min=0)],
-        options.margin,
-        positive >= 0,
-        negative >= 0,
-        options.eps,
-        overlap,
-        options.loss_option,
-    )
-
-
-def _similarities(descriptors: Tensor, query: Tensor, positive: Tensor, negative: Tensor) -> list[Tensor]:
+def _similarities(tuples: DescribedTuples) -> list[Tensor]:
     """Sum and count of the queries' cosines with their positives, then with their negatives."""
     values: list[Tensor] = []
-    for end in (positive, negative):
-        cosines = (descriptors[query][:, None] * descriptors[end.clamp(min=0)]).sum(dim=2)
-        values += [torch.where(end >= 0, cosines, 0.0).sum(), (end >= 0).sum().float()]
+    for others, there in ((tuples.positives, tuples.has_positive), (tuples.negatives, tuples.has_negative)):
+        cosines = (tuples.query[:, None] * others).sum(dim=2)
+        values += [torch.where(there, cosines, 0.0).sum(), there.sum().float()]
     return values
 
 

@@ -10,13 +10,9 @@ import torch
 
 from retrieval.metrics.ground_truth import GroundTruth
 from retrieval.metrics.results import evaluate_descriptors
-from retrieval.networks.network import Network
-from retrieval.photos.tuple_photos import TuplePhotos
 from retrieval.protocols.sfm import tuples_ground_truth
-from retrieval.training.losses import tuple_loss
-from retrieval.training.options import TrainingOptions
-from retrieval.training.round_descriptors import describe_rows
-from retrieval.training.team import Team
+from retrieval.training.losses import TuplePositions
+from retrieval.training.state import TrainingState
 from sfm2tuples.index.schema import VAL
 from sfm2tuples.mining.tuple_file import TupleFile
 
@@ -31,14 +27,8 @@ class Validation:
     """(d,) int64, positions in `rows` of the protocol's database: all images of the validation places."""
     truth: GroundTruth
     """Over rows of the database (METHOD.md section 10)."""
-    query: np.ndarray
-    """(t,) int64, positions in `rows` of the tuples' queries."""
-    positive: np.ndarray
-    """(t, P) int64, positions in `rows`; -1 where missing."""
-    negative: np.ndarray
-    """(t, K) int64, positions in `rows`; -1 where missing."""
-    overlap: np.ndarray
-    """(t, P) float32, of the tuples' positives; NaN where not known."""
+    tuples: TuplePositions
+    """The validation tuples, as positions in `rows`."""
 
     @property
     def has_queries(self) -> bool:
@@ -58,22 +48,17 @@ def prepare_validation(tuples: TupleFile, min_shared: int) -> Validation:
         rows=rows,
         database=np.searchsorted(rows, wanted[0]),
         truth=protocol.truth,
-        query=_positions(rows, val.query),
-        positive=_positions(rows, val.positive),
-        negative=_positions(rows, val.negative),
-        overlap=val.overlap,
+        tuples=TuplePositions(
+            query=_positions(rows, val.query),
+            positive=_positions(rows, val.positive),
+            negative=_positions(rows, val.negative),
+            overlap=torch.from_numpy(val.overlap),
+        ),
     )
 
 
-def validate(
-    validation: Validation,
-    network: Network,
-    photos: TuplePhotos,
-    options: TrainingOptions,
-    progress: str | None,
-    team: Team | None = None,
-) -> tuple[float, float]:
-    """Measure a network.
+def validate(state: TrainingState, validation: Validation, round: int) -> tuple[float, float]:
+    """Measure the network after a round.
 
     Returns
     -------
@@ -84,8 +69,10 @@ def validate(
     """
     if len(validation.rows) == 0:
         return math.nan, math.nan
-    descriptors = describe_rows(network, photos, validation.rows, options.extraction, progress, team)
-    loss = _loss(validation, torch.from_numpy(descriptors), options)
+    descriptors = state.describe(validation.rows, f"round {round} validate")
+    loss, count = math.nan, len(validation.tuples.query)
+    if count:
+        loss = state.loss(validation.tuples.take(torch.from_numpy(descriptors))).item() / count
     if not validation.has_queries:
         return math.nan, loss
     database = descriptors[validation.database]
@@ -93,25 +80,6 @@ def validate(
     return result.mean_over_queries, loss
 
 
-def _loss(validation: Validation, descriptors: torch.Tensor, options: TrainingOptions) -> float:
-    if len(validation.query) == 0:
-        return math.nan
-    positive, negative = torch.from_numpy(validation.positive), torch.from_numpy(validation.negative)
-    total = tuple_loss(
-        options.loss,
-        descriptors[torch.from_numpy(validation.query)],
-        descriptors[positive.clamp(min=0)],
-        descriptors[negative.clamp(min=0)],
-        options.margin,
-        positive >= 0,
-        negative >= 0,
-        options.eps,
-        torch.from_numpy(validation.overlap),
-        options.loss_option,
-    )
-    return total.item() / len(validation.query)
-
-
-def _positions(rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def _positions(rows: np.ndarray, wanted: np.ndarray) -> torch.Tensor:
     """Where each of `wanted` lies in `rows`; -1 stays -1."""
-    return np.where(wanted >= 0, np.searchsorted(rows, wanted), -1)
+    return torch.from_numpy(np.where(wanted >= 0, np.searchsorted(rows, wanted), -1))
