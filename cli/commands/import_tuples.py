@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.options.network import device_option, network_options, precision_option
+from cli.options.photos import photo_options
 from cli.output import Output, output_options
 from sfm2tuples.mining.options import NEGATIVES
 
 if TYPE_CHECKING:
-    from retrieval.networks.choice import NetworkChoice
     from retrieval.tuple_files.cirtorch_import import ImportedTuples
+    from retrieval.tuple_files.readable_photos import PhotoOptions
 
 _LEFT_OUT = {
     "self_pairs": "pairs of an image with itself are dropped",
@@ -32,11 +32,7 @@ _LEFT_OUT = {
 @click.option(
     "--global-clusters", is_flag=True, help="a cluster's number is one place in both splits; it is then trained on"
 )
-@network_options
-@click.option("--descriptors", type=click.Path(path_type=Path), help="descriptors of the photos, in place of a network")
-@click.option("--image-size", type=click.IntRange(1), default=362, show_default=True, help="longest side, pixels")
-@precision_option
-@device_option
+@photo_options
 @click.option(
     "--negatives",
     type=click.Choice(NEGATIVES),
@@ -52,7 +48,6 @@ _LEFT_OUT = {
     help="images that negatives are chosen from: ends+per-place:N, ends+random:N, random:N",
 )
 @click.option("--seed", default=0, show_default=True, help="seed of every draw")
-@click.option("--pack-images", type=click.IntRange(0), default=0, help="pack the photos, longest side in pixels")
 @click.option("--force", is_flag=True, help="replace the output where it exists")
 @output_options
 def command(
@@ -60,12 +55,7 @@ def command(
     images: Path | None,
     target: Path,
     global_clusters: bool,
-    choice: NetworkChoice,
-    descriptors: Path | None,
-    image_size: int,
-    precision: str,
-    device: str | None,
-    pack_images: int,
+    photos: PhotoOptions,
     force: bool,
     output: Output,
     **values: Any,
@@ -75,13 +65,11 @@ def command(
     Without a network or descriptors the file has pairs only: train mines negatives for them in each round.
     """
     from retrieval.tuple_files.cirtorch_import import ImportOptions, import_tuple_file
-    from retrieval.tuple_files.readable_photos import PhotoOptions
     from sfm2tuples.files.atomic import refuse_overwrite
     from sfm2tuples.interop.cirtorch_files import PHOTOS
 
     refuse_overwrite(target, force)
     images = file.parent / PHOTOS if images is None else images
-    photos = PhotoOptions(choice, descriptors, image_size, precision, device, pack_images)
     found = import_tuple_file(file, images, target, ImportOptions(**values), photos, global_clusters)
     _say_left_out(found, output)
     _say_what_is_unknown(found, output)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.options.mining import mining_flags
-from cli.options.network import device_option, network_options, precision_option
+from cli.options.photos import photo_options
 from cli.output import Output, output_options
 
 if TYPE_CHECKING:
-    from retrieval.networks.choice import NetworkChoice
     from retrieval.tuple_files.mining import MinedTuples
+    from retrieval.tuple_files.readable_photos import PhotoOptions
     from sfm2tuples.mining.rounds import MiningOptions
 
 MOST_PAIRS = 10
@@ -34,18 +34,13 @@ _MEDIANS = ("overlap", "scale_change", "angle", "positive_similarity", "negative
 )
 @click.argument("index", type=click.Path(path_type=Path))
 @click.option("-o", "--output", "target", type=click.Path(path_type=Path), required=True, help="tuple file to write")
-@network_options
-@click.option("--descriptors", type=click.Path(path_type=Path), help="descriptors of the photos, in place of a network")
-@click.option("--image-size", type=click.IntRange(1), default=362, show_default=True, help="longest side, pixels")
-@precision_option
+@photo_options
 @mining_flags
 @click.option(
     "--distractors",
     type=click.Path(path_type=Path),
     help="photos of other places, for negatives: folder of folders, CSV",
 )
-@click.option("--pack-images", type=click.IntRange(0), default=0, help="pack the photos, longest side in pixels")
-@device_option
 @click.option(
     "--block",
     type=click.IntRange(1),
@@ -58,25 +53,18 @@ _MEDIANS = ("overlap", "scale_change", "angle", "positive_similarity", "negative
 def command(
     index: Path,
     target: Path,
-    choice: NetworkChoice,
-    descriptors: Path | None,
-    image_size: int,
-    precision: str,
+    photos: PhotoOptions,
     options: MiningOptions,
     distractors: Path | None,
-    pack_images: int,
-    device: str | None,
     block: int,
     force: bool,
     output: Output,
 ) -> None:
     """Choose queries, positives and negatives from INDEX, with the evidence for each choice."""
     from retrieval.tuple_files.mining import mine_tuple_file
-    from retrieval.tuple_files.readable_photos import PhotoOptions
     from sfm2tuples.files.atomic import refuse_overwrite
 
     refuse_overwrite(target, force)
-    photos = PhotoOptions(choice, descriptors, image_size, precision, device, pack_images)
     mined = mine_tuple_file(index, target, options, photos, distractors, block)
     _say_left_out(mined, output)
     _say_tuples(mined, options, output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
     from retrieval.training.run_folder import RoundFigures, Run
 
 
+AS_MINED = "as the file was mined"
+
+
+def _option(
+    flag: str, kind: Any, text: str, default: str = "by recipe"
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A flag for a field of `TrainingOptions`: None where it is not given, and then `default` holds."""
+    return click.option(flag, type=kind, help=f"{text}  [default: {default}]")
+
+
 @click.command(
     "train",
     epilog="Example: sfm2tuples train tuples.h5 -o run/ --backbone squeezenet1_1 --weights squeezenet1_1.npz",
@@ -33,42 +44,42 @@ if TYPE_CHECKING:
     show_default=True,
     help="constants for whatever is not given below; small is ours for some hundred photos, the others the papers'",
 )
-@click.option("--loss", help=f"{', '.join(LOSSES)} (of pytorch-metric-learning)  [default: {CONTRASTIVE}]")
+@_option("--loss", str, f"{', '.join(LOSSES)} (of pytorch-metric-learning)", CONTRASTIVE)
 @click.option(
     "--loss-option",
     multiple=True,
     callback=lambda context, parameter, value: value or None,
     help="KEY=VALUE, repeatable: grade of graded-contrastive, arguments of pml:NAME",
 )
-@click.option("--margin", type=float, help="of the loss; by backbone")
-@click.option("--eps", type=float, help="added to differences before the contrastive norm; by recipe")
-@click.option("--optimiser", type=click.Choice(OPTIMISERS), help="by recipe")
-@click.option("--learning-rate", type=float, help="of the first epoch; by recipe")
-@click.option("--decay", type=float, help="what the rate is multiplied by; by recipe")
-@click.option("--decay-every", type=int, help="epochs after which that happens; by recipe")
-@click.option("--weight-decay", type=float, help="by recipe")
-@click.option("--batch-size", type=int, help="tuples a step; by recipe")
-@click.option("--rounds", type=int, help="mine once and train on it, so often; by recipe")
-@click.option("--rounds-per-epoch", type=int, help="by recipe")
-@click.option("--queries-per-round", type=int, help="tuples of a round at most; by recipe")
-@click.option("--image-size", type=int, help="longest side of a photo in pixels; by recipe")
+@_option("--margin", float, "margin of the loss", "by recipe and backbone")
+@_option("--eps", float, "added to differences before the contrastive norm")
+@_option("--optimiser", click.Choice(OPTIMISERS), "how a step follows from its gradient")
+@_option("--learning-rate", float, "rate of the first epoch")
+@_option("--decay", float, "what the rate is multiplied by after every --decay-every epochs")
+@_option("--decay-every", int, "epochs between two decays of the rate")
+@_option("--weight-decay", float, "weight decay of all but GeM's exponent")
+@_option("--batch-size", int, "tuples of a step")
+@_option("--rounds", int, "rounds in all; each mines once and trains on that")
+@_option("--rounds-per-epoch", int, "rounds of an epoch")
+@_option("--queries-per-round", int, "tuples of a round at most")
+@_option("--image-size", int, "longest side of a photo, pixels")
 @click.option(
     "--remine/--no-remine", default=None, help="mine anew each round (the default), or keep the file's tuples"
 )
-@click.option("--positives", type=click.Choice(POSITIVES), help="mining anew: as the file was mined")
-@click.option("--negatives", type=click.Choice(NEGATIVES), help="mining anew: as the file was mined")
-@click.option("--num-negatives", type=int, help="mining anew: as the file was mined")
-@click.option("--query-share", type=float, help="mining anew: as the file was mined")
-@click.option("--queries-per-place", type=int, help="mining anew: as the file was mined")
-@click.option("--pool", help="mining anew: by recipe, else as the file was mined")
-@click.option("--min-shared", type=int, help="shared points that make a positive in validation  [default: 15]")
-@click.option("--patience", type=int, help="stop after so many rounds without a better val mAP  [default: never]")
-@click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), help="of the network, in mining too")
-@click.option("--warm-up", type=int, help="steps over which the rate rises to its full height  [default: 0]")
-@click.option("--flip", type=float, help="augmentation: probability that a tuple is mirrored  [default: 0]")
-@click.option("--colour", type=float, help="augmentation: change of brightness, contrast, saturation  [default: 0]")
-@click.option("--crop", type=float, help="augmentation: least share of a photo that a random crop keeps  [default: 1]")
-@click.option("--seed", type=int, help="of every draw  [default: 0]")
+@_option("--positives", click.Choice(POSITIVES), "rule for positives when mining anew", AS_MINED)
+@_option("--negatives", click.Choice(NEGATIVES), "rule for negatives when mining anew", AS_MINED)
+@_option("--num-negatives", int, "negatives of a tuple when mining anew", AS_MINED)
+@_option("--query-share", float, "share of a place's images that are queries when mining anew", AS_MINED)
+@_option("--queries-per-place", int, "queries of a place at most when mining anew", AS_MINED)
+@_option("--pool", str, "images that negatives are chosen from when mining anew", f"by recipe, else {AS_MINED}")
+@_option("--min-shared", int, "shared points that make a positive in validation", "15")
+@_option("--patience", int, "rounds without a better val mAP after which training stops", "never")
+@_option("--precision", click.Choice(["fp32", "bf16", "fp16"]), "of the network, in mining too", "fp32")
+@_option("--warm-up", int, "steps over which the rate rises to its full height", "0")
+@_option("--flip", float, "augmentation: probability that a tuple is mirrored", "0")
+@_option("--colour", float, "augmentation: change of brightness, contrast and saturation", "0")
+@_option("--crop", float, "augmentation: least share of a photo that a random crop keeps", "1")
+@_option("--seed", int, "seed of every draw", "0")
 @click.option(
     "--workers",
     type=click.IntRange(0),

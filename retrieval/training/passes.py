@@ -1,4 +1,4 @@
-"""How photos go through a network in training: forwards of photos of one size, and the gradient back through them."""
+"""How photos go through a network in training: photos of one size forward together, and the gradient back."""
 
 from __future__ import annotations
 

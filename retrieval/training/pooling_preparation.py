@@ -115,11 +115,11 @@ def kmeans(vectors: np.ndarray, clusters: int, seed: int) -> np.ndarray:
     if len(vectors) < clusters:
         raise UsageError(f"{clusters} centres cannot be learned from {len(vectors)} cells; --clusters fewer")
     dimension = vectors.shape[1]
-    engine = faiss.Kmeans(
+    found = faiss.Kmeans(
         dimension, clusters, niter=KMEANS_STEPS, seed=seed, min_points_per_centroid=1, max_points_per_centroid=1 << 30
     )
-    engine.train(np.ascontiguousarray(vectors))
-    return np.asarray(engine.centroids, np.float32).reshape(clusters, dimension)
+    found.train(np.ascontiguousarray(vectors))
+    return np.asarray(found.centroids, np.float32).reshape(clusters, dimension)
 
 
 def _vectors(network: Network, features: Tensor) -> Tensor:

@@ -148,16 +148,8 @@ def start_run(folder: Path, state: TrainingState) -> Run:
     return Run(folder, state.options, state.tuples.header.fingerprint, started_from=state.network.fingerprint())
 
 
-def read_run(folder: Path) -> dict[str, Any]:
-    """The checkpoint that a run would go on from.
-
-    Raises
-    ------
-    UsageError
-        There is none: the run did not get as far, or is another folder.
-    WeightsError
-        It is torn, or not one of training.
-    """
+def _read_last(folder: Path) -> dict[str, Any]:
+    """The checkpoint that a run would go on from; a UsageError where there is none, or it is not one of training."""
     path = folder / LAST
     if not path.is_file():
         raise UsageError(f"{folder}: holds no {LAST} to resume from; start the run without --resume")
@@ -181,12 +173,12 @@ def options_of_run(folder: Path | None, backbone: str, **chosen: Any) -> Trainin
     chosen = {name: value for name, value in chosen.items() if value is not None}
     if folder is None:
         return options_from_recipe(backbone, **chosen)
-    return TrainingOptions(**{**read_run(folder)["options"], **chosen})
+    return TrainingOptions(**{**_read_last(folder)["options"], **chosen})
 
 
 def network_of_run(folder: Path) -> Network:
     """The network that a run would go on with."""
-    return network_of(read_run(folder), folder / LAST)
+    return network_of(_read_last(folder), folder / LAST)
 
 
 def resume_run(folder: Path, state: TrainingState) -> Run:
@@ -197,7 +189,7 @@ def resume_run(folder: Path, state: TrainingState) -> Run:
     UsageError
         Nothing to resume from, or the run was made with other options, tuples or another network.
     """
-    checkpoint = read_run(folder)
+    checkpoint = _read_last(folder)
     _refuse_others(folder, checkpoint, state)
     load_state(state.network, checkpoint["weights"], folder / LAST)
     state.optimiser.load_state_dict(checkpoint["optimiser"])

@@ -2,10 +2,10 @@
 
 `torchrun` starts the processes and sets their environment; each joins a `Team`. Losses are sums over a batch, so the
 gradient of a batch is the sum of the shares' gradients, whatever the number of processes. A single process is a team
-of one, whose methods do nothing, so that no caller needs to ask.
+of one. Its methods do nothing, so that no caller needs to ask.
 
-Who waits for a message of a process that failed would wait long. So work that only one process may fail at is done
-within `Team.shared_work`: there all learn how the others fared before any of them waits for a result.
+A process that waits for a message of another, which has failed, would wait long. So work at which one process alone
+may fail is done within `Team.shared_work`: all processes learn there how the others fared, before any waits.
 """
 
 from __future__ import annotations
@@ -91,10 +91,10 @@ class Team:
         if self.size == 1:
             return
         parameters = [p for p in network.parameters() if p.requires_grad]
-        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        flat = self._summed(torch.cat([part.reshape(-1) for part in parts]))
-        for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-            parameter.grad = part.view_as(parameter)
+        own = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        flat = self._summed(torch.cat([gradient.reshape(-1) for gradient in own]))
+        for parameter, gradient in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+            parameter.grad = gradient.view_as(parameter)
 
     @contextmanager
     def shared_work(self) -> Iterator[None]:
@@ -161,7 +161,7 @@ class Team:
         return moved.to(tensor.device)
 
     def _placed(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Where the engine can send it from: NCCL only knows GPUs."""
+        """Where it can be sent from: NCCL knows only GPUs."""
         return tensor.cuda() if dist.get_backend() == dist.Backend.NCCL else tensor
 
 
@@ -215,7 +215,7 @@ def _take_own_gpu(local_rank: int) -> None:
 
 @contextmanager
 def _lost_member() -> Iterator[None]:
-    """Say in one line that another process is gone, in place of the engine's trace."""
+    """Say in one line that another process is gone, in place of torch's trace."""
     try:
         yield
     except RuntimeError as error:

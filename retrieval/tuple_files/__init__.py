@@ -1,5 +1,5 @@
 """Photos and a network to a tuple file, and out of it.
 
-`mining` makes one from an index, `cirtorch_import` from cirtorch's, `cirtorch_export` gives it back. Imports
-`descriptors`, `networks` and what is below.
+`mining` begins with an index, `cirtorch_import` with cirtorch's pickle; `readable_photos` is the road that both take.
+`cirtorch_export` gives cirtorch its files back. Imports `search`, `descriptors`, `networks` and what is below.
 """

@@ -98,9 +98,9 @@ def cautions(target: Path, splits: dict[str, CirtorchSplit], num_negatives: int 
     name, found = target.absolute().name, []
     if not name.startswith(NAME_PREFIX):
         found.append(f"cirtorch opens only data sets whose name begins with {NAME_PREFIX}, and this is {name}")
-    for split, part in splits.items():
-        places = len(np.unique(part.cluster))
-        if len(part.qidxs) and places <= num_negatives:
+    for split, lists in splits.items():
+        places = len(np.unique(lists.cluster))
+        if len(lists.qidxs) and places <= num_negatives:
             found.append(
                 f"{split} has {places} places: cirtorch needs {num_negatives + 1} for {num_negatives} negatives"
             )

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,10 +19,11 @@ from retrieval.photos.packing import PackedStore
 from retrieval.tuple_files.descriptor_store import DescriptorStore, FileDescriptors, NetworkDescriptors, seen_with
 from sfm2tuples.errors import PhotoError, UsageError
 from sfm2tuples.files.descriptors import read_descriptors
+from sfm2tuples.interop.cirtorch_tables import Imported
 from sfm2tuples.mining.options import MiningOptions
-from sfm2tuples.mining.photo_table import PhotoSize
+from sfm2tuples.mining.photo_table import PhotoSize, Prepared
 from sfm2tuples.mining.rounds import Plan, choose_tuples, search_for
-from sfm2tuples.mining.tuple_file import Candidates, ImageTable, PlaceTable, TupleSet, write_tuples
+from sfm2tuples.mining.tuple_file import ImageTable, TupleSet, write_tuples
 from sfm2tuples.similarity.exact_search import Search
 from sfm2tuples.similarity.ivf_search import IvfSearch, SearchReport
 from sfm2tuples.similarity.rows import Matrix
@@ -31,23 +32,9 @@ FIRST_ROUND = 0
 """The round whose tuples the file holds; training mines later ones itself."""
 
 
-class Tables(Protocol):
-    """What tuples are chosen from."""
-
-    @property
-    def images(self) -> ImageTable:
-        """Photos that can be read, as far as is known."""
-
-    @property
-    def places(self) -> PlaceTable:
-        """What they show."""
-
-    @property
-    def candidates(self) -> dict[str, Candidates]:
-        """By split name."""
-
-
-AnyTables = TypeVar("AnyTables", bound=Tables)
+Tables = Prepared | Imported
+"""What tuples are chosen from: images that can be read, as far as is known, places, and candidates by split."""
+AnyTables = TypeVar("AnyTables", Prepared, Imported)
 Plans = dict[str, Plan]
 """By split name."""
 
@@ -71,16 +58,7 @@ class PhotoOptions:
 
     @contextmanager
     def open(self, source: Path, target: Path, options: MiningOptions) -> Iterator[ReadablePhotos]:
-        """The photos of a tuple file in the making.
-
-        Parameters
-        ----------
-        source : Path
-            The file that the tuples are made from, for messages.
-        target : Path
-            The tuple file; packed photos wait beside it.
-        options : MiningOptions
-            They say whether any choice looks at descriptors.
+        """The photos of a tuple file in the making: `source` is what it is made from, for messages.
 
         Raises
         ------
