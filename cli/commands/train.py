@@ -10,6 +10,7 @@ import click
 
 from cli.options.network import device_option, network_options
 from cli.output import Output, output_options
+from retrieval.networks.devices import FP32, PRECISIONS
 from retrieval.training.losses_by_name import CONTRASTIVE, LOSSES
 from retrieval.training.recipes import OPTIMISERS, RECIPES, SMALL
 from sfm2tuples.mining.options import NEGATIVES, POSITIVES
@@ -74,7 +75,7 @@ def _option(
 @_option("--pool", str, "images that negatives are chosen from when mining anew", f"by recipe, else {AS_MINED}")
 @_option("--min-shared", int, "shared points that make a positive in validation", "15")
 @_option("--patience", int, "rounds without a better val mAP after which training stops", "never")
-@_option("--precision", click.Choice(["fp32", "bf16", "fp16"]), "of the network, in mining too", "fp32")
+@_option("--precision", click.Choice(PRECISIONS), "of the network, in mining too", FP32)
 @_option("--warm-up", int, "steps over which the rate rises to its full height", "0")
 @_option("--flip", float, "augmentation: probability that a tuple is mirrored", "0")
 @_option("--colour", float, "augmentation: change of brightness, contrast and saturation", "0")
