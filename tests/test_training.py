@@ -18,7 +18,8 @@ from cli.commands.train import command
 from retrieval.descriptors.extraction import ExtractionOptions
 from retrieval.networks.checkpoints import load_checkpoint, load_network
 from retrieval.networks.network import Network, build_network
-from retrieval.photos.tuple_photos import TuplePhotos
+from retrieval.photos.tuple_photos import DECODERS, TuplePhotos
+from retrieval.protocols.sfm import MIN_SHARED
 from retrieval.training import passes, steps
 from retrieval.training.loop import train, warn_of_short_margin
 from retrieval.training.optimisation import build_optimiser, learning_rate, parameter_groups, set_learning_rate
@@ -202,8 +203,10 @@ def test_no_remine_with_a_recipe_leaves_its_pool_out():
 
 
 def test_every_option_is_a_flag_of_train():
-    flags = {p.name for p in command.params}
-    assert {f.name for f in dataclasses.fields(TrainingOptions)} <= flags
+    flags = {p.name: p for p in command.params}
+    assert {f.name for f in dataclasses.fields(TrainingOptions)} <= set(flags)
+    assert tuple(flags["decoders"].type.choices) == DECODERS
+    assert f"[default: {MIN_SHARED}]" in flags["min_shared"].help
 
 
 # --- optimiser ----------------------------------------------------------------------------------------------------
