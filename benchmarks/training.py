@@ -26,7 +26,8 @@ from retrieval.networks.devices import BF16, FP32
 from retrieval.networks.network import Network
 from retrieval.photos.decoding import pack_photo, photo_size
 from retrieval.photos.tuple_photos import PROCESSES, TuplePhotos, default_decoders
-from retrieval.training.losses import TuplePositions, contrastive
+from retrieval.training.described_tuples import TuplePositions
+from retrieval.training.losses import contrastive
 from retrieval.training.optimisation import build_optimiser
 from retrieval.training.options import TrainingOptions, options_from_recipe
 from retrieval.training.passes import describe, forward_plan

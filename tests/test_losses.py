@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from retrieval.training import losses
-from retrieval.training.losses import GRADE, DescribedTuples, overlap_weight
+from retrieval.training.described_tuples import DescribedTuples
+from retrieval.training.losses import GRADE, overlap_weight
 from retrieval.training.losses_by_name import GRADED, LOSSES, PML, LossOptions, build_loss
 from sfm2tuples.errors import UsageError
 

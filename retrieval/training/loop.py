@@ -77,9 +77,7 @@ def train(
     execution: Execution | None = None,
     on_round: Callable[[RoundFigures], None] | None = None,
 ) -> Run:
-    """Train a network on a tuple file, which is all it needs (and the photos, where they are not packed).
-
-    Round 0 is the network as given: it is validated and saved, so that `best.pt` is the better of before and after.
+    """Train a network on a tuple file. Round 0 is the network as given, so that `best.pt` is the better of both.
 
     Parameters
     ----------

@@ -2,59 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
+from retrieval.training.described_tuples import DescribedTuples
 from retrieval.training.losses_by_name import Loss, LossOptions
 from sfm2tuples.errors import UsageError
 
 GRADE = 0.5
 """Exponent of the overlap in a positive's weight; ours: a positive that sees a quarter of the points weighs half."""
-
-
-@dataclass(frozen=True)
-class DescribedTuples:
-    """The L2-normalised descriptors of some tuples. Where one is missing, any values may stand in its place."""
-
-    query: Tensor
-    """(B, D) float."""
-    positives: Tensor
-    """(B, P, D) float."""
-    negatives: Tensor
-    """(B, K, D) float."""
-    has_positive: Tensor
-    """(B, P) bool; False where one is missing."""
-    has_negative: Tensor
-    """(B, K) bool; False where one is missing."""
-    overlap: Tensor
-    """(B, P) float: share of the query's points that the positive sees (METHOD.md section 2); NaN: not known."""
-
-
-@dataclass(frozen=True)
-class TuplePositions:
-    """Tuples as positions in a table of descriptors."""
-
-    query: Tensor
-    """(B,) int64."""
-    positive: Tensor
-    """(B, P) int64; -1 where missing."""
-    negative: Tensor
-    """(B, K) int64; -1 where missing."""
-    overlap: Tensor
-    """(B, P) float, as in `DescribedTuples`."""
-
-    def take(self, descriptors: Tensor) -> DescribedTuples:
-        """The tuples' descriptors out of the table (n, D)."""
-        return DescribedTuples(
-            descriptors[self.query],
-            descriptors[self.positive.clamp(min=0)],
-            descriptors[self.negative.clamp(min=0)],
-            self.positive >= 0,
-            self.negative >= 0,
-            self.overlap,
-        )
 
 
 def contrastive(tuples: DescribedTuples, margin: float, eps: float = 0.0, weight: Tensor | None = None) -> Tensor:

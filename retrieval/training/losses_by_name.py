@@ -1,6 +1,6 @@
 """The table of losses, and how one is made of its options. To add a loss: write its module, and a line here.
 
-A builder takes `LossOptions` and gives a function of `losses.DescribedTuples`: their loss, a sum over tuples. Builders
+A builder takes `LossOptions` and gives a function of `DescribedTuples`: their loss, a sum over tuples. Builders
 are named, not imported, so that ``--help`` does not wait for torch.
 """
 
@@ -16,7 +16,7 @@ from sfm2tuples.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from retrieval.training.losses import DescribedTuples
+    from retrieval.training.described_tuples import DescribedTuples
 
 Loss = Callable[["DescribedTuples"], "Tensor"]
 Setting = bool | int | float | str

@@ -7,7 +7,7 @@ import difflib
 import torch
 from torch import Tensor, nn
 
-from retrieval.training.losses import DescribedTuples
+from retrieval.training.described_tuples import DescribedTuples
 from retrieval.training.losses_by_name import Loss, LossOptions
 from sfm2tuples.errors import UsageError
 

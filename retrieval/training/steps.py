@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from retrieval.photos.augmentation import TupleChange
 from retrieval.photos.tuple_photos import TuplePhotos
-from retrieval.training.losses import DescribedTuples, TuplePositions
+from retrieval.training.described_tuples import DescribedTuples, TuplePositions
 from retrieval.training.optimisation import learning_rate, set_learning_rate, warmed_up
 from retrieval.training.passes import add_gradient, to_device
 from retrieval.training.state import TrainingState

@@ -11,7 +11,7 @@ import torch
 from retrieval.metrics.ground_truth import GroundTruth
 from retrieval.metrics.results import evaluate_descriptors
 from retrieval.protocols.sfm import tuples_ground_truth
-from retrieval.training.losses import TuplePositions
+from retrieval.training.described_tuples import TuplePositions
 from retrieval.training.state import TrainingState
 from sfm2tuples.index.schema import VAL
 from sfm2tuples.mining.tuple_file import TupleFile

@@ -1,0 +1,50 @@
+"""What losses are taken of: tuples as descriptors, and as positions in a table of descriptors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class DescribedTuples:
+    """The L2-normalised descriptors of some tuples. Where one is missing, any values may stand in its place."""
+
+    query: Tensor
+    """(B, D) float."""
+    positives: Tensor
+    """(B, P, D) float."""
+    negatives: Tensor
+    """(B, K, D) float."""
+    has_positive: Tensor
+    """(B, P) bool; False where one is missing."""
+    has_negative: Tensor
+    """(B, K) bool; False where one is missing."""
+    overlap: Tensor
+    """(B, P) float: share of the query's points that the positive sees (METHOD.md section 2); NaN: not known."""
+
+
+@dataclass(frozen=True)
+class TuplePositions:
+    """Tuples as positions in a table of descriptors."""
+
+    query: Tensor
+    """(B,) int64."""
+    positive: Tensor
+    """(B, P) int64; -1 where missing."""
+    negative: Tensor
+    """(B, K) int64; -1 where missing."""
+    overlap: Tensor
+    """(B, P) float, as in `DescribedTuples`."""
+
+    def take(self, descriptors: Tensor) -> DescribedTuples:
+        """The tuples' descriptors out of the table (n, D)."""
+        return DescribedTuples(
+            descriptors[self.query],
+            descriptors[self.positive.clamp(min=0)],
+            descriptors[self.negative.clamp(min=0)],
+            self.positive >= 0,
+            self.negative >= 0,
+            self.overlap,
+        )
