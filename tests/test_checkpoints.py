@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval.networks.checkpoints import load_checkpoint, load_network, save_checkpoint
+from retrieval.networks.checkpoints import load_checkpoint, save_checkpoint
+from retrieval.networks.choice import load_network
 from retrieval.networks.network import build_network
 from retrieval.networks.weights import read_weights
 from sfm2tuples.errors import WeightsError

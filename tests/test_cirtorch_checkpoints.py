@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from retrieval.networks.choice import NetworkChoice, load_any_network, load_chosen
+from retrieval.networks.choice import NetworkChoice, load_chosen, load_network
 from retrieval.networks.cirtorch_checkpoints import read_cirtorch_checkpoint, write_cirtorch_checkpoint
 from retrieval.networks.network import Network, build_network
-from retrieval.networks.whitening_layer import add_whitening_layer
+from retrieval.networks.whitening_layer import WhiteningLayer, add_whitening_layer
 from retrieval.whitening.projection import Whitening, apply
 from sfm2tuples.errors import UsageError, WeightsError
 from tests import oracles
@@ -114,13 +114,13 @@ def agrees(network: Network, net: Theirs) -> None:
 @pytest.mark.parametrize("pooling", ["mac", "spoc", "gem", "gemmp", "rmac"])
 def test_their_network_describes_here_as_by_its_formula(tmp_path, architecture, pooling):
     net = Theirs(architecture, pooling).eval()
-    agrees(load_any_network(save(tmp_path / "net.pth", net)), net)
+    agrees(load_network(save(tmp_path / "net.pth", net)), net)
 
 
 @pytest.mark.parametrize("architecture", ["vgg16", "resnet50", "resnet101", "resnet152"])
 def test_deeper_architectures_load_too(tmp_path, architecture):
     net = Theirs(architecture, "gem").eval()
-    agrees(load_any_network(save(tmp_path / "net.pth", net)), net)
+    agrees(load_network(save(tmp_path / "net.pth", net)), net)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_deeper_architectures_load_too(tmp_path, architecture):
 @pytest.mark.parametrize("pooling", ["mac", "gem", "gemmp"])
 def test_their_learned_layers_come_along(tmp_path, pooling, layers):
     net = Theirs("squeezenet1_1", pooling, **layers).eval()
-    agrees(load_any_network(save(tmp_path / "net.pth", net)), net)
+    agrees(load_network(save(tmp_path / "net.pth", net)), net)
 
 
 @pytest.mark.parametrize("pooling", ["mac", "spoc", "gem", "gem-channels", "rmac"])
@@ -155,12 +155,12 @@ def test_a_network_of_ours_comes_back_from_their_format(tmp_path, backbone, pool
 
 def test_learned_layers_come_back_from_their_format(tmp_path):
     network = build_network("squeezenet1_1", "gem", regional=True, whole_image=True)
-    add_whitening_layer(network, "random", seed=3)
+    add_whitening_layer(network, WhiteningLayer(), seed=3)
     write_cirtorch_checkpoint(tmp_path / "net.pth", network)
     Theirs("squeezenet1_1", "gem", regional=True, whitening=True).load_state_dict(
         torch.load(tmp_path / "net.pth", weights_only=True)["state_dict"]
     )
-    assert load_any_network(tmp_path / "net.pth").fingerprint() == network.fingerprint()
+    assert load_network(tmp_path / "net.pth").fingerprint() == network.fingerprint()
 
 
 def test_whitenings_of_their_meta_become_ours_and_go_back(tmp_path):
@@ -195,7 +195,7 @@ def test_files_from_before_the_newer_keys_load(tmp_path):
         tmp_path / "old.pth",
         _use_new_zipfile_serialization=False,
     )
-    agrees(load_any_network(tmp_path / "old.pth"), net)
+    agrees(load_network(tmp_path / "old.pth"), net)
 
 
 def test_every_command_takes_such_a_file_as_its_network(tmp_path):
@@ -229,7 +229,7 @@ def test_a_file_of_something_else_is_refused(tmp_path):
     with pytest.raises(WeightsError, match="no checkpoint of cirtorch"):
         read_cirtorch_checkpoint(tmp_path / "w.pth")
     with pytest.raises(WeightsError, match="sfm2tuples or cirtorch"):
-        load_any_network(tmp_path / "w.pth")
+        load_network(tmp_path / "w.pth")
 
 
 def test_code_in_such_a_file_is_not_run(tmp_path):
@@ -239,7 +239,7 @@ def test_code_in_such_a_file_is_not_run(tmp_path):
 
     save(tmp_path / "net.pth", Theirs("alexnet", "mac"), note=Evil())
     with pytest.raises(WeightsError, match="plain containers"):
-        load_any_network(tmp_path / "net.pth")
+        load_network(tmp_path / "net.pth")
     assert not (tmp_path / "ran").exists()
 
 
@@ -260,7 +260,7 @@ def test_networks_that_cirtorch_has_not_are_refused(tmp_path, options, match):
 
 def test_a_whitening_layer_that_shortens_is_refused(tmp_path):
     network = build_network("squeezenet1_1", "gem")
-    add_whitening_layer(network, "random", 128)
+    add_whitening_layer(network, WhiteningLayer(output_dim=128))
     with pytest.raises(UsageError, match="512 to 128"):
         write_cirtorch_checkpoint(tmp_path / "net.pth", network)
 

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval.networks.checkpoints import load_checkpoint, load_network
+from retrieval.networks.checkpoints import load_checkpoint
+from retrieval.networks.choice import load_network
 from retrieval.photos.tuple_photos import TuplePhotos
 from retrieval.training.options import options_from_recipe
 from retrieval.training.remining import options_of_round

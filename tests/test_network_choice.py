@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval.networks.checkpoints import load_network, save_checkpoint
-from retrieval.networks.choice import NetworkChoice, load_chosen
+from retrieval.networks.checkpoints import save_checkpoint
+from retrieval.networks.choice import NetworkChoice, load_chosen, load_network
 from retrieval.networks.description import NetworkDescription
 from retrieval.networks.network import Network, build_network
 from retrieval.networks.poolings.neural_codes import SIDE, NeuralCodes
+from retrieval.networks.whitening_layer import WhiteningLayer
 from retrieval.training.optimisation import parameter_groups
 from retrieval.training.recipes import GEM_CHANNELS_RATE_FACTOR, GEM_RATE_FACTOR
 from retrieval.whitening.projection import Whitening, apply, write_whitening
@@ -40,8 +41,9 @@ FIRST_FINGERPRINT = "e57c8cf56421a4305055bfaf46974e66c1a80aec66ed53209ce110a8a39
 """Of SqueezeNet with MAC, all weights 0.5, as the first version computed it."""
 
 
-def chosen(**flags) -> Network:
-    return load_chosen(NetworkChoice(**{"backbone": "squeezenet1_1", **flags}))
+def chosen(*, whitening_layer: str | None = None, output_dim: int | None = None, seed: int = 0, **flags) -> Network:
+    layer = WhiteningLayer.of_flags(whitening_layer, output_dim)
+    return load_chosen(NetworkChoice(**{"backbone": "squeezenet1_1", "whitening_layer": layer, **flags}), seed)
 
 
 @pytest.mark.parametrize("dim", [None, 512, 32])
@@ -55,11 +57,11 @@ def test_a_whitening_layer_does_what_its_file_does(whitening_file, dim):
 
 
 def test_a_random_layer_is_orthogonal_and_follows_the_seed():
-    network = load_chosen(NetworkChoice(backbone="squeezenet1_1", whitening_layer="random", output_dim=64), seed=3)
+    network = chosen(whitening_layer="random", output_dim=64, seed=3)
     weight = network.whitening.weight.detach()
     torch.testing.assert_close(weight @ weight.T, torch.eye(64), rtol=0, atol=1e-5)
     assert network.whitening.bias.abs().max() == 0
-    again = load_chosen(NetworkChoice(backbone="squeezenet1_1", whitening_layer="random", output_dim=64), seed=3)
+    again = chosen(whitening_layer="random", output_dim=64, seed=3)
     assert torch.equal(again.whitening.weight, network.whitening.weight)
     whole = chosen(whitening_layer="random")
     # A rotation changes no cosine.
@@ -78,12 +80,11 @@ def test_the_layer_learns_and_its_checkpoint_needs_no_flag(whitening_file, tmp_p
 
 def test_a_checkpoint_gets_a_layer_to_be_trained_with(whitening_file, tmp_path):
     save_checkpoint(tmp_path / "n.pt", build_network("squeezenet1_1", "gem", seed=2))
-    choice = NetworkChoice(network=tmp_path / "n.pt", whitening_layer=str(whitening_file), output_dim=8)
-    network = load_chosen(choice)
+    network = chosen(backbone=None, network=tmp_path / "n.pt", whitening_layer=str(whitening_file), output_dim=8)
     assert network.dimension == 8
     save_checkpoint(tmp_path / "layer.pt", network)
     with pytest.raises(UsageError, match="already"):
-        load_chosen(NetworkChoice(network=tmp_path / "layer.pt", whitening_layer="random"))
+        chosen(backbone=None, network=tmp_path / "layer.pt", whitening_layer="random")
 
 
 def test_a_whitening_that_was_learned_on_another_network_is_said(tmp_path, caplog):
@@ -118,7 +119,7 @@ def test_what_does_not_belong_together_is_refused(flags, match):
 
 
 @pytest.mark.parametrize(
-    "said", [{"pooling": "mac"}, {"regional": True}, {"whitening_layer": "random"}, {"network": Path("n.pt")}]
+    "said", [{"pooling": "mac"}, {"regional": True}, {"whitening_layer": WhiteningLayer()}, {"network": Path("n.pt")}]
 )
 def test_a_network_is_named_by_any_of_its_flags(said):
     assert NetworkChoice(**said).named

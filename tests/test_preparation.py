@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval.networks.checkpoints import load_network
+from retrieval.networks.choice import load_network
 from retrieval.networks.network import Network, build_network
 from retrieval.networks.poolings.netvlad import NetVLAD, cell_descriptors
 from retrieval.photos.decoding_processes import Change

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from retrieval.networks.backbones.timm_backbones import TimmBackbone
-from retrieval.networks.checkpoints import load_network, save_checkpoint
+from retrieval.networks.checkpoints import save_checkpoint
+from retrieval.networks.choice import load_network
 from retrieval.networks.network import build_network
 from retrieval.training.recipes import SMALL, margin_of
 from sfm2tuples.errors import UsageError, WeightsError

@@ -16,7 +16,8 @@ from PIL import Image
 
 from cli.commands.train import command
 from retrieval.descriptors.extraction import ExtractionOptions
-from retrieval.networks.checkpoints import load_checkpoint, load_network
+from retrieval.networks.checkpoints import load_checkpoint
+from retrieval.networks.choice import load_network
 from retrieval.networks.network import Network, build_network
 from retrieval.photos.tuple_photos import DECODERS, TuplePhotos
 from retrieval.protocols.sfm import MIN_SHARED

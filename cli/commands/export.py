@@ -148,7 +148,7 @@ def _tuples(request: _Request, output: Output) -> None:
 
 
 def _network(request: _Request, output: Output) -> None:
-    from retrieval.networks.choice import load_any_network
+    from retrieval.networks.choice import load_network
     from retrieval.networks.cirtorch_checkpoints import scales_name, write_cirtorch_checkpoint
     from retrieval.whitening.projection import read_whitening
     from sfm2tuples.files.atomic import refuse_overwrite
@@ -156,7 +156,7 @@ def _network(request: _Request, output: Output) -> None:
     if request.image_size is not None:
         raise click.UsageError("--image-size is of a tuple file's photos; a network has none")
     refuse_overwrite(request.target, request.force)
-    network = load_any_network(request.source)
+    network = load_network(request.source)
     whitenings = {}
     if request.whitening is not None:
         learned = read_whitening(request.whitening)

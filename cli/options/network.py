@@ -15,11 +15,8 @@ import click
 from retrieval.networks.by_name import POOLINGS, backbone_names, family_of
 from retrieval.networks.devices import FP32, PRECISIONS
 
-FIELDS = (
-    *("network", "backbone", "weights", "pooling", "regional", "whole_image", "clusters"),
-    *("whitening_layer", "output_dim"),
-)
-"""Of `retrieval.networks.choice.NetworkChoice`."""
+FIELDS = ("network", "backbone", "weights", "pooling", "regional", "whole_image", "clusters")
+"""Of `retrieval.networks.choice.NetworkChoice`, beside the whitening layer."""
 device_option = click.option("--device", help="where to run, such as cpu or cuda  [default: cuda where there is one]")
 """`--device`, which a command gets as `device`: a name for `retrieval.networks.devices.choose_device`."""
 precision_option = click.option(
@@ -64,9 +61,12 @@ def network_options(function: Callable[..., None]) -> Callable[..., None]:
     @click.option("--whitening-layer", help="a learned layer at the end, started from a whitening FILE or random")
     @click.option("--output-dim", type=click.IntRange(1), help="its dimension  [default: all]")
     @functools.wraps(function)
-    def wrapped(*args: Any, **kwargs: Any) -> None:
+    def wrapped(*args: Any, whitening_layer: str | None, output_dim: int | None, **kwargs: Any) -> None:
         from retrieval.networks.choice import NetworkChoice
+        from retrieval.networks.whitening_layer import WhiteningLayer
 
-        function(*args, choice=NetworkChoice(**{name: kwargs.pop(name) for name in FIELDS}), **kwargs)
+        layer = WhiteningLayer.of_flags(whitening_layer, output_dim)
+        choice = NetworkChoice(**{name: kwargs.pop(name) for name in FIELDS}, whitening_layer=layer)
+        function(*args, choice=choice, **kwargs)
 
     return wrapped

@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -84,8 +85,7 @@ def extract(
     PhotoError
         A photo is absent, unreadable, or too small for the backbone.
     """
-    values, _ = _describe(network, sources, options or ExtractionOptions(), names, progress, strict=True)
-    return values
+    return extract_readable(network, sources, options, names, progress, strict=True)[0]
 
 
 def extract_readable(
@@ -94,6 +94,7 @@ def extract_readable(
     options: ExtractionOptions | None = None,
     names: Sequence[str] | None = None,
     progress: str | None = None,
+    strict: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, list[PhotoError]]:
     """Describe those photos that can be read, and say which could not.
 
@@ -101,6 +102,8 @@ def extract_readable(
     ----------
     network, sources, options, names, progress
         As `extract`.
+    strict : bool
+        Raise the first failure.
 
     Returns
     -------
@@ -111,9 +114,35 @@ def extract_readable(
     failures : list of PhotoError
         One for each of the n - m others, in order.
     """
-    values, failures = _describe(network, sources, options or ExtractionOptions(), names, progress, strict=False)
+    options = options or ExtractionOptions()
+    kind = "cpu" if network.device.type == "cpu" else "cuda"
+    exponent = scale_exponent(network, options)
+    values = np.zeros((len(sources), network.dimension), dtype=np.float32)
+    failures: dict[int, PhotoError] = {}
+    bar = tqdm(total=len(sources), desc=progress, unit="photo", disable=True if progress is None else None)
+    # One context for all batches: the weights are cast once.
+    with describing(network), autocast(network.device, options.precision), bar:
+        pyramids = photo_pyramids(sources, names, options, network.backbone.smallest, DECODERS[kind])
+        readable = _set_failures_aside(pyramids, failures, strict)
+        batches = in_batches(readable, BATCH_SIZE[kind], waiting=4 * BATCH_SIZE[kind])
+        described = ((batch, _forward(network, [pyramid for _, pyramid in batch], exponent)) for batch in batches)
+        for batch, found in _one_behind(described):
+            values[[row for row, _ in batch]] = _finite(found.cpu().numpy(), options.precision)
+            bar.update(len(batch))
     rows = np.array([row for row in range(len(sources)) if row not in failures], dtype=np.int64)
-    return values[rows], rows, [failures[row] for row in sorted(failures)]
+    return values[rows] if failures else values, rows, [failures[row] for row in sorted(failures)]
+
+
+@contextmanager
+def describing(network: Network) -> Iterator[None]:
+    """A context in which the network describes: in evaluation mode, without gradients."""
+    training = network.training
+    network.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        network.train(training)
 
 
 def extract_settings(network: Network, options: ExtractionOptions) -> dict[str, Any]:
@@ -181,37 +210,6 @@ def _stacked(photos: Sequence[np.ndarray], pinned: bool) -> Tensor:
 
 Pyramid = list[np.ndarray]
 """A photo at each scale, (H, W, 3) uint8."""
-
-
-def _describe(
-    network: Network,
-    sources: Sequence[PhotoSource],
-    options: ExtractionOptions,
-    names: Sequence[str] | None,
-    progress: str | None,
-    strict: bool,
-) -> tuple[np.ndarray, dict[int, PhotoError]]:
-    """All rows (zero where a photo failed), and the failures by row; with `strict` the first failure is raised."""
-    kind = "cpu" if network.device.type == "cpu" else "cuda"
-    exponent = scale_exponent(network, options)
-    values = np.zeros((len(sources), network.dimension), dtype=np.float32)
-    failures: dict[int, PhotoError] = {}
-    training = network.training
-    network.eval()
-    bar = tqdm(total=len(sources), desc=progress, unit="photo", disable=True if progress is None else None)
-    try:
-        # One context for all batches: the weights are cast once.
-        with torch.inference_mode(), autocast(network.device, options.precision), bar:
-            pyramids = photo_pyramids(sources, names, options, network.backbone.smallest, DECODERS[kind])
-            readable = _set_failures_aside(pyramids, failures, strict)
-            batches = in_batches(readable, BATCH_SIZE[kind], waiting=4 * BATCH_SIZE[kind])
-            described = ((batch, _forward(network, [pyramid for _, pyramid in batch], exponent)) for batch in batches)
-            for batch, found in _one_behind(described):
-                values[[row for row, _ in batch]] = _finite(found.cpu().numpy(), options.precision)
-                bar.update(len(batch))
-    finally:
-        network.train(training)
-    return values, failures
 
 
 def _forward(network: Network, pyramids: list[Pyramid], exponent: float) -> Tensor:

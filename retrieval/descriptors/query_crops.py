@@ -12,6 +12,7 @@ from tqdm import tqdm
 from retrieval.descriptors.extraction import (
     ExtractionOptions,
     combine_scales,
+    describing,
     extract_settings,
     feature_map,
     scale_exponent,
@@ -63,17 +64,12 @@ def describe_crops(
     """
     check_crop(network, crop)
     values = np.empty((len(sources), network.dimension), np.float32)
-    training = network.training
-    network.eval()
-    try:
-        with torch.inference_mode():
-            bar = tqdm(sources, desc=progress, unit="photo", disable=True if progress is None else None)
-            for row, source in enumerate(bar):
-                maps = crop_maps(network, source, names[row], boxes[row], crop, options)
-                scales = torch.stack([network.describe_map(features) for features in maps])
-                values[row] = combine_scales(scales, scale_exponent(network, options))[0].cpu().numpy()
-    finally:
-        network.train(training)
+    bar = tqdm(sources, desc=progress, unit="photo", disable=True if progress is None else None)
+    with describing(network):
+        for row, source in enumerate(bar):
+            maps = crop_maps(network, source, names[row], boxes[row], crop, options)
+            scales = torch.stack([network.describe_map(features) for features in maps])
+            values[row] = combine_scales(scales, scale_exponent(network, options))[0].cpu().numpy()
     return Descriptors(list(names), values, extract_settings(network, options) | {"crop": crop})
 
 

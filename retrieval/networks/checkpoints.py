@@ -25,16 +25,9 @@ _HEADER = {"format": str, "version": int, "software": str, "network": dict, "wei
 
 
 def save_checkpoint(path: str | Path, network: Network, **state: Any) -> None:
-    """Write a network, and the state of its training, atomically.
+    """Write a network and the state of its training atomically; a file of that name is replaced.
 
-    Parameters
-    ----------
-    path : str or Path
-        Replaced where it exists.
-    network : Network
-        Its description, weights and fingerprint are saved.
-    **state
-        Whatever else to keep: None, bool, int, float, str, tensors, and lists, tuples and dicts of them.
+    The state is whatever else to keep: None, bool, int, float, str, tensors, and lists, tuples and dicts of them.
 
     Raises
     ------
@@ -95,17 +88,6 @@ def checked_content(content: Any, path: str | Path) -> dict[str, Any]:
         what = f"version {content['version']} of a checkpoint is newer than this program reads ({VERSION})"
         raise WeightsError(path, what, "upgrade")
     return content
-
-
-def load_network(path: str | Path) -> Network:
-    """The network of a checkpoint, in evaluation mode, on the CPU.
-
-    Raises
-    ------
-    WeightsError
-        As `load_checkpoint`; also where the weights do not fit the description or its fingerprint.
-    """
-    return network_of(load_checkpoint(path), path)
 
 
 def network_of(checkpoint: dict[str, Any], path: str | Path) -> Network:

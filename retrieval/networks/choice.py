@@ -10,7 +10,7 @@ from retrieval.networks.checkpoints import checked_content, network_of
 from retrieval.networks.cirtorch_checkpoints import cirtorch_network, is_cirtorch, load_with_arrays
 from retrieval.networks.devices import choose_device
 from retrieval.networks.network import Network, build_network
-from retrieval.networks.whitening_layer import add_whitening_layer
+from retrieval.networks.whitening_layer import WhiteningLayer, add_whitening_layer
 from sfm2tuples.errors import UsageError
 
 
@@ -32,26 +32,18 @@ class NetworkChoice:
     """R-MAC and regions: the whole map is one region more."""
     clusters: int | None = None
     """NetVLAD's centres; 64 where left out."""
-    whitening_layer: str | None = None
-    """A whitening file, or ``random``: what a learned layer at the network's end starts from."""
-    output_dim: int | None = None
-    """Dimension of that layer; all where left out."""
+    whitening_layer: WhiteningLayer | None = None
+    """A learned layer at the network's end."""
 
     @property
     def named(self) -> bool:
         """Whether the user has said anything of a network, its weights aside."""
-        said = (self.network, self.backbone, self.pooling, self.clusters, self.whitening_layer, self.output_dim)
+        said = (self.network, self.backbone, self.pooling, self.clusters, self.whitening_layer)
         return self.regional or self.whole_image or any(value is not None for value in said)
 
 
 def load_chosen(choice: NetworkChoice, seed: int = 0) -> Network:
-    """Load the network that was chosen.
-
-    Parameters
-    ----------
-    choice : NetworkChoice
-    seed : int
-        Of the random weights, where no file of weights is named, and of a random whitening layer.
+    """Load the network that was chosen; the seed is that of random weights and of a random whitening layer.
 
     Raises
     ------
@@ -62,34 +54,17 @@ def load_chosen(choice: NetworkChoice, seed: int = 0) -> Network:
     """
     network = _load(choice, seed)
     if choice.whitening_layer is not None:
-        add_whitening_layer(network, choice.whitening_layer, choice.output_dim, seed)
-    elif choice.output_dim is not None:
-        raise UsageError("--output-dim is the dimension of a whitening layer: add --whitening-layer FILE, or random")
+        add_whitening_layer(network, choice.whitening_layer, seed)
     return network
 
 
 def load_on(device: str | None, choice: NetworkChoice) -> Network:
-    """Load the network that was chosen and put it where it is to run.
-
-    Parameters
-    ----------
-    device : str, optional
-        As `devices.choose_device` takes it; refused before anything is loaded.
-    choice : NetworkChoice
-        As `load_chosen` takes it.
-
-    Raises
-    ------
-    UsageError
-        There is no such device here; or as `load_chosen`.
-    WeightsError
-        The file does not fit the network.
-    """
+    """`load_chosen`, on the device of that name; `choose_device` refuses it before anything is loaded."""
     place = choose_device(device)
     return load_chosen(choice).to(place)
 
 
-def load_any_network(path: str | Path) -> Network:
+def load_network(path: str | Path) -> Network:
     """The network of a checkpoint of ours or of cirtorch, in evaluation mode, on the CPU.
 
     Raises
@@ -104,17 +79,12 @@ def load_any_network(path: str | Path) -> Network:
 
 
 def _load(choice: NetworkChoice, seed: int) -> Network:
-    parts: dict[str, object] = {
-        "--regional": choice.regional,
-        "--whole-image": choice.whole_image,
-        "--clusters": choice.clusters,
-    }
     if choice.network is not None:
-        parts |= {"--pooling": choice.pooling, "--backbone": choice.backbone, "--weights": choice.weights}
-        given = [flag for flag, value in parts.items() if value]
+        parts = ("regional", "whole_image", "clusters", "pooling", "backbone", "weights")
+        given = [f"--{name.replace('_', '-')}" for name in parts if getattr(choice, name)]
         if given:
             raise UsageError(f"--network is a whole network; leave out {' and '.join(given)}, or --network")
-        return load_any_network(choice.network)
+        return load_network(choice.network)
     if choice.backbone is None:
         hint = "--weights needs the --backbone it belongs to" if choice.weights else "name a network"
         raise UsageError(f"{hint}: --network CHECKPOINT, or --backbone NAME with --weights FILE")

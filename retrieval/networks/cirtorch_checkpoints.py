@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retrieval.networks.description import IMAGENET_MEAN, IMAGENET_STD, L2_EPS, NetworkDescription
+from retrieval.networks.description import IMAGENET_MEAN, IMAGENET_STD, L2_EPS, Colour, NetworkDescription
 from retrieval.networks.network import Network
 from retrieval.networks.weights import load_state, load_torch_file
 from retrieval.whitening.projection import Whitening
@@ -41,6 +41,12 @@ _NUMPY: list[Any] = [
     *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?")),
 ]
 """What a pickle of plain numeric arrays names; together with tensors, all that such a file may hold."""
+
+_RESNET = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
+"""Torchvision's names of the layers that are `features.0`, `features.1`, … there."""
+_WHOLE = {"local_whitening.": "lwhiten.", "whitening.": "whiten."}
+_REGIONAL = {"pool.pool.": "pool.rpool.", "pool.projection.": "pool.whiten."}
+"""Beginnings of our names of weights to theirs, of any network and of one with regions; `pool.p` is the same."""
 
 Whitenings = dict[str, dict[str, Whitening]]
 """Data set to ``ss`` or ``ms`` to whitening."""
@@ -77,19 +83,9 @@ def read_cirtorch_checkpoint(path: str | Path) -> CirtorchCheckpoint:
 def write_cirtorch_checkpoint(
     path: str | Path, network: Network, whitenings: Whitenings | None = None, epoch: int = 0
 ) -> None:
-    """Write a network so that cirtorch loads it (`--network-path`), atomically.
+    """Write a network so that cirtorch loads it (`--network-path`), atomically; the whitenings become `meta["Lw"]`.
 
     No state of an optimiser is written: cirtorch describes and evaluates with the file, and does not resume from it.
-
-    Parameters
-    ----------
-    path : str or Path
-        Replaced where it exists.
-    network : Network
-    whitenings : dict, optional
-        Become `meta["Lw"]`.
-    epoch : int
-        How long it was trained.
 
     Raises
     ------
@@ -101,7 +97,10 @@ def write_cirtorch_checkpoint(
     if whitenings:
         meta["Lw"] = {
             name: {
-                kind: {"m": _plain_array(whitening.mean[:, None]), "P": _plain_array(whitening.projection)}
+                kind: {
+                    "m": np.ascontiguousarray(whitening.mean[:, None], np.float64),
+                    "P": np.ascontiguousarray(whitening.projection, np.float64),
+                }
                 for kind, whitening in kinds.items()
             }
             for name, kinds in whitenings.items()
@@ -110,7 +109,7 @@ def write_cirtorch_checkpoint(
     content = {
         "epoch": epoch,
         "meta": meta,
-        "state_dict": to_cirtorch(state, network.description.backbone, network.description.regional),
+        "state_dict": _renamed(state, network.description),
         "min_loss": math.inf,
     }
     with write_atomically(path) as temporary:
@@ -120,16 +119,7 @@ def write_cirtorch_checkpoint(
 def chosen_whitening(
     checkpoint: CirtorchCheckpoint, path: str | Path, learned_on: str | None, scales: str
 ) -> Whitening:
-    """One of a checkpoint's whitenings.
-
-    Parameters
-    ----------
-    checkpoint, path
-        The checkpoint and its file, for messages.
-    learned_on : str, optional
-        The data set; may be left out where there is one.
-    scales : str
-        ``ss`` or ``ms``.
+    """The whitening learned on a data set at ``ss`` or ``ms``; `learned_on` may be left out where there is one.
 
     Raises
     ------
@@ -182,7 +172,7 @@ def cirtorch_network(content: dict[str, Any], path: str | Path) -> Network:
         network = Network(_description(content["meta"], state, path))
     except (UsageError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(path, f"its meta builds no network ({error})") from error
-    load_state(network, to_ours(state, network.description.backbone, network.description.regional), path)
+    load_state(network, _renamed(state, network.description, back=True), path)
     return network.eval()
 
 
@@ -267,47 +257,27 @@ def _numbers(values: Any) -> np.ndarray:
     return array.astype(np.float64)
 
 
-def _plain_array(values: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(values, np.float64)
-
-
-def _three(values: Any) -> tuple[float, float, float]:
+def _three(values: Any) -> Colour:
     first, second, third = (float(value) for value in values)
     return first, second, third
 
 
-_RESNET = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
-"""Torchvision's names of the layers that are `features.0`, `features.1`, … there."""
+def _renamed(state: Mapping[str, Tensor], description: NetworkDescription, back: bool = False) -> dict[str, Tensor]:
+    """A network's state under cirtorch's names, or back; names that are unknown stay, and are refused at loading."""
+    prefixes = dict(_WHOLE)
+    if description.regional:
+        prefixes |= _REGIONAL
+    if description.backbone.startswith("resnet"):
+        prefixes |= {f"backbone.{name}.": f"features.{number}." for number, name in enumerate(_RESNET)}
+    else:
+        prefixes["backbone.features."] = "features."
+    if back:
+        prefixes = {theirs: ours for ours, theirs in prefixes.items()}
+    return {_with_prefix(name, prefixes): value for name, value in state.items()}
 
 
-_WHOLE = {"local_whitening.": "lwhiten.", "whitening.": "whiten."}
-
-
-_REGIONAL = {"pool.pool.": "pool.rpool.", "pool.projection.": "pool.whiten."}
-"""Beginnings of our names to theirs; `pool.p` is the same."""
-
-
-def to_cirtorch(state: Mapping[str, Tensor], backbone: str, regional: bool) -> dict[str, Tensor]:
-    """A `Network`'s state under cirtorch's names."""
-    return {_renamed(name, _prefixes(backbone, regional)): value for name, value in state.items()}
-
-
-def to_ours(state: Mapping[str, Tensor], backbone: str, regional: bool) -> dict[str, Tensor]:
-    """A state of cirtorch under the names of a `Network`; names that are unknown stay, and are refused at loading."""
-    back = {theirs: ours for ours, theirs in _prefixes(backbone, regional).items()}
-    return {_renamed(name, back): value for name, value in state.items()}
-
-
-def _prefixes(backbone: str, regional: bool) -> dict[str, str]:
-    pooling = _REGIONAL if regional else {}
-    if not backbone.startswith("resnet"):
-        return {"backbone.features.": "features.", **_WHOLE, **pooling}
-    layers = {f"backbone.{name}.": f"features.{number}." for number, name in enumerate(_RESNET)}
-    return {**layers, **_WHOLE, **pooling}
-
-
-def _renamed(name: str, prefixes: Mapping[str, str]) -> str:
+def _with_prefix(name: str, prefixes: Mapping[str, str]) -> str:
     for before, after in prefixes.items():
         if name.startswith(before):
-            return after + name[len(before) :]
+            return after + name.removeprefix(before)
     return name

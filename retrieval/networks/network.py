@@ -58,8 +58,9 @@ class Network(nn.Module):
         if description.output_dim:
             self.whitening = nn.Linear(self.pooled_dimension, description.output_dim)
         # Constants of the description, not weights: they move with the network and stay out of its state.
-        self.register_buffer("mean", torch.tensor(description.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(description.std).view(1, 3, 1, 1), persistent=False)
+        for name in ("mean", "std"):
+            colour = torch.tensor(getattr(description, name)).view(1, 3, 1, 1)
+            self.register_buffer(name, colour, persistent=False)
         self.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
@@ -84,23 +85,7 @@ class Network(nn.Module):
         return self.pool.scale_exponent if self.whitening is None else 1.0
 
     def forward(self, x: Tensor) -> Tensor:
-        """Describe photos of one size.
-
-        Parameters
-        ----------
-        x : Tensor
-            (B, 3, H, W) floating point, RGB in 0..1, each side at least `backbone.smallest` pixels.
-
-        Returns
-        -------
-        Tensor
-            (B, D) float32, of norm 1.
-
-        Raises
-        ------
-        UsageError
-            The pooling has not learned from photos yet.
-        """
+        """Descriptors (B, D) float32, of norm 1, of photos as `feature_map` takes them; see `describe_map`."""
         return self.describe_map(self.feature_map(x))
 
     def describe_map(self, features: Tensor) -> Tensor:
@@ -121,7 +106,10 @@ class Network(nn.Module):
             return l2_normalise(self.whitening(descriptor), self.description.l2_eps)
 
     def feature_map(self, x: Tensor) -> Tensor:
-        """What is pooled: the map (B, K, h, w) of photos (B, 3, H, W), RGB in 0..1."""
+        """What is pooled: the map (B, K, h, w) of photos of one size (B, 3, H, W), floating point, RGB in 0..1.
+
+        Each side has at least `backbone.smallest` pixels.
+        """
         features: Tensor = self.backbone((self.pool.seen(x) - self.mean) / self.std)
         if self.local_whitening is not None:
             features = self.local_whitening(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
@@ -182,14 +170,10 @@ def build_network(
 
     Parameters
     ----------
-    backbone, pooling : str
-        Their names, as in `by_name`.
-    weights : str or Path, optional
-        The backbone's weights, as `weights.load_backbone_weights` takes them; random ones without.
-    seed : int
-        Of the random weights; the same seed gives the same network.
-    whole_image, regional : bool
+    backbone, pooling, whole_image, regional
         As in `NetworkDescription`.
+    weights : str or Path, optional
+        The backbone's weights, as `load_backbone_weights` takes them; random ones of the seed without.
     clusters : int, optional
         NetVLAD's centres; the pooling's own default where left out.
 

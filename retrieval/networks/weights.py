@@ -83,8 +83,7 @@ def read_weights(source: str | Path) -> dict[str, Tensor]:
 def load_state(module: torch.nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
     """Copy named arrays into a module after checking every name, shape and value.
 
-    Half precision is cast. Counters of batch norm may be absent, as in old files; for a `Backbone` the classifier
-    is ignored.
+    Half precision is cast. Old files lack the counters of batch norm. A backbone's classifier is ignored.
 
     Raises
     ------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,19 +19,35 @@ RANDOM = "random"
 logger = logging.getLogger(__name__)
 
 
-def add_whitening_layer(network: Network, source: str | Path, output_dim: int | None = None, seed: int = 0) -> None:
-    """Append a linear layer to a network.
+@dataclass(frozen=True)
+class WhiteningLayer:
+    """The flags `--whitening-layer` and `--output-dim`: what the layer starts from, and its dimension."""
 
-    Parameters
-    ----------
-    network : Network
-        Changed in place.
-    source : str or Path
-        A whitening file, which gives the weight P and the bias -P m; or ``random``.
-    output_dim : int, optional
-        The first dimensions of the file, or the rows of the random layer; all where left out.
-    seed : int
-        Of the random layer.
+    file: Path | None = None
+    """A whitening, which gives the weight P and the bias -P m; a random orthogonal layer where left out."""
+    output_dim: int | None = None
+    """The first dimensions of the file, or the rows of the random layer; all where left out."""
+
+    @classmethod
+    def of_flags(cls, source: str | None, output_dim: int | None) -> WhiteningLayer | None:
+        """What the two flags ask for: a file or ``random``, and a dimension; None where neither is given.
+
+        Raises
+        ------
+        UsageError
+            There is a dimension without a layer.
+        """
+        if source is not None:
+            return cls(None if source == RANDOM else Path(source), output_dim)
+        if output_dim is not None:
+            raise UsageError(
+                "--output-dim is the dimension of a whitening layer: add --whitening-layer FILE, or random"
+            )
+        return None
+
+
+def add_whitening_layer(network: Network, layer: WhiteningLayer, seed: int = 0) -> None:
+    """Append a linear layer to a network, which is changed in place; the seed is that of a random layer.
 
     Raises
     ------
@@ -39,14 +56,15 @@ def add_whitening_layer(network: Network, source: str | Path, output_dim: int | 
     DataError, FileFormatError
         The file cannot be read.
     """
-    if str(source) == RANDOM:
-        network.add_whitening(orthogonal_layer(network.pooled_dimension, output_dim or network.pooled_dimension, seed))
+    if layer.file is None:
+        pooled = network.pooled_dimension
+        network.add_whitening(orthogonal_layer(pooled, layer.output_dim or pooled, seed))
         return
-    whitening = read_whitening(source)
+    whitening = read_whitening(layer.file)
     learned_on = whitening.settings.get("network")
     if learned_on is not None and learned_on != network.fingerprint():
-        logger.warning("%s was learned on the descriptors of another network", source)
-    network.add_whitening(layer_of(whitening if output_dim is None else cut(whitening, output_dim)))
+        logger.warning("%s was learned on the descriptors of another network", layer.file)
+    network.add_whitening(layer_of(whitening if layer.output_dim is None else cut(whitening, layer.output_dim)))
 
 
 def layer_of(whitening: Whitening) -> nn.Linear:

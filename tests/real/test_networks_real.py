@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from retrieval.descriptors.extraction import ExtractionOptions, extract
-from retrieval.networks.checkpoints import load_network, save_checkpoint
+from retrieval.networks.checkpoints import save_checkpoint
+from retrieval.networks.choice import load_network
 from retrieval.networks.network import build_network
 from retrieval.photos.decoding import load_photo
 from retrieval.training.pooling_preparation import prepare_network

@@ -28,13 +28,7 @@ _FILES = {
 
 
 class Torchvision(Backbone):
-    """A backbone whose ImageNet weights torchvision publishes.
-
-    Parameters
-    ----------
-    name : str
-        Its name.
-    """
+    """A backbone whose ImageNet weights torchvision publishes."""
 
     published_as = "imagenet"
 
@@ -45,17 +39,7 @@ class Torchvision(Backbone):
 
 
 class Sequential(Torchvision):
-    """A backbone that is one chain of layers, named `features` as in torchvision.
-
-    Parameters
-    ----------
-    name : str
-        Its name.
-    layers : sequence of modules
-        The chain.
-    channels, smallest : int
-        As in `Backbone`.
-    """
+    """A backbone that is one chain of layers, named `features` as in torchvision."""
 
     classifier = "classifier."
 
@@ -135,8 +119,6 @@ class ResNet(Torchvision):
 
     Parameters
     ----------
-    name : str
-        Its name.
     blocks : sequence of 4 int
         Blocks in each of the four layers.
     bottleneck : bool

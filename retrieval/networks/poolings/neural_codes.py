@@ -1,7 +1,7 @@
 """Neural codes: the activations of AlexNet's and VGG16's first fully connected layers (Babenko et al., ECCV 2014).
 
-For the comparison with pooled maps. The layers have a fixed input, so the photo is warped to 224 x 224 pixels, as
-for the classification that they were trained on; the code is taken after its ReLU.
+They are compared with pooled maps. The layers have a fixed input, so photos are warped to 224 x 224 pixels, as when the
+layers were trained to classify. The code is taken after its ReLU.
 """
 
 from __future__ import annotations
@@ -30,14 +30,7 @@ _IN_FILE = {"alexnet": {FC6: "classifier.1", FC7: "classifier.4"}, "vgg16": {FC6
 
 
 class NeuralCodes(Pooling):
-    """The last max-pool, fc6 and, if asked for, fc7, each with its ReLU; no dropout.
-
-    Parameters
-    ----------
-    backbone : str
-        ``alexnet`` or ``vgg16``.
-    layer : str
-        ``fc6`` or ``fc7``.
+    """The last max-pool of ``alexnet`` or ``vgg16``, ``fc6`` and, if asked for, ``fc7``, with their ReLUs.
 
     Raises
     ------

@@ -33,15 +33,7 @@ def rmac(x: Tensor, levels: int = 3, whole_image: bool = False) -> Tensor:
 
 
 class RMAC(Pooling):
-    """`rmac` as a module.
-
-    Parameters
-    ----------
-    levels : int
-        Levels of the grid.
-    whole_image : bool
-        Add the MAC of the whole map as one region more.
-    """
+    """`rmac` as a module."""
 
     options = ("whole_image",)
     in_place_of_regional = "mac with regional is R-MAC with a learned projection"
