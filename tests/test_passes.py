@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval.photos.augmentation import Augmentation, augment
+from retrieval.photos.augmentation import Augmentation, TupleChange
 from retrieval.photos.tuple_photos import TuplePhotos
 from retrieval.training.loop import Execution, train
 from retrieval.training.passes import ForwardPlan, add_gradient, describe, forward_plan
@@ -126,18 +126,17 @@ def photo() -> np.ndarray:
 
 
 def test_without_augmentation_a_photo_stays_as_it_is() -> None:
-    assert augment(photo(), Augmentation(), 0, 1, "q", "a").tolist() == photo().tolist()
+    assert TupleChange(Augmentation(), 0, 1, "q")(photo(), "a").tolist() == photo().tolist()
     assert Augmentation().is_off
 
 
 def test_all_photos_of_a_tuple_are_mirrored_together() -> None:
     always, sometimes = Augmentation(flip=1.0), Augmentation(flip=0.5)
-    np.testing.assert_array_equal(augment(photo(), always, 0, 1, "q", "a"), photo()[:, ::-1])
+    np.testing.assert_array_equal(TupleChange(always, 0, 1, "q")(photo(), "a"), photo()[:, ::-1])
     outcomes = []
     for tuple_name in "abcdefghijklmnop":
-        turned = [
-            bool((augment(photo(), sometimes, 0, 1, tuple_name, name) == photo()[:, ::-1]).all()) for name in "xyz"
-        ]
+        change = TupleChange(sometimes, 0, 1, tuple_name)
+        turned = [bool((change(photo(), name) == photo()[:, ::-1]).all()) for name in "xyz"]
         assert len(set(turned)) == 1
         outcomes.append(turned[0])
     assert set(outcomes) == {False, True}
@@ -145,18 +144,20 @@ def test_all_photos_of_a_tuple_are_mirrored_together() -> None:
 
 @pytest.mark.parametrize("augmentation", [Augmentation(colour=0.4), Augmentation(crop=0.3)], ids=str)
 def test_colour_and_crop_are_drawn_by_photo_tuple_round_and_seed(augmentation: Augmentation) -> None:
-    def made(*names: object) -> bytes:
-        return augment(photo(), augmentation, *names).tobytes()
+    def made(seed: int, round: int, tuple_name: str, photo_name: str) -> bytes:
+        changed = TupleChange(augmentation, seed, round, tuple_name)(photo(), photo_name)
+        assert changed.shape == photo().shape
+        return changed.tobytes()
 
     ways = [(0, 1, "q", "a"), (0, 1, "q", "b"), (0, 1, "r", "a"), (0, 2, "q", "a"), (1, 1, "q", "a")]
     assert len({made(*names) for names in ways}) == len(ways)
     assert made(*ways[0]) == made(*ways[0])
-    assert augment(photo(), augmentation, *ways[0]).shape == photo().shape
 
 
 def test_colour_stays_within_its_strength() -> None:
     grey = np.full((8, 8, 3), 100, np.uint8)
-    values = [int(augment(grey, Augmentation(colour=0.2), 0, 1, "q", str(i))[0, 0, 0]) for i in range(50)]
+    change = TupleChange(Augmentation(colour=0.2), 0, 1, "q")
+    values = [int(change(grey, str(i))[0, 0, 0]) for i in range(50)]
     assert 80 <= min(values) < 90 < 110 < max(values) <= 120
 
 

@@ -45,42 +45,27 @@ class TupleChange:
     seed: int
     round: int
     tuple_name: str
+    """What tells the tuple apart; its photos are mirrored together."""
 
     def __call__(self, photo: np.ndarray, photo_name: str) -> np.ndarray:
-        """Change one photo, as `augment` does."""
-        return augment(photo, self.augmentation, self.seed, self.round, self.tuple_name, photo_name)
+        """Change one photo (H, W, 3) uint8: the same for the same fields and name, wherever and in whatever order."""
+        wanted = self.augmentation
+        if wanted.is_off:
+            return photo
+        image = Image.fromarray(photo)
+        if wanted.crop < 1:
+            image = _crop(image, wanted.crop, self._luck("crop", photo_name, count=4))
+        if wanted.colour > 0:
+            image = _colour(image, wanted.colour, self._luck("colour", photo_name, count=3))
+        if wanted.flip > 0 and self._luck("flip", count=1)[0] < wanted.flip:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return np.array(image)
 
-
-def augment(
-    photo: np.ndarray, augmentation: Augmentation, seed: int, round: int, tuple_name: str, photo_name: str
-) -> np.ndarray:
-    """Change one photo of one tuple.
-
-    Parameters
-    ----------
-    photo : (H, W, 3) uint8
-    augmentation : Augmentation
-    seed, round : int
-    tuple_name : str
-        What tells the tuple apart; its photos are mirrored together.
-    photo_name : str
-        What tells the photo apart within the tuple.
-
-    Returns
-    -------
-    (H, W, 3) uint8
-        The same for the same arguments, wherever and in whatever order it is made.
-    """
-    if augmentation.is_off:
-        return photo
-    image = Image.fromarray(photo)
-    if augmentation.crop < 1:
-        image = _crop(image, augmentation.crop, _uniform(seed, round, "crop", tuple_name, photo_name, count=4))
-    if augmentation.colour > 0:
-        image = _colour(image, augmentation.colour, _uniform(seed, round, "colour", tuple_name, photo_name, count=3))
-    if augmentation.flip > 0 and _uniform(seed, round, "flip", tuple_name, count=1)[0] < augmentation.flip:
-        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return np.array(image)
+    def _luck(self, purpose: str, *photo: str, count: int) -> np.ndarray:
+        """Numbers in [0, 1) that the tuple and, where it is given, the photo stand for: (count,) float64."""
+        numbers = [item_numbers([name]) for name in (self.tuple_name, *photo)]
+        which = item_numbers([str(i) for i in range(count)])
+        return (draw(self.seed, self.round, purpose, *numbers, which) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def _crop(image: Image.Image, least: float, luck: np.ndarray) -> Image.Image:
@@ -101,10 +86,3 @@ def _colour(image: Image.Image, strength: float, luck: np.ndarray) -> Image.Imag
     for enhance, value in zip((ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color), luck, strict=True):
         image = enhance(image).enhance(float(1 + strength * (2 * value - 1)))
     return image
-
-
-def _uniform(seed: int, round: int, purpose: str, *names: str, count: int) -> np.ndarray:
-    """Numbers in [0, 1) that these names stand for: (count,) float64."""
-    numbers = [item_numbers([name]) for name in names]
-    which = item_numbers([str(i) for i in range(count)])
-    return (draw(seed, round, purpose, *numbers, which) >> np.uint64(11)).astype(np.float64) * 2.0**-53

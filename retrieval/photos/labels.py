@@ -12,11 +12,7 @@ from retrieval.photos.names import photos_below
 from sfm2tuples.errors import DataError, UsageError, first_three
 
 COLUMNS = ("image", "label", "role")
-
-
 ROLES = ("query", "database", "distractor")
-
-
 DISTRACTORS = "distractors"
 """The sub-folder of a folder of labelled photos whose photos are never right."""
 
@@ -55,12 +51,8 @@ class Labels:
             for row, (label, role) in enumerate(zip(self.labels, self.roles, strict=True))
             if role == "distractor" or label in landmarks
         ]
-        return Labels(
-            [self.images[row] for row in rows],
-            [self.labels[row] for row in rows],
-            [self.roles[row] for row in rows],
-            self.path,
-        )
+        images, labels, roles = ([column[row] for row in rows] for column in (self.images, self.labels, self.roles))
+        return Labels(images, labels, roles, self.path)
 
 
 def read_labels(path: str | Path) -> Labels:

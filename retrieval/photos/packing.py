@@ -1,4 +1,4 @@
-"""Packing photos: each made small once, set aside in a temporary file, so that any number of photos can be packed."""
+"""Packing photos: each is made small once and kept in a temporary file, so that any number can be packed."""
 
 from __future__ import annotations
 
