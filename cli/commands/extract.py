@@ -10,6 +10,7 @@ import click
 from cli.options.extraction import extraction_options
 from cli.options.network import network_options
 from cli.output import Output, output_options
+from sfm2tuples.files.descriptors import LAYOUTS, write_descriptors
 
 if TYPE_CHECKING:
     from retrieval.descriptors.extraction import ExtractionOptions
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 @extraction_options
 @click.option("--whitening", type=click.Path(path_type=Path), help="a whitening to apply, made by whiten")
 @click.option("--dim", type=click.IntRange(1), help="keep the first dimensions of the whitening")
-@click.option("--layout", type=click.Choice(["columnar", "hloc"]), default="columnar", show_default=True)
+@click.option("--layout", type=click.Choice(LAYOUTS), default=LAYOUTS[0], show_default=True)
 @click.option("--strict", is_flag=True, help="stop where a photo cannot be read")
 @click.option("--force", is_flag=True, help="replace the output where it exists")
 @output_options
@@ -49,7 +50,6 @@ def command(
     from retrieval.whitening.projection import read_whitening
     from sfm2tuples.errors import UsageError
     from sfm2tuples.files.atomic import refuse_overwrite
-    from sfm2tuples.files.descriptors import write_descriptors
 
     refuse_overwrite(target, force)
     if dim is not None and whitening is None:

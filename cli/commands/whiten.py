@@ -10,6 +10,8 @@ import click
 from cli.options.extraction import extraction_options
 from cli.options.network import network_options
 from cli.output import Output, output_options
+from retrieval.whitening.projection import METHODS, write_whitening
+from sfm2tuples.index.schema import SPLITS
 
 if TYPE_CHECKING:
     from retrieval.descriptors.extraction import ExtractionOptions
@@ -22,18 +24,12 @@ if TYPE_CHECKING:
 @network_options
 @extraction_options
 @click.option("--descriptors", type=click.Path(path_type=Path), help="descriptors of the photos, in place of a network")
-@click.option("--method", type=click.Choice(["lw", "pca"]), default="lw", show_default=True)
+@click.option("--method", type=click.Choice(METHODS), default=METHODS[0], show_default=True)
 @click.option("--dim", type=click.IntRange(1), help="dimensions to keep; all by default")
 @click.option(
     "--shrinkage", default="auto", show_default=True, help="auto (best on places left out), or λ; 0: published"
 )
-@click.option(
-    "--split",
-    type=click.Choice(["train", "val", "all"]),
-    default="train",
-    show_default=True,
-    help="places used",
-)
+@click.option("--split", type=click.Choice([*SPLITS, "all"]), default=SPLITS[0], show_default=True, help="places used")
 @click.option("--min-overlap", default=0.2, show_default=True, help="least overlap of a pair, as m3's")
 @click.option("--max-scale-change", default=1.5, show_default=True, help="most change of scale of a pair, as m3's")
 @click.option("--force", is_flag=True, help="replace the output where it exists")
@@ -59,7 +55,6 @@ def command(
     from retrieval.photos.sources import photos_of
     from retrieval.whitening.linear_algebra import refuse_beyond_memory
     from retrieval.whitening.matching_pairs import WhiteningOptions, learn_whitening, read_pairs
-    from retrieval.whitening.projection import write_whitening
     from sfm2tuples.files.atomic import refuse_overwrite
 
     refuse_overwrite(target, force)
