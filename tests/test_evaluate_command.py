@@ -14,9 +14,9 @@ from test_benchmarks import GND, IMLIST, ORIGINAL, REVISITED, write_json
 
 from cli.commands import evaluate as command
 from retrieval.descriptors.extraction import ExtractionOptions, extract, extract_settings
-from retrieval.descriptors.query_crops import CROPS
 from retrieval.evaluation.options import MeasurementOptions
 from retrieval.networks.network import build_network
+from retrieval.photos.cropping import CROPS
 from retrieval.protocols.by_name import PROTOCOLS
 from retrieval.whitening.projection import Whitening, read_whitening, write_whitening
 from sfm2tuples.files.descriptors import Descriptors, read_descriptors, write_descriptors

@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 
 from retrieval.descriptors.extraction import ExtractionOptions, extract
-from retrieval.descriptors.query_crops import cut_picture, describe_crops
+from retrieval.descriptors.query_crops import describe_crops
 from retrieval.descriptors.receptive_fields import cell_centres, cells_in
 from retrieval.networks.by_name import build_backbone
 from retrieval.networks.network import Network, build_network
+from retrieval.photos.cropping import cut_picture
 from sfm2tuples.errors import PhotoError, UsageError
 
 

@@ -15,6 +15,7 @@ from cli.options.refinement import refinement_options
 from cli.options.teacher import teacher_options
 from cli.options.verification import verification_options
 from cli.output import Output, output_options
+from retrieval.photos.cropping import CROPS
 
 if TYPE_CHECKING:
     from retrieval.descriptors.extraction import ExtractionOptions
@@ -26,7 +27,6 @@ PROTOCOLS = (
     *("sfm", "labels", "oxford5k", "paris6k", "roxford5k", "rparis6k", "holidays", "ukbench"),
     "place-recognition",
 )
-CROPS = ("none", "image", "activations")
 PATH = click.Path(path_type=Path)
 NEEDS = (
     (("num_verified", "num_expanded", "power", "hamming", "hamming_spread"), ("teacher",), "--teacher"),

@@ -22,6 +22,8 @@ from retrieval.photos.decoding import RESIZE_FILTER, PhotoSource, load_photo, ph
 from sfm2tuples.errors import PhotoError, UsageError
 
 Item = TypeVar("Item")
+Pyramid = list[np.ndarray]
+"""A photo at each scale, (H, W, 3) uint8."""
 BATCH_SIZE = {"cpu": 1, "cuda": 16}
 """Photos of a forward pass. On a CPU batching loses (docs/performance.md); other devices are treated as cuda."""
 DECODERS = {"cpu": 1, "cuda": 8}
@@ -195,6 +197,12 @@ def to_input(photos: Sequence[np.ndarray], device: torch.device) -> Tensor:
     return batch.permute(0, 3, 1, 2).float().div_(255)
 
 
+def at_scales(photo: np.ndarray, options: ExtractionOptions) -> Pyramid:
+    """A photo at each of the options' scales."""
+    longest = max(photo.shape[:2])
+    return [resize_photo(photo, max(1, round(scale * longest))) for scale in options.scales]
+
+
 def feature_map(network: Network, photos: Sequence[np.ndarray], options: ExtractionOptions) -> Tensor:
     """The maps (B, K, h, w) of photos of one size, as they are extracted: in the options' precision."""
     with autocast(network.device, options.precision):
@@ -206,10 +214,6 @@ def _stacked(photos: Sequence[np.ndarray], pinned: bool) -> Tensor:
     batch = torch.empty((len(photos), *photos[0].shape), dtype=torch.uint8, pin_memory=pinned)
     np.stack(photos, out=batch.numpy())
     return batch
-
-
-Pyramid = list[np.ndarray]
-"""A photo at each scale, (H, W, 3) uint8."""
 
 
 def _forward(network: Network, pyramids: list[Pyramid], exponent: float) -> Tensor:
@@ -285,8 +289,7 @@ def _pyramid(source: PhotoSource, name: str | None, options: ExtractionOptions, 
         photo = load_photo(source, options.image_size, name)
     except PhotoError as error:
         return error
-    longest = max(photo.shape[:2])
-    pyramid = [resize_photo(photo, max(1, round(scale * longest))) for scale in options.scales]
+    pyramid = at_scales(photo, options)
     side = min(min(level.shape[:2]) for level in pyramid)
     if side < smallest:
         return PhotoError(photo_name(source, name), f"{side} pixels on its short side; the backbone needs {smallest}")

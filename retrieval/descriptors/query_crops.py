@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from retrieval.descriptors.extraction import (
     ExtractionOptions,
+    at_scales,
     combine_scales,
     describing,
     extract_settings,
@@ -19,12 +20,11 @@ from retrieval.descriptors.extraction import (
 )
 from retrieval.descriptors.receptive_fields import cell_centres, cells_in
 from retrieval.networks.network import Network
-from retrieval.photos.decoding import PhotoSource, load_photo, photo_name, photo_size, resize_photo
+from retrieval.photos.cropping import CROPS, cut_picture
+from retrieval.photos.decoding import PhotoSource, load_photo, photo_name, photo_size
 from sfm2tuples.errors import PhotoError, UsageError
 from sfm2tuples.files.descriptors import Descriptors
 
-CROPS = ("none", "image", "activations")
-"""The whole photo; the box cut out of the picture (Crop_I); the activations whose centres lie in the box (Crop_X)."""
 UNBOUNDED = 1 << 30
 """A longest side that no photo has: decoded as it is."""
 
@@ -94,63 +94,26 @@ def crop_maps(
     return maps(network, source, name, box, options)
 
 
-def cut_picture(photo: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
-    """Crop_I: cut the box out of a photo and bring it to the scale that the whole photo would have.
-
-    Parameters
-    ----------
-    photo : (H, W, 3) uint8
-        At its stored size.
-    box : (4,) float
-        Left, top, right, bottom; rounded to whole pixels and held inside the photo.
-    size : int
-        Longest side that the whole photo would be brought to.
-
-    Returns
-    -------
-    (h, w, 3) uint8
-        Its longest side is ``size x longest side of the box / longest side of the photo`` at most [C].
-
-    Raises
-    ------
-    UsageError
-        The box has no pixel in the photo.
-    """
-    height, width = photo.shape[:2]
-    left, top, right, bottom = (round(float(corner)) for corner in box)
-    part = photo[max(0, top) : min(height, bottom), max(0, left) : min(width, right)]
-    if part.size == 0:
-        raise UsageError(f"the box {box.tolist()} lies outside of the photo of {width} x {height} pixels")
-    share = max(part.shape[:2]) / max(height, width)
-    return resize_photo(part, max(1, round(size * share)))
-
-
 def _of_cut_picture(
     network: Network, source: PhotoSource, name: str, box: np.ndarray, options: ExtractionOptions
 ) -> list[Tensor]:
-    """Map of the cut picture at each scale."""
     photo = load_photo(source, UNBOUNDED, name)
     try:
         cut = cut_picture(photo, box, options.image_size)
     except UsageError as error:
         raise PhotoError(photo_name(source, name), str(error)) from error
-    longest = max(cut.shape[:2])
-    levels = [resize_photo(cut, max(1, round(scale * longest))) for scale in options.scales]
-    return [_checked_map(network, level, name, options) for level in levels]
+    return [_checked_map(network, level, name, options) for level in at_scales(cut, options)]
 
 
 def _of_activations(
     network: Network, source: PhotoSource, name: str, box: np.ndarray, options: ExtractionOptions
 ) -> list[Tensor]:
-    """The box's activations at each scale."""
     width, height = photo_size(source, name)
     if box[0] >= width or box[1] >= height or box[2] <= 0 or box[3] <= 0:
         raise PhotoError(name, f"the box {box.tolist()} lies outside of the photo of {width} x {height} pixels")
     photo = load_photo(source, options.image_size, name)
-    longest = max(photo.shape[:2])
     found = []
-    for scale in options.scales:
-        level = resize_photo(photo, max(1, round(scale * longest)))
+    for level in at_scales(photo, options):
         features = _checked_map(network, level, name, options)
         rows, columns = (
             cells_in(

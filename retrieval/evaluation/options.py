@@ -33,7 +33,7 @@ class MeasurementOptions:
     rankings: Path | None = None
     """Ranked lists, in place of descriptors (see `rankings.read_rankings`)."""
     crop: str = "none"
-    """What of a query's photo is described: one of `query_crops.CROPS`."""
+    """What of a query's photo is described: one of `cropping.CROPS`."""
     split: str = "val"
     """Places of the index that are measured."""
     min_shared: int = MIN_SHARED

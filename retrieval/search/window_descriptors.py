@@ -127,7 +127,7 @@ def query_regions(
     boxes : (q, 4) float, optional
         What of each photo is asked for, in its pixels.
     crop : str
-        One of `query_crops.CROPS`; the boxes are not looked at where it is ``none``.
+        One of `cropping.CROPS`; the boxes are not looked at where it is ``none``.
 
     Raises
     ------
