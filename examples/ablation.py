@@ -26,7 +26,7 @@ import own_models
 from scipy.stats import t as student
 
 from sfm2tuples.files.atomic import write_text
-from sfm2tuples.index.schema import read_index
+from sfm2tuples.index.opened import open_index
 
 NONE, PCA, PCA_SHRUNK, LW = "none", "PCA_w", "PCA_w, λ 0.3", "L_w"
 LW_OVERFITTED = "L_w of them too"
@@ -240,11 +240,11 @@ def training_tuples(data: Path, work: Path, variant: Variant, cell: Cell, networ
 
 def draw_places(index_path: Path, count: int, seed: int) -> dict[str, str]:
     """Models of some places, drawn among those with photos, to their place; more places contain fewer."""
-    index = read_index(index_path)
-    with_photos = np.unique(index.image_place[index.images.has_photo])
-    drawn = np.random.default_rng(seed).permutation(with_photos)[:count].tolist()
-    pairs = zip(index.models.name, index.models.place.tolist(), strict=True)
-    return {model: index.places.name[place] for model, place in pairs if place in drawn}
+    with open_index(index_path) as index:
+        with_photos = np.unique(index.images.place[index.images.has_photo[:]])
+        drawn = np.random.default_rng(seed).permutation(with_photos)[:count].tolist()
+        pairs = zip(index.models.name, index.models.place.tolist(), strict=True)
+        return {model: index.places.name[place] for model, place in pairs if place in drawn}
 
 
 def run_plan(data: Path, work: Path, plan: Plan, variants: Sequence[Variant]) -> list[str]:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from example_runs import Commands, call, landmark_data, load_example, note_commands
+from worlds import random_index, write_whole
 
 
 @pytest.fixture
@@ -160,29 +161,17 @@ def test_table_only_runs_nothing_and_says_what_is_missing(ablation: ModuleType, 
     assert "| m1 for m3 | L_w | 1 of 2 |" in said
 
 
-def test_fewer_places_are_among_the_more(ablation: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Images:
-        model = np.repeat(np.arange(30), 2)
-        has_photo = model != 7
-
-    class Models:
-        name = tuple(f"m{row}" for row in range(30))
-        place = np.arange(30) // 2
-
-    class Index:
-        models, images = Models(), Images()
-        image_place = Models.place[Images.model]
-
-        class places:
-            name = tuple(f"p{row}" for row in range(15))
-
-    monkeypatch.setattr(ablation, "read_index", lambda path: Index())
+def test_fewer_places_are_among_the_more(ablation: ModuleType, tmp_path: Path) -> None:
+    index = random_index(np.random.default_rng(0), (2,) * 30, tuple((np.arange(30) // 2).tolist()))
+    index.images.has_photo[index.images.model == 7] = False
+    write_whole(tmp_path / "index.h5", index)
     for seed in range(5):
-        six, ten = (ablation.draw_places(Path("index.h5"), count, seed) for count in (6, 10))
+        six, ten = (ablation.draw_places(tmp_path / "index.h5", count, seed) for count in (6, 10))
         assert (len(set(six.values())), len(set(ten.values()))) == (6, 10)
         assert len(ten) == 20, "all models of a place come with it"
         assert set(six.items()) < set(ten.items())
-    assert ablation.draw_places(Path("i"), 6, 0) != ablation.draw_places(Path("i"), 6, 1)
+    drawn = [ablation.draw_places(tmp_path / "index.h5", 6, seed) for seed in (0, 1)]
+    assert drawn[0] != drawn[1]
 
 
 # --- Table ------------------------------------------------------------------------------------------------------------

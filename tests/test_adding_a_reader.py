@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sfm2tuples.index.schema import read_index
+from worlds import read_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 READER = '''
@@ -67,7 +67,7 @@ def test_a_reader_is_added_by_one_module_and_one_line(tmp_path: Path) -> None:
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr
-    index = read_index(tmp_path / "index.h5")
+    index = read_whole(tmp_path / "index.h5")
     assert index.images.name == ["a.jpg", "b.jpg"]
     assert index.models.name == ["castle/points.toy"]
     assert index.places.name == ["castle"]

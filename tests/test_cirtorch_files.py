@@ -20,7 +20,7 @@ from hand_made import run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from worlds import random_index
+from worlds import random_index, write_whole
 
 from cli.commands.import_tuples import command as import_command
 from retrieval.networks.choice import NetworkChoice
@@ -39,10 +39,9 @@ from sfm2tuples.errors import DataError, MiningError, UsageError
 from sfm2tuples.files.container import Header
 from sfm2tuples.files.descriptors import Descriptors, write_descriptors
 from sfm2tuples.files.safe_pickle import PickledArray, read_plain_pickle
-from sfm2tuples.index.schema import write_index
 from sfm2tuples.interop.cirtorch_files import CirtorchSplit, photo_path, read_cirtorch, write_cirtorch
 from sfm2tuples.interop.cirtorch_tables import from_cirtorch, pairs_of, to_cirtorch
-from sfm2tuples.mining.rounds import MiningOptions, plan_round
+from sfm2tuples.mining.rounds import MiningOptions, mining_options, plan_round
 from sfm2tuples.mining.summary import summarise
 from sfm2tuples.mining.tuple_file import Candidates, ImageTable, PlaceTable, TupleFile, TupleSet, read_tuples
 
@@ -485,7 +484,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
             Image.open(io.BytesIO(jpeg(row))).save(path, "BMP")
         else:
             path.write_bytes(jpeg(row))
-    write_index(folder / "index.h5", index, {})
+    write_whole(folder / "index.h5", index, {})
     values = rng.standard_normal((42, 8))
     values = (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
     write_descriptors(folder / "descriptors.h5", Descriptors(index.images.key, values))
@@ -580,7 +579,7 @@ def test_pairs_without_negatives_are_not_trained_on_as_they_are(imported: Path, 
 def test_m3_draws_among_imported_positives_and_m2_is_refused(imported: Path) -> None:
     tuples = read_tuples(imported)
     known = {f.name for f in dataclasses.fields(MiningOptions)}
-    options = MiningOptions(**{k: v for k, v in tuples.header.options.items() if k in known})
+    options = mining_options({k: v for k, v in tuples.header.options.items() if k in known})
     tables = (tuples.images, tuples.places, tuples.candidates["train"])
     drawn = [plan_round(*tables, options, "train", round).positive.tolist() for round in range(4)]
     assert len({str(positive) for positive in drawn}) > 1

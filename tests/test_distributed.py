@@ -36,16 +36,16 @@ NETWORK = ["--backbone", "squeezenet1_1", "--pooling", "gem"]
 DIES_WHILE_MINING = """
 import os, signal, sys
 from cli.main import main
-from sfm2tuples.mining.rounds import Choosing
+from sfm2tuples.mining.rounds import RoundChoice
 
-negatives = Choosing.negatives
+negatives = RoundChoice.negatives
 
 def die(self, which):
     if os.environ["RANK"] == "1" and self.plan.round == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     return negatives(self, which)
 
-Choosing.negatives = die
+RoundChoice.negatives = die
 main(sys.argv[1:])
 """
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from hand_made import run
+from worlds import Index, read_whole
 
-from sfm2tuples.index.schema import Index, read_index
 from tests.hand_made import write_text_model
 
 BUNDLE = (
@@ -34,7 +34,7 @@ def put_photos(folder: Path, *names: str) -> None:
 def index_of(tmp_path: Path, *words: object) -> Index:
     """The index of a build that ends well."""
     assert run("build-index", *words, "-o", tmp_path / "index.h5", "--quiet") == 0
-    return read_index(tmp_path / "index.h5")
+    return read_whole(tmp_path / "index.h5")
 
 
 def test_scenes_of_an_internet_collection_are_indexed_with_photos_graph_and_places(tmp_path: Path) -> None:

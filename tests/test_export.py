@@ -12,10 +12,9 @@ import pytest
 from hand_made import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import random_index
+from worlds import Index, random_index, write_whole
 
 from sfm2tuples.errors import UsageError
-from sfm2tuples.index.schema import Index, write_index
 from sfm2tuples.interop.graph_export import edges_between, write_graphml, write_pairs
 
 
@@ -46,7 +45,7 @@ def test_pairs_are_the_neighbours_with_most_shared_points(
 ) -> None:
     index = random_index(np.random.default_rng(seed), (7, 9), (0, 1))
     path = tmp_path_factory.mktemp("pairs") / "pairs.txt"
-    count = write_pairs(index, path, num_matched)
+    count = write_pairs(index.opened(), path, num_matched)
     lines = path.read_text().splitlines()
     assert lines == pairs_by_a_loop(index, num_matched)
     assert count == len(lines)
@@ -61,9 +60,9 @@ def index() -> Index:
 def test_names_that_two_photos_have_are_refused_and_keys_are_not(index: Index, tmp_path: Path) -> None:
     bare = named(index, name=[f"{row % 8}.jpg" for row in range(24)])
     with pytest.raises(UsageError, match=r"0\.jpg is the name of two photos, .* give --names key"):
-        write_pairs(bare, tmp_path / "pairs.txt")
+        write_pairs(bare.opened(), tmp_path / "pairs.txt")
     assert not (tmp_path / "pairs.txt").exists()
-    write_pairs(bare, tmp_path / "pairs.txt", names="key")
+    write_pairs(bare.opened(), tmp_path / "pairs.txt", names="key")
     found = {name for line in (tmp_path / "pairs.txt").read_text().splitlines() for name in line.split()}
     assert found <= set(index.images.key)
     assert len(found) > 8
@@ -86,7 +85,7 @@ def test_a_photo_in_two_models_is_one_image_whose_better_edge_counts(index: Inde
         for name in order
         for other in sorted(best.get(name, {}), key=lambda o: (-best[name][o], order.index(o)))[:5]
     ]
-    write_pairs(both, tmp_path / "pairs.txt", 5)
+    write_pairs(both.opened(), tmp_path / "pairs.txt", 5)
     assert (tmp_path / "pairs.txt").read_text().splitlines() == expected
 
 
@@ -94,19 +93,19 @@ def test_a_photo_in_two_models_is_one_image_whose_better_edge_counts(index: Inde
 def test_a_name_that_a_list_of_pairs_cannot_hold_is_refused(index: Index, tmp_path: Path, name: str) -> None:
     odd = named(index, name=[name, *index.images.name[1:]])
     with pytest.raises(UsageError, match="1 names hold spaces") as error:
-        write_pairs(odd, tmp_path / "pairs.txt")
+        write_pairs(odd.opened(), tmp_path / "pairs.txt")
     assert "\n" not in str(error.value)
 
 
 def test_values_without_meaning_are_refused(index: Index, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="num_matched must be at least 1"):
-        write_pairs(index, tmp_path / "pairs.txt", 0)
+        write_pairs(index.opened(), tmp_path / "pairs.txt", 0)
     with pytest.raises(UsageError, match="one of model, key"):
-        write_pairs(index, tmp_path / "pairs.txt", names="id")
+        write_pairs(index.opened(), tmp_path / "pairs.txt", names="id")
 
 
 def test_graphml_holds_every_photo_and_every_edge_with_its_evidence(index: Index, tmp_path: Path) -> None:
-    nodes, edges = write_graphml(index, tmp_path / "graph.graphml")
+    nodes, edges = write_graphml(index.opened(), tmp_path / "graph.graphml")
     graph = networkx.read_graphml(tmp_path / "graph.graphml")
     assert (graph.number_of_nodes(), graph.number_of_edges()) == (nodes, edges)
     assert list(graph) == index.images.key
@@ -127,30 +126,30 @@ def test_graphml_holds_every_photo_and_every_edge_with_its_evidence(index: Index
 
 
 def test_graphml_of_some_places_and_strong_edges(index: Index, tmp_path: Path) -> None:
-    write_graphml(index, tmp_path / "graph.graphml", ["place0", "place2"], min_shared=6)
+    write_graphml(index.opened(), tmp_path / "graph.graphml", ["place0", "place2"], min_shared=6)
     graph = networkx.read_graphml(tmp_path / "graph.graphml")
     assert {data["place"] for _, data in graph.nodes(data=True)} == {"place0", "place2"}
     assert graph.number_of_nodes() == 16
     assert min(data["shared"] for *_, data in graph.edges(data=True)) >= 6
     with pytest.raises(UsageError, match="no place atlantis"):
-        write_graphml(index, tmp_path / "other.graphml", ["atlantis"])
+        write_graphml(index.opened(), tmp_path / "other.graphml", ["atlantis"])
 
 
 def test_a_huge_graph_is_refused_gently(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sfm2tuples.interop.graph_export.MOST_EDGES", 20)
     with pytest.raises(UsageError, match=r"more than graph tools open \(20\); choose with --place NAME"):
-        write_graphml(index, tmp_path / "graph.graphml")
-    write_graphml(index, tmp_path / "graph.graphml", min_shared=9)
+        write_graphml(index.opened(), tmp_path / "graph.graphml")
+    write_graphml(index.opened(), tmp_path / "graph.graphml", min_shared=9)
 
 
 def test_names_that_xml_cannot_hold_are_escaped(index: Index, tmp_path: Path) -> None:
     odd = named(index, key=["a\x00<b>&\x1b.jpg", *index.images.key[1:]])
-    write_graphml(odd, tmp_path / "graph.graphml")
+    write_graphml(odd.opened(), tmp_path / "graph.graphml")
     assert next(iter(networkx.read_graphml(tmp_path / "graph.graphml"))) == r"a\x00<b>&\x1b.jpg"
 
 
 def test_the_edges_are_symmetric(index: Index) -> None:
-    edges = edges_between(index, index.images.key)
+    edges = edges_between(index.opened(), index.images.key)
     pairs = set(zip(edges.query.tolist(), edges.other.tolist(), strict=True))
     assert len(pairs) == len(edges.query)
     assert pairs == {(other, query) for query, other in pairs}
@@ -162,7 +161,7 @@ def test_the_edges_are_symmetric(index: Index) -> None:
 def test_the_command_writes_both_and_says_what_is_next(
     index: Index, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_index(tmp_path / "index.h5", index, {})
+    write_whole(tmp_path / "index.h5", index, {})
     assert run("export", "--format", "pairs", "--num-matched", 3, tmp_path / "index.h5", "-o", tmp_path / "p.txt") == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("next: ")
     assert (tmp_path / "p.txt").read_text().splitlines() == pairs_by_a_loop(index, 3)
@@ -189,7 +188,7 @@ def test_the_command_writes_both_and_says_what_is_next(
 def test_a_flag_of_another_format_is_refused(
     index: Index, tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_index(tmp_path / "index.h5", index, {})
+    write_whole(tmp_path / "index.h5", index, {})
     assert run("export", "--format", *words, tmp_path / "index.h5", "-o", tmp_path / "x") == 2
     assert f"{words[1]} means nothing for --format {words[0]}" in capsys.readouterr().err
 

@@ -63,7 +63,7 @@ def index_and_tuples(tmp_path: Path) -> tuple[Path, Path]:
         write_scene(tmp_path / "models", scene, {f"{i}.jpg": f"{scene}{i}".encode() for i in range(3)})
     build_index([tmp_path / "models"], tmp_path / "index.h5", IngestOptions())
     options = MiningOptions(num_negatives=2, min_overlap=0.0, max_scale_change=100.0, query_share=1.0)
-    prepared = prepare(index, options, lambda path: (640, 480))
+    prepared = prepare(index.opened(), options, lambda path: (640, 480))
     mined = {}
     for split in ("train", "val"):
         plan = plan_round(prepared.images, prepared.places, prepared.candidates[split], options, split, 0)

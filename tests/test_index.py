@@ -11,11 +11,13 @@ import h5py
 import numpy as np
 import pytest
 from hand_made import random_model
+from worlds import Index, read_whole, write_whole
 
 from sfm2tuples.covisibility.graph import covisibility
 from sfm2tuples.errors import DataError, FileFormatError
-from sfm2tuples.files.container import content_fingerprint
-from sfm2tuples.index.schema import Index, distinct_points, read_index, write_index, write_index_columns
+from sfm2tuples.files.container import content_fingerprint, read_header
+from sfm2tuples.index.opened import open_index
+from sfm2tuples.index.schema import distinct_points, write_index
 from sfm2tuples.ingest.merging import PlaceChoices, StoredModel, merge_models, stored_models
 from sfm2tuples.ingest.part_files import COLUMNS, part_of, read_part, write_part
 from sfm2tuples.readers.discover import ModelLocation
@@ -33,38 +35,35 @@ def models() -> list[StoredModel]:
 
 @pytest.fixture
 def index(models: list[StoredModel], tmp_path: Path) -> Index:
-    """The index of the two models, written from streams and read back; it has no header, as one made in memory."""
+    """The index of the two models, written from streams and read back."""
     write_merged(tmp_path / "merged.h5", models)
-    return dataclasses.replace(read_index(tmp_path / "merged.h5"), header=None)
+    return read_whole(tmp_path / "merged.h5")
 
 
 def write_merged(path: Path, models: list[StoredModel], threads: int = 1) -> None:
     """Merge models and write their index."""
     merged = merge_models(models, [""] * len(models), PlaceChoices([None] * len(models), {}, 0.5, 0))
-    write_index_columns(path, merged.tables, {}, threads=threads)
+    write_index(path, merged.tables, {}, threads=threads)
 
 
 def assert_equal_tables(a: Index, b: Index) -> None:
     """Every column has the same values and type."""
     for table in dataclasses.fields(Index):
-        if table.name != "header":
-            for column in dataclasses.fields(getattr(a, table.name)):
-                left, right = (getattr(getattr(i, table.name), column.name) for i in (a, b))
-                np.testing.assert_array_equal(left, right, err_msg=f"{table.name}.{column.name}")
-                assert getattr(left, "dtype", None) == getattr(right, "dtype", None), f"{table.name}.{column.name}"
+        for column in dataclasses.fields(getattr(a, table.name)):
+            left, right = (getattr(getattr(i, table.name), column.name) for i in (a, b))
+            np.testing.assert_array_equal(left, right, err_msg=f"{table.name}.{column.name}")
+            assert getattr(left, "dtype", None) == getattr(right, "dtype", None), f"{table.name}.{column.name}"
 
 
 def test_an_index_reads_back_as_it_was_written(tmp_path: Path, index: Index) -> None:
-    write_index(tmp_path / "index.h5", index, {"seed": 3})
-    back = read_index(tmp_path / "index.h5")
-    assert_equal_tables(index, back)
-    assert back.header is not None
-    assert back.header.options == {"seed": 3}
+    write_whole(tmp_path / "index.h5", index, {"seed": 3})
+    assert_equal_tables(index, read_whole(tmp_path / "index.h5"))
+    assert read_header(tmp_path / "index.h5").options == {"seed": 3}
 
 
 def test_the_same_content_gives_the_same_bytes(tmp_path: Path, index: Index) -> None:
     for name in ("one.h5", "two.h5"):
-        write_index(tmp_path / name, index, {"seed": 3})
+        write_whole(tmp_path / name, index, {"seed": 3})
     assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "two.h5").read_bytes()
 
 
@@ -73,36 +72,34 @@ def test_the_fingerprint_is_of_the_content_and_not_of_where_photos_lie(tmp_path:
     names = dataclasses.replace(index, images=dataclasses.replace(index.images, name=index.images.name[::-1]))
     prints = []
     for number, version in enumerate([index, moved, names]):
-        write_index(tmp_path / f"{number}.h5", version, {})
-        header = read_index(tmp_path / f"{number}.h5").header
-        assert header is not None
-        prints.append(header.fingerprint)
+        write_whole(tmp_path / f"{number}.h5", version, {})
+        prints.append(read_header(tmp_path / f"{number}.h5").fingerprint)
     assert prints[0] == prints[1] != prints[2]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.9, 0.999])
 def test_a_truncated_index_is_refused_in_one_line(tmp_path: Path, index: Index, share: float) -> None:
     path = tmp_path / "index.h5"
-    write_index(path, index, {})
+    write_whole(path, index, {})
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(FileFormatError, match=r"index\.h5") as error:
-        read_index(path)
+        open_index(path)
     assert "\n" not in str(error.value)
 
 
 def test_an_index_without_a_column_is_refused(tmp_path: Path, index: Index) -> None:
     path = tmp_path / "index.h5"
-    write_index(path, index, {})
+    write_whole(path, index, {})
     with h5py.File(path, "a") as file:
         del file["covisibility/shared"]
-    with pytest.raises(FileFormatError, match="shared"):
-        read_index(path)
+    with open_index(path) as opened, pytest.raises(FileFormatError, match="shared"):
+        opened.covisible(0)
 
 
 def test_an_absent_index_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
-        read_index(tmp_path / "index.h5")
+        open_index(tmp_path / "index.h5")
 
 
 def test_rows_of_a_model_are_shifted_to_rows_of_the_index(index: Index) -> None:
@@ -122,7 +119,7 @@ def test_rows_of_a_model_are_shifted_to_rows_of_the_index(index: Index) -> None:
 def test_distinct_points_counts_a_point_seen_twice_once(index: Index) -> None:
     indptr = index.observations.indptr
     sets = [set(index.observations.point[a:b].tolist()) for a, b in itertools.pairwise(indptr)]
-    assert distinct_points(index.observations).tolist() == [len(s) for s in sets]
+    assert distinct_points(indptr, index.observations.point).tolist() == [len(s) for s in sets]
     assert any(len(s) < b - a for s, a, b in zip(sets, indptr[:-1], indptr[1:], strict=True))
 
 

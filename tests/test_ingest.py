@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from hand_made import write_scene, write_text_model
+from worlds import Index, read_whole
 
 from cli.commands.build_index import command
 from cli.main import group, main
 from sfm2tuples.errors import DataError, ModelError, UsageError
-from sfm2tuples.index.schema import Index, read_index
+from sfm2tuples.files.container import read_header
 from sfm2tuples.ingest.build import IngestOptions, IngestSummary, build_index
 from sfm2tuples.ingest.part_building import Progress
 from sfm2tuples.readers.discover import PhotoFolder
@@ -33,7 +34,7 @@ def build(root: Path, **options: object) -> IngestSummary:
 
 def written(root: Path) -> Index:
     """The index beside a folder."""
-    return read_index(root.parent / "index.h5")
+    return read_whole(root.parent / "index.h5")
 
 
 def built_index(root: Path, **options: object) -> Index:
@@ -244,9 +245,7 @@ def test_the_command_writes_the_header_of_its_options(root: Path, tmp_path: Path
     arguments = [str(root), "-o", str(target), "--min-shared", "3", "--val-share", "0.5", "--seed", "7"]
     result = CliRunner().invoke(group, ["build-index", *arguments], catch_exceptions=False)
     assert result.exit_code == 0
-    header = read_index(target).header
-    assert header is not None
-    assert header.options == asdict(IngestOptions(min_shared=3, val_share=0.5, seed=7))
+    assert read_header(target).options == asdict(IngestOptions(min_shared=3, val_share=0.5, seed=7))
     assert result.stdout.splitlines()[-2].startswith(f"made {target}: 1 models, 1 images, 5 points, 0 edges")
     assert result.stdout.splitlines()[-1].startswith("next: sfm2tuples mine-tuples")
 
@@ -281,7 +280,7 @@ def test_the_command_refuses_to_overwrite_without_force(
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert (tmp_path / "index.h5").read_text() == "mine"
     main(["build-index", str(root), "-o", str(tmp_path / "index.h5"), "--force", "--quiet"])
-    assert read_index(tmp_path / "index.h5").models.name == ["a/sparse/0"]
+    assert read_whole(tmp_path / "index.h5").models.name == ["a/sparse/0"]
     logging.getLogger().handlers.clear()
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from test_report import write_example
-from worlds import random_index, unit_rows
+from worlds import random_index, unit_rows, write_whole
 
 from cli.commands.inspect import command
 from retrieval.reports.inspection import inspect_file
@@ -20,7 +20,6 @@ from retrieval.whitening.projection import Whitening, write_whitening
 from sfm2tuples.errors import DataError
 from sfm2tuples.files.container import create_file
 from sfm2tuples.files.descriptors import Descriptors, write_descriptors
-from sfm2tuples.index.schema import write_index
 
 
 def printed(path: Path, *flags: str) -> str:
@@ -38,7 +37,7 @@ def index_file(tmp_path: Path) -> Path:
     index = random_index(np.random.default_rng(3), (4, 5, 6), (0, 0, 1), val=1)
     index.places.reason[0] = "model0 and model1 share 7 photos"
     index.images.has_photo[:2] = False
-    write_index(tmp_path / "index.h5", index, {"min_shared": 1}, ["e" * 64])
+    write_whole(tmp_path / "index.h5", index, {"min_shared": 1}, ["e" * 64])
     return tmp_path / "index.h5"
 
 
@@ -71,7 +70,7 @@ def test_of_many_joined_places_and_reasons_a_screenful_is_shown(tmp_path: Path) 
     index = random_index(np.random.default_rng(0), (1,) * 60, tuple(np.repeat(np.arange(30), 2).tolist()))
     index.places.reason[:] = [f"reason {i}" for i in range(30)]
     index.places.reason[0] = "; ".join(["same scene folder: " + "x" * 500] + [f"reason 0.{i}" for i in range(1, 9)])
-    write_index(tmp_path / "index.h5", index, {})
+    write_whole(tmp_path / "index.h5", index, {})
     text, everything = printed(tmp_path / "index.h5"), printed(tmp_path / "index.h5", "--all")
     assert "… 10 more joined places" in text
     assert "… 4 more reasons" in text
@@ -85,7 +84,7 @@ def test_of_many_joined_places_and_reasons_a_screenful_is_shown(tmp_path: Path) 
 
 def test_an_index_of_many_places_fits_on_a_screen(tmp_path: Path) -> None:
     index = random_index(np.random.default_rng(0), (2,) * 60, tuple(range(60)))
-    write_index(tmp_path / "index.h5", index, {})
+    write_whole(tmp_path / "index.h5", index, {})
     assert len(printed(tmp_path / "index.h5").splitlines()) <= 50
     assert "40 more; --all shows them" in printed(tmp_path / "index.h5")
     assert len(from_json(tmp_path / "index.h5")["places"]) == 60

@@ -32,13 +32,13 @@ def no_size(path):
 
 def make(seed=0, sizes=SIZES, place=PLACES, val=1, distinct=0, **options):
     rng = np.random.default_rng(seed)
-    prepared = prepare(random_index(rng, sizes, place, val), MiningOptions(**options), no_size)
+    prepared = prepare(random_index(rng, sizes, place, val).opened(), MiningOptions(**options), no_size)
     descriptors = unit_rows(rng, len(prepared.images.key), 8, distinct)
     return World(prepared.images, prepared.places, prepared.candidates, descriptors)
 
 
 def mine(world, split="train", round=0, block=4096, **options):
-    chosen = MiningOptions(**{"query_share": 1.0, "num_negatives": 3, **options})
+    chosen = mining_options({"query_share": 1.0, "num_negatives": 3, **options})
     candidates = world.candidates[split]
     plan = plan_round(world.images, world.places, candidates, chosen, split, round)
     values = world.descriptors[plan.rows_needed] if chosen.needs_descriptors else None
@@ -207,7 +207,7 @@ def test_the_order_of_models_changes_no_tuple(positives, negatives):
     descriptors = unit_rows(rng, len(old), 8)
     found = []
     for shown, values in ((index, descriptors), (moved, descriptors[old])):
-        prepared = prepare(shown, MiningOptions(), no_size)
+        prepared = prepare(shown.opened(), MiningOptions(), no_size)
         world = World(prepared.images, prepared.places, prepared.candidates, values)
         rules = {"positives": positives, "negatives": negatives, "query_share": 0.5, "pool": "ends+per-place:4"}
         found.append({s: by_key(world, mine(world, s, **rules)[1]) for s in ("train", "val")})
@@ -287,7 +287,7 @@ def test_the_summary_counts_and_takes_medians():
 
 def test_options_come_back_from_a_dict_and_an_unknown_one_is_refused():
     options = MiningOptions(positives="m1", num_queries=7)
-    assert mining_options(dataclasses.asdict(options)) == options
+    assert mining_options(options.as_dict()) == options
     with pytest.raises(UsageError, match="num_negative"):
         mining_options({"num_negative": 5})
 
@@ -314,7 +314,7 @@ def unreadable(*names):
 
 def test_photos_that_cannot_be_read_are_left_out_and_named():
     index = random_index(np.random.default_rng(0), (6, 6), (0, 1))
-    prepared = prepare(index, MiningOptions(), unreadable("3.jpg"), leave_out=["model1/7.jpg"])
+    prepared = prepare(index.opened(), MiningOptions(), unreadable("3.jpg"), leave_out=["model1/7.jpg"])
     assert len(prepared.images.key) == 10
     assert len(prepared.unreadable) == 1
     assert "3.jpg" in prepared.unreadable[0]
@@ -326,12 +326,12 @@ def test_a_model_without_photos_is_left_out_with_a_count():
     index = random_index(np.random.default_rng(0), (6, 6), (0, 1))
     has_photo = np.arange(12) >= 6
     index = dataclasses.replace(index, images=dataclasses.replace(index.images, has_photo=has_photo))
-    prepared = prepare(index, MiningOptions(), no_size)
+    prepared = prepare(index.opened(), MiningOptions(), no_size)
     assert prepared.without_photo == 6
     assert set(prepared.images.place) == {1}
     none = dataclasses.replace(index, images=dataclasses.replace(index.images, has_photo=np.zeros(12, bool)))
     with pytest.raises(MiningError, match="--images"):
-        prepare(none, MiningOptions(), no_size)
+        prepare(none.opened(), MiningOptions(), no_size)
 
 
 def test_a_photo_of_two_models_is_one_row_with_the_candidates_of_both():
@@ -339,7 +339,7 @@ def test_a_photo_of_two_models_is_one_row_with_the_candidates_of_both():
     photo = np.arange(12)
     photo[8] = 2
     index = dataclasses.replace(index, images=dataclasses.replace(index.images, photo=photo))
-    prepared = prepare(index, MiningOptions(), no_size)
+    prepared = prepare(index.opened(), MiningOptions(), no_size)
     assert len(prepared.images.key) == 11
     assert prepared.same_photo == 1
     candidates = prepared.candidates["train"]
@@ -355,7 +355,7 @@ def test_distractors_add_places_for_negatives_only(tmp_path):
     (tmp_path / "twin").write_bytes(b"a")
     root = [str(tmp_path)] * 3
     distractors = Distractors(["d/a", "d/b", "d/twin"], root, ["a", "b", "twin"], ["new", "place1", "other"])
-    prepared = prepare(index, MiningOptions(), no_size, distractors)
+    prepared = prepare(index.opened(), MiningOptions(), no_size, distractors)
     assert prepared.places.name == ["place0", "place1", "new"]
     assert prepared.known_distractors == 1
     assert prepared.images.place[-2:].tolist() == [2, 1]
@@ -363,7 +363,7 @@ def test_distractors_add_places_for_negatives_only(tmp_path):
     assert prepared.candidates["train"].query.max() < 12
     clash = Distractors(["model0/0.jpg"], root[:1], ["b"], ["new"])
     with pytest.raises(MiningError, match=r"model0/0.jpg"):
-        prepare(index, MiningOptions(), no_size, clash)
+        prepare(index.opened(), MiningOptions(), no_size, clash)
 
 
 def test_two_places_that_show_the_same_are_suspicious():

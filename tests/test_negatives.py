@@ -13,8 +13,8 @@ from worlds import unit_rows
 
 from sfm2tuples.compute.random_draws import item_numbers
 from sfm2tuples.errors import UsageError
-from sfm2tuples.mining.negatives import Asking, Pool, choose_negatives, choose_pool
-from sfm2tuples.mining.options import MiningOptions, parse_pool
+from sfm2tuples.mining.negatives import RULES, NegativePool, Queries, choose_negatives, choose_pool
+from sfm2tuples.mining.options import NEGATIVES, MiningOptions, PoolStrategy, mining_options
 from sfm2tuples.similarity.best_rows import PoolRules
 from sfm2tuples.similarity.exact_search import most_similar
 
@@ -36,13 +36,13 @@ def make(seed, pool, queries, places, distinct, count):
     vectors = unit_rows(rng, pool + queries, 7, distinct)
     row = np.sort(rng.choice(200, pool, replace=False))
     numbers = item_numbers([str(i) for i in range(300)])
-    asking = Asking(rng.integers(places, size=queries), numbers[200 : 200 + queries], vectors[pool:],
+    asking = Queries(rng.integers(places, size=queries), numbers[200 : 200 + queries], vectors[pool:],
                     rng.uniform(-0.5, 0.9, queries))  # fmt: skip
-    return asking, Pool(row, rng.integers(places, size=pool), numbers[row], vectors[:pool])
+    return asking, NegativePool(row, rng.integers(places, size=pool), numbers[row], vectors[:pool])
 
 
-def similarities(asking, pool, t):
-    return [oracles.exact_similarity(asking.descriptors[t], d) for d in pool.descriptors]
+def similarities(queries, pool, t):
+    return [oracles.exact_similarity(queries.descriptors[t], d) for d in pool.descriptors]
 
 
 def present(rows):
@@ -52,11 +52,11 @@ def present(rows):
 @settings(deadline=None, max_examples=60)
 @given(WORLDS)
 def test_n2_is_sort_and_walk(world):
-    asking, pool = make(**world)
-    row, similarity = choose_negatives(asking, pool, MiningOptions(num_negatives=world["count"]), 0)
+    queries, pool = make(**world)
+    row, similarity = choose_negatives(queries, pool, MiningOptions(num_negatives=world["count"]), 0)
     for t in range(len(row)):
-        s = similarities(asking, pool, t)
-        expected = oracles.n2_negatives(s, pool.row.tolist(), pool.place.tolist(), asking.place[t], world["count"])
+        s = similarities(queries, pool, t)
+        expected = oracles.n2_negatives(s, pool.row.tolist(), pool.place.tolist(), queries.place[t], world["count"])
         assert present(row[t]) == expected
         assert np.allclose(similarity[t, : len(expected)], [dict(zip(pool.row, s, strict=True))[r] for r in expected])
         assert (similarity[t, len(expected) :] == -np.inf).all()
@@ -65,24 +65,24 @@ def test_n2_is_sort_and_walk(world):
 @settings(deadline=None, max_examples=60)
 @given(WORLDS)
 def test_n1_is_the_nearest_of_other_places(world):
-    asking, pool = make(**world)
-    row, _ = choose_negatives(asking, pool, MiningOptions(negatives="N1", num_negatives=world["count"]), 0)
+    queries, pool = make(**world)
+    row, _ = choose_negatives(queries, pool, MiningOptions(negatives="N1", num_negatives=world["count"]), 0)
     for t in range(len(row)):
-        s = similarities(asking, pool, t)
-        expected = oracles.n1_negatives(s, pool.row.tolist(), pool.place.tolist(), asking.place[t], world["count"])
+        s = similarities(queries, pool, t)
+        expected = oracles.n1_negatives(s, pool.row.tolist(), pool.place.tolist(), queries.place[t], world["count"])
         assert present(row[t]) == expected
 
 
 @settings(deadline=None, max_examples=60)
 @given(WORLDS)
 def test_semi_hard_lie_within_the_margin_and_n2_fills_up(world):
-    asking, pool = make(**world)
+    queries, pool = make(**world)
     options = MiningOptions(negatives="semi-hard", num_negatives=world["count"], margin=0.2)
-    row, _ = choose_negatives(asking, pool, options, 0)
+    row, _ = choose_negatives(queries, pool, options, 0)
     for t in range(len(row)):
         expected = oracles.semi_hard_negatives(
-            similarities(asking, pool, t), pool.row.tolist(), pool.place.tolist(), asking.place[t], world["count"],
-            asking.positive_similarity[t], 0.2,
+            similarities(queries, pool, t), pool.row.tolist(), pool.place.tolist(), queries.place[t], world["count"],
+            queries.positive_similarity[t], 0.2,
         )  # fmt: skip
         assert present(row[t]) == expected
 
@@ -90,25 +90,25 @@ def test_semi_hard_lie_within_the_margin_and_n2_fills_up(world):
 @settings(deadline=None, max_examples=60)
 @given(WORLDS, st.sampled_from(["N1", "N2", "random", "semi-hard"]))
 def test_no_negative_is_of_the_querys_place_and_one_of_each_but_for_n1(world, rule):
-    asking, pool = make(**world)
-    row, _ = choose_negatives(asking, pool, MiningOptions(negatives=rule, num_negatives=world["count"]), 0)
+    queries, pool = make(**world)
+    row, _ = choose_negatives(queries, pool, MiningOptions(negatives=rule, num_negatives=world["count"]), 0)
     place_of = dict(zip(pool.row.tolist(), pool.place.tolist(), strict=True))
     for t in range(len(row)):
         places = [place_of[r] for r in present(row[t])]
-        assert asking.place[t] not in places
+        assert queries.place[t] not in places
         assert len(set(present(row[t]))) == len(places)
         if rule != "N1":
-            others = set(pool.place.tolist()) - {int(asking.place[t])}
+            others = set(pool.place.tolist()) - {int(queries.place[t])}
             assert len(places) == len(set(places)) == min(world["count"], len(others))
 
 
 @settings(deadline=None, max_examples=60)
 @given(WORLDS, st.sampled_from(["N1", "N2", "semi-hard"]), st.integers(1, 50))
 def test_order_of_the_pool_and_block_size_do_not_matter(world, rule, block):
-    asking, pool = make(**world)
+    queries, pool = make(**world)
     options = MiningOptions(negatives=rule, num_negatives=world["count"])
-    row, similarity = choose_negatives(asking, pool, options, 0)
-    again = choose_negatives(asking, pool, options, 0, partial(most_similar, block=block))
+    row, similarity = choose_negatives(queries, pool, options, 0)
+    again = choose_negatives(queries, pool, options, 0, partial(most_similar, block=block))
     assert np.array_equal(row, again[0])
     assert np.array_equal(similarity, again[1])
 
@@ -116,12 +116,12 @@ def test_order_of_the_pool_and_block_size_do_not_matter(world, rule, block):
 @settings(deadline=None, max_examples=30)
 @given(WORLDS)
 def test_the_best_do_not_depend_on_the_order_of_the_pool(world):
-    asking, pool = make(**{**world, "distinct": 0})
+    queries, pool = make(**{**world, "distinct": 0})
     order = np.random.default_rng(world["seed"]).permutation(len(pool.row))
-    rules = PoolRules(asking.place, pool.place, pool.place)
-    position, similarity = most_similar(asking.descriptors, pool.descriptors, world["count"], rules)
-    shuffled = PoolRules(asking.place, pool.place[order], pool.place[order])
-    moved, again = most_similar(asking.descriptors, pool.descriptors[order], world["count"], shuffled, block=5)
+    rules = PoolRules(queries.place, pool.place, pool.place)
+    position, similarity = most_similar(queries.descriptors, pool.descriptors, world["count"], rules)
+    shuffled = PoolRules(queries.place, pool.place[order], pool.place[order])
+    moved, again = most_similar(queries.descriptors, pool.descriptors[order], world["count"], shuffled, block=5)
     assert np.array_equal(similarity, again)
     assert np.array_equal(position, np.where(moved >= 0, np.append(order, -1)[moved], -1))
 
@@ -142,24 +142,26 @@ def test_equal_descriptors_tie_whatever_block_they_fall_in():
 
 def test_too_similar_images_are_no_negatives_where_a_limit_is_given():
     pool = np.array([[1, 0], [0.8, 0.6], [0.6, 0.8]], np.float32)
-    asking = Asking(np.array([9]), item_numbers(["q"]), np.array([[1, 0]], np.float32), np.array([0.0]))
+    queries = Queries(np.array([9]), item_numbers(["q"]), np.array([[1, 0]], np.float32), np.array([0.0]))
     options = MiningOptions(num_negatives=3, max_negative_similarity=float(np.float32(0.8)))
-    row, _ = choose_negatives(asking, Pool(np.arange(3), np.arange(3), item_numbers("abc"), pool), options, 0)
+    row, _ = choose_negatives(queries, NegativePool(np.arange(3), np.arange(3), item_numbers("abc"), pool), options, 0)
     assert row.tolist() == [[1, 2, -1]]
 
 
 def test_a_descriptor_that_is_not_a_number_is_never_chosen():
     pool = np.array([[np.nan, 0], [0.6, 0.8]], np.float32)
-    asking = Asking(np.array([9]), item_numbers(["q"]), np.array([[1, 0]], np.float32), np.array([0.0]))
-    row, _ = choose_negatives(asking, Pool(np.arange(2), np.arange(2), item_numbers("ab"), pool), MiningOptions(), 0)
+    queries = Queries(np.array([9]), item_numbers(["q"]), np.array([[1, 0]], np.float32), np.array([0.0]))
+    row, _ = choose_negatives(
+        queries, NegativePool(np.arange(2), np.arange(2), item_numbers("ab"), pool), MiningOptions(), 0
+    )
     assert row[0].tolist() == [1, -1, -1, -1, -1]
 
 
 def test_random_negatives_take_every_other_place_alike():
     count, places = 2000, np.repeat(np.arange(4), [1, 2, 30, 4])
-    asking = Asking(np.zeros(count, np.int64), item_numbers([str(i) for i in range(count)]), None, np.zeros(count))
-    pool = Pool(np.arange(37), places, item_numbers([f"p{i}" for i in range(37)]), None)
-    row, _ = choose_negatives(asking, pool, MiningOptions(negatives="random", num_negatives=1), 0)
+    queries = Queries(np.zeros(count, np.int64), item_numbers([str(i) for i in range(count)]), None, np.zeros(count))
+    pool = NegativePool(np.arange(37), places, item_numbers([f"p{i}" for i in range(37)]), None)
+    row, _ = choose_negatives(queries, pool, MiningOptions(negatives="random", num_negatives=1), 0)
     share = np.bincount(places[row[:, 0]], minlength=4) / count
     assert share[0] == 0
     assert np.allclose(share[1:], 1 / 3, atol=0.05)
@@ -170,7 +172,7 @@ def test_pool_holds_the_ends_and_so_many_of_every_place():
     place = np.repeat(np.arange(3), [5, 30, 40])
     number = item_numbers([str(i) for i in range(75)])
     ends = np.array([70, 0, 70])
-    pool = choose_pool(parse_pool("ends+per-place:20"), np.arange(75), place, number, ends, 0, 0)
+    pool = choose_pool(PoolStrategy.of("ends+per-place:20"), np.arange(75), place, number, ends, 0, 0)
     assert np.array_equal(pool, np.unique(pool))
     assert {0, 70} <= set(pool.tolist())
     per_place = np.bincount(place[pool])
@@ -182,19 +184,19 @@ def test_pool_holds_the_ends_and_so_many_of_every_place():
 def test_pool_of_ends_and_random_has_the_size_asked_for():
     number, place = item_numbers([str(i) for i in range(75)]), np.zeros(75, np.int64)
     ends = np.array([3, 4, 5])
-    pool = choose_pool(parse_pool("ends+random:30"), np.arange(75), place, number, ends, 0, 0)
+    pool = choose_pool(PoolStrategy.of("ends+random:30"), np.arange(75), place, number, ends, 0, 0)
     assert len(pool) == 30
     assert {3, 4, 5} <= set(pool.tolist())
-    only_random = choose_pool(parse_pool("random:30"), np.arange(75), place, number, ends, 0, 0)
+    only_random = choose_pool(PoolStrategy.of("random:30"), np.arange(75), place, number, ends, 0, 0)
     assert len(only_random) == 30
     assert not np.array_equal(pool, only_random)
-    assert len(choose_pool(parse_pool("random:500"), np.arange(75), place, number, ends, 0, 0)) == 75
+    assert len(choose_pool(PoolStrategy.of("random:500"), np.arange(75), place, number, ends, 0, 0)) == 75
 
 
 def test_pool_is_drawn_anew_in_every_round_and_by_every_seed():
     number, place = item_numbers([str(i) for i in range(75)]), np.zeros(75, np.int64)
     pools = {
-        tuple(choose_pool(parse_pool("random:10"), np.arange(75), place, number, np.zeros(0, int), seed, round))
+        tuple(choose_pool(PoolStrategy.of("random:10"), np.arange(75), place, number, np.zeros(0, int), seed, round))
         for seed in (0, 1)
         for round in (0, 1)
     }
@@ -204,4 +206,15 @@ def test_pool_is_drawn_anew_in_every_round_and_by_every_seed():
 @pytest.mark.parametrize("name", ["", "ends", "ends+per-place", "ends+per-place:", "random:-1", "random:0", "all:3"])
 def test_an_unknown_pool_is_refused(name):
     with pytest.raises(UsageError, match="pool"):
-        MiningOptions(pool=name)
+        mining_options({"pool": name})
+
+
+@pytest.mark.parametrize("name", ["ends+per-place:20", "ends+random:22000", "random:7"])
+def test_a_pool_is_written_as_it_was_given(name):
+    options = mining_options({"pool": name})
+    assert options.as_dict()["pool"] == str(options.pool) == name
+    assert mining_options(options.as_dict()) == options
+
+
+def test_every_name_of_a_rule_for_negatives_has_a_function():
+    assert set(RULES) == set(NEGATIVES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import pickle
@@ -19,15 +20,14 @@ import pytest
 from hand_made import write_scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import random_index
+from worlds import Index, random_index, read_whole, write_whole
 
 import sfm2tuples
 from sfm2tuples.errors import DataError, FileFormatError, UsageError
-from sfm2tuples.files.container import create_file
+from sfm2tuples.files.container import create_file, read_header
 from sfm2tuples.files.lazy_file import LazyColumn, LazyFile
 from sfm2tuples.index.key_lookup import KeyLookup
 from sfm2tuples.index.opened import EVIDENCE, OpenedIndex, open_index
-from sfm2tuples.index.schema import Index, read_index, write_index
 from sfm2tuples.ingest.build import IngestOptions, build_index
 
 
@@ -42,7 +42,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     index.points.xyz[:] = np.random.default_rng(2).normal(size=index.points.xyz.shape)
     index.observations.xy[:] = np.random.default_rng(3).normal(size=index.observations.xy.shape)
     target = tmp_path_factory.mktemp("index") / "index.h5"
-    write_index(target, index, {})
+    write_whole(target, index, {})
     return target
 
 
@@ -54,23 +54,26 @@ def opened(path: Path) -> Iterator[OpenedIndex]:
 
 @pytest.fixture
 def whole(path: Path) -> Index:
-    return read_index(path)
+    return read_whole(path)
 
 
-def test_columns_of_images_places_and_models_are_those_of_the_whole_index(opened: OpenedIndex, whole: Index) -> None:
+def test_columns_of_images_places_and_models_are_those_of_the_whole_index(
+    opened: OpenedIndex, whole: Index, path: Path
+) -> None:
     assert opened.num_images == len(opened.images) == 22
     assert opened.num_points == len(whole.points.id)
-    assert opened.header == whole.header
+    assert opened.header == read_header(path)
     for name in ("key", "name"):
         assert list(getattr(opened.images, name)) == getattr(whole.images, name)
     for name in ("id", "model", "camera", "quaternion", "translation", "photo", "has_photo"):
         np.testing.assert_array_equal(getattr(opened.images, name), getattr(whole.images, name))
     np.testing.assert_array_equal(opened.images.place, whole.image_place)
     np.testing.assert_array_equal(opened.images.split, whole.image_split)
-    assert list(opened.image_names) == whole.images.name
     assert opened.places.name == whole.places.name
     assert opened.models.name == whole.models.name
     np.testing.assert_array_equal(opened.points.xyz, whole.points.xyz)
+    for name, column in vars(whole.covisibility).items():
+        np.testing.assert_array_equal(getattr(opened.graph, name), column)
     assert "quaternion" in dir(opened.images)
     with pytest.raises(AttributeError):
         _ = opened.images.colour
@@ -86,6 +89,15 @@ def test_poses_take_points_of_the_world_into_the_camera(opened: OpenedIndex, who
         np.testing.assert_allclose(rotation @ centre + whole.images.translation[row], 0, atol=1e-12)
     np.testing.assert_array_equal(opened.poses([3, 1]), opened.poses()[[3, 1]])
     assert opened.poses([]).shape == (0, 3, 4)
+
+
+def test_each_image_observes_as_many_points_as_it_has_different_ones(
+    opened: OpenedIndex, whole: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sfm2tuples.index.opened._BLOCK", 5)
+    seen = whole.observations
+    sets = [set(seen.point[a:b].tolist()) for a, b in itertools.pairwise(seen.indptr)]
+    assert opened.num_observed().tolist() == [len(points) for points in sets]
 
 
 def neighbours_by_loops(index: Index, row: int, min_shared: int) -> list[tuple]:
@@ -253,7 +265,7 @@ def test_columns_are_read_by_rows_as_arrays_are(path: Path, data: st.DataObject)
             st.lists(st.booleans(), min_size=22, max_size=22).map(np.array),
         )
     )
-    whole = read_index(path)
+    whole = read_whole(path)
     with open_index(path) as index:
         chosen = np.array(whole.images.key, object)[np.array(rows, np.int64) if isinstance(rows, list) else rows]
         assert index.images.key[rows] == (chosen if isinstance(rows, int) else chosen.tolist())
@@ -291,7 +303,7 @@ def test_opening_reads_no_column(path: Path, rows_read: dict[str, int]) -> None:
 
 def test_one_image_reads_only_its_part_of_every_column(tmp_path: Path, rows_read: dict[str, int]) -> None:
     whole = random_index(np.random.default_rng(0), (200, 300, 200), (0, 0, 0))
-    write_index(tmp_path / "i.h5", whole, {})
+    write_whole(tmp_path / "i.h5", whole, {})
     rows_read.clear()
     with open_index(tmp_path / "i.h5") as index:
         row = 200 + int(np.argmax(np.diff(whole.covisibility.indptr)[200:500]))
@@ -388,7 +400,7 @@ def test_an_index_is_pickled_as_its_path(opened: OpenedIndex, path: Path) -> Non
 
 def test_an_index_that_was_replaced_is_refused_in_another_process(tmp_path: Path) -> None:
     for seed in (0, 1):
-        write_index(tmp_path / f"{seed}.h5", random_index(np.random.default_rng(seed), (5,), (0,)), {})
+        write_whole(tmp_path / f"{seed}.h5", random_index(np.random.default_rng(seed), (5,), (0,)), {})
     path = tmp_path / "0.h5"
     with open_index(path) as index:
         travelling = pickle.dumps(index), pickle.dumps(index.images.key)
@@ -430,7 +442,7 @@ def test_an_index_without_a_column_is_refused_where_it_is_read(tmp_path: Path, p
 
 
 def test_an_index_without_images_opens(tmp_path: Path) -> None:
-    write_index(tmp_path / "i.h5", random_index(np.random.default_rng(0), (0,), (0,)), {})
+    write_whole(tmp_path / "i.h5", random_index(np.random.default_rng(0), (0,), (0,)), {})
     with open_index(tmp_path / "i.h5") as index:
         assert index.covisibility().shape == (0, 0)
         assert index.poses().shape == (0, 3, 4)

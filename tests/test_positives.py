@@ -21,7 +21,7 @@ SEEDS = st.integers(0, 10**6)
 
 def found(index, options):
     images, _, table_row = table_of(index)
-    return images, find_candidates(index, table_row, images.place, options)
+    return images, find_candidates(index.opened(), table_row, images.place, options)
 
 
 def entries(candidates, query):
@@ -82,7 +82,7 @@ def test_an_image_is_never_its_own_positive_nor_is_the_same_photo_in_another_mod
 def test_an_image_without_a_photo_is_no_candidate_and_has_none():
     index = random_index(np.random.default_rng(3), (8,), (0,))
     table_row = np.array([0, 1, -1, 2, 3, 4, -1, 5])
-    candidates = find_candidates(index, table_row, np.zeros(6, int), MiningOptions())
+    candidates = find_candidates(index.opened(), table_row, np.zeros(6, int), MiningOptions())
     kept = np.flatnonzero(table_row >= 0)
     has_photo = table_row >= 0
     index = dataclasses.replace(index, images=dataclasses.replace(index.images, has_photo=has_photo))

@@ -8,16 +8,21 @@ from pathlib import Path
 import numpy as np
 import oracles
 import pytest
-from worlds import of_split, random_index, table_of
+from worlds import Index, of_split, random_index, table_of, write_whole
 
+from retrieval.descriptors.extraction import ExtractionOptions
+from retrieval.evaluation.measurement import measure
+from retrieval.evaluation.options import MeasurementOptions
+from retrieval.metrics.results import Evaluation
+from retrieval.networks.choice import NetworkChoice
 from retrieval.photos.labels import Labels, read_labels
 from retrieval.protocols.labels import evaluate_labels, labels_ground_truth
-from retrieval.protocols.sfm import SfmTruth, evaluate_index, sfm_ground_truth, tuples_ground_truth
+from retrieval.protocols.sfm import SfmTruth, sfm_ground_truth, tuples_ground_truth
 from sfm2tuples.errors import DataError, UsageError
-from sfm2tuples.files.columns import indptr_of
+from sfm2tuples.files.columns import gather_rows, indptr_of
 from sfm2tuples.files.container import Header
-from sfm2tuples.files.descriptors import Descriptors
-from sfm2tuples.index.schema import VAL, Index
+from sfm2tuples.files.descriptors import Descriptors, write_descriptors
+from sfm2tuples.index.schema import VAL
 from sfm2tuples.mining.options import MiningOptions
 from sfm2tuples.mining.positives import find_candidates
 from sfm2tuples.mining.tuple_file import TupleFile
@@ -133,6 +138,14 @@ def graph_of(count: int, edges: list) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return indptr_of(counts), np.array([b for _, b, _ in both], np.int64), np.array([n for _, _, n in both], np.int32)
 
 
+def truth_of(
+    place: np.ndarray, graph: tuple, rows: np.ndarray, photo: np.ndarray, min_shared: int, names: list | None = None
+) -> SfmTruth:
+    """Ground truth of some images from the graph of all."""
+    indptr, edge = gather_rows(graph[0], rows)
+    return sfm_ground_truth(place, rows, photo, indptr, graph[1][edge], graph[2][edge], min_shared, names)
+
+
 def as_sets(found: SfmTruth) -> tuple[dict, dict]:
     truth, photos = found.truth, found.photos
     queries = [int(photos[q]) for q in truth.queries]
@@ -142,9 +155,8 @@ def as_sets(found: SfmTruth) -> tuple[dict, dict]:
 
 def test_images_that_share_enough_points_are_right_and_the_rest_of_the_place_is_junk() -> None:
     edges = [(0, 1, 20), (0, 2, 19), (3, 4, 20)]
-    found = sfm_ground_truth(
-        np.array([0, 0, 0, 1, 1, 2]), *graph_of(6, edges), np.arange(6), np.arange(6), 20, ["castle", "bridge", "desk"]
-    )
+    names = ["castle", "bridge", "desk"]
+    found = truth_of(np.array([0, 0, 0, 1, 1, 2]), graph_of(6, edges), np.arange(6), np.arange(6), 20, names)
     positives, junk = as_sets(found)
     assert positives == {0: {1}, 1: {0}, 3: {4}, 4: {3}}
     assert junk == {0: {0, 2}, 1: {1, 2}, 3: {3}, 4: {4}}
@@ -156,7 +168,7 @@ def test_the_same_photo_in_two_models_is_one_row_and_never_right_for_itself() ->
     # Images 0 and 3 are one photo; 0 sees 1 in its model, 3 sees 4 in the other; 3 and 0 even share points.
     place = np.zeros(5, np.int64)
     photo = np.array([0, 1, 2, 0, 4])
-    found = sfm_ground_truth(place, *graph_of(5, [(0, 1, 9), (3, 4, 9), (0, 3, 9)]), np.arange(5), photo, 5)
+    found = truth_of(place, graph_of(5, [(0, 1, 9), (3, 4, 9), (0, 3, 9)]), np.arange(5), photo, 5)
     positives, junk = as_sets(found)
     assert found.photos.tolist() == [0, 1, 2, 4]
     assert positives == {0: {1, 4}, 1: {0}, 4: {0}}
@@ -164,9 +176,8 @@ def test_the_same_photo_in_two_models_is_one_row_and_never_right_for_itself() ->
 
 
 def test_images_that_do_not_take_part_are_neither_queries_nor_right() -> None:
-    found = sfm_ground_truth(
-        np.zeros(4, np.int64), *graph_of(4, [(0, 1, 9), (1, 2, 9)]), np.array([1, 2, 3]), np.arange(4), 5
-    )
+    graph = graph_of(4, [(0, 1, 9), (1, 2, 9)])
+    found = truth_of(np.zeros(4, np.int64), graph, np.array([1, 2, 3]), np.arange(4), 5)
     assert as_sets(found)[0] == {1: {2}, 2: {1}}
     assert found.photos.tolist() == [1, 2, 3]
 
@@ -187,20 +198,20 @@ def test_the_sfm_protocol_equals_its_definition_on_random_graphs(seed: int) -> N
         if place[a] == place[b] and draw.random() < 0.3
     ]
     rows = np.flatnonzero(draw.random(count) < 0.8)
-    found = sfm_ground_truth(place, *graph_of(count, edges), rows, photo, 5)
+    found = truth_of(place, graph_of(count, edges), rows, photo, 5)
     both = edges + [(b, a, n) for a, b, n in edges]
     expected = oracles.sfm_positives_and_junk(place.tolist(), both, set(rows.tolist()), photo.tolist(), 5)
     assert as_sets(found) == tuple({int(k): {int(v) for v in s} for k, s in part.items()} for part in expected)
 
 
 def test_no_edge_gives_no_query() -> None:
-    found = sfm_ground_truth(np.zeros(3, np.int64), *graph_of(3, []), np.arange(3), np.arange(3), 5)
+    found = truth_of(np.zeros(3, np.int64), graph_of(3, []), np.arange(3), np.arange(3), 5)
     assert len(found.truth.queries) == 0
 
 
 def test_min_shared_below_one_is_refused() -> None:
     with pytest.raises(UsageError, match="below 1"):
-        sfm_ground_truth(np.zeros(3, np.int64), *graph_of(3, []), np.arange(3), np.arange(3), 0)
+        truth_of(np.zeros(3, np.int64), graph_of(3, []), np.arange(3), np.arange(3), 0)
 
 
 def index_of_four_models() -> Index:
@@ -223,8 +234,25 @@ def edges_of(index: Index) -> list:
     return list(zip(source.tolist(), graph.neighbour.tolist(), graph.shared.tolist(), strict=True))
 
 
+def evaluated(
+    folder: Path, index: Index, descriptors: Descriptors, min_shared: int, distractors: Descriptors | None = None
+) -> Evaluation:
+    """What `evaluate --index` finds."""
+    write_whole(folder / "i.h5", index)
+    write_descriptors(folder / "d.h5", descriptors)
+    if distractors is not None:
+        write_descriptors(folder / "more.h5", distractors)
+    options = MeasurementOptions(
+        index=folder / "i.h5",
+        descriptors=folder / "d.h5",
+        min_shared=min_shared,
+        distractors=folder / "more.h5" if distractors else None,
+    )
+    return measure(options, NetworkChoice(), ExtractionOptions()).evaluations["sfm"]
+
+
 @pytest.mark.parametrize("with_distractors", [False, True])
-def test_evaluation_of_an_index_equals_a_walk_down_the_list(with_distractors: bool) -> None:
+def test_evaluation_of_an_index_equals_a_walk_down_the_list(tmp_path: Path, with_distractors: bool) -> None:
     index, min_shared = index_of_four_models(), 2
     descriptors = descriptors_of(index.images.key)
     distractors = descriptors_of(["d/1.jpg", "d/2.jpg", "d/3.jpg"], seed=1) if with_distractors else None
@@ -242,7 +270,7 @@ def test_evaluation_of_an_index_equals_a_walk_down_the_list(with_distractors: bo
         ranking = oracles.ranking_by_sorting(values[database.index(query)], values)
         beside = [database.index(p) for p in junk[query]]
         expected.append(oracles.average_precision_by_walking(ranking, [database.index(p) for p in right], beside))
-    evaluation = evaluate_index(index, descriptors, VAL, min_shared, distractors)
+    evaluation = evaluated(tmp_path, index, descriptors, min_shared, distractors)
     assert len(expected) > 4
     np.testing.assert_allclose(evaluation.average_precision, expected, rtol=0, atol=1e-12)
     assert evaluation.group_names == ("place1", "place2")
@@ -251,22 +279,22 @@ def test_evaluation_of_an_index_equals_a_walk_down_the_list(with_distractors: bo
     assert set(result["top"]) <= set(index.images.key) | {"d/1.jpg", "d/2.jpg", "d/3.jpg"}
 
 
-def test_one_descriptor_a_photo_is_enough_and_an_absent_one_is_named() -> None:
+def test_one_descriptor_a_photo_is_enough_and_an_absent_one_is_named(tmp_path: Path) -> None:
     index = index_of_four_models()
     keys = [key for row, key in enumerate(index.images.key) if row not in (9, 11)]
-    assert evaluate_index(index, descriptors_of(keys), VAL, 2).n_left_out == 0
-    with pytest.raises(DataError, match=r"1 of 9 names in i\.h5 have no row"):
-        evaluate_index(index, descriptors_of(keys[:-1]), VAL, 4, path_of_index="i.h5")
+    assert evaluated(tmp_path, index, descriptors_of(keys), 2).n_left_out == 0
+    with pytest.raises(DataError, match=r"d\.h5: 1 of 9 names in the protocol have no row"):
+        evaluated(tmp_path, index, descriptors_of(keys[:-1]), 4)
 
 
-def test_an_index_without_positives_and_foreign_distractors_are_usage_errors() -> None:
+def test_an_index_without_positives_and_foreign_distractors_are_usage_errors(tmp_path: Path) -> None:
     index = index_of_four_models()
     descriptors = descriptors_of(index.images.key)
     with pytest.raises(UsageError, match="no photo of the val places shares 1000 points"):
-        evaluate_index(index, descriptors, VAL, 1000)
+        evaluated(tmp_path, index, descriptors, 1000)
     other = Descriptors(["d.jpg"], np.ones((1, 1), np.float32))
     with pytest.raises(UsageError, match="distractors have 1 dimensions, the descriptors 6"):
-        evaluate_index(index, descriptors, VAL, 4, other)
+        evaluated(tmp_path, index, descriptors, 4, other)
 
 
 def test_a_tuple_file_gives_the_same_ground_truth_as_its_index() -> None:
@@ -274,20 +302,12 @@ def test_a_tuple_file_gives_the_same_ground_truth_as_its_index() -> None:
     axes = np.zeros_like(index.covisibility.axis_angle)
     index = replace(index, covisibility=replace(index.covisibility, axis_angle=axes))
     images, places, table_row = table_of(index)
-    candidates = find_candidates(index, table_row, images.place, MiningOptions())
+    candidates = find_candidates(index.opened(), table_row, images.place, MiningOptions())
     of_val = of_split(candidates, index.image_split[candidates.query] == VAL)
     header = Header("sfm2tuples-tuples", 1, "", (), {}, "")
     tuples = TupleFile(Path("t.h5"), header, images, places, {}, {"val": of_val}, 0, np.zeros(0, np.int64))
-    graph = index.covisibility
-    from_index = sfm_ground_truth(
-        index.image_place,
-        graph.indptr,
-        graph.neighbour,
-        graph.shared,
-        np.flatnonzero(index.image_split == VAL),
-        index.images.photo,
-        2,
-    )
+    graph = index.covisibility.indptr, index.covisibility.neighbour, index.covisibility.shared
+    from_index = truth_of(index.image_place, graph, np.flatnonzero(index.image_split == VAL), index.images.photo, 2)
     found = as_sets(tuples_ground_truth(tuples, VAL, 2))
     assert found == as_sets(from_index)
     assert len(found[0]) > 4

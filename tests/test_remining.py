@@ -24,7 +24,8 @@ from retrieval.training.remining import choose_in_shares, tuples_of_round
 from retrieval.training.state import Resources
 from retrieval.training.team import Team
 from sfm2tuples.errors import MiningError, PhotoError, SfmTuplesError
-from sfm2tuples.mining.rounds import Choosing, MiningOptions, choose_tuples, mining_options, plan_round
+from sfm2tuples.mining.options import PoolStrategy
+from sfm2tuples.mining.rounds import RoundChoice, choose_tuples, mining_options, plan_round
 from sfm2tuples.mining.tuple_file import TupleSet
 from sfm2tuples.similarity.exact_search import most_similar
 from sfm2tuples.similarity.ivf_search import IvfSearch
@@ -39,7 +40,8 @@ def network():
 
 @pytest.fixture
 def tuples(world):  # noqa: F811
-    return mine(world, options=dataclasses.replace(OPTIONS, pool="ends+per-place:2", positives="m1"))[1]
+    options = dataclasses.replace(OPTIONS, pool=PoolStrategy.of("ends+per-place:2"), positives="m1")
+    return mine(world, options=options)[1]
 
 
 def again(tuples, network, team=None, **changes):
@@ -49,10 +51,10 @@ def again(tuples, network, team=None, **changes):
 
 
 def choosing_of(world, split="train", search=most_similar, **options):  # noqa: F811
-    chosen = MiningOptions(**{"query_share": 1.0, "num_negatives": 3, **options})
+    chosen = mining_options({"query_share": 1.0, "num_negatives": 3, **options})
     plan = plan_round(world.images, world.places, world.candidates[split], chosen, split, 0)
     values = world.descriptors[plan.rows_needed] if chosen.needs_descriptors else None
-    return Choosing(plan, values, world.images, world.candidates[split], chosen, search)
+    return RoundChoice(plan, values, world.images, world.candidates[split], chosen, search)
 
 
 def whole(choosing):

@@ -12,8 +12,9 @@ import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from hand_made import run as run_command
 from PIL import Image
-from worlds import random_index
+from worlds import random_index, read_whole, write_whole
 
 from cli.commands.mine_tuples import command
 from retrieval.networks.choice import NetworkChoice
@@ -22,8 +23,9 @@ from retrieval.tuple_files.distractors import read_distractors
 from retrieval.tuple_files.mining import _first_of_places, mine_tuple_file
 from retrieval.tuple_files.readable_photos import PhotoOptions
 from sfm2tuples.errors import DataError, FileFormatError, UsageError
+from sfm2tuples.files.container import read_header
 from sfm2tuples.files.descriptors import Descriptors, write_descriptors
-from sfm2tuples.index.schema import read_index, write_index
+from sfm2tuples.mining.options import PoolStrategy
 from sfm2tuples.mining.rounds import MiningOptions
 from sfm2tuples.mining.tuple_file import PackedPhotos, read_tuples
 
@@ -49,7 +51,7 @@ def world(tmp_path):
         path = index.photo_path(row)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(photo(rng))
-    write_index(tmp_path / "index.h5", index, {})
+    write_whole(tmp_path / "index.h5", index, {})
     values = rng.standard_normal((30, 16))
     values = (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
     write_descriptors(tmp_path / "descriptors.h5", Descriptors(index.images.key, values))
@@ -81,12 +83,12 @@ def test_a_tuple_file_comes_back_as_it_was_mined(world):
     assert np.array_equal(tuples.images.size, np.tile([90, 60], (30, 1)))
     assert tuples.places.name == mined.prepared.places.name
     assert tuples.packed_size == 0
-    assert tuples.header.options | dataclasses.asdict(OPTIONS) == tuples.header.options
+    assert tuples.header.options | OPTIONS.as_dict() == tuples.header.options
 
 
 def test_the_header_names_what_the_tuples_were_made_from(world):
     _, tuples = mine(world)
-    parents = [read_index(world / "index.h5").header.fingerprint]
+    parents = [read_header(world / "index.h5").fingerprint]
     _, without = mine(world, "without.h5", dataclasses.replace(OPTIONS, negatives="random"))
     assert tuples.header.parents[:1] == without.header.parents == tuple(parents)
     assert len(tuples.header.parents) == 2
@@ -102,10 +104,10 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_tuples(world)
 
 def test_the_fingerprint_does_not_depend_on_where_the_photos_lie(world):
     _, first = mine(world)
-    index = read_index(world / "index.h5")
+    index = read_whole(world / "index.h5")
     shutil.copytree(world / "photos", world / "moved")
     models = dataclasses.replace(index.models, photo_root=[str(world / "moved")] * 5)
-    write_index(world / "index.h5", dataclasses.replace(index, models=models), {})
+    write_whole(world / "index.h5", dataclasses.replace(index, models=models), {})
     _, second = mine(world)
     assert first.header.fingerprint == second.header.fingerprint
     assert first.images.root != second.images.root
@@ -143,7 +145,7 @@ def test_an_index_is_no_tuple_file(world):
 
 
 def test_missing_torn_and_senseless_photos_are_left_out_and_named(world):
-    index = read_index(world / "index.h5")
+    index = read_whole(world / "index.h5")
     index.photo_path(1).unlink()
     index.photo_path(8).write_text("this is no photo")
     torn = index.photo_path(15)
@@ -160,7 +162,7 @@ def test_missing_torn_and_senseless_photos_are_left_out_and_named(world):
 def test_descriptors_that_lack_images_are_refused_in_one_line(world):
     write_descriptors(world / "descriptors.h5", Descriptors(["elsewhere.jpg"], np.array([[1, 0]], np.float32)))
     with pytest.raises(DataError, match=r"30 of 30 names in .*index.h5 have no row here"):
-        mine(world, options=dataclasses.replace(OPTIONS, pool="ends+per-place:99"))
+        mine(world, options=dataclasses.replace(OPTIONS, pool=PoolStrategy.of("ends+per-place:99")))
 
 
 def test_descriptors_and_a_network_exclude_each_other_and_one_is_needed(world):
@@ -315,3 +317,38 @@ def test_every_field_of_the_options_is_a_flag_of_the_command_with_its_default(wo
     for field in dataclasses.fields(MiningOptions):
         assert flags[field.name].opts == ["--" + field.name.replace("_", "-")]
         assert flags[field.name].default == field.default
+
+
+COMMANDS = {
+    "mine-tuples": ("mine-tuples", "index.h5", "--descriptors", "descriptors.h5", "--num-negatives", "2"),
+    "evaluate": ("evaluate", "--index", "index.h5", "--descriptors", "descriptors.h5", "--min-shared", "2"),
+    "whiten": ("whiten", "index.h5", "--descriptors", "descriptors.h5", "--shrinkage", "0.5"),
+    "pairs": ("export", "--format", "pairs", "index.h5"),
+    "graphml": ("export", "--format", "graphml", "index.h5"),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_opens_the_index_once_and_reads_no_points(world, monkeypatch, name):
+    opened, read = [], set()
+
+    class File(h5py.File):
+        def __init__(self, path, *args, **options):
+            opened.append(Path(path).name)
+            super().__init__(path, *args, **options)
+
+    def item(dataset, rows):
+        read.add((Path(dataset.file.filename).name, dataset.name))
+        return whole(dataset, rows)
+
+    whole = h5py.Dataset.__getitem__
+    monkeypatch.setattr(h5py, "File", File)
+    monkeypatch.setattr(h5py.Dataset, "__getitem__", item)
+    monkeypatch.chdir(world)
+    assert run_command(*COMMANDS[name], "-o", "made") == 0
+    # `whiten` takes tuple files too, and looks at the header first to know which it was given.
+    assert opened.count("index.h5") == (2 if name == "whiten" else 1)
+    columns = {dataset for file, dataset in read if file == "index.h5"}
+    assert "/covisibility/shared" in columns
+    assert not {c for c in columns if c.startswith(("/points", "/cameras", "/observations/xy", "/images/translation"))}
+    assert ("/observations/point" in columns) == (name in ("mine-tuples", "whiten"))

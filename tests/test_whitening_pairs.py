@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from worlds import of_split, random_index, table_of, unit_rows
+from worlds import Index, of_split, random_index, table_of, unit_rows, write_whole
 
 from retrieval.whitening import linear_algebra
 from retrieval.whitening.learning import learn_lw, learn_pca
@@ -24,7 +24,7 @@ from retrieval.whitening.projection import apply
 from sfm2tuples.errors import DataError, UsageError
 from sfm2tuples.files.container import Header
 from sfm2tuples.files.descriptors import Descriptors, write_descriptors
-from sfm2tuples.index.schema import TRAIN, Index, write_index
+from sfm2tuples.index.schema import TRAIN
 from sfm2tuples.mining.options import MiningOptions
 from sfm2tuples.mining.positives import find_candidates
 from sfm2tuples.mining.tuple_file import TupleFile
@@ -50,24 +50,24 @@ def matching_by_loops(index: Index, rows: set[int], min_overlap: float, max_scal
 
 
 def by_key(matching: MatchingPairs) -> set:
-    return {(matching.keys[a], matching.keys[b]) for a, b in matching.pairs}
+    return {(matching.photos.keys[a], matching.photos.keys[b]) for a, b in matching.pairs}
 
 
 @pytest.mark.parametrize(("split", "last"), [("train", 21), ("all", 30)])
 def test_pairs_of_an_index_are_all_ordered_m3_pairs_of_the_split(split: str, last: int) -> None:
     index = small_index()
-    matching = pairs_of_index(index, WhiteningOptions(split=split))
+    matching = pairs_of_index(index.opened(), WhiteningOptions(split=split))
     expected = matching_by_loops(index, set(range(last)), 0.2, 1.5)
     assert len(expected) > 20
     assert by_key(matching) == expected
     assert len(matching.pairs) == len(expected)
-    assert matching.keys == index.images.key[:last]
+    assert matching.photos.keys == index.images.key[:last]
     assert matching.places.tolist() == index.image_place[:last].tolist()
 
 
 def test_stricter_limits_leave_fewer_pairs() -> None:
     index = small_index()
-    matching = pairs_of_index(index, WhiteningOptions(min_overlap=0.4, max_scale_change=1.2))
+    matching = pairs_of_index(index.opened(), WhiteningOptions(min_overlap=0.4, max_scale_change=1.2))
     assert by_key(matching) == matching_by_loops(index, set(range(21)), 0.4, 1.2)
 
 
@@ -75,8 +75,8 @@ def test_the_same_photo_in_two_models_is_one_image_and_no_pair_of_itself() -> No
     index = small_index()
     photo = index.images.photo.copy()
     photo[3] = 1
-    matching = pairs_of_index(replace(index, images=replace(index.images, photo=photo)), WhiteningOptions())
-    assert index.images.key[3] not in matching.keys
+    matching = pairs_of_index(replace(index, images=replace(index.images, photo=photo)).opened(), WhiteningOptions())
+    assert index.images.key[3] not in matching.photos.keys
     assert all(a != b for a, b in matching.pairs)
     of_both = {b for a, b in matching_by_loops(index, set(range(21)), 0.2, 1.5) if a in index.images.key[1:4:2]}
     found = {b for a, b in by_key(matching) if a == index.images.key[1]}
@@ -87,30 +87,32 @@ def test_images_without_a_photo_take_no_part() -> None:
     index = small_index()
     has_photo = index.images.has_photo.copy()
     has_photo[2] = False
-    matching = pairs_of_index(replace(index, images=replace(index.images, has_photo=has_photo)), WhiteningOptions())
+    matching = pairs_of_index(
+        replace(index, images=replace(index.images, has_photo=has_photo)).opened(), WhiteningOptions()
+    )
     assert by_key(matching) == matching_by_loops(index, set(range(21)) - {2}, 0.2, 1.5)
-    assert index.images.key[2] not in matching.keys
+    assert index.images.key[2] not in matching.photos.keys
 
 
 @pytest.mark.parametrize("split", ["train", "val", "all"])
 def test_a_tuple_file_gives_the_pairs_of_its_index(split: str) -> None:
     index = small_index(1)
     images, places, table_row = table_of(index)
-    candidates = find_candidates(index, table_row, images.place, MiningOptions())
+    candidates = find_candidates(index.opened(), table_row, images.place, MiningOptions())
     in_train = index.image_split[candidates.query] == TRAIN
     by_split = {"train": of_split(candidates, in_train), "val": of_split(candidates, ~in_train)}
     header = Header("sfm2tuples-tuples", 1, "", (), {}, "")
     tuples = TupleFile(Path("t.h5"), header, images, places, {}, by_split, 0, np.zeros(0, np.int64))
     options = WhiteningOptions(split=split)
-    matching, expected = pairs_of_tuples(tuples, options), pairs_of_index(index, options)
+    matching, expected = pairs_of_tuples(tuples, options), pairs_of_index(index.opened(), options)
     assert len(expected.pairs) > 0
     assert by_key(matching) == by_key(expected)
-    assert matching.keys == expected.keys
+    assert matching.photos.keys == expected.photos.keys
 
 
 def learnable() -> tuple[Descriptors, MatchingPairs]:
     index = small_index()
-    matching = pairs_of_index(index, WhiteningOptions())
+    matching = pairs_of_index(index.opened(), WhiteningOptions())
     order = np.random.default_rng(1).permutation(len(index.images.key))
     keys = [index.images.key[row] for row in order]
     return Descriptors(keys, unit_rows(np.random.default_rng(2), len(keys), 8), {"size": 362}), matching
@@ -119,7 +121,7 @@ def learnable() -> tuple[Descriptors, MatchingPairs]:
 def test_a_whitening_is_learned_on_the_images_of_the_pairs_and_carries_the_descriptors_settings() -> None:
     descriptors, matching = learnable()
     whitening, curve = learn_whitening(descriptors, matching, WhiteningOptions(shrinkage=0.3, dim=4))
-    own = descriptors.values[[descriptors.names.index(key) for key in matching.keys]]
+    own = descriptors.values[[descriptors.names.index(key) for key in matching.photos.keys]]
     expected = learn_lw(own, matching.pairs, 0.3)
     np.testing.assert_array_equal(whitening.projection, expected.projection[:4])
     assert (whitening.settings, whitening.dim, curve) == ({"size": 362}, 4, None)
@@ -136,7 +138,7 @@ def test_auto_learns_at_the_shrinkage_that_was_chosen() -> None:
 
 def test_pca_looks_at_the_images_alone_and_as_published_unless_told() -> None:
     descriptors, matching = learnable()
-    own = descriptors.values[[descriptors.names.index(key) for key in matching.keys]]
+    own = descriptors.values[[descriptors.names.index(key) for key in matching.photos.keys]]
     whitening, _ = learn_whitening(descriptors, replace(matching, pairs=matching.pairs[:0]), WhiteningOptions("pca"))
     np.testing.assert_array_equal(apply(whitening, own), apply(learn_pca(own), own))
     assert whitening.shrinkage == 0
@@ -205,9 +207,9 @@ def test_options_without_meaning_are_refused(wrong: dict) -> None:
 
 def test_pairs_are_read_from_an_index_and_refused_from_other_files(tmp_path: Path) -> None:
     index = small_index()
-    write_index(tmp_path / "i.h5", index, {})
+    write_whole(tmp_path / "i.h5", index, {})
     assert by_key(read_pairs(tmp_path / "i.h5", WhiteningOptions())) == by_key(
-        pairs_of_index(index, WhiteningOptions())
+        pairs_of_index(index.opened(), WhiteningOptions())
     )
     write_descriptors(tmp_path / "d.h5", learnable()[0])
     with pytest.raises(UsageError, match="sfm2tuples-descriptors"):

@@ -1,25 +1,80 @@
-"""Small random worlds for tests: an index without geometry, an image table, descriptors with ties."""
+"""Small random worlds for tests: an index without geometry, an image table, descriptors with ties; whole indices."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
 from sfm2tuples.files.columns import indptr_of
+from sfm2tuples.files.container import open_file
+from sfm2tuples.files.tables import read_table
+from sfm2tuples.index import schema
+from sfm2tuples.index.opened import OpenedIndex, open_index
 from sfm2tuples.index.schema import (
+    TABLES,
     TRAIN,
     VAL,
     Cameras,
     CovisibilityGraph,
     Images,
-    Index,
     Models,
     Observations,
     Places,
     Points,
 )
 from sfm2tuples.mining.tuple_file import Candidates, ImageTable, PlaceTable
+
+
+@dataclass(frozen=True)
+class Index:
+    """All tables of an index in memory, to be compared, changed and written."""
+
+    models: Models
+    cameras: Cameras
+    images: Images
+    observations: Observations
+    points: Points
+    covisibility: CovisibilityGraph
+    places: Places
+
+    @property
+    def image_place(self) -> np.ndarray:
+        """(n,) int64, row of each image's place."""
+        return self.models.place[self.images.model]
+
+    @property
+    def image_split(self) -> np.ndarray:
+        """(n,) int8, split of each image."""
+        return self.places.split[self.image_place]
+
+    def photo_path(self, row: int) -> Path:
+        """Where the photo of an image lies."""
+        return Path(self.models.photo_root[int(self.images.model[row])]) / self.images.name[row]
+
+    def opened(self) -> OpenedIndex:
+        """The same index, as commands open it; its file is deleted and stays readable while it is open."""
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "index.h5"
+            write_whole(path, self)
+            return open_index(path)
+
+
+def write_whole(path: Path, index: Index, options: dict[str, Any] | None = None, parents: Sequence[str] = ()) -> None:
+    """Write an index from memory, as `build-index` writes its columns."""
+    schema.write_index(
+        path, {table.name: vars(getattr(index, table.name)) for table in fields(Index)}, options or {}, parents
+    )
+
+
+def read_whole(path: Path) -> Index:
+    """Read every table of an index."""
+    with open_file(path, schema.FORMAT, schema.VERSION) as file:
+        return Index(**{name: read_table(file[name], table) for name, table in TABLES.items()})
 
 
 def random_index(rng: np.random.Generator, sizes: tuple[int, ...], place: tuple[int, ...], val: int = 0) -> Index:
@@ -36,7 +91,6 @@ def random_index(rng: np.random.Generator, sizes: tuple[int, ...], place: tuple[
     split = np.full(number_of_places, TRAIN, np.int8)
     split[number_of_places - val :] = VAL
     return Index(
-        header=None,
         models=Models(
             name=[f"model{i}" for i in range(len(sizes))],
             photo_root=["/photos" for _ in sizes],

@@ -185,13 +185,13 @@ def _whitening(request: _Request, output: Output) -> None:
 
 def _pairs(request: _Request, output: Output) -> None:
     from sfm2tuples.files.atomic import refuse_overwrite
-    from sfm2tuples.index.schema import read_index
+    from sfm2tuples.index.opened import open_index
     from sfm2tuples.interop.graph_export import write_pairs
 
     _refuse_what_is_not_hdf5(request, INDEX)
     refuse_overwrite(request.target, request.force)
-    index = read_index(request.source)
-    pairs, images = write_pairs(index, request.target, request.num_matched, request.names), len(index.images.key)
+    with open_index(request.source) as index:
+        pairs, images = write_pairs(index, request.target, request.num_matched, request.names), index.num_images
     output.result({"pairs": pairs, "images": images})
     next_step = f"give it to hloc's match_features as pairs={request.target}"
     output.made(request.target, f"{pairs:,} pairs of {images:,} images", next_step)
@@ -199,12 +199,13 @@ def _pairs(request: _Request, output: Output) -> None:
 
 def _graphml(request: _Request, output: Output) -> None:
     from sfm2tuples.files.atomic import refuse_overwrite
-    from sfm2tuples.index.schema import read_index
+    from sfm2tuples.index.opened import open_index
     from sfm2tuples.interop.graph_export import write_graphml
 
     _refuse_what_is_not_hdf5(request, INDEX)
     refuse_overwrite(request.target, request.force)
-    nodes, edges = write_graphml(read_index(request.source), request.target, request.place, request.min_shared)
+    with open_index(request.source) as index:
+        nodes, edges = write_graphml(index, request.target, request.place, request.min_shared)
     output.result({"nodes": nodes, "edges": edges})
     next_step = "open it in Gephi, or with networkx.read_graphml"
     output.made(request.target, f"{nodes:,} photos and {edges:,} edges", next_step)

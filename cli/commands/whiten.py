@@ -52,15 +52,14 @@ def command(
 ) -> None:
     """Learn L_w or PCA_w from the matching pairs of PAIRS, an index or a tuple file, at the size of the test."""
     from retrieval.descriptors.described_photos import descriptors_of
-    from retrieval.photos.sources import photos_of
     from retrieval.whitening.linear_algebra import refuse_beyond_memory
     from retrieval.whitening.matching_pairs import WhiteningOptions, learn_whitening, read_pairs
     from sfm2tuples.files.atomic import refuse_overwrite
 
     refuse_overwrite(target, force)
     options = WhiteningOptions(method, dim, _shrinkage(shrinkage), split, min_overlap, max_scale_change)
-    matches = read_pairs(source, options)
-    photos = photos_of(source, size=extraction.image_size).only(matches.keys)
+    matches = read_pairs(source, options, extraction.image_size)
+    photos = matches.photos
     found = descriptors_of(descriptors, choice, photos, extraction, device, refuse_beyond_memory)
     whitening, curve = learn_whitening(found, matches, options)
     if curve is not None:

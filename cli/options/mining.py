@@ -7,7 +7,18 @@ from typing import Any
 import click
 
 from cli.options.fields import field_options
-from sfm2tuples.mining.options import NEGATIVES, POSITIVES, SEARCHES, MiningOptions
+from sfm2tuples.mining.options import NEGATIVES, POSITIVES, SEARCHES, MiningOptions, PoolStrategy
+
+
+class PoolType(click.ParamType):
+    """The strategy that `--pool` names."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> PoolStrategy:
+        """Parse the text; the default is no text."""
+        return value if isinstance(value, PoolStrategy) else PoolStrategy.of(value)
+
 
 _FLAGS: dict[str, tuple[Any, str]] = {
     "positives": (
@@ -25,7 +36,7 @@ _FLAGS: dict[str, tuple[Any, str]] = {
     "query_share": (float, "share of a place's images that become queries, rounded up"),
     "queries_per_place": (int, "most queries of one place"),
     "num_queries": (int, "most queries in all, the places taking turns  [default: no limit]"),
-    "pool": (str, "images that negatives are chosen from: ends+per-place:N, ends+random:N, random:N"),
+    "pool": (PoolType(), "images that negatives are chosen from: ends+per-place:N, ends+random:N, random:N"),
     "margin": (float, "semi-hard: how much farther than the positive a negative may be"),
     "max_negative_similarity": (float, "more similar images are no negatives  [default: no limit]"),
     "search": (click.Choice(SEARCHES), "ivf: by inverted lists, not all are found, for pools beyond a million images"),

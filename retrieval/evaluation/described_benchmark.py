@@ -99,7 +99,7 @@ def describe_benchmark(
     _check_request(benchmark, options, files, choice)
     describer = None
     if files.database is None or choice.named:
-        describer = _Describer(load_on(options.device, choice), extraction, options)
+        describer = _Describer(load_on(options.device, choice), extraction, options, benchmark.photos)
         describer.check_fits(files.database)
     database, queries = _described(benchmark, options.crop, files, describer)
     distractors, notes = _distractors(options.distractors, describer, {*database.names, *queries.names})
@@ -154,6 +154,8 @@ class _Describer:
     network: Network
     extraction: ExtractionOptions
     options: MeasurementOptions
+    listed: PhotoSources | None
+    """The protocol's photos, where its data lists them."""
 
     def check_fits(self, descriptors: Descriptors | None) -> None:
         """Refuse files that another network made, or this one at another size."""
@@ -169,12 +171,12 @@ class _Describer:
 
     def photos(self, names: Sequence[str]) -> PhotoSources:
         """The protocol's photos of these names."""
-        choice = self.options.choice
-        if choice.lists_photos:
-            return photos_of(choice.data, self.options.images, self.extraction.image_size).only(names)
-        photos = photos_of(choice.folder)
+        if self.listed is not None:
+            return self.listed.only(names)
+        folder = self.options.choice.folder
+        photos = photos_of(folder)
         # Names of a descriptor file need not begin at the protocol's folder.
-        return photos.only(names_of(names, PhotoNames(photos.keys, str(choice.folder)), "the protocol"))
+        return photos.only(names_of(names, PhotoNames(photos.keys, str(folder)), "the protocol"))
 
     def describe(self, names: Sequence[str]) -> Descriptors:
         """Descriptors of the protocol's photos of these names, all of which must be readable."""

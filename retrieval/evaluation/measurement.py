@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from retrieval.descriptors.extraction import ExtractionOptions
@@ -26,7 +25,7 @@ from retrieval.protocols.by_name import known_names, load_benchmark, photos_in
 from retrieval.search.feature_verifier import FeatureTables, FeatureVerifier, VerificationSources
 from retrieval.search.options import Refinement
 from sfm2tuples.errors import UsageError
-from sfm2tuples.files.container import SOFTWARE, read_header
+from sfm2tuples.files.container import SOFTWARE
 
 BY_GROUP = {"sfm": "place", "labels": "label"}
 """Protocols whose table has a row for each group, and what a group is there."""
@@ -149,7 +148,7 @@ def measure(
         evaluations,
         benchmark.measures,
         described.settings | options.refinement.as_dict() | (verifier.settings() if verifier else {}),
-        [*_fingerprint(protocol.data), *described.parents, *(verifier.parents if verifier else ())],
+        [*_fingerprint(benchmark), *described.parents, *(verifier.parents if verifier else ())],
         described.warnings,
         [*benchmark.notes, *described.notes, *_left_out(evaluations)],
         _folders(options),
@@ -170,7 +169,7 @@ def _measure_teacher(options: MeasurementOptions, benchmark: Benchmark, teacher:
         evaluations,
         benchmark.measures,
         teacher.settings(),
-        [*_fingerprint(options.choice.data), teacher.bag.fingerprint],
+        [*_fingerprint(benchmark), teacher.bag.fingerprint],
         (),
         [*benchmark.notes, *_left_out(evaluations)],
         _folders(options),
@@ -241,7 +240,7 @@ def _measure_rankings(options: MeasurementOptions, path: Path) -> Measurement:
         evaluations,
         benchmark.measures,
         {"rankings": path.name},
-        _fingerprint(protocol.data),
+        _fingerprint(benchmark),
         (),
         [*benchmark.notes, *notes, *_left_out(evaluations)],
         _folders(options),
@@ -259,9 +258,9 @@ def _none() -> PhotoNames:
     return PhotoNames([], "")
 
 
-def _fingerprint(data: Path) -> list[str]:
+def _fingerprint(benchmark: Benchmark) -> list[str]:
     """Of an index; folders and lists have none."""
-    return [read_header(data).fingerprint] if data.is_file() and h5py.is_hdf5(data) else []
+    return [benchmark.photos.parent] if benchmark.photos and benchmark.photos.parent else []
 
 
 def _left_out(evaluations: dict[str, Evaluation]) -> list[str]:

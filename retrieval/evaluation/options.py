@@ -98,5 +98,5 @@ class MeasurementOptions:
         elif self.labels is not None:
             name, data = "labels", self.labels
         return ProtocolChoice(
-            str(name), Path(str(data)), self.split, self.min_shared, self.max_distance, self.unit_length
+            str(name), Path(str(data)), self.split, self.min_shared, self.max_distance, self.unit_length, self.images
         )

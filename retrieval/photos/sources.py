@@ -12,11 +12,11 @@ import h5py
 import numpy as np
 
 from retrieval.photos.decoding import PhotoSource
-from retrieval.photos.labels import read_labels
+from retrieval.photos.labels import Labels, read_labels
 from retrieval.photos.names import photos_below
 from sfm2tuples.errors import DataError, UsageError
 from sfm2tuples.files.container import read_header
-from sfm2tuples.index.opened import open_index
+from sfm2tuples.index.opened import OpenedIndex, open_index
 from sfm2tuples.index.schema import FORMAT as INDEX_FORMAT
 from sfm2tuples.mining.tuple_file import FORMAT as TUPLES_FORMAT
 from sfm2tuples.mining.tuple_file import PackedPhotos, TupleFile, read_tuples
@@ -122,12 +122,13 @@ def photos_of(source: Path, images: Path | None = None, size: int = 0) -> PhotoS
         names = [line.strip() for line in source.read_text(encoding="utf-8").splitlines()]
         return _of_paths(source, images or source.parent, [name for name in names if name and name[0] != "#"])
     if source.suffix == ".csv":
-        return _of_paths(source, images or source.parent, read_labels(source).images)
+        return photos_of_labels(read_labels(source), source, images)
     if not h5py.is_hdf5(source):
         raise UsageError(f"{source}: is no folder, .txt list, .csv of labels, index or tuple file")
     format = read_header(source).format
     if format == INDEX_FORMAT:
-        return _of_index(source)
+        with open_index(source) as index:
+            return _of_index(index)
     if format == TUPLES_FORMAT:
         return photos_of_tuples(read_tuples(source), size)
     raise UsageError(f"{source}: is {format}, which names no photos; an index or a tuple file does")
@@ -145,19 +146,29 @@ def photos_of_tuples(tuples: TupleFile, size: int) -> PhotoSources:
     return PhotoSources(images.key, sources, everything, tuples.path, tuples.header.fingerprint)
 
 
-def _of_index(path: Path) -> PhotoSources:
+def photos_of_labels(labels: Labels, data: Path, images: Path | None) -> PhotoSources:
+    """The photos of a table of labels, which was read from a CSV or from a folder of folders."""
+    return _of_paths(data, data if data.is_dir() else images or data.parent, labels.images)
+
+
+def photos_of_rows(index: OpenedIndex, rows: np.ndarray) -> PhotoSources:
+    """The photos of some images of an index, whose keys differ."""
+    images = index.images
+    sources = SourceColumns.below(index.models.photo_root, images.model[rows], images.name[rows])
+    return PhotoSources(
+        images.key[rows], sources, _first_with(images.photo[rows]), index.path, index.header.fingerprint
+    )
+
+
+def _of_index(index: OpenedIndex) -> PhotoSources:
     """Photos of an index; a key that two models share, or two keys of one content, are described once."""
-    with open_index(path) as index:
-        rows = np.flatnonzero(index.images.has_photo[:])
-        row_of: dict[str, int] = {}
-        for key, row in zip(index.images.key[rows], rows.tolist(), strict=True):
-            row_of.setdefault(key, row)
-        if not row_of:
-            raise DataError(path, "none of its images has a photo", "build the index again with --images")
-        kept = np.fromiter(row_of.values(), np.int64)
-        sources = SourceColumns.below(index.models.photo_root, index.images.model[kept], index.image_names[kept])
-        content = index.images.photo[kept]
-        return PhotoSources(list(row_of), sources, _first_with(content), path, index.header.fingerprint)
+    rows = np.flatnonzero(index.images.has_photo[:])
+    row_of: dict[str, int] = {}
+    for key, row in zip(index.images.key[rows], rows.tolist(), strict=True):
+        row_of.setdefault(key, row)
+    if not row_of:
+        raise DataError(index.path, "none of its images has a photo", "build the index again with --images")
+    return photos_of_rows(index, np.fromiter(row_of.values(), np.int64))
 
 
 def _of_paths(source: Path, root: Path, names: list[str]) -> PhotoSources:

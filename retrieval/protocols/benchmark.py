@@ -11,6 +11,7 @@ import numpy as np
 from retrieval.metrics.ground_truth import GroundTruth
 from retrieval.metrics.results import Evaluation
 from retrieval.photos.names import short_name
+from retrieval.photos.sources import PhotoSources
 from sfm2tuples.errors import DataError, UsageError, first_three
 
 
@@ -32,6 +33,8 @@ class Benchmark:
     """Other names of the queries, in their order: Oxford's topics; empty where there are none."""
     notes: tuple[str, ...] = ()
     """What was left out, one line each."""
+    photos: PhotoSources | None = None
+    """The photos of `database`, where the data itself lists them, as an index and a table of labels do."""
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
 
 from retrieval.photos.labels import read_labels
 from retrieval.photos.names import photos_below
+from retrieval.photos.sources import photos_of_labels
 from retrieval.protocols import oxford_paris, revisited
 from retrieval.protocols.benchmark import Benchmark, PhotoNames
 from retrieval.protocols.holidays import holidays_benchmark
@@ -22,7 +23,8 @@ from retrieval.protocols.place_recognition import (
 from retrieval.protocols.sfm import MIN_SHARED, sfm_benchmark
 from retrieval.protocols.ukbench import ukbench_benchmark
 from sfm2tuples.errors import DataError, UsageError
-from sfm2tuples.index.schema import SPLITS, read_index
+from sfm2tuples.index.opened import open_index
+from sfm2tuples.index.schema import SPLITS
 
 PROTOCOLS = (
     "sfm",
@@ -52,6 +54,8 @@ class ProtocolChoice:
     """Distance within which a photo is right in place recognition."""
     unit_length: float = 1.0
     """Length of a unit of an index's models, in the unit of `max_distance`."""
+    images: Path | None = None
+    """Folder that the labelled photos' names start from; the CSV's own by default."""
 
     @property
     def folder(self) -> Path:
@@ -83,9 +87,11 @@ def load_benchmark(choice: ProtocolChoice, names: PhotoNames) -> Benchmark:
     _check_exists(choice)
     split = SPLITS.index(choice.split)
     if choice.name == "sfm":
-        return sfm_benchmark(read_index(choice.data), split, choice.min_shared, str(choice.data))
+        with open_index(choice.data) as index:
+            return sfm_benchmark(index, split, choice.min_shared)
     if choice.name == "labels":
-        return labels_benchmark(read_labels(choice.data))
+        labels = read_labels(choice.data)
+        return replace(labels_benchmark(labels), photos=photos_of_labels(labels, choice.data, choice.images))
     if choice.name in oxford_paris.NAMES:
         return oxford_paris.landmarks_benchmark(choice.name, choice.data, names)
     if choice.name in revisited.NAMES:
@@ -100,8 +106,8 @@ def load_benchmark(choice: ProtocolChoice, names: PhotoNames) -> Benchmark:
         return named_positions_benchmark(names, choice.max_distance)
     if not h5py.is_hdf5(choice.data):
         raise DataError(choice.data, "is neither an index nor a folder of photos with positions in their names")
-    index = read_index(choice.data)
-    return index_positions_benchmark(index, split, choice.max_distance, choice.unit_length, str(choice.data))
+    with open_index(choice.data) as index:
+        return index_positions_benchmark(index, split, choice.max_distance, choice.unit_length)
 
 
 def photos_in(choice: ProtocolChoice) -> PhotoNames:

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from retrieval.metrics.ground_truth import make_ground_truth
+from retrieval.photos.sources import photos_of_rows
 from retrieval.protocols.benchmark import Benchmark, PhotoNames
 from sfm2tuples.errors import DataError, UsageError, first_three
-from sfm2tuples.index.schema import Index
+from sfm2tuples.index.opened import OpenedIndex
 
 MEASURES = ("recall@1", "recall@5", "recall@10", "recall@20", "mAP")
 MAX_DISTANCE = 25.0
@@ -76,7 +77,7 @@ def named_positions_benchmark(names: PhotoNames, max_distance: float = MAX_DISTA
 
 
 def index_positions_benchmark(
-    index: Index, split: int, max_distance: float = MAX_DISTANCE, unit_length: float = 1.0, path: str = "index.h5"
+    index: OpenedIndex, split: int, max_distance: float = MAX_DISTANCE, unit_length: float = 1.0
 ) -> Benchmark:
     """Make the protocol of the camera centres of an index: every photo of a split is a query against all of it.
 
@@ -85,15 +86,13 @@ def index_positions_benchmark(
 
     Parameters
     ----------
-    index : Index
+    index : OpenedIndex
     split : int
         Places that take part.
     max_distance : float
         Distance within which a photo is right.
     unit_length : float
         Length of a model's unit, in the unit of `max_distance`; 1 measures in the model's own unit.
-    path : str
-        Of the index, for messages.
 
     Raises
     ------
@@ -102,17 +101,18 @@ def index_positions_benchmark(
     """
     if not unit_length > 0:
         raise UsageError(f"the length of a unit must be positive, not {unit_length}")
-    rows = np.flatnonzero((index.image_split == split) & index.images.has_photo)
+    images = index.images
+    rows = np.flatnonzero((images.split[:] == split) & images.has_photo[:])
     if len(rows) == 0:
-        raise UsageError(f"{path}: the split has no photos; build the index with more places")
-    photos, item = np.unique(index.images.photo[rows], return_inverse=True)
-    models = index.images.model[rows]
-    positives = _right(item, models, camera_centres(index, rows), max_distance / unit_length)
-    junk = _not_comparable(item, models, index.image_place[rows])
-    keys = [index.images.key[photo] for photo in photos]
+        raise UsageError(f"{index.path}: the split has no photos; build the index with more places")
+    photos, item = np.unique(images.photo[rows], return_inverse=True)
+    models = images.model[rows]
+    positives = _right(item, models, images.centre[rows], max_distance / unit_length)
+    junk = _not_comparable(item, models, images.place[rows])
+    listed = photos_of_rows(index, photos)
     groups = np.zeros(len(photos), np.int64)
     truth = make_ground_truth(np.arange(len(photos)), positives, junk, groups, ["place-recognition"])
-    return Benchmark(keys, keys, {"place-recognition": truth}, MEASURES)
+    return Benchmark(listed.keys, listed.keys, {"place-recognition": truth}, MEASURES, photos=listed)
 
 
 def _right(item: np.ndarray, models: np.ndarray, centres: np.ndarray, distance: float) -> list[np.ndarray]:
@@ -135,15 +135,6 @@ def _not_comparable(item: np.ndarray, models: np.ndarray, places: np.ndarray) ->
         compared = np.concatenate([of_model[model] for model in np.unique(models[images])])
         junk.append(np.union1d(np.setdiff1d(around, compared), row))
     return junk
-
-
-def camera_centres(index: Index, rows: np.ndarray) -> np.ndarray:
-    """Camera centres -Rᵀ t (len(rows), 3) float64 of images, in the unit of their model."""
-    w, *v = (index.images.quaternion[rows] / np.linalg.norm(index.images.quaternion[rows], axis=1, keepdims=True)).T
-    axis, translation = np.stack(v, axis=1), index.images.translation[rows]
-    # Rotating by the conjugate: t + 2 u x (u x t + w t) with u = -v.
-    inner = np.cross(-axis, translation) + w[:, None] * translation
-    return -(translation + 2 * np.cross(-axis, inner))
 
 
 def _two_sides(names: PhotoNames) -> tuple[list[str], list[str]]:

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from retrieval.metrics.ground_truth import GroundTruth, make_ground_truth
-from retrieval.metrics.results import Evaluation, evaluate_descriptors
+from retrieval.photos.sources import photos_of_rows
 from retrieval.protocols.benchmark import Benchmark
 from sfm2tuples.errors import UsageError
 from sfm2tuples.files.columns import gather_rows, indptr_of
-from sfm2tuples.files.descriptors import Descriptors, align
-from sfm2tuples.index.schema import SPLITS, VAL, Index
+from sfm2tuples.index.opened import OpenedIndex
+from sfm2tuples.index.schema import SPLITS, VAL
 from sfm2tuples.mining.tuple_file import TupleFile
 
 logger = logging.getLogger(__name__)
@@ -39,11 +39,11 @@ class SfmTruth:
 
 def sfm_ground_truth(
     place: np.ndarray,
+    rows: np.ndarray,
+    photo: np.ndarray,
     indptr: np.ndarray,
     neighbour: np.ndarray,
     shared: np.ndarray,
-    rows: np.ndarray,
-    photo: np.ndarray,
     min_shared: int = MIN_SHARED,
     place_names: Sequence[str] | None = None,
 ) -> SfmTruth:
@@ -53,13 +53,13 @@ def sfm_ground_truth(
     ----------
     place : (n,) int64
         Place of each image of the index.
-    indptr, neighbour, shared : (n + 1,) int64, (e,) int64, (e,) int32
-        The graph as CSR: image to neighbour, and their shared points.
     rows : (m,) int64
         Images that take part, such as those of the validation places.
     photo : (n,) int64
         The same number for images that are the same photo. A query's positives are those of all its images; no
         photo is right for itself.
+    indptr, neighbour, shared : (m + 1,) int64, (e,) int64, (e,) int32
+        The graph of `rows` as CSR: the neighbours of each, which are rows of the index, and their shared points.
     min_shared : int
         Shared points that make a positive, at least 1.
     place_names : sequence of str, optional
@@ -75,7 +75,9 @@ def sfm_ground_truth(
     photos, item = np.unique(photo[rows], return_inverse=True)
     item_of = np.full(len(place), -1, np.int64)
     item_of[rows] = item
-    query, positive = _positive_pairs(indptr, neighbour, shared, rows, item_of, min_shared)
+    query, positive = np.repeat(item, np.diff(indptr)), item_of[neighbour]
+    keep = (shared >= min_shared) & (positive >= 0) & (positive != query)
+    query, positive = np.unique(np.stack([query[keep], positive[keep]], axis=1), axis=0).T
     queries, starts = np.unique(query, return_index=True)
     positives = np.split(positive, starts[1:]) if len(queries) else []
     junk = _junk(queries, positives, item, place[rows])
@@ -85,23 +87,6 @@ def sfm_ground_truth(
     places, groups = np.unique(group_of[queries], return_inverse=True)
     names = [place_names[p] if place_names is not None else str(p) for p in places]
     return SfmTruth(photos, make_ground_truth(queries, positives, junk, groups, names))
-
-
-def _positive_pairs(
-    indptr: np.ndarray,
-    neighbour: np.ndarray,
-    shared: np.ndarray,
-    rows: np.ndarray,
-    item_of: np.ndarray,
-    min_shared: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of different database rows that share enough points, each once, rising by query and positive."""
-    chosen, positions = gather_rows(indptr, rows)
-    query = np.repeat(item_of[rows], np.diff(chosen))
-    positive = item_of[neighbour[positions]]
-    keep = (shared[positions] >= min_shared) & (positive >= 0) & (positive != query)
-    pairs = np.unique(np.stack([query[keep], positive[keep]], axis=1), axis=0)
-    return pairs[:, 0], pairs[:, 1]
 
 
 def _junk(
@@ -137,92 +122,42 @@ def tuples_ground_truth(tuples: TupleFile, split: int = VAL, min_shared: int = M
     rows = np.flatnonzero(tuples.image_split == split)
     return sfm_ground_truth(
         images.place,
-        indptr_of(counts),
-        candidates.image,
-        np.where(candidates.unknown, np.int32(min_shared), candidates.shared),
         rows,
         np.arange(len(images.key)),
+        indptr_of(counts[rows]),
+        candidates.image,
+        np.where(candidates.unknown, np.int32(min_shared), candidates.shared),
         min_shared,
         tuples.places.name,
     )
 
 
-def sfm_benchmark(
-    index: Index, split: int = VAL, min_shared: int = MIN_SHARED, path_of_index: str = "index.h5"
-) -> Benchmark:
+def sfm_benchmark(index: OpenedIndex, split: int = VAL, min_shared: int = MIN_SHARED) -> Benchmark:
     """Make the protocol on the places of a split.
 
     Parameters
     ----------
-    index : Index
+    index : OpenedIndex
     split : int
         `VAL` by default: places unseen in training.
     min_shared : int
         Shared points that make a positive.
-    path_of_index : str
-        For messages.
 
     Raises
     ------
     UsageError
         The split has no photos with positives.
     """
-    rows = np.flatnonzero((index.image_split == split) & index.images.has_photo)
-    graph = index.covisibility
-    found = sfm_ground_truth(
-        index.image_place,
-        graph.indptr,
-        graph.neighbour,
-        graph.shared,
-        rows,
-        index.images.photo,
-        min_shared,
-        index.places.name,
-    )
+    images, graph = index.images, index.graph
+    rows = np.flatnonzero((images.split[:] == split) & images.has_photo[:])
+    indptr, edge = gather_rows(graph.indptr[:], rows)
+    neighbours = indptr, graph.neighbour[edge], graph.shared[edge]
+    found = sfm_ground_truth(images.place[:], rows, images.photo[:], *neighbours, min_shared, index.places.name)
     if len(found.truth.queries) == 0:
         raise UsageError(
-            f"{path_of_index}: no photo of the {SPLITS[split]} places shares {min_shared} points with another; "
+            f"{index.path}: no photo of the {SPLITS[split]} places shares {min_shared} points with another; "
             f"give --split {SPLITS[1 - split]}, a lower --min-shared, or build the index with more places"
         )
-    keys = [index.images.key[photo] for photo in found.photos]
-    return Benchmark(keys, [keys[query] for query in found.truth.queries], {"sfm": found.truth})
-
-
-def evaluate_index(
-    index: Index,
-    descriptors: Descriptors,
-    split: int = VAL,
-    min_shared: int = MIN_SHARED,
-    distractors: Descriptors | None = None,
-    path_of_index: str = "index.h5",
-) -> Evaluation:
-    """Evaluate descriptors on the places of a split.
-
-    Parameters
-    ----------
-    index, split, min_shared, path_of_index
-        As `sfm_benchmark`.
-    descriptors : Descriptors
-        Holds at least the photos of the split, by key; one row a photo is enough.
-    distractors : Descriptors, optional
-        Added to the database after the split's photos; never right.
-
-    Raises
-    ------
-    DataError
-        Photos have no descriptor.
-    UsageError
-        The split has no photos with positives, or distractors of another dimension.
-    """
-    benchmark = sfm_benchmark(index, split, min_shared, path_of_index)
-    keys, truth = benchmark.database, benchmark.setups["sfm"]
-    database = descriptors.values[align(descriptors, keys, path_of_index)]
-    queries = database[truth.queries]
-    if distractors is not None:
-        if distractors.values.shape[1] != database.shape[1]:
-            raise UsageError(
-                f"distractors have {distractors.values.shape[1]} dimensions, the descriptors {database.shape[1]}"
-            )
-        database = np.concatenate([database, distractors.values])
-        keys += distractors.names
-    return replace(evaluate_descriptors(queries, database, truth), names=tuple(keys))
+    photos = photos_of_rows(index, found.photos)
+    queries = [photos.keys[query] for query in found.truth.queries]
+    return Benchmark(photos.keys, queries, {"sfm": found.truth}, photos=photos)

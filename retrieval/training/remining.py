@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from retrieval.training.state import TrainingState
 from retrieval.training.team import Team
 from sfm2tuples.compute.random_draws import draw, item_numbers
 from sfm2tuples.errors import DataError
-from sfm2tuples.mining.rounds import Choosing, Chosen, MiningOptions, mining_options, plan_round, search_for
+from sfm2tuples.mining.rounds import MiningOptions, Negatives, RoundChoice, mining_options, plan_round, search_for
 from sfm2tuples.mining.tuple_file import TupleFile, TupleSet
 from sfm2tuples.similarity.ivf_search import IvfSearch, SearchReport
 
@@ -44,13 +44,13 @@ def tuples_of_round(state: TrainingState, round: int) -> TupleSet:
     plan = plan_round(tuples.images, tuples.places, candidates, mining, "train", round)
     descriptors = state.describe(plan.rows_needed, f"round {round} mine") if len(plan.rows_needed) else None
     search = search_for(mining.search, exact_search(state.network.device))
-    chosen = choose_in_shares(Choosing(plan, descriptors, tuples.images, candidates, mining, search), state.team)
+    chosen = choose_in_shares(RoundChoice(plan, descriptors, tuples.images, candidates, mining, search), state.team)
     if isinstance(search, IvfSearch):
         _say_recall(search.report, state.team)
     return chosen
 
 
-def choose_in_shares(choosing: Choosing, team: Team) -> TupleSet:
+def choose_in_shares(choosing: RoundChoice, team: Team) -> TupleSet:
     """Choose the tuples of a round, each process of a team for its share of the queries.
 
     Returns
@@ -73,7 +73,7 @@ def choose_in_shares(choosing: Choosing, team: Team) -> TupleSet:
     with team.shared_work():
         share = choosing.negatives(own)
     columns = (share.positive_similarity, share.negative, share.negative_similarity)
-    return choosing.tuples(Chosen(*(team.gather_rows(column, count) for column in columns)))
+    return choosing.tuples(Negatives(*(team.gather_rows(column, count) for column in columns)))
 
 
 def _say_recall(report: SearchReport | None, team: Team) -> None:
@@ -93,9 +93,9 @@ def options_of_round(tuples: TupleFile, options: TrainingOptions) -> MiningOptio
         An override is no option of mining.
     """
     known = {field.name for field in fields(MiningOptions)}
-    mined = mining_options({name: value for name, value in tuples.header.options.items() if name in known})
-    most = min(options.queries_per_round, mined.num_queries or options.queries_per_round)
-    return replace(mined, **options.mining_overrides(), num_queries=most, seed=options.seed)
+    mined = {name: value for name, value in tuples.header.options.items() if name in known}
+    most = min(options.queries_per_round, mined.get("num_queries") or options.queries_per_round)
+    return mining_options(mined | options.mining_overrides() | {"num_queries": most, "seed": options.seed})
 
 
 def _from_file(tuples: TupleFile, options: TrainingOptions, round: int) -> TupleSet:

@@ -18,7 +18,7 @@ from sfm2tuples.index.schema import SPLITS, TRAIN
 from sfm2tuples.interop.cirtorch_files import read_cirtorch
 from sfm2tuples.interop.cirtorch_tables import Imported, from_cirtorch, without_negatives
 from sfm2tuples.mining.negatives import choose_pool
-from sfm2tuples.mining.options import parse_pool
+from sfm2tuples.mining.options import mining_options
 from sfm2tuples.mining.photo_table import PhotoSize
 from sfm2tuples.mining.rounds import MiningOptions, Plan
 from sfm2tuples.mining.tuple_file import TupleSet
@@ -41,14 +41,14 @@ class ImportOptions:
         """All options of mining: every query of the file takes part, m3 draws among its positives."""
         queries = [np.bincount(imported.images.place[c.query]) for c in imported.candidates.values() if len(c.query)]
         positives = [np.diff(c.indptr) for c in imported.candidates.values() if len(c.query)]
-        return MiningOptions(
-            positives="m3",
-            min_overlap=0.0,
-            query_share=1.0,
-            queries_per_place=max((int(count.max()) for count in queries), default=1),
-            num_candidates=max((int(count.max()) for count in positives), default=1),
-            **asdict(self),
-        )
+        whole = {
+            "positives": "m3",
+            "min_overlap": 0.0,
+            "query_share": 1.0,
+            "queries_per_place": max((int(count.max()) for count in queries), default=1),
+            "num_candidates": max((int(count.max()) for count in positives), default=1),
+        }
+        return mining_options(asdict(self) | whole)
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def import_tuple_file(
     """
     device = choose_device(photos.device)
     # Now, and again with what was really imported: an option without meaning is refused before the work.
-    asked = MiningOptions(**asdict(options))
+    asked = mining_options(asdict(options))
     splits = read_cirtorch(source)
     if not any(len(split.qidxs) for split in splits.values()):
         raise DataError(source, "holds no pairs")
@@ -119,7 +119,7 @@ def import_tuple_file(
         else:
             tuples = {split: without_negatives(imported, split, mining.num_negatives) for split in SPLITS}
         parents = [hashlib.sha256(source.read_bytes()).hexdigest()]
-        readable.write(target, imported, tuples, asdict(mining) | {"imported": "cirtorch"}, parents)
+        readable.write(target, imported, tuples, mining.as_dict() | {"imported": "cirtorch"}, parents)
     return ImportedTuples(imported, tuples, has_negatives)
 
 
@@ -130,6 +130,6 @@ def _plan(imported: Imported, name: str, options: MiningOptions) -> Plan:
     is_trained = imported.places.split[images.place] == TRAIN
     may_be_in_pool = np.flatnonzero(is_trained) if name == SPLITS[TRAIN] else np.arange(len(images.key))
     number = item_numbers(images.key)
-    pool = choose_pool(parse_pool(options.pool), may_be_in_pool, images.place, number, ends, options.seed, FIRST_ROUND)
+    pool = choose_pool(options.pool, may_be_in_pool, images.place, number, ends, options.seed, FIRST_ROUND)
     needed = np.union1d(ends, pool) if options.needs_descriptors else np.zeros(0, np.int64)
     return Plan(name, FIRST_ROUND, pairs.query, pairs.edge[:, None], pool, needed, without_positive=0)

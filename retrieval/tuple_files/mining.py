@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,8 @@ from retrieval.search.torch_similarity import exact_search
 from retrieval.tuple_files.distractors import read_distractors
 from retrieval.tuple_files.readable_photos import FIRST_ROUND, PhotoOptions, ReadablePhotos, rows_needed
 from sfm2tuples.errors import UsageError
-from sfm2tuples.index.schema import SPLITS, read_index
+from sfm2tuples.index.opened import open_index
+from sfm2tuples.index.schema import SPLITS
 from sfm2tuples.mining.photo_table import NO_DISTRACTORS, PhotoSize, Prepared, key_root, prepare
 from sfm2tuples.mining.queries import rank_in_run
 from sfm2tuples.mining.rounds import MiningOptions, Plan, plan_round
@@ -74,30 +75,31 @@ def mine_tuple_file(
         Descriptors are needed, and neither a network nor a file is named; or both are. There is no such device.
     """
     device = choose_device(photos.device)
-    index = read_index(source)
-    others = NO_DISTRACTORS if distractors is None else read_distractors(distractors, key_root(index))
+    with open_index(source) as index:
+        others = NO_DISTRACTORS if distractors is None else read_distractors(distractors, key_root(index))
 
-    def tables_of(size_of: PhotoSize, leave_out: Collection[str]) -> Prepared:
-        return prepare(index, options, size_of, others, leave_out)
+        def tables_of(size_of: PhotoSize, leave_out: Collection[str]) -> Prepared:
+            return prepare(index, options, size_of, others, leave_out)
 
-    def plans_of(tables: Prepared) -> dict[str, Plan]:
-        places, candidates = tables.places, tables.candidates
-        return {
-            split: plan_round(tables.images, places, candidates[split], options, split, FIRST_ROUND) for split in SPLITS
-        }
+        def plans_of(tables: Prepared) -> dict[str, Plan]:
+            places, candidates = tables.places, tables.candidates
+            return {
+                split: plan_round(tables.images, places, candidates[split], options, split, FIRST_ROUND)
+                for split in SPLITS
+            }
 
-    with photos.open(source, target, options) as readable:
-        if options.needs_descriptors and readable.descriptors is None:
-            raise UsageError(
-                f"{options.positives} with {options.negatives} looks at descriptors: give --network CHECKPOINT, "
-                "--backbone NAME with --weights FILE, or --descriptors FILE"
-            )
-        prepared, plans, unreadable = readable.plan(tables_of, plans_of)
-        prepared = replace(prepared, unreadable=prepared.unreadable + unreadable)
-        tuples, searches = readable.choose(prepared, plans, options, exact_search(device, block))
-        parents = [index.header.fingerprint] if index.header else []
-        readable.write(target, prepared, tuples, asdict(options), parents, searches)
-    return MinedTuples(prepared, plans, tuples, _suspicious(readable, prepared, plans), searches)
+        with photos.open(source, target, options) as readable:
+            if options.needs_descriptors and readable.descriptors is None:
+                raise UsageError(
+                    f"{options.positives} with {options.negatives} looks at descriptors: give --network CHECKPOINT, "
+                    "--backbone NAME with --weights FILE, or --descriptors FILE"
+                )
+            prepared, plans, unreadable = readable.plan(tables_of, plans_of)
+            prepared = replace(prepared, unreadable=prepared.unreadable + unreadable)
+            tuples, searches = readable.choose(prepared, plans, options, exact_search(device, block))
+            parents = [index.header.fingerprint]
+            readable.write(target, prepared, tuples, options.as_dict(), parents, searches)
+        return MinedTuples(prepared, plans, tuples, _suspicious(readable, prepared, plans), searches)
 
 
 def _suspicious(photos: ReadablePhotos, prepared: Prepared, plans: dict[str, Plan]) -> list[SuspiciousPair]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +17,10 @@ from retrieval.whitening.linear_algebra import (
     shrink,
     with_fixed_signs,
 )
-from retrieval.whitening.projection import Whitening, logger
+from retrieval.whitening.projection import Whitening
 from sfm2tuples.errors import UsageError
+
+logger = logging.getLogger(__name__)
 
 
 def learn_lw(

@@ -11,7 +11,6 @@ FIRST_JITTER = 1e-10
 """What [C] adds to the diagonal of a matrix that does not factor; times 10 until it does."""
 BLOCK_ROWS = 1 << 14
 """Rows that are cast to double precision at a time."""
-
 MATRICES = 10
 """Matrices (K, K) of double precision that learning a whitening holds at its peak; 9.5 were measured for L_w."""
 
@@ -86,7 +85,7 @@ def falling_eigenvectors(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def with_fixed_signs(projection: np.ndarray) -> np.ndarray:
-    """Turn rows so that their largest entry is positive: an eigenvector's sign is the whim of a library."""
+    """Turn rows so that their largest entry is positive: libraries give an eigenvector either sign."""
     largest = np.take_along_axis(projection, np.abs(projection).argmax(axis=1)[:, None], axis=1)
     return projection * np.where(largest < 0, -1.0, 1.0)
 

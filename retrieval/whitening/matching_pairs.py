@@ -1,4 +1,4 @@
-"""From matching images of an index or tuple file and their descriptors to a whitening: what `whiten` does."""
+"""The work of `whiten`: from the matching images of an index or tuple file to a whitening."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from retrieval.photos.sources import PhotoSources, photos_of_rows, photos_of_tuples
 from retrieval.whitening.learning import learn_lw, learn_pca
 from retrieval.whitening.linear_algebra import refuse_beyond_memory
 from retrieval.whitening.projection import METHODS, Whitening, cut
@@ -15,8 +16,9 @@ from retrieval.whitening.shrinkage import ShrinkageCurve, choose_shrinkage
 from sfm2tuples.errors import UsageError
 from sfm2tuples.files.container import read_header
 from sfm2tuples.files.descriptors import Descriptors, align
+from sfm2tuples.index.opened import OpenedIndex, open_index
 from sfm2tuples.index.schema import FORMAT as INDEX_FORMAT
-from sfm2tuples.index.schema import SPLITS, Index, read_index
+from sfm2tuples.index.schema import SPLITS
 from sfm2tuples.mining.options import MiningOptions
 from sfm2tuples.mining.positives import allowed, find_candidates
 from sfm2tuples.mining.tuple_file import FORMAT as TUPLES_FORMAT
@@ -65,48 +67,55 @@ class WhiteningOptions:
 class MatchingPairs:
     """The images of a set and which of them match."""
 
-    keys: list[str]
-    """Keys of the images of the set."""
+    photos: PhotoSources
+    """The images of the set."""
     places: np.ndarray
     """(n,) int64, place of each."""
     pairs: np.ndarray
-    """(m, 2) int64, rows of `keys`: every query with every partner that the rule allows it, in both orders where both
+    """(m, 2) int64, rows of `photos`: every query with every partner that the rule allows it, in both orders where both
     are allowed."""
-    source: str
-    """The file that they are from, for messages."""
 
 
-def read_pairs(path: Path, options: WhiteningOptions) -> MatchingPairs:
+def read_pairs(path: Path, options: WhiteningOptions, size: int = 0) -> MatchingPairs:
     """The matching pairs of an index or of a tuple file, whichever the file is.
+
+    Parameters
+    ----------
+    path : Path
+    options : WhiteningOptions
+    size : int
+        Longest side wanted of the photos, see `photos_of_tuples`.
 
     Raises
     ------
     DataError, FileFormatError
         The file is absent or torn.
     UsageError
-        It is another file of ours, which knows of no pairs.
+        It is another file of ours, without pairs.
     """
     format = read_header(path).format
     if format == INDEX_FORMAT:
-        return pairs_of_index(read_index(path), options, str(path))
+        with open_index(path) as index:
+            return pairs_of_index(index, options)
     if format == TUPLES_FORMAT:
-        return pairs_of_tuples(read_tuples(path), options)
+        return pairs_of_tuples(read_tuples(path), options, size)
     raise UsageError(f"{path}: is {format}; matching pairs are in an index or a tuple file")
 
 
-def pairs_of_index(index: Index, options: WhiteningOptions, source: str = "index.h5") -> MatchingPairs:
+def pairs_of_index(index: OpenedIndex, options: WhiteningOptions) -> MatchingPairs:
     """All ordered m3 pairs among the photos of an index's places; the same photo in two models is one image."""
-    rows = np.flatnonzero(_in_split(index.image_split, options) & index.images.has_photo)
-    photos, item = np.unique(index.images.photo[rows], return_inverse=True)
-    table_row = np.full(len(index.images.key), -1, np.int64)
+    images = index.images
+    rows = np.flatnonzero(_in_split(images.split[:], options) & images.has_photo[:])
+    photos, item = np.unique(images.photo[rows], return_inverse=True)
+    table_row = np.full(index.num_images, -1, np.int64)
     table_row[rows] = item
     places = np.zeros(len(photos), np.int64)
-    places[item[::-1]] = index.image_place[rows][::-1]
+    places[item[::-1]] = images.place[rows][::-1]
     candidates = find_candidates(index, table_row, places, options.mining)
-    return MatchingPairs([index.images.key[photo] for photo in photos], places, _pairs(candidates, options), source)
+    return MatchingPairs(photos_of_rows(index, photos), places, _pairs(candidates, options))
 
 
-def pairs_of_tuples(tuples: TupleFile, options: WhiteningOptions) -> MatchingPairs:
+def pairs_of_tuples(tuples: TupleFile, options: WhiteningOptions, size: int = 0) -> MatchingPairs:
     """All ordered m3 pairs among a tuple file's images, from its candidates; distractors are images without pairs."""
     kept = _in_split(tuples.image_split, options)
     splits = SPLITS if options.split == ALL_SPLITS else (options.split,)
@@ -120,8 +129,8 @@ def pairs_of_tuples(tuples: TupleFile, options: WhiteningOptions) -> MatchingPai
     pairs = np.concatenate([_pairs(tuples.candidates[split], options) for split in splits])
     number = np.cumsum(kept) - 1
     rows = np.flatnonzero(kept)
-    keys = [tuples.images.key[row] for row in rows]
-    return MatchingPairs(keys, tuples.images.place[rows], number[pairs], str(tuples.path))
+    photos = photos_of_tuples(tuples, size).only([tuples.images.key[row] for row in rows])
+    return MatchingPairs(photos, tuples.images.place[rows], number[pairs])
 
 
 def learn_whitening(
@@ -153,14 +162,15 @@ def learn_whitening(
     if "whitening" in descriptors.settings:
         raise UsageError(f"{descriptors.path}: whitened already; learn from descriptors extracted without --whitening")
     refuse_beyond_memory(descriptors.values.shape[1])
-    values = descriptors.values[align(descriptors, matching.keys, matching.source)]
+    keys, origin = matching.photos.keys, matching.photos.origin
+    values = descriptors.values[align(descriptors, keys, origin)]
     curve = None
     if options.method == "pca":
         whitening = learn_pca(values, options.shrinkage or 0.0)
     else:
         if len(matching.pairs) == 0:
             raise UsageError(
-                f"{matching.source}: none of {len(matching.keys):,} images has a partner with overlap at least "
+                f"{origin}: none of {len(keys):,} images has a partner with overlap at least "
                 f"{options.min_overlap:g} and scale change at most {options.max_scale_change:g}; use --method pca"
             )
         shrinkage = options.shrinkage

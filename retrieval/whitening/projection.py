@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,9 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from retrieval.whitening.linear_algebra import (
-    BLOCK_ROWS,
-)
+from retrieval.whitening.linear_algebra import BLOCK_ROWS
 from sfm2tuples.errors import FileFormatError, UsageError
 from sfm2tuples.files.container import create_file, header_of, open_file
 from sfm2tuples.files.descriptor_settings import differing
@@ -20,8 +17,6 @@ from sfm2tuples.files.descriptor_settings import differing
 FORMAT = "sfm2tuples-whitening"
 VERSION = 1
 METHODS = ("lw", "pca")
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,8 @@ def choose_shrinkage(
     """Choose λ by leaving places out.
 
     The places that have pairs are dealt into folds, in order. For each fold a whitening is learned on all other
-    places, and images of the fold's places look for the partners that the pairs give them among all images; other
-    images of their place are junk. See `middle_of_plateau` for the choice.
+    places. The images of the fold's places are then queries: their partners in the pairs are right, other images of
+    their place are junk, and all images are searched. See `middle_of_plateau` for the choice.
 
     Parameters
     ----------
@@ -98,9 +98,10 @@ def choose_shrinkage(
 def middle_of_plateau(by_place: np.ndarray) -> int:
     """Choose among settings that a few places can hardly tell apart.
 
-    A network that has learned its places by heart finds almost everything there under any shrinkage, and the highest
-    mean is then an accident, often at the end of the grid. So all settings count as equal whose loss against the best
-    one is within one standard error over places (of the paired differences), and the middle of them is taken.
+    A network that has learned its places by heart finds almost everything there under any shrinkage. Chance then
+    decides which mean is the highest, often one at the end of the grid. Therefore a setting counts as equal to the best
+    one if its loss is within one standard error over places (of the paired differences). The middle one of these is
+    taken.
 
     Parameters
     ----------

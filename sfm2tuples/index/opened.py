@@ -11,11 +11,11 @@ import numpy as np
 from sfm2tuples.errors import DataError, UsageError
 from sfm2tuples.files.columns import indptr_of
 from sfm2tuples.files.container import Header
-from sfm2tuples.files.lazy_file import LazyColumn, LazyFile, LazyTable
+from sfm2tuples.files.lazy_file import LazyFile, LazyTable
 from sfm2tuples.index.answers import ImageCamera, Neighbours, ObservedPoints, Track
 from sfm2tuples.index.image_columns import ImageColumns
 from sfm2tuples.index.key_lookup import KeyLookup
-from sfm2tuples.index.schema import FORMAT, VERSION, Models, Observations, Places, Points, distinct_points
+from sfm2tuples.index.schema import FORMAT, VERSION, CovisibilityGraph, Models, Places, Points, distinct_points
 from sfm2tuples.readers.camera_models import CAMERA_MODELS
 
 if TYPE_CHECKING:
@@ -87,9 +87,9 @@ class OpenedIndex:
         return LazyTable(self._file, "points", Points)
 
     @property
-    def image_names(self) -> LazyColumn:
-        """COLMAP's names, relative to each model's photo root."""
-        return self._file.column("images/name")
+    def graph(self) -> LazyTable:
+        """Columns of the co-visibility graph, CSR over images: all fields of `CovisibilityGraph`."""
+        return LazyTable(self._file, "covisibility", CovisibilityGraph)
 
     def row_of(self, key: str) -> int:
         """Row of the image with a key. The first call looks at all keys.
@@ -119,7 +119,7 @@ class OpenedIndex:
     def photo_path(self, image: int | str) -> Path:
         """Where the photo of an image lay on the machine that built the index."""
         row = self._row(image)
-        return Path(self.models.photo_root[int(self.images.model[row])]) / self.image_names[row]
+        return Path(self.models.photo_root[int(self.images.model[row])], self.images.name[row])
 
     def camera(self, image: int | str) -> ImageCamera:
         """The camera of an image."""
@@ -191,6 +191,11 @@ class OpenedIndex:
             return self._graph(self.rows_of_model(model), value)
         return self._graph(np.arange(self.num_images) if place is None else self.rows_of_place(place), value)
 
+    def num_observed(self) -> np.ndarray:
+        """|P(i)|: how many different points each image observes, (n,) int64."""
+        counts = [self._num_observed(block[0], block[-1] + 1) for block in _blocks(np.arange(self.num_images))]
+        return np.concatenate([np.zeros(0, np.int64), *counts])
+
     def points_of(self, image: int | str) -> ObservedPoints:
         """The points that an image observes."""
         part = self._part("observations", self._row(image))
@@ -239,10 +244,10 @@ class OpenedIndex:
         return self.models, self.places
 
     def _num_observed(self, start: int, stop: int) -> np.ndarray:
-        """|P(i)| of consecutive images, the different points that each observes: (stop - start,) int64."""
+        """|P(i)| of consecutive images: (stop - start,) int64."""
         indptr = self._file.read("observations/indptr", slice(start, stop + 1))
         point = self._file.read("observations/point", slice(int(indptr[0]), int(indptr[-1])))
-        return distinct_points(Observations(indptr - indptr[0], point, np.zeros((0, 2), np.float32)))
+        return distinct_points(indptr, point)
 
     def _graph(self, rows: np.ndarray, value: str) -> csr_matrix:
         """The graph of rising rows that hold whole models: no edge leaves them."""

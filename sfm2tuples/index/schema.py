@@ -12,12 +12,9 @@ import h5py
 import numpy as np
 
 from sfm2tuples.files.atomic import sync_file
-from sfm2tuples.files.columns import (
-    ColumnStream,
-    fill_column,
-)
-from sfm2tuples.files.container import Header, create_file, header_of, open_file
-from sfm2tuples.files.tables import Column, read_table, write_columns
+from sfm2tuples.files.columns import ColumnStream, fill_column
+from sfm2tuples.files.container import create_file
+from sfm2tuples.files.tables import Column, write_columns
 
 FORMAT = "sfm2tuples-index"
 VERSION = 1
@@ -137,52 +134,28 @@ class Places:
     """Why its models were joined; empty for a place of one model."""
 
 
-@dataclass(frozen=True)
-class Index:
-    """A whole index in memory."""
+def distinct_points(indptr: np.ndarray, point: np.ndarray) -> np.ndarray:
+    """|P(i)|: how many different points each image observes; a point observed twice by one image counts once.
 
-    header: Header | None
-    """What the file says of itself; None for an index that was not read from a file."""
-    models: Models
-    cameras: Cameras
-    images: Images
-    observations: Observations
-    points: Points
-    covisibility: CovisibilityGraph
-    places: Places
+    Parameters
+    ----------
+    indptr, point : (n + 1,) int64, (k,) int64
+        As in `Observations`.
 
-    @property
-    def image_place(self) -> np.ndarray:
-        """(n,) int64, row of each image's place."""
-        return self.models.place[self.images.model]
-
-    @property
-    def image_split(self) -> np.ndarray:
-        """(n,) int8, split of each image."""
-        return self.places.split[self.image_place]
-
-    def photo_path(self, row: int) -> Path:
-        """Where the photo of an image lies on this machine."""
-        return Path(self.models.photo_root[int(self.images.model[row])]) / self.images.name[row]
-
-
-def distinct_points(observations: Observations) -> np.ndarray:
-    """Number of different points that each image observes, |P(i)|: (n,) int64.
-
-    A point observed twice by one image counts once.
+    Returns
+    -------
+    (n,) int64
     """
-    rows = np.repeat(np.arange(len(observations.indptr) - 1), np.diff(observations.indptr))
-    order = np.lexsort((observations.point, rows))
-    image, point = rows[order], observations.point[order]
-    first = np.ones(len(order), bool)
-    first[1:] = (image[1:] != image[:-1]) | (point[1:] != point[:-1])
-    return np.bincount(image[first], minlength=len(observations.indptr) - 1)
+    span = np.int64(point.max(initial=0) + 1)
+    image = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+    seen = np.sort(image * span + point)
+    return np.bincount(seen[np.diff(seen, prepend=-1) > 0] // span, minlength=len(indptr) - 1)
 
 
 SYNCED_EARLY = 1 << 25
 """Bytes of a column that are worth a request to the disk of their own."""
 
-_GROUPS = {
+TABLES = {
     "models": Models,
     "cameras": Cameras,
     "images": Images,
@@ -191,14 +164,10 @@ _GROUPS = {
     "covisibility": CovisibilityGraph,
     "places": Places,
 }
+"""By group of the file, the dataclass of its columns."""
 
 
-def write_index(path: str | Path, index: Index, options: dict[str, Any], parents: Sequence[str] = ()) -> None:
-    """Write `index.h5`; the same content and options give the same bytes."""
-    write_index_columns(path, {name: vars(getattr(index, name)) for name in _GROUPS}, options, parents)
-
-
-def write_index_columns(
+def write_index(
     path: str | Path,
     tables: Mapping[str, Mapping[str, Column]],
     options: dict[str, Any],
@@ -220,7 +189,7 @@ def write_index_columns(
     digests: dict[str, str] = {}
     with create_file(path, FORMAT, VERSION, options, parents, ("models/photo_root",), digests) as file:
         streams: list[tuple[h5py.Dataset, ColumnStream]] = []
-        for name, table in _GROUPS.items():
+        for name, table in TABLES.items():
             columns = {field.name: tables[name][field.name] for field in fields(table)}
             streams += write_columns(file.create_group(name), columns)
         streams.sort(key=lambda stream: -stream[0].nbytes)
@@ -230,16 +199,3 @@ def write_index_columns(
                 digests[dataset.name.strip("/")] = digest
                 if dataset.nbytes >= SYNCED_EARLY:
                     syncing.submit(sync_file, file.filename)
-
-
-def read_index(path: str | Path) -> Index:
-    """Read `index.h5` whole.
-
-    Raises
-    ------
-    DataError, FileFormatError
-        The file is absent, torn, of another format or newer than this program.
-    """
-    with open_file(path, FORMAT, VERSION) as file:
-        tables = {name: read_table(file[name], table) for name, table in _GROUPS.items()}
-        return Index(header=header_of(file), **tables)

@@ -13,7 +13,7 @@ import numpy as np
 
 from sfm2tuples.compute.threads import default_threads
 from sfm2tuples.errors import first_three
-from sfm2tuples.index.schema import Places, write_index_columns
+from sfm2tuples.index.schema import Places, write_index
 from sfm2tuples.ingest.merging import MergedIndex, PlaceChoices, StoredModel, merge_models
 from sfm2tuples.ingest.options import IngestOptions
 from sfm2tuples.ingest.part_building import Progress, Workers, build_parts
@@ -116,7 +116,7 @@ def build_index(
         models, failed = build_parts(locations, folder, options.min_shared, Workers(jobs, dask, strict), progress)
         models, twins = _without_twins(models, listed)
         merged = _merge(models, photo_roots, listed, databases, options, strict)
-        write_index_columns(target, merged.tables, asdict(options), threads=max(jobs, default_threads()))
+        write_index(target, merged.tables, asdict(options), threads=max(jobs, default_threads()))
     return _warned_of(_summary(models, merged, failed, twins))
 
 

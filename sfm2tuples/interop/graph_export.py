@@ -11,7 +11,8 @@ import numpy as np
 
 from sfm2tuples.errors import UsageError, first_three, one_line
 from sfm2tuples.files.atomic import write_atomically, write_text
-from sfm2tuples.index.schema import SPLITS, Index
+from sfm2tuples.index.opened import OpenedIndex
+from sfm2tuples.index.schema import SPLITS
 from sfm2tuples.mining.queries import rank_in_run
 
 MODEL, KEY = "model", "key"
@@ -30,16 +31,18 @@ class Edges:
     """(e,) int64, number of a photo."""
     other: np.ndarray
     """(e,) int64, number of its neighbour. Ties in shared points: lower number first."""
+    shared: np.ndarray
+    """(e,) int32, shared points."""
     edge: np.ndarray
     """(e,) int64, position in the index's graph."""
 
 
-def write_pairs(index: Index, path: Path, num_matched: int = 20, names: str = MODEL) -> int:
+def write_pairs(index: OpenedIndex, path: Path, num_matched: int = 20, names: str = MODEL) -> int:
     """Write hloc's list of pairs from co-visibility: of each image those with most shared points, a line a pair.
 
     Parameters
     ----------
-    index : Index
+    index : OpenedIndex
     path : Path
         The text file to write: ``name1 name2``, the images in the order of the index.
     num_matched : int
@@ -69,12 +72,12 @@ def write_pairs(index: Index, path: Path, num_matched: int = 20, names: str = MO
     return len(lines)
 
 
-def write_graphml(index: Index, path: Path, places: Collection[str] = (), min_shared: int = 1) -> tuple[int, int]:
+def write_graphml(index: OpenedIndex, path: Path, places: Collection[str] = (), min_shared: int = 1) -> tuple[int, int]:
     """Write the graph as GraphML: a node a photo (name, place, split), an edge a pair (shared, scale_change, angle).
 
     Parameters
     ----------
-    index : Index
+    index : OpenedIndex
     path : Path
         The file to write. Angles are in radians; a scale change that is not known is left out.
     places : collection of str
@@ -96,9 +99,11 @@ def write_graphml(index: Index, path: Path, places: Collection[str] = (), min_sh
     unknown = sorted(set(places) - set(index.places.name))
     if unknown:
         raise UsageError(f"the index has no place {first_three(unknown)}; inspect lists its places")
-    wanted = np.array([not places or name in places for name in index.places.name], bool)[index.image_place]
-    edges = edges_between(index, index.images.key)
-    keep = (index.covisibility.shared[edges.edge] >= min_shared) & (edges.query < edges.other)
+    wanted = np.array([not places or name in places for name in index.places.name], bool)
+    key, name, place = index.images.key[:], index.images.name[:], index.images.place[:]
+    wanted = wanted[place]
+    edges = edges_between(index, key)
+    keep = (edges.shared >= min_shared) & (edges.query < edges.other)
     keep &= wanted[edges.row[edges.query]] & wanted[edges.row[edges.other]]
     if keep.sum() > MOST_EDGES:
         raise UsageError(
@@ -107,16 +112,16 @@ def write_graphml(index: Index, path: Path, places: Collection[str] = (), min_sh
         )
     graph = networkx.Graph()  # XML has no control characters, so names are escaped as in messages
     for row in edges.row[wanted[edges.row]].tolist():
-        place = int(index.image_place[row])
-        graph.add_node(
-            one_line(index.images.key[row]),
-            name=one_line(index.images.name[row]),
-            place=one_line(index.places.name[place]),
-            split=SPLITS[int(index.places.split[place])],
-        )
-    for query, other, edge in zip(*(a[keep].tolist() for a in (edges.query, edges.other, edges.edge)), strict=True):
-        ends = (one_line(index.images.key[row]) for row in edges.row[[query, other]].tolist())
-        graph.add_edge(*ends, **_evidence(index, edge))
+        of_place = {"place": one_line(index.places.name[place[row]]), "split": SPLITS[index.places.split[place[row]]]}
+        graph.add_node(one_line(key[row]), name=one_line(name[row]), **of_place)
+    scale_change, angle = index.graph.scale_change[:], index.graph.angle[:]
+    for i in np.flatnonzero(keep).tolist():
+        edge = edges.edge[i]
+        evidence: dict[str, int | float] = {"shared": int(edges.shared[i]), "angle": float(angle[edge])}
+        if not np.isnan(scale_change[edge]):
+            evidence["scale_change"] = float(scale_change[edge])
+        ends = (one_line(key[row]) for row in edges.row[[edges.query[i], edges.other[i]]].tolist())
+        graph.add_edge(*ends, **evidence)
     content = io.BytesIO()
     networkx.write_graphml(graph, content)
     with write_atomically(path) as temporary:
@@ -124,48 +129,42 @@ def write_graphml(index: Index, path: Path, places: Collection[str] = (), min_sh
     return graph.number_of_nodes(), graph.number_of_edges()
 
 
-def edges_between(index: Index, names: Sequence[str]) -> Edges:
+def edges_between(index: OpenedIndex, names: Sequence[str]) -> Edges:
     """The graph between names: images of the same name are one photo, and of two edges the one with more points counts.
 
     Parameters
     ----------
-    index : Index
+    index : OpenedIndex
     names : sequence of str
         Name of each image of the index.
     """
-    graph = index.covisibility
+    indptr, neighbour, shared = index.graph.indptr[:], index.graph.neighbour[:], index.graph.shared[:]
     number_of = {name: number for number, name in enumerate(dict.fromkeys(names))}
     number = np.array([number_of[name] for name in names], np.int64)
     row = np.unique(number, return_index=True)[1].astype(np.int64)
-    query, other = np.repeat(number, np.diff(graph.indptr)), number[graph.neighbour]
+    query, other = np.repeat(number, np.diff(indptr)), number[neighbour]
     edge = np.flatnonzero(query != other)
-    edge = edge[np.lexsort((edge, -graph.shared[edge].astype(np.int64), other[edge], query[edge]))]
+    edge = edge[np.lexsort((edge, -shared[edge], other[edge], query[edge]))]
     first = np.ones(len(edge), bool)
     first[1:] = (query[edge[1:]] != query[edge[:-1]]) | (other[edge[1:]] != other[edge[:-1]])
     edge = edge[first]
-    edge = edge[np.lexsort((other[edge], -graph.shared[edge].astype(np.int64), query[edge]))]
-    return Edges(row, query[edge], other[edge], edge)
+    edge = edge[np.lexsort((other[edge], -shared[edge], query[edge]))]
+    return Edges(row, query[edge], other[edge], shared[edge], edge)
 
 
-def _names(index: Index, names: str) -> list[str]:
+def _names(index: OpenedIndex, names: str) -> list[str]:
     """The names to write, checked."""
     if names not in NAMES:
         raise UsageError(f"names {names!r} is unknown; one of {', '.join(NAMES)}")
-    called = index.images.name if names == MODEL else index.images.key
+    key = index.images.key[:]
+    called = index.images.name[:] if names == MODEL else key
     spaced = [name for name in called if name.split() != [name]]
     if spaced:
         raise UsageError(
             f"{len(spaced):,} names hold spaces, which a list of pairs cannot, first {first_three(spaced)}"
         )
     key_of: dict[str, str] = {}
-    for name, key in zip(called, index.images.key, strict=True):
-        if key_of.setdefault(name, key) != key:
-            raise UsageError(one_line(f"{name} is the name of two photos, {key_of[name]} and {key}; give --names key"))
+    for name, own in zip(called, key, strict=True):
+        if key_of.setdefault(name, own) != own:
+            raise UsageError(one_line(f"{name} is the name of two photos, {key_of[name]} and {own}; give --names key"))
     return called
-
-
-def _evidence(index: Index, edge: int) -> dict[str, int | float]:
-    graph = index.covisibility
-    values: dict[str, int | float] = {"shared": int(graph.shared[edge]), "angle": float(graph.angle[edge])}
-    scale_change = float(graph.scale_change[edge])
-    return values if np.isnan(scale_change) else {**values, "scale_change": scale_change}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,9 @@ from sfm2tuples.mining.queries import rank_in_run
 from sfm2tuples.similarity.best_rows import PoolRules
 from sfm2tuples.similarity.exact_search import Search, most_similar
 from sfm2tuples.similarity.rows import Matrix
+
+Choice = tuple[np.ndarray, np.ndarray]
+"""Rows and similarities, as `choose_negatives` gives them."""
 
 
 def choose_pool(
@@ -54,8 +58,8 @@ def choose_pool(
 
 
 @dataclass(frozen=True)
-class Pool:
-    """The pool with what choosing looks at."""
+class NegativePool:
+    """The images that negatives are chosen from, with what a choice looks at."""
 
     row: np.ndarray
     """(s,) int64, rows of the image table, rising."""
@@ -68,8 +72,8 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class Asking:
-    """The queries that ask for negatives."""
+class Queries:
+    """The queries that negatives are chosen for."""
 
     place: np.ndarray
     """(t,) int64."""
@@ -82,13 +86,13 @@ class Asking:
 
 
 def choose_negatives(
-    queries: Asking, pool: Pool, options: MiningOptions, round: int, search: Search = most_similar
+    queries: Queries, pool: NegativePool, options: MiningOptions, round: int, search: Search = most_similar
 ) -> tuple[np.ndarray, np.ndarray]:
     """Choose the negatives of each query from other places.
 
     Parameters
     ----------
-    queries, pool : Asking, Pool
+    queries, pool : Queries, NegativePool
     search : Search
         How the most similar are found: on the CPU where left out.
 
@@ -99,15 +103,7 @@ def choose_negatives(
     similarity : (t, K) float64
         -inf where there is no negative or no descriptor.
     """
-    if options.negatives == "random":
-        return _random_negatives(queries, pool, options, round)
-    ceiling = np.full(len(queries.place), np.inf)
-    if options.max_negative_similarity is not None:
-        ceiling[:] = np.nextafter(options.max_negative_similarity, np.inf)
-    if options.negatives == "semi-hard":
-        return _semi_hard_negatives(queries, pool, options, ceiling, search)
-    group = np.arange(len(pool.row)) if options.negatives == "N1" else pool.place
-    return _nearest(queries, pool, options.num_negatives, group, None, ceiling, search)
+    return RULES[options.negatives](queries, pool, options, round, search)
 
 
 def semi_hard_bounds(positive_similarity: np.ndarray, margin: float) -> tuple[np.ndarray, np.ndarray]:
@@ -119,30 +115,23 @@ def semi_hard_bounds(positive_similarity: np.ndarray, margin: float) -> tuple[np
     return 1.0 - (distance + margin) ** 2 / 2.0, positive_similarity
 
 
-def _nearest(
-    queries: Asking,
-    pool: Pool,
-    count: int,
-    group: np.ndarray,
-    above: np.ndarray | None,
-    below: np.ndarray,
-    search: Search,
-) -> tuple[np.ndarray, np.ndarray]:
-    if queries.descriptors is None or pool.descriptors is None:
-        raise ValueError("these negatives are chosen by descriptors, and none were given")
-    rules = PoolRules(queries.place, pool.place, group, above, below)
-    position, similarity = search(queries.descriptors, pool.descriptors, count, rules)
-    return np.append(pool.row, -1)[position], similarity
+def _nearest_images(queries: Queries, pool: NegativePool, options: MiningOptions, round: int, search: Search) -> Choice:
+    """N1: the most similar images, whatever their places."""
+    every = np.arange(len(pool.row))
+    return _nearest(queries, pool, options.num_negatives, every, None, _ceiling(queries, options), search)
 
 
-def _semi_hard_negatives(
-    queries: Asking, pool: Pool, options: MiningOptions, ceiling: np.ndarray, search: Search
-) -> tuple[np.ndarray, np.ndarray]:
+def _nearest_places(queries: Queries, pool: NegativePool, options: MiningOptions, round: int, search: Search) -> Choice:
+    """N2: the most similar images, one a place."""
+    return _nearest(queries, pool, options.num_negatives, pool.place, None, _ceiling(queries, options), search)
+
+
+def _semi_hard(queries: Queries, pool: NegativePool, options: MiningOptions, round: int, search: Search) -> Choice:
     """The nearest that are semi-hard, one a place, filled up by N2."""
-    count = options.num_negatives
+    count, ceiling = options.num_negatives, _ceiling(queries, options)
     above, below = semi_hard_bounds(queries.positive_similarity, options.margin)
     row, similarity = _nearest(queries, pool, count, pool.place, above, np.minimum(below, ceiling), search)
-    # Fewer than `count` places are taken where one is missing, so the best of 2 x count places hold enough others.
+    # A query that lacks negatives has fewer than `count` places, so the best 2 x count places hold enough others.
     more, more_similarity = _nearest(queries, pool, 2 * count, pool.place, None, ceiling, search)
     place_of = dict(zip(pool.row.tolist(), pool.place.tolist(), strict=True))
     for t in np.flatnonzero((row < 0).any(axis=1)):
@@ -154,12 +143,12 @@ def _semi_hard_negatives(
     return np.take_along_axis(row, order, 1), np.take_along_axis(similarity, order, 1)
 
 
-def _random_negatives(queries: Asking, pool: Pool, options: MiningOptions, round: int) -> tuple[np.ndarray, np.ndarray]:
-    """Other places uniformly, then one image of each uniformly; a draw is named by seed, round, query and image."""
+def _random(queries: Queries, pool: NegativePool, options: MiningOptions, round: int, search: Search) -> Choice:
+    """Draw other places, then one image of each, all alike likely. Seed, round, query and image name each draw."""
     order = np.argsort(pool.place, kind="stable")
     places, start = np.unique(pool.place[order], return_index=True)
     start = np.append(start, len(order))
-    # A place goes by the least number of its images in the pool, which their order does not change.
+    # The draw of a place is named by the least number of its images, which does not depend on their order.
     place_number = np.minimum.reduceat(pool.number[order], start[:-1]) if len(order) else pool.number[:0]
     row = np.full((len(queries.place), options.num_negatives), -1, np.int64)
     for t in range(len(row)):
@@ -170,3 +159,34 @@ def _random_negatives(queries: Asking, pool: Pool, options: MiningOptions, round
             luck = draw(options.seed, round, "random image", number, pool.number[members])
             row[t, slot] = pool.row[members[np.argmin(luck)]]
     return row, np.full(row.shape, -np.inf)
+
+
+def _nearest(
+    queries: Queries,
+    pool: NegativePool,
+    count: int,
+    group: np.ndarray,
+    above: np.ndarray | None,
+    below: np.ndarray,
+    search: Search,
+) -> Choice:
+    if queries.descriptors is None or pool.descriptors is None:
+        raise ValueError("these negatives are chosen by descriptors, and none were given")
+    rules = PoolRules(queries.place, pool.place, group, above, below)
+    position, similarity = search(queries.descriptors, pool.descriptors, count, rules)
+    return np.append(pool.row, -1)[position], similarity
+
+
+def _ceiling(queries: Queries, options: MiningOptions) -> np.ndarray:
+    """(t,) float64, what a negative's similarity must be below."""
+    most = options.max_negative_similarity
+    return np.full(len(queries.place), np.inf if most is None else np.nextafter(most, np.inf))
+
+
+RULES: dict[str, Callable[[Queries, NegativePool, MiningOptions, int, Search], Choice]] = {
+    "N1": _nearest_images,
+    "N2": _nearest_places,
+    "random": _random,
+    "semi-hard": _semi_hard,
+}
+"""The function of each rule that `--negatives` names."""

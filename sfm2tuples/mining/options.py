@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from sfm2tuples.errors import UsageError
 
 POSITIVES = ("m1", "m2", "m3")
 NEGATIVES = ("N1", "N2", "random", "semi-hard")
+"""Names of the rules; `sfm2tuples.mining.negatives.RULES` has a function for each."""
 EXACT, IVF = "exact", "ivf"
 SEARCHES = (EXACT, IVF)
 
@@ -23,6 +24,27 @@ class PoolStrategy:
     """Random images of every place; 0 for none."""
     total: int
     """Random images up to this size of the pool; 0 for none."""
+
+    @classmethod
+    def of(cls, text: str) -> PoolStrategy:
+        """The strategy that `--pool` names: ``ends+per-place:N``, ``ends+random:N`` or ``random:N``.
+
+        Raises
+        ------
+        UsageError
+            It is none of these.
+        """
+        kind, _, number = text.partition(":")
+        if kind not in ("ends+per-place", "ends+random", "random") or not number.isascii() or not number.isdigit():
+            raise UsageError(f"--pool {text}: give ends+per-place:N, ends+random:N or random:N")
+        _at_least("pool", int(number), 1)
+        per_place = kind == "ends+per-place"
+        return cls(kind != "random", int(number) if per_place else 0, 0 if per_place else int(number))
+
+    def __str__(self) -> str:
+        """The text that `of` reads, as `--pool` and files have it."""
+        kind = "per-place" if self.per_place else "random"
+        return f"{'ends+' if self.ends else ''}{kind}:{self.per_place or self.total}"
 
 
 @dataclass(frozen=True)
@@ -53,14 +75,15 @@ class MiningOptions:
     """Most queries of one place."""
     num_queries: int | None = None
     """Most queries in all, taken from the places in turn; None for no limit."""
-    pool: str = "ends+per-place:20"
-    """What negatives are chosen from: ends+per-place:N, ends+random:N or random:N."""
+    pool: PoolStrategy = PoolStrategy(ends=True, per_place=20, total=0)
+    """What negatives are chosen from."""
     margin: float = 0.1
     """semi-hard: how much farther than the positive a negative may be."""
     max_negative_similarity: float | None = None
     """More similar images are no negatives, as they may show the query's place; None for no limit."""
     search: str = EXACT
-    """How the most similar are found: exact, or ivf: by inverted lists, not all of them, for pools beyond a million."""
+    """How the most similar are found: ``exact``, or ``ivf`` by inverted lists, which misses some: for pools beyond
+    a million images."""
     seed: int = 0
     """Seed of every draw."""
 
@@ -83,21 +106,24 @@ class MiningOptions:
             raise UsageError(f"--max-angle {self.max_angle}: an angle in degrees is above 0")
         if not self.margin > 0:
             raise UsageError(f"--margin {self.margin}: must be above 0")
-        parse_pool(self.pool)
 
     @property
     def needs_descriptors(self) -> bool:
         """Whether any choice looks at descriptors."""
         return self.positives == "m1" or self.negatives != "random"
 
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as files have them; `mining_options` reads them back."""
+        return asdict(self) | {"pool": str(self.pool)}
+
 
 def mining_options(values: dict[str, Any]) -> MiningOptions:
-    """Options from a dict, such as a part of a file's header.
+    """Options from flags, or from a part of a file's header.
 
     Parameters
     ----------
     values : dict
-        Field names and values; absent fields keep their defaults.
+        Field names and values, the pool as text; absent fields keep their defaults.
 
     Raises
     ------
@@ -108,23 +134,8 @@ def mining_options(values: dict[str, Any]) -> MiningOptions:
     unknown = sorted(set(values) - known)
     if unknown:
         raise UsageError(f"unknown mining option {', '.join(unknown)}; there are {', '.join(sorted(known))}")
-    return MiningOptions(**values)
-
-
-def parse_pool(text: str) -> PoolStrategy:
-    """The pool strategy of a name such as ``ends+per-place:20``.
-
-    Raises
-    ------
-    UsageError
-        It is none of ``ends+per-place:N``, ``ends+random:N``, ``random:N``.
-    """
-    kind, _, number = text.partition(":")
-    if kind not in ("ends+per-place", "ends+random", "random") or not number.isascii() or not number.isdigit():
-        raise UsageError(f"--pool {text}: give ends+per-place:N, ends+random:N or random:N")
-    _at_least("pool", int(number), 1)
-    per_place = kind == "ends+per-place"
-    return PoolStrategy(kind.startswith("ends"), int(number) if per_place else 0, 0 if per_place else int(number))
+    pool = {"pool": PoolStrategy.of(values["pool"])} if "pool" in values else {}
+    return MiningOptions(**values | pool)
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 
 from sfm2tuples.errors import MiningError, PhotoError, first_three
 from sfm2tuples.files.columns import gather_rows
-from sfm2tuples.index.schema import SPLITS, TRAIN, Index
+from sfm2tuples.index.opened import OpenedIndex
+from sfm2tuples.index.schema import SPLITS, TRAIN
 from sfm2tuples.mining.options import MiningOptions
 from sfm2tuples.mining.positives import find_candidates
 from sfm2tuples.mining.tuple_file import Candidates, ImageTable, PlaceTable
@@ -56,18 +57,8 @@ class Prepared:
     """Distractors whose photo is in the index, or among the distractors, already: left out."""
 
 
-@dataclass(frozen=True)
-class _Row:
-    key: str
-    root: str
-    name: str
-    place: int
-    size: tuple[int, int]
-    index_row: int
-
-
 def prepare(
-    index: Index,
+    index: OpenedIndex,
     options: MiningOptions,
     photo_size: PhotoSize,
     distractors: Distractors = NO_DISTRACTORS,
@@ -77,7 +68,7 @@ def prepare(
 
     Parameters
     ----------
-    index : Index
+    index : OpenedIndex
     options : MiningOptions
     photo_size : callable
         Reads width and height of a photo; one that raises PhotoError is left out.
@@ -93,22 +84,21 @@ def prepare(
     """
     table = _Table(photo_size, frozenset(leave_out))
     table_row = table.add_index(index)
-    if not table.rows:
+    if not table.key:
         what = f"first: {first_three(table.unreadable)}" if table.unreadable else "build it again with --images"
         raise MiningError(f"none of the {len(table_row):,} images of the index has a photo that can be read; {what}")
     place_name, split = list(index.places.name), index.places.split.tolist()
-    known = table.add_distractors(index, distractors, place_name)
+    known = table.add_distractors(distractors, place_name)
     split += [TRAIN] * (len(place_name) - len(split))
     images = table.images()
     everything = find_candidates(index, table_row, images.place, options)
     places = PlaceTable(place_name, np.array(split, np.int8))
     query_split = places.split[images.place[everything.query]]
-    missing = int(np.count_nonzero(~index.images.has_photo))
     return Prepared(
         images=images,
         places=places,
         candidates={name: _of_queries(everything, query_split == i) for i, name in enumerate(SPLITS)},
-        without_photo=missing,
+        without_photo=int(np.count_nonzero(~index.images.has_photo[:])),
         same_photo=int(np.count_nonzero(table_row >= 0)) - table.registered,
         unreadable=table.unreadable,
         known_distractors=known,
@@ -119,32 +109,40 @@ class _Table:
     """The image table as it grows."""
 
     def __init__(self, photo_size: PhotoSize, leave_out: frozenset[str]) -> None:
-        self.rows: list[_Row] = []
+        self.key: list[str] = []
+        self._root: list[str] = []
+        self._name: list[str] = []
+        self._place: list[int] = []
+        self._size: list[tuple[int, int]] = []
+        self._index_row: list[int] = []
         self.unreadable: list[str] = []
         self.registered = 0
         self._photo_size = photo_size
         self._leave_out = leave_out
 
-    def add_index(self, index: Index) -> np.ndarray:
+    def add_index(self, index: OpenedIndex) -> np.ndarray:
         """Add the photos of an index, each once, and return the table's row of every image; -1 for none: (n,) int64."""
-        images, place = index.images, index.image_place
-        row_of_photo = np.full(len(images.key), -1, np.int64)
-        for row in np.flatnonzero(images.has_photo).tolist():
-            if row_of_photo[images.photo[row]] < 0:
-                root = index.models.photo_root[int(images.model[row])]
-                if self._add(images.key[row], root, images.name[row], int(place[row]), row):
-                    row_of_photo[images.photo[row]] = len(self.rows) - 1
-        self.registered = len(self.rows)
-        return np.where(images.has_photo, row_of_photo[images.photo], -1)
+        images, models = index.images, index.models
+        key, name, model = images.key[:], images.name[:], images.model[:]
+        photo, has_photo = images.photo[:], images.has_photo[:]
+        row_of_photo = np.full(len(key), -1, np.int64)
+        for row in np.flatnonzero(has_photo).tolist():
+            if row_of_photo[photo[row]] < 0:
+                root, place = models.photo_root[model[row]], int(models.place[model[row]])
+                if self._add(key[row], root, name[row], place, row):
+                    row_of_photo[photo[row]] = len(self.key) - 1
+        self.registered = len(self.key)
+        return np.where(has_photo, row_of_photo[photo], -1)
 
-    def add_distractors(self, index: Index, distractors: Distractors, place_name: list[str]) -> int:
+    def add_distractors(self, distractors: Distractors, place_name: list[str]) -> int:
         """Add distractors and the names of their places; return how many photos were there already."""
-        paths = [str(Path(row.root) / row.name) for row in self.rows]
-        keys = [row.key for row in self.rows]
-        files = [str(Path(r) / n) for r, n in zip(distractors.root, distractors.name, strict=True)]
-        photo, has_photo = number_photos(paths + files, keys + distractors.key)
+        if not distractors.key:
+            return 0
+        roots, names = self._root + distractors.root, self._name + distractors.name
+        paths = [str(Path(root, name)) for root, name in zip(roots, names, strict=True)]
+        photo, has_photo = number_photos(paths, self.key + distractors.key)
         place_of = {name: row for row, name in enumerate(place_name)}
-        known, first = 0, len(keys)
+        known, first = 0, len(self.key)
         for i, name in enumerate(distractors.place):
             if has_photo[first + i] and photo[first + i] != first + i:
                 known += 1
@@ -157,25 +155,29 @@ class _Table:
 
     def images(self) -> ImageTable:
         """The finished table."""
-        _check_keys([row.key for row in self.rows])
+        _check_keys(self.key)
         return ImageTable(
-            key=[row.key for row in self.rows],
-            root=[row.root for row in self.rows],
-            name=[row.name for row in self.rows],
-            place=np.array([row.place for row in self.rows], np.int64),
-            size=np.array([row.size for row in self.rows], np.int64).reshape(-1, 2),
-            index_row=np.array([row.index_row for row in self.rows], np.int64),
+            key=self.key,
+            root=self._root,
+            name=self._name,
+            place=np.array(self._place, np.int64),
+            size=np.array(self._size, np.int64).reshape(-1, 2),
+            index_row=np.array(self._index_row, np.int64),
         )
 
     def _add(self, key: str, root: str, name: str, place: int, index_row: int) -> bool:
         if key in self._leave_out:
             return False
         try:
-            size = self._photo_size(Path(root) / name)
+            self._size.append(self._photo_size(Path(root, name)))
         except PhotoError as error:
             self.unreadable.append(str(error))
             return False
-        self.rows.append(_Row(key, root, name, place, size, index_row))
+        self.key.append(key)
+        self._root.append(root)
+        self._name.append(name)
+        self._place.append(place)
+        self._index_row.append(index_row)
         return True
 
 
@@ -193,12 +195,13 @@ def _of_queries(candidates: Candidates, chosen: np.ndarray) -> Candidates:
     )
 
 
-def key_root(index: Index) -> Path | None:
+def key_root(index: OpenedIndex) -> Path | None:
     """Folder that the index's keys are relative to, on this machine; None where no photo's path ends in its key."""
-    for row in np.flatnonzero(index.images.has_photo).tolist():
-        path, key = index.photo_path(row), Path(index.images.key[row])
-        if path.parts[-len(key.parts) :] == key.parts:
-            return Path(*path.parts[: -len(key.parts)])
+    images, roots = index.images, index.models.photo_root
+    for key, name, model, has_photo in zip(images.key, images.name, images.model, images.has_photo, strict=True):
+        path, below = Path(roots[model], name).parts, Path(key).parts
+        if has_photo and path[-len(below) :] == below:
+            return Path(*path[: -len(below)])
     return None
 
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from sfm2tuples.compute.random_draws import draw
 from sfm2tuples.files.columns import gather_rows, indptr_of
-from sfm2tuples.index.schema import Index, distinct_points
+from sfm2tuples.files.lazy_file import LazyTable
+from sfm2tuples.index.opened import OpenedIndex
 from sfm2tuples.mining.options import MiningOptions
 from sfm2tuples.mining.queries import rank_in_run
 from sfm2tuples.mining.tuple_file import Candidates
@@ -14,16 +15,16 @@ from sfm2tuples.similarity.best_rows import pair_similarities
 from sfm2tuples.similarity.rows import Matrix
 
 OPPOSITE_VIEW = np.float32(np.pi / 2)
-"""Images whose optical axes are this far apart, in radians, or farther, see a thing from opposite sides: shared points
-are then those of a thin or transparent thing or wrong matches, and the photos have nothing in common."""
+"""Angle between two optical axes, in radians, from which on two images look from opposite sides. The points that such
+images share lie on a thin or transparent thing, or are wrong matches: the photos have nothing in common."""
 
 
-def find_candidates(index: Index, table_row: np.ndarray, place: np.ndarray, options: MiningOptions) -> Candidates:
+def find_candidates(index: OpenedIndex, table_row: np.ndarray, place: np.ndarray, options: MiningOptions) -> Candidates:
     """M(q) of every image: the images with most shared points, with the evidence.
 
     Parameters
     ----------
-    index : Index
+    index : OpenedIndex
     table_row : (n,) int64
         Row of each index image in the image table; -1 for one without a photo. Images of the same photo have the same
         row: their candidates are merged, and of two entries of one photo the one with more shared points counts.
@@ -38,10 +39,11 @@ def find_candidates(index: Index, table_row: np.ndarray, place: np.ndarray, opti
     Candidates
         Of the queries that have any.
     """
-    graph = index.covisibility
-    source = np.repeat(np.arange(len(table_row)), np.diff(graph.indptr))
-    edge = np.flatnonzero(_may_be_positive(index, source, table_row, place, options))
-    query, image, shared = table_row[source[edge]], table_row[graph.neighbour[edge]], graph.shared[edge]
+    graph = index.graph
+    source = np.repeat(np.arange(len(table_row)), np.diff(graph.indptr[:]))
+    query, image, shared = table_row[source], table_row[graph.neighbour[:]], graph.shared[:]
+    edge = np.flatnonzero(_may_be_positive(graph, query, image, shared, place, options))
+    query, image, shared = query[edge], image[edge], shared[edge]
 
     order = np.lexsort((edge, -shared, image, query))
     query, image, edge, shared = query[order], image[order], edge[order], shared[order]
@@ -51,30 +53,33 @@ def find_candidates(index: Index, table_row: np.ndarray, place: np.ndarray, opti
 
     order = np.lexsort((image, -shared, query))
     order = order[rank_in_run(query[order]) < options.num_candidates]
-    query, edge = query[order], edge[order]
+    query, edge, shared = query[order], edge[order], shared[order]
     rows, counts = np.unique(query, return_counts=True)
     return Candidates(
         query=rows.astype(np.int64),
         indptr=indptr_of(counts),
         image=image[order],
-        shared=graph.shared[edge],
-        overlap=(graph.shared[edge] / distinct_points(index.observations)[source[edge]]).astype(np.float32),
-        scale_change=graph.scale_change[edge],
-        angle=graph.angle[edge],
+        shared=shared,
+        overlap=(shared / index.num_observed()[source[edge]]).astype(np.float32),
+        scale_change=graph.scale_change[:][edge],
+        angle=graph.angle[:][edge],
     )
 
 
 def _may_be_positive(
-    index: Index, source: np.ndarray, table_row: np.ndarray, place: np.ndarray, options: MiningOptions
+    graph: LazyTable,
+    query: np.ndarray,
+    image: np.ndarray,
+    shared: np.ndarray,
+    place: np.ndarray,
+    options: MiningOptions,
 ) -> np.ndarray:
     """Which edges of the graph join two different photos of one place that see enough in common: (e,) bool."""
-    graph = index.covisibility
-    query, image = table_row[source], table_row[graph.neighbour]
     keep = (query >= 0) & (image >= 0) & (query != image)
-    keep &= graph.shared >= options.min_shared
-    keep &= graph.axis_angle < OPPOSITE_VIEW
+    keep &= shared >= options.min_shared
+    keep &= graph.axis_angle[:] < OPPOSITE_VIEW
     if options.max_angle is not None:
-        keep &= graph.angle <= np.float32(np.radians(options.max_angle))
+        keep &= graph.angle[:] <= np.float32(np.radians(options.max_angle))
     keep[keep] = place[query[keep]] == place[image[keep]]
     return keep
 

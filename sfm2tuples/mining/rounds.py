@@ -9,8 +9,8 @@ import numpy as np
 from sfm2tuples.compute.random_draws import item_numbers
 from sfm2tuples.errors import MiningError
 from sfm2tuples.index.schema import SPLITS, TRAIN
-from sfm2tuples.mining.negatives import Asking, Pool, choose_negatives, choose_pool
-from sfm2tuples.mining.options import IVF, MiningOptions, mining_options, parse_pool
+from sfm2tuples.mining.negatives import NegativePool, Queries, choose_negatives, choose_pool
+from sfm2tuples.mining.options import IVF, MiningOptions, mining_options
 from sfm2tuples.mining.positives import choose_positives, possible_queries
 from sfm2tuples.mining.queries import choose_queries
 from sfm2tuples.mining.tuple_file import Candidates, ImageTable, PlaceTable, TupleSet
@@ -19,7 +19,7 @@ from sfm2tuples.similarity.exact_search import Search, most_similar
 from sfm2tuples.similarity.ivf_search import IvfSearch
 from sfm2tuples.similarity.rows import Matrix, block_of, select
 
-__all__ = ["Choosing", "Chosen", "MiningOptions", "Plan", "choose_tuples", "mining_options", "plan_round"]
+__all__ = ["MiningOptions", "Negatives", "Plan", "RoundChoice", "choose_tuples", "mining_options", "plan_round"]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def plan_round(
         positive = choose_positives(candidates, query, number, options, round)
     ends = np.concatenate([query, candidates.image[positive[positive >= 0]]])
     may_be_in_pool = np.flatnonzero(is_split) if split == SPLITS[TRAIN] else np.arange(len(images.key))
-    pool = choose_pool(parse_pool(options.pool), may_be_in_pool, images.place, number, ends, options.seed, round)
+    pool = choose_pool(options.pool, may_be_in_pool, images.place, number, ends, options.seed, round)
     needed = np.zeros(0, np.int64)
     if options.needs_descriptors:
         needed = np.union1d(ends, pool)
@@ -92,8 +92,8 @@ def plan_round(
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """What was chosen for some queries of a plan, a row each."""
+class Negatives:
+    """The negatives of some queries of a plan, a row each."""
 
     positive_similarity: np.ndarray
     """(r, P) float32, as in `TupleSet`."""
@@ -104,12 +104,12 @@ class Chosen:
 
 
 @dataclass(frozen=True)
-class Choosing:
+class RoundChoice:
     """The choice of a planned round, for all its queries at once or for shares of them.
 
-    No rule looks at two queries and every draw is named by its query, so that shares chosen anywhere make up the
-    whole, bit by bit. One thing joins them: under m1 the pool may hold the positives of all queries. So all positives
-    are known (`with_positives`) before negatives are chosen.
+    Several processes may each choose for a share of the queries. No rule looks at two queries, and every draw is named
+    by its query, so that the shares together are equal to the whole. Under m1 the pool may hold the positives of all
+    queries. Therefore all positives are chosen first (`with_positives`), and then the negatives.
     """
 
     plan: Plan
@@ -152,29 +152,32 @@ class Choosing:
             self.candidates, query, number, self.options, self.plan.round, self.descriptors, self._row_of()
         )
 
-    def with_positives(self, positive: np.ndarray) -> Choosing:
+    def with_positives(self, positive: np.ndarray) -> RoundChoice:
         """Take the positives of all queries: (t, P) int64, as `positives` gives them; under m1 the pool gets them."""
         pool = self.plan.pool
-        if self.options.positives == "m1" and parse_pool(self.options.pool).ends:
+        if self.options.positives == "m1" and self.options.pool.ends:
             pool = np.union1d(pool, self.candidates.image[positive[positive >= 0]])
         return replace(self, plan=replace(self.plan, positive=positive, pool=pool))
 
-    def negatives(self, which: np.ndarray) -> Chosen:
+    def negatives(self, which: np.ndarray) -> Negatives:
         """Choose the negatives of some queries: (r,) int64, positions in `plan.query`."""
         descriptors = self.descriptors if self.options.needs_descriptors else None
         query, row_of = self.plan.query[which], self._row_of()
         similarity = _positive_similarity(query, self._positive_rows()[which], descriptors, row_of)
+        images, pool = self.images, self.plan.pool
+        of_queries = None if descriptors is None else block_of(descriptors, row_of[query])
+        of_pool = None if descriptors is None else select(descriptors, row_of[pool])
         negative, negative_similarity = choose_negatives(
-            _asking(query, self.images, descriptors, row_of, similarity[:, 0]),
-            _pool(self.plan.pool, self.images, descriptors, row_of),
+            Queries(images.place[query], _numbers(query, images), of_queries, similarity[:, 0]),
+            NegativePool(pool, images.place[pool], _numbers(pool, images), of_pool),
             self.options,
             self.plan.round,
             self.search,
         )
-        return Chosen(similarity.astype(np.float32), negative, negative_similarity.astype(np.float32))
+        return Negatives(similarity.astype(np.float32), negative, negative_similarity.astype(np.float32))
 
-    def tuples(self, chosen: Chosen) -> TupleSet:
-        """The tuples, where `chosen` has a row for each query of the plan.
+    def tuples(self, negatives: Negatives) -> TupleSet:
+        """The tuples, where `negatives` has a row for each query of the plan.
 
         Raises
         ------
@@ -182,18 +185,18 @@ class Choosing:
             A training query finds fewer negatives than asked in the pool.
         """
         if self.plan.split == SPLITS[TRAIN] and self.options.max_negative_similarity is None:
-            _check_negatives(chosen.negative, self.images, self.plan.query, self.options)
+            _check_negatives(negatives.negative, self.images, self.plan.query, self.options)
         edge, candidates = self.plan.positive, self.candidates
         return TupleSet(
             query=self.plan.query,
             positive=self._positive_rows(),
-            negative=chosen.negative,
+            negative=negatives.negative,
             shared=np.append(candidates.shared, np.int32(0))[edge],
             overlap=np.append(candidates.overlap, np.float32(np.nan))[edge],
             scale_change=np.append(candidates.scale_change, np.float32(np.nan))[edge],
             angle=np.append(candidates.angle, np.float32(np.nan))[edge],
-            positive_similarity=chosen.positive_similarity,
-            negative_similarity=chosen.negative_similarity,
+            positive_similarity=negatives.positive_similarity,
+            negative_similarity=negatives.negative_similarity,
             pool=self.plan.pool,
         )
 
@@ -217,7 +220,7 @@ def choose_tuples(
     options: MiningOptions,
     search: Search = most_similar,
 ) -> TupleSet:
-    """Choose the positives (m1) and negatives of a planned round, all by this process; for shares see `Choosing`.
+    """Choose the positives (m1) and negatives of a planned round, all by this process; for shares see `RoundChoice`.
 
     Parameters
     ----------
@@ -234,32 +237,16 @@ def choose_tuples(
     MiningError
         A training query finds fewer negatives than asked in the pool.
     """
-    choosing = Choosing(plan, descriptors, images, candidates, options, search)
+    choice = RoundChoice(plan, descriptors, images, candidates, options, search)
     every = np.arange(len(plan.query))
-    choosing = choosing.with_positives(choosing.positives(every))
-    return choosing.tuples(choosing.negatives(every))
+    choice = choice.with_positives(choice.positives(every))
+    return choice.tuples(choice.negatives(every))
 
 
 def _candidates_of(candidates: Candidates, query: np.ndarray) -> np.ndarray:
     """Rows of all candidates of some queries."""
     of = np.repeat(candidates.query, np.diff(candidates.indptr))
     return np.unique(candidates.image[np.isin(of, query)])
-
-
-def _asking(
-    query: np.ndarray,
-    images: ImageTable,
-    descriptors: Matrix | None,
-    row_of: np.ndarray,
-    positive_similarity: np.ndarray,
-) -> Asking:
-    values = None if descriptors is None else block_of(descriptors, row_of[query])
-    return Asking(images.place[query], _numbers(query, images), values, positive_similarity)
-
-
-def _pool(row: np.ndarray, images: ImageTable, descriptors: Matrix | None, row_of: np.ndarray) -> Pool:
-    values = None if descriptors is None else select(descriptors, row_of[row])
-    return Pool(row, images.place[row], _numbers(row, images), values)
 
 
 def _numbers(row: np.ndarray, images: ImageTable) -> np.ndarray:

@@ -8,13 +8,13 @@ from pathlib import Path
 import networkx
 import pytest
 from PIL import Image
+from worlds import Index, read_whole
 
 from retrieval.networks.choice import NetworkChoice
 from retrieval.tuple_files.cirtorch_export import export_cirtorch
 from retrieval.tuple_files.cirtorch_import import ImportOptions, import_tuple_file
 from retrieval.tuple_files.mining import mine_tuple_file
 from retrieval.tuple_files.readable_photos import PhotoOptions
-from sfm2tuples.index.schema import Index, read_index
 from sfm2tuples.ingest.build import IngestOptions, build_index
 from sfm2tuples.interop.cirtorch_files import photo_path, read_cirtorch
 from sfm2tuples.interop.cirtorch_tables import pairs_of
@@ -45,12 +45,12 @@ def folder(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def index(folder: Path) -> Index:
-    return read_index(folder / "index.h5")
+    return read_whole(folder / "index.h5")
 
 
 def test_pairs_of_each_model_are_those_of_pycolmaps_tracks(shared: Path, folder: Path, index: Index) -> None:
     pycolmap = pytest.importorskip("pycolmap")
-    write_pairs(index, folder / "pairs.txt", MATCHED, "key")
+    write_pairs(index.opened(), folder / "pairs.txt", MATCHED, "key")
     lines = (folder / "pairs.txt").read_text().splitlines()
     expected = []
     for row, name in enumerate(index.models.name):
@@ -66,7 +66,7 @@ def test_pairs_of_each_model_are_those_of_pycolmaps_tracks(shared: Path, folder:
 
 def test_the_graph_of_a_place_is_its_edges(folder: Path, index: Index) -> None:
     place = index.places.name[0]
-    nodes, edges = write_graphml(index, folder / "graph.graphml", [place], 15)
+    nodes, edges = write_graphml(index.opened(), folder / "graph.graphml", [place], 15)
     graph = networkx.read_graphml(folder / "graph.graphml")
     assert (graph.number_of_nodes(), graph.number_of_edges()) == (nodes, edges)
     assert nodes == int((index.image_place == 0).sum())

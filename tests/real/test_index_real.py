@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import oracles
 import pytest
+from worlds import Index, read_whole
 
 from sfm2tuples.errors import ModelError
-from sfm2tuples.index.schema import Index, read_index
 from sfm2tuples.ingest.build import IngestOptions, IngestSummary, build_index
 from sfm2tuples.readers.discover import PhotoFolder
 
@@ -36,7 +36,7 @@ def summary(shared: Path, target: Path) -> IngestSummary:
 @pytest.fixture(scope="module")
 def index(summary: IngestSummary, target: Path) -> Index:
     """The index of all, read back."""
-    return read_index(target)
+    return read_whole(target)
 
 
 def groups(index: Index) -> list[list[str]]:
@@ -112,7 +112,7 @@ def test_shared_photos_alone_make_the_castle_and_the_university_one_place_each(i
 def test_the_places_file_joins_the_portal_and_the_fountain_to_the_castle(shared: Path, tmp_path: Path) -> None:
     root = shared / "reconstructions"
     build_index([root], tmp_path / "index.h5", IngestOptions(), places=root / "places.csv")
-    index = read_index(tmp_path / "index.h5")
+    index = read_whole(tmp_path / "index.h5")
     assert groups(index) == [
         ["castle_p19", "castle_p30", "entry_p10", "fountain_p11"],
         ["south_building", "south_building_5"],
@@ -146,7 +146,7 @@ def test_keys_are_unique_paths_from_the_common_parent(shared: Path, index: Index
 def test_the_collection_alone_is_keyed_as_its_labels_are(shared: Path, tmp_path: Path) -> None:
     photos = PhotoFolder(shared / "collection/images")
     build_index([shared / "collection_models"], tmp_path / "index.h5", IngestOptions(), photo_roots=[photos])
-    index = read_index(tmp_path / "index.h5")
+    index = read_whole(tmp_path / "index.h5")
     labels = {line.split(",")[0] for line in (shared / "collection/labels.csv").read_text().splitlines()[1:]}
     assert index.images.key == index.images.name
     assert set(index.images.key) <= labels
@@ -155,7 +155,7 @@ def test_the_collection_alone_is_keyed_as_its_labels_are(shared: Path, tmp_path:
 
 def test_each_broken_model_is_one_line_and_the_good_ones_are_indexed(shared: Path, tmp_path: Path) -> None:
     summary = build_index([shared / "broken"], tmp_path / "index.h5", IngestOptions())
-    names = {name.split("/")[0] for name in read_index(tmp_path / "index.h5").models.name}
+    names = {name.split("/")[0] for name in read_whole(tmp_path / "index.h5").models.name}
     assert {"good", "good_text", "legacy"} <= names
     broken = {path.name for path in (shared / "broken").iterdir() if path.is_dir()} - names
     assert len(summary.failed) == len(broken) == 30

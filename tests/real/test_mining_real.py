@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import oracles
 import pytest
-from worlds import unit_rows
+from worlds import read_whole, unit_rows
 
 from retrieval.networks.choice import NetworkChoice
 from retrieval.photos.decoding import photo_size
 from retrieval.tuple_files.mining import mine_tuple_file
 from retrieval.tuple_files.readable_photos import PhotoOptions
-from sfm2tuples.index.schema import read_index
 from sfm2tuples.ingest.build import IngestOptions, build_index
 from sfm2tuples.mining.photo_table import prepare
 from sfm2tuples.mining.rounds import MiningOptions, choose_tuples, plan_round
@@ -45,9 +44,9 @@ def merged(read, prepared):
 
 
 def test_positives_and_negatives_equal_the_oracles_on_every_model(index):
-    read = read_index(index)
+    read = read_whole(index)
     options = {"query_share": 1.0, "queries_per_place": 10**6, "num_negatives": 5}
-    prepared = prepare(read, MiningOptions(), photo_size)
+    prepared = prepare(read.opened(), MiningOptions(), photo_size)
     expected = merged(read, prepared)
     descriptors = unit_rows(np.random.default_rng(0), len(prepared.images.key), 16)
     similarity = [[oracles.exact_similarity(a, b) for b in descriptors] for a in descriptors]

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import oracles
 import pytest
+from worlds import read_whole
 
 import sfm2tuples
-from sfm2tuples.index.schema import distinct_points, read_index
+from sfm2tuples.index.schema import distinct_points
 from sfm2tuples.ingest.build import IngestOptions, build_index
 
 pytestmark = pytest.mark.real
@@ -24,9 +25,10 @@ def path(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_neighbours_graphs_and_poses_equal_the_whole_index(path: Path) -> None:
-    whole = read_index(path)
-    graph, observed = whole.covisibility, distinct_points(whole.observations)
+    whole = read_whole(path)
+    graph, observed = whole.covisibility, distinct_points(whole.observations.indptr, whole.observations.point)
     with sfm2tuples.open_index(path) as index:
+        np.testing.assert_array_equal(index.num_observed(), observed)
         everything = index.covisibility()
         np.testing.assert_array_equal(everything.indptr, graph.indptr)
         np.testing.assert_array_equal(everything.indices, graph.neighbour)
