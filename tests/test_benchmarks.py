@@ -20,20 +20,19 @@ from retrieval.metrics.ground_truth import make_ground_truth
 from retrieval.metrics.results import evaluate_rankings
 from retrieval.photos.labels import read_labels
 from retrieval.photos.names import photos_below, short_name
-from retrieval.protocols.benchmark import Benchmark, PhotoNames, figure, figure_text
-from retrieval.protocols.by_name import PROTOCOLS, ProtocolChoice, known_names, load_benchmark, photos_in
+from retrieval.protocols.benchmark import Benchmark, ProtocolChoice, figure, figure_text
+from retrieval.protocols.by_name import PROTOCOLS, load_benchmark
 from retrieval.protocols.ground_truth_files import find_ground_truth, read_ground_truth
-from retrieval.protocols.holidays import holidays_benchmark
-from retrieval.protocols.oxford_paris import landmarks_benchmark
+from retrieval.protocols.photo_names import PhotoNames, known_names, photos_in
 from retrieval.protocols.place_recognition import (
     index_positions_benchmark,
     named_positions_benchmark,
 )
-from retrieval.protocols.revisited import revisited_benchmark
-from retrieval.protocols.ukbench import ukbench_benchmark
 from sfm2tuples.errors import DataError, UsageError
 from sfm2tuples.index.schema import TRAIN, VAL
 
+HERE = Path(__file__).parent
+"""A folder that exists, for protocols that look at names only."""
 IMLIST = [f"oxford_{i:06d}" for i in range(8)]
 GND = [
     {"topic": "tower_1", "bbx": [10.5, 0, 90, 80.25], "ok": [0, 2, 5], "junk": [1]},
@@ -77,6 +76,10 @@ def names(*given: str) -> PhotoNames:
     return PhotoNames(list(given), "here")
 
 
+def made(name: str, data: Path, there: PhotoNames) -> Benchmark:
+    return load_benchmark(ProtocolChoice(name, data), lambda: there)
+
+
 def jpgs(wanted: list[str]) -> PhotoNames:
     return names(*(f"jpg/{name}.jpg" for name in wanted))
 
@@ -100,7 +103,7 @@ def as_sets(benchmark: Benchmark, setup: str) -> list[tuple]:
 @pytest.mark.parametrize("write", [write_json, write_pickle, write_texts])
 def test_pickle_json_and_texts_are_the_same_ground_truth(tmp_path: Path, write: object) -> None:
     write(tmp_path)
-    benchmark = landmarks_benchmark("oxford5k", tmp_path, jpgs(IMLIST))
+    benchmark = made("oxford5k", tmp_path, jpgs(IMLIST))
     found = {query: (positives, junk) for query, positives, junk in as_sets(benchmark, "oxford5k")}
     assert found == {
         IMLIST[row]: ({IMLIST[p] for p in entry["ok"]}, {IMLIST[j] for j in entry["junk"]})
@@ -122,7 +125,7 @@ def test_the_querys_own_image_stays_in_the_database_and_is_right_even_where_a_fi
     ]
     bare[0] = bare[0] | {"junk": [0, 1]}
     write_json(tmp_path, ORIGINAL | {"gnd": bare})
-    found = as_sets(landmarks_benchmark("oxford5k", tmp_path, jpgs(IMLIST)), "oxford5k")
+    found = as_sets(made("oxford5k", tmp_path, jpgs(IMLIST)), "oxford5k")
     assert [(q, q in positives, q in junk) for q, positives, junk in found] == [
         (IMLIST[0], True, False), (IMLIST[2], True, False), (IMLIST[3], True, False),
     ]  # fmt: skip
@@ -131,41 +134,41 @@ def test_the_querys_own_image_stays_in_the_database_and_is_right_even_where_a_fi
 def test_absent_photos_are_counted_and_the_first_named(tmp_path: Path) -> None:
     write_json(tmp_path)
     with pytest.raises(DataError, match="here: 3 of 8 photos of imlist are absent, first oxford_000000, oxford_000006"):
-        landmarks_benchmark("oxford5k", tmp_path, jpgs(IMLIST[1:6]))
+        made("oxford5k", tmp_path, jpgs(IMLIST[1:6]))
     write_json(tmp_path, REVISITED, "roxford5k")
     with pytest.raises(DataError, match="1 of 2 photos of qimlist are absent, first query_b"):
-        revisited_benchmark("roxford5k", tmp_path, jpgs([*IMLIST, "query_a"]))
+        made("roxford5k", tmp_path, jpgs([*IMLIST, "query_a"]))
 
 
 def test_photos_lie_in_any_folder_with_any_suffix_and_two_of_one_name_are_refused(tmp_path: Path) -> None:
     write_json(tmp_path)
     mixed = names(*IMLIST[:3], *(f"a/b/{name}.JPG" for name in IMLIST[3:]), "other/photo.jpg")
-    database = landmarks_benchmark("oxford5k", tmp_path, mixed).database
+    database = made("oxford5k", tmp_path, mixed).database
     assert database == list(mixed.database[:8])
     with pytest.raises(DataError, match=r"2 photos are called oxford_000003: x/oxford_000003.jpg, y/oxford_000003.png"):
-        landmarks_benchmark("oxford5k", tmp_path, names(*IMLIST[:3], "x/oxford_000003.jpg", "y/oxford_000003.png"))
+        made("oxford5k", tmp_path, names(*IMLIST[:3], "x/oxford_000003.jpg", "y/oxford_000003.png"))
 
 
 def test_with_texts_every_photo_is_in_the_database_and_corrupt_ones_of_paris_are_not(tmp_path: Path) -> None:
     write_texts(tmp_path)
     more = [*IMLIST, "paris_louvre_000136", "paris_louvre_000137"]
-    paris = landmarks_benchmark("paris6k", tmp_path, jpgs(more))
+    paris = made("paris6k", tmp_path, jpgs(more))
     assert {short_name(name) for name in paris.database} == {*IMLIST, "paris_louvre_000137"}
     assert paris.notes == ("1 corrupt photos of Paris are left out",)
-    assert len(landmarks_benchmark("oxford5k", tmp_path, jpgs(more)).database) == 10
+    assert len(made("oxford5k", tmp_path, jpgs(more)).database) == 10
 
 
 def test_descriptors_of_queries_may_be_in_a_file_of_their_own(tmp_path: Path) -> None:
     write_json(tmp_path, REVISITED, "rparis6k")
     both = PhotoNames(IMLIST, "here", ["q/query_a.jpg", "q/query_b.jpg"])
-    benchmark = revisited_benchmark("rparis6k", tmp_path, both)
+    benchmark = made("rparis6k", tmp_path, both)
     assert (benchmark.queries, benchmark.database) == (["q/query_a.jpg", "q/query_b.jpg"], IMLIST)
 
 
 @pytest.mark.parametrize("write", [write_json, write_pickle])
 def test_easy_medium_and_hard_are_as_published(tmp_path: Path, write: object) -> None:
     write(tmp_path, REVISITED, "roxford5k")
-    benchmark = revisited_benchmark("roxford5k", tmp_path, jpgs([*IMLIST, "query_a", "query_b"]))
+    benchmark = made("roxford5k", tmp_path, jpgs([*IMLIST, "query_a", "query_b"]))
     for setup in ("easy", "medium", "hard"):
         for (_, positives, junk), entry in zip(as_sets(benchmark, setup), REVISITED["gnd"], strict=True):
             right, beside = oracles.revisited_lists(entry, setup)
@@ -175,7 +178,7 @@ def test_easy_medium_and_hard_are_as_published(tmp_path: Path, write: object) ->
 
 def test_revisited_figures_leave_out_queries_without_positives_in_a_setup(tmp_path: Path) -> None:
     write_json(tmp_path, REVISITED, "roxford5k")
-    benchmark = revisited_benchmark("roxford5k", tmp_path, names(*IMLIST, "query_a", "query_b"))
+    benchmark = made("roxford5k", tmp_path, names(*IMLIST, "query_a", "query_b"))
     draw = np.random.default_rng(3)
     rankings = [draw.permutation(8)[:6] for _ in range(2)]
     for setup, truth in benchmark.setups.items():
@@ -230,7 +233,7 @@ FAULTS = {
 def test_each_fault_of_ground_truth_is_one_line(tmp_path: Path, said: str) -> None:
     write_json(tmp_path, FAULTS[said])
     with pytest.raises(DataError, match=said) as caught:
-        landmarks_benchmark("oxford5k", tmp_path, jpgs([*IMLIST, "query_a", "query_b"]))
+        made("oxford5k", tmp_path, jpgs([*IMLIST, "query_a", "query_b"]))
     assert "\n" not in str(caught.value)
 
 
@@ -258,7 +261,7 @@ def test_torn_json_texts_and_hostile_pickles_are_refused(tmp_path: Path) -> None
 def test_revisited_queries_in_the_database_are_refused(tmp_path: Path) -> None:
     write_json(tmp_path, REVISITED | {"qimlist": ["query_a", IMLIST[0]]}, "roxford5k")
     with pytest.raises(DataError, match="1 queries are in imlist too"):
-        revisited_benchmark("roxford5k", tmp_path, names(*IMLIST, "query_a"))
+        made("roxford5k", tmp_path, names(*IMLIST, "query_a"))
 
 
 # --- Holidays and UKBench ---------------------------------------------------------------------------------------------
@@ -268,7 +271,7 @@ HOLIDAYS = [100000, 100001, 100002, 100100, 100101, 100201, 100300]
 
 def test_holidays_equals_its_published_program_on_a_partial_download() -> None:
     available = names(*(f"jpg/{number}.jpg" for number in HOLIDAYS), "jpg/readme.jpg", "other/123.jpg")
-    benchmark = holidays_benchmark(available)
+    benchmark = made("holidays", HERE, available)
     assert [short_name(name) for name in benchmark.database] == [str(number) for number in HOLIDAYS]
     assert [short_name(name) for name in benchmark.queries] == ["100000", "100100", "100300"]
     draw = np.random.default_rng(0)
@@ -288,14 +291,14 @@ def test_holidays_equals_its_published_program_on_a_partial_download() -> None:
 
 
 def test_a_query_of_holidays_is_no_answer_to_itself_but_to_others() -> None:
-    benchmark = holidays_benchmark(names("100000.jpg", "100001.jpg", "100100.jpg", "100101.jpg"))
+    benchmark = made("holidays", HERE, names("100000.jpg", "100001.jpg", "100100.jpg", "100101.jpg"))
     evaluation = evaluate_rankings([np.array([0, 2, 1, 3]), np.array([2, 0, 3, 1])], benchmark.setups["holidays"], 4)
     assert evaluation.average_precision.tolist() == [0.25, 0.25]
 
 
 def test_ukbench_counts_the_objects_photos_among_the_first_four() -> None:
     numbers = [0, 1, 2, 3, 4, 5, 6, 7, 9]
-    benchmark = ukbench_benchmark(names(*(f"full/ukbench{number:05d}.jpg" for number in numbers)))
+    benchmark = made("ukbench", HERE, names(*(f"full/ukbench{number:05d}.jpg" for number in numbers)))
     assert [int(name[-9:-4]) for name in benchmark.queries] == numbers[:8]
     draw = np.random.default_rng(1)
     rankings = [draw.permutation(9) for _ in range(8)]
@@ -310,9 +313,9 @@ def test_ukbench_counts_the_objects_photos_among_the_first_four() -> None:
 
 def test_photos_of_other_names_and_doubled_numbers_are_refused() -> None:
     with pytest.raises(DataError, match="no photo has the name that the protocol expects"):
-        ukbench_benchmark(names("a.jpg"))
+        made("ukbench", HERE, names("a.jpg"))
     with pytest.raises(DataError, match=r"1 photos have the number of another, first b/100000\.jpg"):
-        holidays_benchmark(names("a/100000.jpg", "b/100000.jpg"))
+        made("holidays", HERE, names("a/100000.jpg", "b/100000.jpg"))
 
 
 # --- place recognition ------------------------------------------------------------------------------------------------
@@ -407,12 +410,12 @@ def test_a_protocol_without_photos_or_of_no_name_is_refused(tmp_path: Path) -> N
         with pytest.raises(DataError, match="no such file or folder"):
             look(ProtocolChoice("holidays", tmp_path / "absent"))
     with pytest.raises(UsageError, match="no protocol is called mnist; there are sfm, labels, oxford5k"):
-        load_benchmark(ProtocolChoice("mnist", tmp_path), names())
+        load_benchmark(ProtocolChoice("mnist", tmp_path), names)
     with pytest.raises(DataError, match="no such file or folder"):
-        load_benchmark(ProtocolChoice("sfm", tmp_path / "i.h5"), names())
+        load_benchmark(ProtocolChoice("sfm", tmp_path / "i.h5"), names)
     (tmp_path / "x.txt").touch()
     with pytest.raises(DataError, match="neither an index nor a folder"):
-        load_benchmark(ProtocolChoice("place-recognition", tmp_path / "x.txt"), names())
+        load_benchmark(ProtocolChoice("place-recognition", tmp_path / "x.txt"), names)
     assert len(PROTOCOLS) == len(set(PROTOCOLS)) == 9
 
 
@@ -444,7 +447,7 @@ def test_ranked_names_are_found_by_topic_or_query_and_strangers_are_wrong(tmp_pa
     }
     choice = ProtocolChoice("oxford5k", tmp_path)
     ranked = [name for found in rankings.values() for name in found]
-    benchmark = load_benchmark(choice, known_names(choice, ranked, "ranks"))
+    benchmark = load_benchmark(choice, lambda: known_names(choice, ranked, "ranks"))
     evaluations, notes = evaluate_named_rankings(rankings, benchmark, "ranks")
     positives = [[0, 2, 5], [2, 0], [3]]
     lists = [[1, 8, 2, 0], [2, 0], [8, 3]]

@@ -14,10 +14,14 @@ from test_benchmarks import GND, IMLIST, ORIGINAL, REVISITED, write_json
 
 from cli.commands import evaluate as command
 from retrieval.descriptors.extraction import ExtractionOptions, extract, extract_settings
-from retrieval.evaluation.options import MeasurementOptions
+from retrieval.evaluation.request import EvaluationRequest
+from retrieval.local_features.options import VerificationOptions
+from retrieval.networks.choice import NetworkChoice
 from retrieval.networks.network import build_network
 from retrieval.photos.cropping import CROPS
+from retrieval.protocols.benchmark import ProtocolChoice
 from retrieval.protocols.by_name import PROTOCOLS
+from retrieval.search.options import Refinement, TeacherOptions
 from retrieval.whitening.projection import Whitening, read_whitening, write_whitening
 from sfm2tuples.files.descriptors import Descriptors, read_descriptors, write_descriptors
 
@@ -73,7 +77,8 @@ def values_of(folder: Path, names: list[str]) -> np.ndarray:
 
 
 def test_the_flags_offer_every_protocol_and_crop() -> None:
-    assert (command.PROTOCOLS, command.CROPS) == (PROTOCOLS, CROPS)
+    choices = {parameter.name: getattr(parameter.type, "choices", None) for parameter in command.command.params}
+    assert (list(choices["protocol"]), command.CROPS) == (list(PROTOCOLS), CROPS)
 
 
 def test_a_network_and_its_descriptor_file_give_the_same_figures_and_names(oxford: Path) -> None:
@@ -215,7 +220,16 @@ def test_an_incomplete_download_is_one_line(oxford: Path, tmp_path: Path, capsys
 
 def test_every_field_of_the_options_is_a_flag() -> None:
     flags = {parameter.name for parameter in command.command.params}
-    assert set(MeasurementOptions.__dataclass_fields__) <= flags
+    parts = {
+        "protocol": {*ProtocolChoice.__dataclass_fields__} - {"name"},
+        "choice": {*NetworkChoice.__dataclass_fields__},
+        "extraction": {*ExtractionOptions.__dataclass_fields__},
+        "refinement": {*Refinement.__dataclass_fields__},
+        "verification": {"features", "jobs", *VerificationOptions.__dataclass_fields__},
+        "teaching": {*TeacherOptions.__dataclass_fields__} - {"verification"},
+    }
+    assert set(EvaluationRequest.__dataclass_fields__) - set(parts) <= flags
+    assert set.union(*parts.values()) <= flags
 
 
 def test_recall_is_printed_for_positions_in_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

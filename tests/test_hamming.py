@@ -9,15 +9,15 @@ from retrieval.local_features import hamming
 from retrieval.local_features.bag_of_words import BagOfWords, InvertedFile, learn_bag_of_words
 from retrieval.local_features.hamming import (
     HammingFile,
-    HammingOptions,
     SignedFeatures,
     bits_apart,
     confirmed_features,
     learn_embedding,
     sign_descriptors,
 )
-from retrieval.local_features.teacher import HammingEngine
+from retrieval.local_features.options import HammingOptions
 from retrieval.local_features.vocabulary import WordOptions
+from retrieval.search.teacher import HammingRanker
 from sfm2tuples.errors import UsageError
 from sfm2tuples.files.columns import indptr_of
 from tests import oracles
@@ -86,7 +86,7 @@ def bag_of(counts: tuple[int, ...]) -> BagOfWords:
 def test_where_every_pair_counts_it_is_tf_idf() -> None:
     bag = bag_of((10, 20, 5, 9))
     counts = bag.counts()
-    engine = HammingEngine(bag.signed(), bag, HammingOptions(64, 1e9))
+    engine = HammingRanker(bag.signed(), bag, HammingOptions(64, 1e9))
     file = InvertedFile(counts)
     assert np.array_equal(engine.rank([np.empty(0, np.int64)] * 4), file.rank(file.vectors(counts)))
 

@@ -10,13 +10,12 @@ import oracles
 import pytest
 from worlds import Index, of_split, random_index, table_of, write_whole
 
-from retrieval.descriptors.extraction import ExtractionOptions
 from retrieval.evaluation.measurement import measure
-from retrieval.evaluation.options import MeasurementOptions
+from retrieval.evaluation.request import EvaluationRequest
 from retrieval.metrics.results import Evaluation
-from retrieval.networks.choice import NetworkChoice
 from retrieval.photos.labels import Labels, read_labels
-from retrieval.protocols.labels import evaluate_labels, labels_ground_truth
+from retrieval.protocols.benchmark import ProtocolChoice
+from retrieval.protocols.labels import labels_ground_truth
 from retrieval.protocols.sfm import SfmTruth, sfm_ground_truth, tuples_ground_truth
 from sfm2tuples.errors import DataError, UsageError
 from sfm2tuples.files.columns import gather_rows, indptr_of
@@ -47,6 +46,14 @@ def labels_of(table: list) -> Labels:
     return Labels(*(list(column) for column in zip(*table, strict=True)))
 
 
+def by_labels(folder: Path, descriptors: Descriptors) -> Evaluation:
+    """What `evaluate --labels` finds on the table."""
+    (folder / "labels.csv").write_text(table_text(TABLE))
+    write_descriptors(folder / "d.h5", descriptors)
+    choice = ProtocolChoice("labels", folder / "labels.csv")
+    return measure(EvaluationRequest(choice, descriptors=folder / "d.h5")).evaluations["labels"]
+
+
 def complaint(path: Path, text: str | bytes) -> str:
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(DataError) as caught:
@@ -66,12 +73,12 @@ def test_positives_have_the_label_and_distractors_are_never_right() -> None:
         assert truth.group_names[truth.groups[number]] == TABLE[row][1]
 
 
-def test_a_query_stays_in_the_database_of_the_others() -> None:
+def test_a_query_stays_in_the_database_of_the_others(tmp_path: Path) -> None:
     values = np.zeros((len(TABLE), 3), np.float32)
     values[:, 0] = 1
     values[3:5], values[5:8] = [0, 1, 0], [0, 0, 1]
     descriptors = Descriptors([row[0] for row in TABLE], values)
-    evaluation = evaluate_labels(labels_of(TABLE), descriptors)
+    evaluation = by_labels(tmp_path, descriptors)
     assert evaluation.average_precision[:3].tolist() == [1.0, 1.0, 1.0]
     assert evaluation.top[0, :2].tolist() == [1, 2]
     assert evaluation.as_dict()["per_query"][0]["top"][:2] == ["taj/2.jpg", "taj/3.jpg"]
@@ -79,14 +86,14 @@ def test_a_query_stays_in_the_database_of_the_others() -> None:
     assert evaluation.n_left_out == 1
 
 
-def test_evaluation_by_labels_equals_a_walk_down_the_list() -> None:
+def test_evaluation_by_labels_equals_a_walk_down_the_list(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     values = draw.normal(size=(len(TABLE) + 3, 5))
     values = (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
     images = [row[0] for row in TABLE]
     order = draw.permutation(len(TABLE) + 3)
     names = [*images, "extra/1.jpg", "extra/2.jpg", "extra/3.jpg"]
-    evaluation = evaluate_labels(labels_of(TABLE), Descriptors([names[o] for o in order], values[order]))
+    evaluation = by_labels(tmp_path, Descriptors([names[o] for o in order], values[order]))
     expected = {}
     for row, (image, label, role) in enumerate(TABLE):
         positives = [images.index(p) for p in oracles.labels_positives(TABLE, image)]
@@ -127,9 +134,9 @@ def test_each_fault_of_a_table_is_named(tmp_path: Path) -> None:
     assert "UTF-8" in complaint(path, b"image,label,role\n\xff\xfe.jpg,x,query\n")
 
 
-def test_photos_without_a_descriptor_are_counted() -> None:
-    with pytest.raises(DataError, match="7 of 8 names in labels have no row"):
-        evaluate_labels(labels_of(TABLE), Descriptors(["taj/1.jpg"], np.ones((1, 1), np.float32)))
+def test_photos_without_a_descriptor_are_counted(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="7 of 8 names in the protocol have no row"):
+        by_labels(tmp_path, Descriptors(["taj/1.jpg"], np.ones((1, 1), np.float32)))
 
 
 def graph_of(count: int, edges: list) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -242,13 +249,9 @@ def evaluated(
     write_descriptors(folder / "d.h5", descriptors)
     if distractors is not None:
         write_descriptors(folder / "more.h5", distractors)
-    options = MeasurementOptions(
-        index=folder / "i.h5",
-        descriptors=folder / "d.h5",
-        min_shared=min_shared,
-        distractors=folder / "more.h5" if distractors else None,
-    )
-    return measure(options, NetworkChoice(), ExtractionOptions()).evaluations["sfm"]
+    more = folder / "more.h5" if distractors else None
+    choice = ProtocolChoice("sfm", folder / "i.h5", min_shared=min_shared)
+    return measure(EvaluationRequest(choice, descriptors=folder / "d.h5", distractors=more)).evaluations["sfm"]
 
 
 @pytest.mark.parametrize("with_distractors", [False, True])

@@ -9,10 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import unit_rows
 
-from retrieval.search.options import SearchOptions
-from retrieval.search.query_expansion import Expansion, augment, expand, expand_by_rows, parse_expansion
+from retrieval.search.options import Expansion, Refinement, SearchOptions, parse_expansion
+from retrieval.search.query_expansion import augment, expand, expand_by_rows
+from retrieval.search.ranked_lists import Pipeline
 from retrieval.search.ranked_search import search
 from sfm2tuples.files.descriptors import Descriptors
+
+
+def refined(**texts: str) -> Pipeline:
+    return Pipeline(Refinement.parse(**texts))
 
 
 def test_expansions_are_read_with_the_papers_numbers_as_defaults():
@@ -75,7 +80,7 @@ def test_a_search_expands_the_query_without_its_own_image_and_searches_again():
     values = unit_rows(np.random.default_rng(2), 40, 6)
     database = Descriptors([str(i) for i in range(40)], values)
     queries = Descriptors(["7"], values[7:8])
-    ranks = search(queries, database, SearchOptions(num_results=5, qe="alpha:4:3")).ranks
+    ranks = search(queries, database, SearchOptions(num_results=5), refined(qe="alpha:4:3")).ranks
     found = oracles.most_similar_by_sorting(values[7], values, 7, 4)
     expanded = oracles.expanded_query(values[7], [(values[r], s) for r, s in found], 3)
     wanted = oracles.most_similar_by_sorting(np.float32(expanded), values, 7, 5)
@@ -86,15 +91,15 @@ def test_a_search_expands_the_query_without_its_own_image_and_searches_again():
 def test_more_images_may_be_averaged_than_are_wanted_as_results():
     values = unit_rows(np.random.default_rng(3), 30, 6)
     data = Descriptors([str(i) for i in range(30)], values)
-    few = search(data, data, SearchOptions(num_results=2, qe="average:9")).ranks
-    many = search(data, data, SearchOptions(num_results=20, qe="average:9")).ranks
+    few = search(data, data, SearchOptions(num_results=2), refined(qe="average:9")).ranks
+    many = search(data, data, SearchOptions(num_results=20), refined(qe="average:9")).ranks
     np.testing.assert_array_equal(few.row, many.row[:, :2])
 
 
 def test_an_augmented_database_is_searched_in_place_of_the_database():
     values = unit_rows(np.random.default_rng(4), 30, 6)
     data = Descriptors([str(i) for i in range(30)], values)
-    ranks = search(data, data, SearchOptions(num_results=4, dba="average:2")).ranks
+    ranks = search(data, data, SearchOptions(num_results=4), refined(dba="average:2")).ranks
     augmented = augment(values, Expansion(2))
     for i in range(30):
         wanted = oracles.most_similar_by_sorting(values[i], augmented, i, 4)

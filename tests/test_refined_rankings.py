@@ -15,8 +15,10 @@ from worlds import unit_rows
 
 from retrieval.evaluation.refined_rankings import own_junk, refine
 from retrieval.metrics.ground_truth import make_ground_truth
-from retrieval.search.options import Refinement
-from retrieval.search.query_expansion import Expansion, augment
+from retrieval.protocols.benchmark import Benchmark
+from retrieval.search.options import Expansion, Refinement
+from retrieval.search.query_expansion import augment
+from retrieval.search.ranked_lists import Pipeline
 from sfm2tuples.errors import UsageError
 
 __all__ = ["oxford"]  # the fixture
@@ -45,7 +47,7 @@ def by_similarity(query: np.ndarray, rows: list[int], values: np.ndarray) -> lis
 
 def test_expanded_rankings_are_whole_and_the_query_is_not_expanded_by_itself():
     queries, database, own = world()
-    found = list(refine(queries, database, own, Refinement(qe="alpha:4:3")))
+    found = list(refine(queries, database, own, Pipeline(Refinement.parse(qe="alpha:4:3"))))
     for i in range(3):
         best = oracles.most_similar_by_sorting(queries[i], database, own[i], 4)
         expanded = np.float32(oracles.expanded_query(queries[i], [(database[r], s) for r, s in best], 3))
@@ -54,7 +56,7 @@ def test_expanded_rankings_are_whole_and_the_query_is_not_expanded_by_itself():
 
 def test_an_augmented_database_is_ranked():
     queries, database, own = world(1)
-    found = list(refine(queries, database, own, Refinement(dba="average:3")))
+    found = list(refine(queries, database, own, Pipeline(Refinement.parse(dba="average:3"))))
     augmented = augment(database, Expansion(3))
     assert [r.tolist() for r in found] == [by_similarity(q, list(range(20)), augmented) for q in queries]
 
@@ -62,7 +64,7 @@ def test_an_augmented_database_is_ranked():
 def test_re_ranked_images_come_first_and_all_others_behind_in_their_order():
     queries, database, own = world(2)
     windows = unit_rows(np.random.default_rng(9), 20, 6)
-    rankings = refine(queries, database, own, Refinement(rerank="R:5"), Windows(windows))
+    rankings = refine(queries, database, own, Pipeline(Refinement.parse(rerank="R:5"), Windows(windows)))
     for _ in range(2):  # each setup of a protocol goes through them again
         for i, found in enumerate(rankings):
             short = [r for r, _ in oracles.most_similar_by_sorting(queries[i], database, own[i], 5)]
@@ -73,20 +75,19 @@ def test_re_ranked_images_come_first_and_all_others_behind_in_their_order():
 def test_a_short_list_longer_than_the_database_is_the_database():
     queries, database, own = world(3)
     windows = unit_rows(np.random.default_rng(9), 20, 6)
-    found = list(refine(queries, database, own, Refinement(rerank="R"), Windows(windows)))
+    found = list(refine(queries, database, own, Pipeline(Refinement.parse(rerank="R"), Windows(windows))))
     assert found[1].tolist() == by_similarity(queries[1], list(range(20)), windows)
     assert found[0].tolist() == [*by_similarity(queries[0], [r for r in range(20) if r != 4], windows), 4]
 
 
 def test_re_ranking_needs_a_finder():
-    queries, database, own = world()
     with pytest.raises(UsageError, match="network"):
-        refine(queries, database, own, Refinement(rerank="R:5"))
+        Pipeline(Refinement.parse(rerank="R:5"))
 
 
 def test_a_query_that_may_find_itself_is_not_left_out():
     truth = make_ground_truth(np.arange(3), [[0], [0], [0]], [[1], [1], []], np.zeros(3, int), ["all"])
-    assert own_junk(["b", "a", "x"], ["a", "b"], truth).tolist() == [1, -1, -1]
+    assert own_junk(Benchmark(["a", "b"], ["b", "a", "x"], {"any": truth})).tolist() == [1, -1, -1]
 
 
 # --- the command ---------------------------------------------------------------------------------------------------

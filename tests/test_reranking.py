@@ -18,7 +18,7 @@ from retrieval.descriptors.extraction import ExtractionOptions, extract, extract
 from retrieval.networks.choice import NetworkChoice
 from retrieval.networks.network import Network, build_network
 from retrieval.photos.sources import photos_of
-from retrieval.search.query_expansion import Expansion
+from retrieval.search.options import Expansion
 from retrieval.search.ranks_file import read_ranks
 from retrieval.search.window_descriptors import Describer, PhotoWindows, query_regions
 from retrieval.search.window_search import integral_image, locate, mac_of, rerank

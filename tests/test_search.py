@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from worlds import unit_rows
 
 from retrieval.search.engines import HnswEngine, IvfEngine, make_engine
-from retrieval.search.options import SearchOptions
+from retrieval.search.options import Refinement, SearchOptions
+from retrieval.search.ranked_lists import Pipeline
 from retrieval.search.ranked_search import check_comparable, own_rows, search
 from retrieval.search.ranks_file import Ranks, read_ranks, write_pairs, write_ranks
 from sfm2tuples.errors import DataError, FileFormatError, UsageError
@@ -163,6 +164,16 @@ def test_descriptors_of_other_networks_whitenings_or_dimensions_are_refused_and_
         {"engine": "ivf", "ef": 4},
         {"engine": "hnsw", "ef": 0},
         {"min_similarity": float("nan")},
+    ],
+)
+def test_options_without_meaning_are_refused(wrong):
+    with pytest.raises(UsageError):
+        SearchOptions(**wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
         {"qe": "mean:5"},
         {"qe": "average:0"},
         {"qe": "alpha:50:-1"},
@@ -178,9 +189,9 @@ def test_descriptors_of_other_networks_whitenings_or_dimensions_are_refused_and_
         {"rerank": "R:5+geometry:5"},
     ],
 )
-def test_options_without_meaning_are_refused(wrong):
+def test_texts_that_cannot_be_read_are_refused(wrong):
     with pytest.raises(UsageError):
-        SearchOptions(**wrong)
+        Refinement.parse(**wrong)
 
 
 def test_a_mapped_database_is_searched_as_one_in_memory(tmp_path, monkeypatch):
@@ -190,9 +201,10 @@ def test_a_mapped_database_is_searched_as_one_in_memory(tmp_path, monkeypatch):
     mapped = descriptors.read_descriptors(tmp_path / "d.h5")
     assert isinstance(mapped.values, np.memmap)
     for engine in ("flat", "ivf", "hnsw"):
-        options = SearchOptions(engine=engine, num_results=4, qe="average:2", dba="alpha:3:2")
+        options = SearchOptions(engine=engine, num_results=4)
+        pipeline, data = Pipeline(Refinement.parse("average:2", "alpha:3:2")), named(values)
         np.testing.assert_array_equal(
-            search(mapped, mapped, options).ranks.row, search(named(values), named(values), options).ranks.row
+            search(mapped, mapped, options, pipeline).ranks.row, search(data, data, options, pipeline).ranks.row
         )
 
 
@@ -284,7 +296,7 @@ def test_an_approximate_engine_is_made_once_and_searched_twice_for_expansion(mon
             kind, "__init__", lambda self, *a, start=start, **k: (made.append(1), start(self, *a, **k))[1]
         )
     data = named(around_centres(np.random.default_rng(6), 200))
-    search(data, data, SearchOptions(engine="ivf", qe="average:3"))
+    search(data, data, SearchOptions(engine="ivf"), Pipeline(Refinement.parse(qe="average:3")))
     assert len(made) == 1
 
 

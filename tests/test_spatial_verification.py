@@ -1,4 +1,4 @@
-"""Spatial verification: matches by their definition, inliers that one geometry explains, verified photos in front."""
+"""Spatial verification: matches by their definition, inliers that one geometry explains."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 
 from retrieval.local_features.feature_files import LocalFeatures
+from retrieval.local_features.options import VerificationOptions
 from retrieval.local_features.spatial_verification import (
     PhotoFeatures,
-    VerificationOptions,
     count_inliers,
     match_features,
     photo_features,
-    put_verified_first,
     verify,
 )
 from sfm2tuples.errors import UsageError
@@ -101,11 +100,6 @@ def test_pixels_are_those_of_the_photo_as_it_was_looked_at() -> None:
     )
     noisy = PhotoFeatures(left.points + np.random.default_rng(0).normal(0, 0.5, left.points.shape), left.descriptors)
     assert verify([noisy], np.array([[0]]), partial(photo_features, larger), VerificationOptions("affine"))[0, 0] == 40
-
-
-def test_verified_rows_go_in_front_by_their_inliers() -> None:
-    found = put_verified_first(np.array([4, 0, 3, 1, 2]), np.array([0, 3, 1, 2]), np.array([0, 15, 30, 15]))
-    assert found.tolist() == [1, 3, 2, 4, 0]
 
 
 def test_options_without_meaning_are_refused() -> None:

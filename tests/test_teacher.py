@@ -9,9 +9,10 @@ import pytest
 
 from retrieval.local_features.bag_of_words import BagOfWords, InvertedFile, learn_bag_of_words
 from retrieval.local_features.feature_files import LocalFeatures
-from retrieval.local_features.spatial_verification import VerificationOptions
-from retrieval.local_features.teacher import TeacherOptions, inside_boxes, rank_by_words
+from retrieval.local_features.options import VerificationOptions
 from retrieval.local_features.vocabulary import WordOptions
+from retrieval.search.options import TeacherOptions
+from retrieval.search.teacher import inside_boxes, rank_by_words
 from sfm2tuples.errors import UsageError
 from sfm2tuples.files.columns import indptr_of
 from tests.textures import root_sift

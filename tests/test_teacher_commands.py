@@ -10,10 +10,10 @@ import pytest
 from hand_made import run
 from PIL import Image
 
-from cli.options.verification import GEOMETRIES as OFFERED
+from cli.commands.evaluate import command
 from retrieval.local_features.bag_of_words import read_bag_of_words
 from retrieval.local_features.feature_files import read_features
-from retrieval.local_features.spatial_verification import GEOMETRIES
+from retrieval.local_features.options import GEOMETRIES
 from retrieval.photos.names import photos_below
 from sfm2tuples.files.descriptors import Descriptors, write_descriptors
 from tests.textures import texture
@@ -140,4 +140,5 @@ def test_inspect_says_what_is_in_them(world: Path, name: str, capsys: pytest.Cap
 
 
 def test_every_geometry_is_a_choice() -> None:
-    assert tuple(GEOMETRIES) == OFFERED
+    (flag,) = [parameter for parameter in command.params if parameter.name == "geometry"]
+    assert list(flag.type.choices) == list(GEOMETRIES)

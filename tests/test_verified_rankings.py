@@ -17,9 +17,10 @@ from worlds import unit_rows
 from retrieval.evaluation import measurement
 from retrieval.evaluation.refined_rankings import refine
 from retrieval.local_features.feature_files import LocalFeatures, map_features, read_features, write_features
-from retrieval.local_features.spatial_verification import VerificationOptions
-from retrieval.search.feature_verifier import FeatureTables, FeatureVerifier, VerificationSources
-from retrieval.search.options import Refinement, SearchOptions, parse_rerank
+from retrieval.local_features.options import VerificationOptions
+from retrieval.search.feature_verifier import FeatureTables, FeatureVerifier
+from retrieval.search.options import Refinement, SearchOptions, VerificationSources, parse_rerank
+from retrieval.search.ranked_lists import Pipeline, RankedLists, VerificationStep, whole_rankings
 from retrieval.search.ranked_search import search
 from retrieval.search.ranks_file import Ranks, read_ranks, write_ranks
 from sfm2tuples.errors import DataError, FileFormatError, UsageError
@@ -47,6 +48,10 @@ class Known:
         return np.where(row >= 0, found, 0)
 
 
+def verifying(rerank: str, inliers: np.ndarray, qe: str | None = None) -> Pipeline:
+    return Pipeline(Refinement.parse(qe, rerank=rerank), verifier=Known(inliers))
+
+
 def world(seed: int):
     """Queries, a database, the queries' own rows, and inliers: many are 0, many are equal."""
     rng = np.random.default_rng(seed)
@@ -71,15 +76,15 @@ def by_definition(seed: int, depth: int, expansion: tuple[int, float] | None) ->
 def test_search_and_evaluate_rank_by_the_definition(seed, depth, qe, expansion):
     queries, database, own, inliers = world(seed)
     wanted = by_definition(seed, depth, expansion)
-    rankings = list(refine(queries, database, own, Refinement(qe, None, f"geometry:{depth}"), None, Known(inliers)))
+    pipeline = Pipeline(Refinement.parse(qe, None, f"geometry:{depth}"), None, Known(inliers))
+    rankings = list(refine(queries, database, own, pipeline))
     for i, found in enumerate(rankings):
         assert sorted(found.tolist()) == list(range(20))
         assert [row for row in found.tolist() if row != own[i]] == wanted[i]
 
     names = [f"d{row}" for row in range(20)]
     asked = Descriptors([names[row] if row >= 0 else f"q{i}" for i, row in enumerate(own)], queries)
-    options = SearchOptions(num_results=12, qe=qe, rerank=f"geometry:{depth}")
-    ranks = search(asked, Descriptors(names, database), options, verifier=Known(inliers)).ranks
+    ranks = search(asked, Descriptors(names, database), SearchOptions(num_results=12), pipeline).ranks
     assert ranks.row.tolist() == [rows[:12] for rows in wanted]
     for i in range(5):
         looked_at = oracles.verified_ranking(queries[i], database, int(own[i]), depth, [0] * 20, LEAST)[:depth]
@@ -90,8 +95,8 @@ def test_similarities_stay_those_of_the_descriptors_and_little_similar_images_le
     queries, database, _, inliers = world(1)
     names = [f"d{row}" for row in range(20)]
     asked = Descriptors([f"q{i}" for i in range(5)], queries)
-    options = SearchOptions(num_results=20, rerank="geometry:20", min_similarity=0.1)
-    ranks = search(asked, Descriptors(names, database), options, verifier=Known(inliers)).ranks
+    options, pipeline = SearchOptions(num_results=20, min_similarity=0.1), verifying("geometry:20", inliers)
+    ranks = search(asked, Descriptors(names, database), options, pipeline).ranks
     for i in range(5):
         for row, similarity, count in zip(ranks.row[i], ranks.similarity[i], ranks.inliers[i], strict=True):
             if row < 0:
@@ -108,36 +113,38 @@ def test_similarities_stay_those_of_the_descriptors_and_little_similar_images_le
 )
 def test_the_way_and_the_number_are_one_text(text, way, count):
     assert (parse_rerank(text).way, parse_rerank(text).num_images) == (way, count)
-    refinement = Refinement(rerank=text)
+    refinement = Refinement.parse(rerank=text)
     assert (refinement.num_windows, refinement.num_verified) == ((count, 0) if way == "R" else (0, count))
     assert refinement.num_reranked == count
 
 
+def test_verified_rows_go_in_front_by_their_inliers():
+    short = RankedLists(None, np.array([[0, 3, 1, 2]]), np.zeros((1, 4)))
+    lists = VerificationStep(Known(np.array([[0, 30, 15, 15, 0]])), 4)(short)
+    (found,) = whole_rankings(lists.only(lists.inliers > 0).row, [np.array([4, 0, 3, 1, 2])])
+    assert found.tolist() == [1, 3, 2, 4, 0]
+
+
 def test_a_search_that_verifies_needs_features():
-    queries, database, own, _ = world(0)
-    data = Descriptors([str(i) for i in range(20)], database)
-    for ask in (
-        lambda: refine(queries, database, own, Refinement(rerank="geometry:5")),
-        lambda: search(data, data, SearchOptions(rerank="geometry:5")),
-        lambda: VerificationSources().check(Refinement(rerank="geometry:5")),
-    ):
+    asked = Refinement.parse(rerank="geometry:5")
+    for ask in (lambda: Pipeline(asked), lambda: VerificationSources().check(asked)):
         with pytest.raises(UsageError, match="give --features"):
             ask()
     with pytest.raises(UsageError, match="are for --rerank geometry"):
-        VerificationSources((Path("f.h5"),)).check(Refinement(rerank="R:5"))
+        VerificationSources((Path("f.h5"),)).check(Refinement.parse(rerank="R:5"))
 
 
 @pytest.mark.parametrize("engine", ["flat", "ivf", "hnsw"])
 def test_where_nothing_is_verified_nothing_changes(engine):
     queries, database, own, inliers = world(3)
     asked, held = Descriptors([f"q{i}" for i in range(5)], queries), Descriptors([str(i) for i in range(20)], database)
-    options, nothing = SearchOptions(engine=engine, num_results=12), Known(0 * inliers)
+    options, nothing = SearchOptions(engine=engine, num_results=12), verifying("geometry:9", 0 * inliers, "average:2")
     plain = search(asked, held, options).ranks
-    found = search(asked, held, replace(options, qe="average:2", rerank="geometry:9"), verifier=nothing).ranks
+    found = search(asked, held, options, nothing).ranks
     assert np.array_equal(found.row, plain.row)
     assert not found.inliers.any()
-    refined = refine(queries, database, own, Refinement("average:2", None, "geometry:9"), None, nothing)
-    unrefined = refine(queries, database, own, Refinement())
+    refined = refine(queries, database, own, nothing)
+    unrefined = refine(queries, database, own, Pipeline())
     for i, (one, other) in enumerate(zip(refined, unrefined, strict=True)):
         assert [row for row in one if row != own[i]] == [row for row in other if row != own[i]]
 
@@ -146,9 +153,9 @@ def test_where_nothing_is_verified_nothing_changes(engine):
 def test_what_any_engine_finds_is_verified_and_searched_again(engine, effort):
     queries, database, _, inliers = world(2)
     asked, held = Descriptors([f"q{i}" for i in range(5)], queries), Descriptors([str(i) for i in range(20)], database)
-    options = SearchOptions(num_results=20, qe="average:2", rerank="geometry:9")
-    exact = search(asked, held, options, verifier=Known(inliers)).ranks
-    found = search(asked, held, replace(options, engine=engine, **effort), verifier=Known(inliers)).ranks
+    options, pipeline = SearchOptions(num_results=20), verifying("geometry:9", inliers, "average:2")
+    exact = search(asked, held, options, pipeline).ranks
+    found = search(asked, held, replace(options, engine=engine, **effort), pipeline).ranks
     assert np.array_equal(found.row, exact.row)
     assert np.array_equal(found.inliers, exact.inliers)
 
@@ -177,8 +184,8 @@ def features(tmp_path: Path) -> Path:
 
 
 def verifier(paths: list[Path], queries: list[str], database: list[str], boxes=None, jobs: int = 1) -> FeatureVerifier:
-    sources = VerificationSources(tuple(paths), VerificationOptions("affine"), jobs)
-    return FeatureVerifier(FeatureTables(paths), queries, database, sources, boxes)
+    tables = FeatureTables.of_files(paths)
+    return FeatureVerifier(tables, queries, database, VerificationOptions("affine"), jobs, boxes)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -207,14 +214,14 @@ def test_queries_may_have_a_file_of_their_own(features, tmp_path):
     assert both.count(np.array([[0, 1]])).tolist() == [[40, 20]]
     assert both.parents == [read_header(path).fingerprint for path in files]
     with pytest.raises(DataError, match=r"1 of its photos are in another file of features too, first a"):
-        FeatureTables([features, tmp_path / "q.h5"])
+        FeatureTables.of_files([features, tmp_path / "q.h5"])
 
 
 def test_files_of_features_that_were_found_otherwise_are_said_once_each(features, tmp_path, caplog):
     whole = read_features(features)
     write_features(tmp_path / "q.h5", replace(whole, names=["d", "e", "f"], settings={"kind": "sift"}))
     write_features(tmp_path / "p.h5", replace(whole, names=["g", "h", "i"]))
-    FeatureTables([features, tmp_path / "q.h5", tmp_path / "p.h5"])
+    FeatureTables.of_files([features, tmp_path / "q.h5", tmp_path / "p.h5"])
     (line,) = [record.message for record in caplog.records]
     assert line == f"{tmp_path / 'q.h5'}: found otherwise than in {features}: kind"
 
@@ -328,7 +335,7 @@ def test_a_network_that_describes_photos_itself_is_verified_too(photos, tmp_path
 
 
 def test_photos_without_features_are_refused_before_a_photo_is_described(photos, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(measurement, "describe_benchmark", lambda *given: pytest.fail("described"))
+    monkeypatch.setattr(measurement, "benchmark_descriptors", lambda *given: pytest.fail("described"))
     features = read_features(photos / "features.h5")
     write_features(tmp_path / "few.h5", features.only(features.names[2:]))
     words = ("--backbone", "squeezenet1_1", "--rerank", "geometry", "--features", tmp_path / "few.h5")

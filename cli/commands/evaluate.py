@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from cli.options.extraction import extraction_options
 from cli.options.network import network_options
+from cli.options.protocol import protocol_options
 from cli.options.refinement import refinement_options
 from cli.options.teacher import teacher_options
 from cli.options.verification import verification_options
 from cli.output import Output, output_options
 from retrieval.photos.cropping import CROPS
+from sfm2tuples.errors import UsageError
 
-if TYPE_CHECKING:
-    from retrieval.descriptors.extraction import ExtractionOptions
-    from retrieval.local_features.teacher import TeacherOptions
-    from retrieval.networks.choice import NetworkChoice
-    from retrieval.search.feature_verifier import VerificationSources
-
-PROTOCOLS = (
-    *("sfm", "labels", "oxford5k", "paris6k", "roxford5k", "rparis6k", "holidays", "ukbench"),
-    "place-recognition",
-)
 PATH = click.Path(path_type=Path)
 NEEDS = (
     (("num_verified", "num_expanded", "power", "hamming", "hamming_spread"), ("teacher",), "--teacher"),
@@ -36,11 +28,7 @@ NEEDS = (
 
 
 @click.command("evaluate", epilog="Example: sfm2tuples evaluate --index index.h5 --network run/best.pt")
-@click.option("--index", type=PATH, help="SfM protocol on the places of an index")
-@click.option("--labels", type=PATH, help="CSV of image,label,role, or a folder whose sub-folders are labels")
-@click.option("--protocol", type=click.Choice(PROTOCOLS), help="a protocol of the field (docs/protocols.md)")
-@click.option("--data", type=PATH, help="its folder: ground truth and photos; or a file")
-@click.option("--images", type=PATH, help="folder of the labelled photos; the CSV's by default")
+@protocol_options
 @network_options
 @extraction_options
 @click.option("--descriptors", type=PATH, help="descriptors of the photos, in place of a network")
@@ -57,16 +45,6 @@ NEEDS = (
 )
 @click.option("--whitening", type=PATH, help="a whitening to apply, made by whiten")
 @click.option("--dim", type=click.IntRange(1), help="keep the first dimensions of the whitening")
-@click.option(
-    "--split", type=click.Choice(["train", "val"]), default="val", show_default=True, help="places of an index"
-)
-@click.option("--min-shared", type=click.IntRange(1), default=15, show_default=True, help="shared points of a positive")
-@click.option(
-    "--max-distance", type=float, default=25.0, show_default=True, help="place-recognition: within it a photo is right"
-)
-@click.option(
-    "--unit-length", type=float, default=1.0, show_default=True, help="place-recognition: length of a model's unit"
-)
 @refinement_options
 @verification_options
 @click.option("--teacher", type=PATH, help="a bag of words of the photos (build-bow), beside a network or alone")
@@ -75,25 +53,16 @@ NEEDS = (
 @click.option("-o", "--output", "target", type=PATH, help="JSON with every query's result")
 @click.option("--force", is_flag=True, help="replace the output where it exists")
 @output_options
-def command(
-    choice: NetworkChoice,
-    extraction: ExtractionOptions,
-    teaching: TeacherOptions,
-    verification: VerificationSources,
-    target: Path | None,
-    force: bool,
-    output: Output,
-    **options: Any,
-) -> None:
+def command(target: Path | None, force: bool, output: Output, **asked: Any) -> None:
     """Measure on places unseen in training (--index), labelled photos (--labels) or a protocol of the field."""
     from retrieval.evaluation.measurement import measure
-    from retrieval.evaluation.options import MeasurementOptions
+    from retrieval.evaluation.request import EvaluationRequest
     from sfm2tuples.files.atomic import refuse_overwrite, write_text
 
     _refuse_idle_flags(click.get_current_context())
     if target is not None:
         refuse_overwrite(target, force)
-    found = measure(MeasurementOptions(**options), choice, extraction, teaching, verification)
+    found = measure(EvaluationRequest(**asked))
     for warning in found.warnings:
         output.warn(warning)
     output.table(*found.table())
@@ -110,8 +79,6 @@ def command(
 
 def _refuse_idle_flags(context: click.Context) -> None:
     """Refuse flags that nothing would come of: whoever gives them believes that they are in the figures."""
-    from sfm2tuples.errors import UsageError
-
     for flags, masters, named in NEEDS:
         given = [flag for flag in flags if context.get_parameter_source(flag) is ParameterSource.COMMANDLINE]
         if given and not any(context.params[master] is not None for master in masters):

@@ -11,10 +11,10 @@ from cli.options.network import network_options
 from cli.options.refinement import refinement_options
 from cli.options.verification import verification_options
 from cli.output import Output, output_options
+from retrieval.search.options import ENGINES, FLAT, Refinement, SearchOptions, VerificationSources
 
 if TYPE_CHECKING:
     from retrieval.networks.choice import NetworkChoice
-    from retrieval.search.feature_verifier import VerificationSources
 
 PATH = click.Path(path_type=Path)
 
@@ -27,8 +27,8 @@ PATH = click.Path(path_type=Path)
 @click.option("--num-matched", type=click.IntRange(1), default=20, show_default=True, help="pairs of each query")
 @click.option(
     "--engine",
-    type=click.Choice(["flat", "ivf", "hnsw"]),
-    default="flat",
+    type=click.Choice(ENGINES),
+    default=FLAT,
     show_default=True,
     help="exact, best below some 100,000 images; or faiss's inverted lists or graph, whose recall is printed",
 )
@@ -54,6 +54,7 @@ def command(
     pairs: Path | None,
     num_matched: int,
     choice: NetworkChoice,
+    refinement: Refinement,
     verification: VerificationSources,
     photos: Path | None,
     query_photos: Path | None,
@@ -62,11 +63,10 @@ def command(
     device: str | None,
     force: bool,
     output: Output,
-    **options: Any,
+    **engine: Any,
 ) -> None:
     """Rank a database of descriptors for each query; a query does not find itself."""
-    from retrieval.search.file_search import search_files
-    from retrieval.search.options import SearchOptions
+    from retrieval.search.file_search import SearchRequest, search_files
     from retrieval.search.ranks_file import write_pairs, write_ranks
     from retrieval.search.windows_of_files import WindowSources
     from sfm2tuples.errors import UsageError
@@ -76,8 +76,9 @@ def command(
         raise UsageError("say what to write: -o ranks.h5, --pairs pairs.txt, or both")
     for path in filter(None, (target, pairs)):
         refuse_overwrite(path, force)
-    sources = WindowSources(choice, photos, query_photos, images, whitening, device)
-    found = search_files(query_file, database_file, SearchOptions(**options), sources, verification)
+    windows = WindowSources(choice, photos, query_photos, images, whitening, device)
+    options = SearchOptions(**engine)
+    found = search_files(SearchRequest(query_file, database_file, options, refinement, windows, verification))
     output.warn_if(found.warning)
     ranks = found.result.ranks
     counts = {"queries": len(ranks.queries), "database": len(ranks.names), "found": int((ranks.row >= 0).sum())}

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from retrieval.search.feature_verifier import VerificationSources
+from retrieval.local_features.options import BITS, HammingOptions
+from retrieval.search.options import TeacherOptions, VerificationSources
 
 SEARCH = ("power", "num_verified", "num_expanded")
-"""Fields of `retrieval.local_features.teacher.TeacherOptions` that are flags of the same names."""
+"""Fields of `TeacherOptions` that are flags of the same names."""
 
 
 def teacher_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -28,7 +28,7 @@ def teacher_options(function: Callable[..., None]) -> Callable[..., None]:
         help="teacher: of a word's count; less than 1 tames bursts",
     )
     @click.option(
-        "--hamming", type=click.IntRange(0, 64), help="teacher: Hamming embedding, bits that features may differ in"
+        "--hamming", type=click.IntRange(0, BITS), help="teacher: Hamming embedding, bits that features may differ in"
     )
     @click.option(
         "--hamming-spread", type=float, default=16.0, show_default=True, help="teacher: bits that count 1/e of none"
@@ -37,9 +37,6 @@ def teacher_options(function: Callable[..., None]) -> Callable[..., None]:
     def wrapped(
         *args: Any, hamming: int | None, hamming_spread: float, verification: VerificationSources, **kwargs: Any
     ) -> None:
-        from retrieval.local_features.hamming import HammingOptions
-        from retrieval.local_features.teacher import TeacherOptions
-
         search = {name: kwargs.pop(name) for name in SEARCH}
         bits = None if hamming is None else HammingOptions(hamming, hamming_spread)
         teaching = TeacherOptions(hamming=bits, verification=verification.options, jobs=verification.jobs, **search)

@@ -4,51 +4,41 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import click
 
-GEOMETRIES = ("fundamental", "homography", "affine")
-FIELDS = ("geometry", "ratio", "max_error", "min_inliers", "expand_inliers")
-"""Of `retrieval.local_features.spatial_verification.VerificationOptions`."""
+from retrieval.local_features.options import GEOMETRIES, VerificationOptions
+from retrieval.search.options import VerificationSources
+
+FLAGS = {
+    "geometry": (click.Choice(list(GEOMETRIES)), "verification: what matches agree on"),
+    "ratio": (float, "verification: to the second-nearest, at most"),
+    "max_error": (float, "verification: pixels a match may be off"),
+    "min_inliers": (int, "verification: matches of a verified image"),
+    "expand_inliers": (int, "those of an image to expand a query with"),
+}
+"""Field of `VerificationOptions` to its kind and help."""
 
 
 def verification_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add the flags to a command and pass it `verification: VerificationSources`."""
 
-    @click.option(
+    @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="processes that verify")
+    @functools.wraps(function)
+    def wrapped(*args: Any, features: tuple[Path, ...], jobs: int, **kwargs: Any) -> None:
+        options = VerificationOptions(**{name: kwargs.pop(name) for name in FLAGS})
+        function(*args, verification=VerificationSources(features, options, jobs), **kwargs)
+
+    for field in reversed(fields(VerificationOptions)):
+        kind, text = FLAGS[field.name]
+        flag = "--" + field.name.replace("_", "-")
+        wrapped = click.option(flag, type=kind, default=field.default, show_default=True, help=text)(wrapped)
+    return click.option(
         "--features",
         type=click.Path(path_type=Path),
         multiple=True,
         help="--rerank geometry: local features of the photos (extract-features); again for more files",
-    )
-    @click.option(
-        "--geometry",
-        type=click.Choice(GEOMETRIES),
-        default="fundamental",
-        show_default=True,
-        help="verification: what matches agree on",
-    )
-    @click.option(
-        "--ratio", type=float, default=0.85, show_default=True, help="verification: to the second-nearest, at most"
-    )
-    @click.option(
-        "--max-error", type=float, default=4.0, show_default=True, help="verification: pixels a match may be off"
-    )
-    @click.option(
-        "--min-inliers", type=int, default=15, show_default=True, help="verification: matches of a verified image"
-    )
-    @click.option(
-        "--expand-inliers", type=int, default=15, show_default=True, help="those of an image to expand a query with"
-    )
-    @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="processes that verify")
-    @functools.wraps(function)
-    def wrapped(*args: Any, features: tuple[Path, ...], jobs: int, **kwargs: Any) -> None:
-        from retrieval.local_features.spatial_verification import VerificationOptions
-        from retrieval.search.feature_verifier import VerificationSources
-
-        options = VerificationOptions(**{name: kwargs.pop(name) for name in FIELDS})
-        function(*args, verification=VerificationSources(features, options, jobs), **kwargs)
-
-    return wrapped
+    )(wrapped)

@@ -7,9 +7,11 @@ from typing import Any
 
 from retrieval.evaluation.refined_rankings import own_junk
 from retrieval.local_features.bag_of_words import BagOfWords
-from retrieval.local_features.teacher import TeacherOptions, rank_by_words
-from retrieval.metrics.results import Evaluation, evaluate_rankings
-from retrieval.protocols.benchmark import Benchmark, PhotoNames, named, names_of
+from retrieval.metrics.results import Evaluation
+from retrieval.protocols.benchmark import Benchmark
+from retrieval.protocols.photo_names import PhotoNames, names_of
+from retrieval.search.options import TeacherOptions
+from retrieval.search.teacher import rank_by_words
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,7 @@ class Teacher:
         called = self.names()
         asked = names_of(benchmark.queries, called, "the protocol")
         held = names_of(database, called, "the protocol")
-        own = own_junk(benchmark.queries, benchmark.database, next(iter(benchmark.setups.values())))
-        boxes = benchmark.boxes if crop else None
-        rankings = rank_by_words(self.bag, asked, held, own, self.options, boxes)
-        return {
-            setup: named(evaluate_rankings(rankings, truth, len(database)), benchmark, database)
-            for setup, truth in benchmark.setups.items()
-        }
+        rankings = rank_by_words(
+            self.bag, asked, held, own_junk(benchmark), self.options, benchmark.boxes if crop else None
+        )
+        return benchmark.evaluate(rankings, database)

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from retrieval.descriptors.extraction import ExtractionOptions
+from retrieval.evaluation.benchmark_descriptors import DescriptorFiles, benchmark_descriptors
 from retrieval.evaluation.bow_teacher import Teacher
-from retrieval.evaluation.described_benchmark import DescribedBenchmark, DescriptorFiles, describe_benchmark
 from retrieval.evaluation.evaluation_file import FORMAT, SUFFIX, VERSION, PhotoFolders
 from retrieval.evaluation.named_rankings import evaluate_named_rankings, read_rankings
-from retrieval.evaluation.options import MeasurementOptions
 from retrieval.evaluation.refined_rankings import own_junk, refine
+from retrieval.evaluation.request import EvaluationRequest
 from retrieval.local_features.bag_of_words import read_bag_of_words
-from retrieval.local_features.teacher import TeacherOptions
-from retrieval.metrics.results import Evaluation, evaluate_descriptors, evaluate_rankings
-from retrieval.networks.choice import NetworkChoice
-from retrieval.protocols.benchmark import Benchmark, PhotoNames, figure, figure_text, named, names_of
-from retrieval.protocols.by_name import known_names, load_benchmark, photos_in
-from retrieval.search.feature_verifier import FeatureTables, FeatureVerifier, VerificationSources
-from retrieval.search.options import Refinement
-from sfm2tuples.errors import UsageError
+from retrieval.metrics.results import Evaluation
+from retrieval.protocols.benchmark import Benchmark, figure, figure_text
+from retrieval.protocols.by_name import load_benchmark
+from retrieval.protocols.photo_names import PhotoNames, known_names, names_of
+from retrieval.search.feature_verifier import FeatureTables, FeatureVerifier
+from retrieval.search.ranked_lists import Pipeline
 from sfm2tuples.files.container import SOFTWARE
 
 BY_GROUP = {"sfm": "place", "labels": "label"}
@@ -36,7 +34,7 @@ class Measurement:
     """Evaluations and what they were made of."""
 
     protocol: str
-    """One of `protocols.choice.PROTOCOLS`."""
+    """One of `protocols.by_name.PROTOCOLS`."""
     evaluations: dict[str, Evaluation]
     """By setup; one for most protocols."""
     measures: tuple[str, ...]
@@ -99,88 +97,27 @@ class Measurement:
         }
 
 
-def measure(
-    options: MeasurementOptions,
-    choice: NetworkChoice,
-    extraction: ExtractionOptions,
-    teaching: TeacherOptions | None = None,
-    verification: VerificationSources | None = None,
-) -> Measurement:
+def measure(request: EvaluationRequest) -> Measurement:
     """Describe the photos of a protocol, or read descriptors or rankings of them, and evaluate.
-
-    Parameters
-    ----------
-    options : MeasurementOptions
-    choice : NetworkChoice
-    extraction : ExtractionOptions
-        For the network.
-    teaching : TeacherOptions, optional
-        How `options.teacher` answers; by one search where left out.
-    verification : VerificationSources, optional
-        Local features, for re-ranking by geometry.
 
     Raises
     ------
     UsageError, DataError
         The request contradicts itself; a file or photo is absent or torn; photos have no descriptor.
     """
-    protocol, verification = options.choice, verification or VerificationSources()
-    verification.check(options.refinement)
-    if options.rankings is not None:
-        if choice.named:
-            raise UsageError("--rankings are answers already: leave out the network, or --rankings")
-        return _measure_rankings(options, options.rankings)
-    files = DescriptorFiles.read(options)
+    if request.rankings is not None:
+        return _measure_rankings(request, request.rankings)
     teacher = None
-    if options.teacher is not None:
-        teacher = Teacher(read_bag_of_words(options.teacher), teaching or TeacherOptions())
-    if teacher is not None and files.database is None and not choice.named:
-        return _measure_teacher(options, load_benchmark(protocol, teacher.names()), teacher)
-    names = files.names() or (_none() if protocol.lists_photos else photos_in(protocol))
-    benchmark = load_benchmark(protocol, names)
-    tables = FeatureTables(verification.features) if options.refinement.num_verified else None
-    _verifier(tables, benchmark, benchmark.database, options, verification)  # refuses before a photo is described
-    described = describe_benchmark(benchmark, options, files, choice, extraction)
-    verifier = _verifier(tables, benchmark, described.database.names, options, verification)
-    evaluations = _evaluate(benchmark, described, options.refinement, verifier)
-    found = Measurement(
-        protocol.name,
-        evaluations,
-        benchmark.measures,
-        described.settings | options.refinement.as_dict() | (verifier.settings() if verifier else {}),
-        [*_fingerprint(benchmark), *described.parents, *(verifier.parents if verifier else ())],
-        described.warnings,
-        [*benchmark.notes, *described.notes, *_left_out(evaluations)],
-        _folders(options),
-    )
-    return found if teacher is None else _beside(found, teacher, benchmark, described.database.names, options)
-
-
-def _measure_teacher(options: MeasurementOptions, benchmark: Benchmark, teacher: Teacher) -> Measurement:
-    """The teacher alone."""
-    if options.describes or options.refinement.any:
-        raise UsageError(
-            "--queries, --distractors, --whitening, --qe, --dba and --rerank are for descriptors: name a network or "
-            "--descriptors beside --teacher; the teacher has --num-verified and --num-expanded"
-        )
-    evaluations = teacher.evaluate(benchmark, benchmark.database, options.crop != "none")
-    return Measurement(
-        options.choice.name,
-        evaluations,
-        benchmark.measures,
-        teacher.settings(),
-        [*_fingerprint(benchmark), teacher.bag.fingerprint],
-        (),
-        [*benchmark.notes, *_left_out(evaluations)],
-        _folders(options),
-    )
-
-
-def _beside(
-    found: Measurement, teacher: Teacher, benchmark: Benchmark, database: list[str], options: MeasurementOptions
-) -> Measurement:
-    """What was found, and the teacher's answers to the same queries."""
-    answers = teacher.evaluate(benchmark, database, options.crop != "none")
+    if request.teacher is not None:
+        teacher = Teacher(read_bag_of_words(request.teacher), request.teaching)
+        if request.teacher_alone:
+            return _measure_teacher(request, teacher)
+    files = DescriptorFiles.read(request)
+    benchmark = load_benchmark(request.protocol, partial(files.names, request.protocol))
+    found, database = _measure_descriptors(request, benchmark, files)
+    if teacher is None:
+        return found
+    answers = teacher.evaluate(benchmark, database, request.crop != "none")
     return replace(
         found,
         evaluations=found.evaluations | {setup + SUFFIX: evaluation for setup, evaluation in answers.items()},
@@ -189,73 +126,80 @@ def _beside(
     )
 
 
-def _verifier(
-    tables: FeatureTables | None,
-    benchmark: Benchmark,
-    database: Sequence[str],
-    options: MeasurementOptions,
-    sources: VerificationSources,
-) -> FeatureVerifier | None:
-    """What verifies the first images of each query; None without features."""
-    if tables is None:
-        return None
-    # A photo that has no features keeps its name here, and is refused by it below.
-    known = PhotoNames(tables.names, tables.origin, whole=False)
-    asked, held = (names_of(names, known, "the protocol") for names in (benchmark.queries, database))
-    boxes = benchmark.boxes if options.crop != "none" else None
-    return FeatureVerifier(tables, asked, held, sources, boxes)
+def _measure_descriptors(
+    request: EvaluationRequest, benchmark: Benchmark, files: DescriptorFiles
+) -> tuple[Measurement, list[str]]:
+    """What descriptors answer, and the names of the database with its distractors."""
+    refinement, verifiers = request.refinement, None
+    if refinement.num_verified:
+        verifiers = partial(_verifier, FeatureTables.of_files(request.verification.features), benchmark, request)
+        verifiers(benchmark.database)  # refuses before a photo is described
+    described = benchmark_descriptors(benchmark, request, files)
+    names, queries, database = described.database.names, described.queries.values, described.database.values
+    verifier = verifiers(names) if verifiers else None
+    rankings = refine(queries, database, own_junk(benchmark), Pipeline(refinement, described.finder, verifier))
+    evaluations = benchmark.evaluate(rankings, names)
+    if not refinement.any:
+        evaluations = {setup: found.with_similarity(queries, database) for setup, found in evaluations.items()}
+    found = _measurement(
+        request,
+        benchmark,
+        evaluations,
+        described.settings | refinement.as_dict() | (verifier.settings() if verifier else {}),
+        [*described.parents, *(verifier.parents if verifier else ())],
+        described.notes,
+    )
+    return replace(found, warnings=described.warnings), names
 
 
-def _evaluate(
-    benchmark: Benchmark,
-    described: DescribedBenchmark,
-    refinement: Refinement,
-    verifier: FeatureVerifier | None,
-) -> dict[str, Evaluation]:
-    """Every setup of a protocol; what is refined is refined once for all of them."""
-    queries, database = described.queries.values, described.database.values
-    rankings: Iterable[np.ndarray] | None = None
-    if refinement.any:
-        own = own_junk(benchmark.queries, benchmark.database, next(iter(benchmark.setups.values())))
-        rankings = refine(queries, database, own, refinement, described.finder, verifier)
-    evaluations = {}
-    for setup, truth in benchmark.setups.items():
-        found = (
-            evaluate_descriptors(queries, database, truth)
-            if rankings is None
-            else evaluate_rankings(rankings, truth, len(database))
-        )
-        evaluations[setup] = named(found, benchmark, described.database.names)
-    return evaluations
+def _measure_teacher(request: EvaluationRequest, teacher: Teacher) -> Measurement:
+    """What the teacher answers alone."""
+    benchmark = load_benchmark(request.protocol, teacher.names)
+    evaluations = teacher.evaluate(benchmark, benchmark.database, request.crop != "none")
+    return _measurement(request, benchmark, evaluations, teacher.settings(), [teacher.bag.fingerprint])
 
 
-def _measure_rankings(options: MeasurementOptions, path: Path) -> Measurement:
-    protocol, rankings = options.choice, read_rankings(path)
+def _measure_rankings(request: EvaluationRequest, path: Path) -> Measurement:
+    """What ranked lists answer."""
+    rankings = read_rankings(path)
     ranked = list(dict.fromkeys(name for names in rankings.values() for name in names))
-    names = _none() if protocol.lists_photos else known_names(protocol, ranked, str(path))
-    benchmark: Benchmark = load_benchmark(protocol, names)
+    benchmark = load_benchmark(request.protocol, partial(known_names, request.protocol, ranked, str(path)))
     evaluations, notes = evaluate_named_rankings(rankings, benchmark, str(path))
+    return _measurement(request, benchmark, evaluations, {"rankings": path.name}, [], notes)
+
+
+def _measurement(
+    request: EvaluationRequest,
+    benchmark: Benchmark,
+    evaluations: dict[str, Evaluation],
+    settings: dict[str, Any],
+    parents: Sequence[str],
+    notes: Sequence[str] = (),
+) -> Measurement:
+    """Put evaluations beside what they were made of."""
+    protocol = request.protocol
+    data = protocol.data if benchmark.photos else protocol.folder
     return Measurement(
         protocol.name,
         evaluations,
         benchmark.measures,
-        {"rankings": path.name},
-        _fingerprint(benchmark),
+        settings,
+        [*_fingerprint(benchmark), *parents],
         (),
         [*benchmark.notes, *notes, *_left_out(evaluations)],
-        _folders(options),
+        PhotoFolders(data, protocol.images, request.distractors),
     )
 
 
-def _folders(options: MeasurementOptions) -> PhotoFolders:
-    choice = options.choice
-    data = choice.data if choice.lists_photos else choice.folder
-    return PhotoFolders(data, options.images, options.distractors)
-
-
-def _none() -> PhotoNames:
-    """For protocols whose data lists the photos itself."""
-    return PhotoNames([], "")
+def _verifier(
+    tables: FeatureTables, benchmark: Benchmark, request: EvaluationRequest, database: Sequence[str]
+) -> FeatureVerifier:
+    """What verifies the first images of each query."""
+    # A photo that has no features keeps its name here, and is refused by it below.
+    known = PhotoNames(tables.names, tables.origin, whole=False)
+    asked, held = (names_of(names, known, "the protocol") for names in (benchmark.queries, database))
+    boxes = benchmark.boxes if request.crop != "none" else None
+    return FeatureVerifier(tables, asked, held, request.verification.options, request.verification.jobs, boxes)
 
 
 def _fingerprint(benchmark: Benchmark) -> list[str]:

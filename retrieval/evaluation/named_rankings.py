@@ -7,9 +7,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from retrieval.metrics.results import Evaluation, evaluate_rankings
+from retrieval.metrics.results import Evaluation
 from retrieval.photos.names import short_name
-from retrieval.protocols.benchmark import Benchmark, PhotoNames, named
+from retrieval.protocols.benchmark import Benchmark
+from retrieval.protocols.photo_names import PhotoNames
 from retrieval.search.ranks_file import read_ranks
 from sfm2tuples.errors import DataError, first_three
 
@@ -106,12 +107,7 @@ def evaluate_named_rankings(
         rows.append(np.array(list(dict.fromkeys(found)), np.int64))
     if all(np.all(row >= len(benchmark.database)) for row in rows):
         raise DataError(origin, f"none of its names is known to the protocol, first {first_three(ordered[0])}")
-    count = len(benchmark.database) + len(strangers)
-    keys = [*benchmark.database, *strangers]
-    evaluations = {
-        setup: named(evaluate_rankings(rows, truth, count), benchmark, keys)
-        for setup, truth in benchmark.setups.items()
-    }
+    evaluations = benchmark.evaluate(rows, [*benchmark.database, *strangers])
     notes = [f"{len(strangers):,} ranked names are not in the ground truth's lists and count as wrong"]
     return evaluations, notes if strangers else []
 

@@ -7,32 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from retrieval.local_features.options import BITS, HammingOptions
 from retrieval.local_features.vocabulary import BLOCK, unit_length
-from sfm2tuples.errors import UsageError
 from sfm2tuples.files.columns import gather_rows, indptr_of
 
-BITS = 64
-"""Bits of a signature."""
 PAIRS = 1 << 22
 """Pairs of features that are compared at once, about."""
 _SET_BITS = np.array([bin(value).count("1") for value in range(1 << 16)], np.uint8)
-
-
-@dataclass(frozen=True)
-class HammingOptions:
-    """Which features of one word match, and how much they count."""
-
-    max_distance: int = 24
-    """Bits that two features may differ in."""
-    spread: float = 16.0
-    """A match counts exp(-bits²/spread²)."""
-
-    def __post_init__(self) -> None:
-        """Refuse values without meaning."""
-        if not 0 <= self.max_distance <= BITS:
-            raise UsageError(f"Hamming distance must be 0 to {BITS}, not {self.max_distance}")
-        if not self.spread > 0:
-            raise UsageError(f"Hamming spread must be above 0, not {self.spread}")
 
 
 @dataclass(frozen=True)

@@ -10,46 +10,15 @@ import numpy as np
 from tqdm import tqdm
 
 from retrieval.local_features.feature_files import LocalFeatures, inside
+from retrieval.local_features.options import VerificationOptions
 from retrieval.local_features.vocabulary import unit_length
 from sfm2tuples.compute.worker_pools import LocalProcesses, run_jobs
 from sfm2tuples.errors import UsageError
 
-GEOMETRIES = {"fundamental": 7, "homography": 4, "affine": 3}
-"""Models of the motion between two photos, and how many matches fix one."""
 SEED = 0
 """Of RANSAC's draws, so that two runs agree."""
 CONFIDENCE, TRIALS = 0.999, (50, 2000)
 """When RANSAC stops, and the least and most it tries."""
-
-
-@dataclass(frozen=True)
-class VerificationOptions:
-    """How features are matched and what the matches must agree on."""
-
-    geometry: str = "fundamental"
-    """One of `GEOMETRIES`."""
-    ratio: float = 0.85
-    """A match's distance is at most this share of the distance to the next descriptor of that photo."""
-    max_error: float = 4.0
-    """Pixels of the photos as they were looked at that a match may be off."""
-    min_inliers: int = 15
-    """Matches that must agree for a photo to be verified."""
-    expand_inliers: int = 15
-    """Matches that must agree for a query to be averaged with a verified photo."""
-
-    def __post_init__(self) -> None:
-        """Refuse values without meaning."""
-        if self.geometry not in GEOMETRIES:
-            raise UsageError(f"no geometry is called {self.geometry}; there are {', '.join(GEOMETRIES)}")
-        if not 0 < self.ratio <= 1:
-            raise UsageError(f"ratio must be above 0 and at most 1, not {self.ratio}")
-        if not self.max_error > 0:
-            raise UsageError(f"max error must be above 0 pixels, not {self.max_error}")
-        if self.min_inliers < GEOMETRIES[self.geometry]:
-            least = GEOMETRIES[self.geometry]
-            raise UsageError(f"min inliers {self.min_inliers} is below the {least} that fix a {self.geometry}")
-        if self.expand_inliers < 1:
-            raise UsageError(f"expand inliers must be at least 1, not {self.expand_inliers}")
 
 
 @dataclass(frozen=True)
@@ -157,22 +126,6 @@ def verify(
     finally:
         pool.close()
     return np.where(inliers >= options.min_inliers, inliers, 0)
-
-
-def put_verified_first(ranking: np.ndarray, short: np.ndarray, inliers: np.ndarray) -> np.ndarray:
-    """Verified rows by falling inliers, equal ones in the order of the short list, then all others of a ranking.
-
-    Parameters
-    ----------
-    ranking : (n,) int64
-        Rows of the database.
-    short, inliers : (s,) int64
-        Rows that were looked at, best first, and their inliers; 0 is not verified.
-    """
-    verified = short[np.argsort(-inliers, kind="stable")][: int(np.sum(inliers > 0))]
-    behind = np.ones(int(ranking.max(initial=-1)) + 1, bool)
-    behind[verified] = False
-    return np.concatenate([verified, ranking[behind[ranking]]])
 
 
 @dataclass(frozen=True)

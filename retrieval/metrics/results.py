@@ -94,6 +94,10 @@ class Evaluation:
         found = [np.any(self.ranks_of(int(q)) < k) for q in np.flatnonzero(self.counted)]
         return _mean(np.array(found, np.float64))
 
+    def with_similarity(self, queries: np.ndarray, database: np.ndarray) -> Evaluation:
+        """The same with similarities in its pictures, see `RankedPictures.with_similarity`."""
+        return replace(self, pictures=self.pictures.with_similarity(queries, database))
+
     def table(self) -> list[tuple[str, str, str]]:
         """Rows for people: name, queries, mAP in percent; places or labels first, then the two means."""
         rows = [(name, f"{count:,}", f"{100 * mean:.1f}") for name, count, mean in self.group_means()]
@@ -199,8 +203,7 @@ def evaluate_descriptors(queries: np.ndarray, database: np.ndarray, truth: Groun
         Descriptors of the database, L2-normalised.
     truth : GroundTruth
     """
-    found = evaluate_rankings(rank_all(queries, database), truth, len(database))
-    return replace(found, pictures=found.pictures.with_similarity(queries, database))
+    return evaluate_rankings(rank_all(queries, database), truth, len(database)).with_similarity(queries, database)
 
 
 def _mean(values: np.ndarray) -> float:

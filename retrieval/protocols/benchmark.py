@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
 from retrieval.metrics.ground_truth import GroundTruth
-from retrieval.metrics.results import Evaluation
-from retrieval.photos.names import short_name
+from retrieval.metrics.results import Evaluation, evaluate_rankings
 from retrieval.photos.sources import PhotoSources
-from sfm2tuples.errors import DataError, UsageError, first_three
+from sfm2tuples.errors import DataError, UsageError
+
+MIN_SHARED = 15
+"""Shared points that make a positive of the SfM protocol; METHOD names no number."""
+MAX_DISTANCE = 25.0
+"""Metres within which a photo is right in place recognition, as usual since [A16]."""
 
 
 @dataclass(frozen=True)
@@ -36,80 +40,53 @@ class Benchmark:
     photos: PhotoSources | None = None
     """The photos of `database`, where the data itself lists them, as an index and a table of labels do."""
 
+    def evaluate(self, rankings: Iterable[np.ndarray], database: Sequence[str]) -> dict[str, Evaluation]:
+        """Evaluate rankings under every setup.
+
+        Parameters
+        ----------
+        rankings : iterable of (k,) int64
+            Rows of `database` for each query, best first; gone through once a setup.
+        database : sequence of str
+            Names of this protocol's database, and of what was ranked beyond it.
+        """
+        names, queries = tuple(database), tuple(self.queries)
+        evaluations = {name: evaluate_rankings(rankings, truth, len(names)) for name, truth in self.setups.items()}
+        return {
+            name: replace(found, names=names, query_names=queries, boxes=self.boxes)
+            for name, found in evaluations.items()
+        }
+
 
 @dataclass(frozen=True)
-class PhotoNames:
-    """Names that a protocol may choose its photos from: a folder's photos, or those of a descriptor file."""
+class ProtocolChoice:
+    """A protocol, its data, and the numbers that define what is right."""
 
-    database: list[str]
-    """Names of photos, each once."""
-    origin: str
-    """Where they come from, for messages."""
-    queries: list[str] | None = None
-    """Names of the queries where they come from a file of their own."""
-    whole: bool = True
-    """Whether a photo that has no name here is missing; rankings name only what was found."""
+    name: str
+    """One of `by_name.PROTOCOLS`."""
+    data: Path
+    """Its folder or file."""
+    images: Path | None = None
+    """Folder that the names in a table of labels start from; the table's own by default."""
+    split: str = "val"
+    """Places of an index that are measured."""
+    min_shared: int = MIN_SHARED
+    """Shared points that make a positive of the SfM protocol."""
+    max_distance: float = MAX_DISTANCE
+    """Distance within which a photo is right in place recognition."""
+    unit_length: float = 1.0
+    """Length of a unit of an index's models, in the unit of `max_distance`."""
 
     @property
-    def all(self) -> list[str]:
-        """Names of database and queries, each once."""
-        return list(dict.fromkeys([*self.database, *(self.queries or [])]))
+    def folder(self) -> Path:
+        """The folder that names of photos start from."""
+        self.check_exists()
+        return self.data if self.data.is_dir() else self.data.parent
 
-    def of_queries(self) -> PhotoNames:
-        """The names that queries are looked up in."""
-        return self if self.queries is None else PhotoNames(self.queries, self.origin, None, self.whole)
-
-    def find(self, name: str) -> str | None:
-        """The name here that is `name` with or without folders and the photo's suffix; None where there is none.
-
-        Raises
-        ------
-        DataError
-            More than one name here fits.
-        """
-        found = self._by_short_name.get(short_name(name), [])
-        if len(found) > 1 and name not in found:
-            raise DataError(self.origin, f"{len(found)} photos are called {name}: {first_three(found)}")
-        return name if name in found else (found[0] if found else None)
-
-    @cached_property
-    def _by_short_name(self) -> dict[str, list[str]]:
-        names: dict[str, list[str]] = {}
-        for name in self.database:
-            names.setdefault(short_name(name), []).append(name)
-        return names
-
-
-def names_of(wanted: Sequence[str], names: PhotoNames, where: str) -> list[str]:
-    """Find each wanted photo; where names come from rankings, one that was never ranked keeps its own name.
-
-    Parameters
-    ----------
-    wanted : sequence of str
-        As the ground truth names them.
-    names : PhotoNames
-    where : str
-        What lists them, for the message: ``imlist``.
-
-    Raises
-    ------
-    DataError
-        Some are absent.
-    """
-    found = [names.find(name) for name in wanted]
-    absent = [name for name, own in zip(wanted, found, strict=True) if own is None]
-    if absent and names.whole:
-        raise DataError(
-            names.origin,
-            f"{len(absent):,} of {len(wanted):,} photos of {where} are absent, first {first_three(absent)}",
-            "complete the download, or describe the photos that are absent",
-        )
-    return [name if own is None else own for name, own in zip(wanted, found, strict=True)]
-
-
-def named(evaluation: Evaluation, benchmark: Benchmark, database: Sequence[str]) -> Evaluation:
-    """An evaluation that knows its photos by name; `database` may go on beyond the benchmark's."""
-    return replace(evaluation, names=tuple(database), query_names=tuple(benchmark.queries), boxes=benchmark.boxes)
+    def check_exists(self) -> None:
+        """Raise DataError where the data is absent."""
+        if not self.data.exists():
+            raise DataError(self.data, "no such file or folder")
 
 
 def figure(name: str, evaluation: Evaluation) -> float:

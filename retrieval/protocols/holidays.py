@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 
 import numpy as np
 
 from retrieval.metrics.ground_truth import make_ground_truth
-from retrieval.protocols.benchmark import Benchmark, PhotoNames, names_of
+from retrieval.protocols.benchmark import Benchmark, ProtocolChoice
 from retrieval.protocols.numbered import numbered_photos
+from retrieval.protocols.photo_names import PhotoNames, names_of
 
 PATTERN = r"(1[0-9]{5})"
 """NNNNMM: photo MM of group NNNN, of which 00 is the query."""
@@ -16,20 +18,16 @@ PHOTOS, QUERIES = 1491, 500
 """Size of the whole data set."""
 
 
-def holidays_benchmark(names: PhotoNames) -> Benchmark:
-    """Make the protocol from the photos that are there.
-
-    Parameters
-    ----------
-    names : PhotoNames
-        Names ``NNNNMM.jpg``; others are left out, so that the photos may lie among other ones.
+def make_benchmark(choice: ProtocolChoice, names: Callable[[], PhotoNames]) -> Benchmark:
+    """Make the protocol from the photos called ``NNNNMM.jpg``; other photos may lie among them.
 
     Raises
     ------
     DataError
         No photo of Holidays is there.
     """
-    photos = numbered_photos(names.all, PATTERN, names.origin)
+    there = names()
+    photos = numbered_photos(there.all, PATTERN, there.origin)
     database = list(photos.values())
     groups = defaultdict(list)
     for row, number in enumerate(photos):
@@ -46,9 +44,9 @@ def holidays_benchmark(names: PhotoNames) -> Benchmark:
     )
     return Benchmark(
         database,
-        names_of([database[row] for row in queries], names.of_queries(), "queries"),
+        names_of([database[row] for row in queries], there.of_queries(), "queries"),
         {"holidays": truth},
-        notes=_notes(len(photos), len(names.all), len(groups), len(queries)),
+        notes=_notes(len(photos), len(there.all), len(groups), len(queries)),
     )
 
 

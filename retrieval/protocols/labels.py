@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
 
 import numpy as np
 
 from retrieval.metrics.ground_truth import GroundTruth, make_ground_truth
-from retrieval.metrics.results import Evaluation, evaluate_descriptors
-from retrieval.photos.labels import Labels
-from retrieval.protocols.benchmark import Benchmark
-from sfm2tuples.files.descriptors import Descriptors, align
+from retrieval.photos.labels import Labels, read_labels
+from retrieval.photos.sources import photos_of_labels
+from retrieval.protocols.benchmark import Benchmark, ProtocolChoice
+from retrieval.protocols.photo_names import PhotoNames
 
 
 def labels_ground_truth(labels: Labels) -> GroundTruth:
@@ -27,20 +27,13 @@ def labels_ground_truth(labels: Labels) -> GroundTruth:
     return make_ground_truth(queries, positives, list(queries[:, None]), groups, [str(name) for name in names])
 
 
-def labels_benchmark(labels: Labels) -> Benchmark:
-    """Make the protocol: the table's photos are the database."""
+def make_benchmark(choice: ProtocolChoice, names: Callable[[], PhotoNames]) -> Benchmark:
+    """Make the protocol of a table, whose photos are the database, or of a folder whose sub-folders are labels."""
+    labels = read_labels(choice.data)
     truth = labels_ground_truth(labels)
-    return Benchmark(labels.images, [labels.images[query] for query in truth.queries], {"labels": truth})
-
-
-def evaluate_labels(labels: Labels, descriptors: Descriptors) -> Evaluation:
-    """Evaluate descriptors on labelled photos; the database is the table, other descriptors are not looked at.
-
-    Raises
-    ------
-    DataError
-        Photos of the table have no descriptor.
-    """
-    values = descriptors.values[align(descriptors, labels.images, labels.path or "labels")]
-    truth = labels_ground_truth(labels)
-    return replace(evaluate_descriptors(values[truth.queries], values, truth), names=tuple(labels.images))
+    return Benchmark(
+        labels.images,
+        [labels.images[query] for query in truth.queries],
+        {"labels": truth},
+        photos=photos_of_labels(labels, choice.data, choice.images),
+    )

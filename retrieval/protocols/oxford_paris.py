@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 
 from retrieval.metrics.ground_truth import make_ground_truth
 from retrieval.photos.names import short_name
-from retrieval.protocols.benchmark import Benchmark, PhotoNames, names_of
+from retrieval.protocols.benchmark import Benchmark, ProtocolChoice
 from retrieval.protocols.ground_truth_files import find_ground_truth, read_ground_truth
+from retrieval.protocols.photo_names import PhotoNames, names_of
 from sfm2tuples.errors import DataError
-
-NAMES = ("oxford5k", "paris6k")
 
 CORRUPT = frozenset(
     f"paris_{landmark}_{number:06d}"
@@ -31,28 +30,22 @@ CORRUPT = frozenset(
 """Photos of Paris that cannot be decoded, by the authors' list; no part of the database."""
 
 
-def landmarks_benchmark(name: str, data: Path, names: PhotoNames) -> Benchmark:
-    """Make the protocol of Oxford5k or Paris6k.
+def make_benchmark(choice: ProtocolChoice, names: Callable[[], PhotoNames]) -> Benchmark:
+    """Make the protocol of ``oxford5k`` or ``paris6k`` from a folder (docs/protocols.md) or its ground truth's file.
 
-    Parameters
-    ----------
-    name : str
-        ``oxford5k`` or ``paris6k``.
-    data : Path
-        The folder (see docs/protocols.md), or the file of ground truth.
-    names : PhotoNames
-        Where the ground truth is in texts, which do not list the database, all of these are the database.
+    Ground truth in texts does not list the database: then all photos that there are belong to it.
 
     Raises
     ------
     DataError
         No ground truth, a torn one, or absent photos.
     """
-    listed = read_ground_truth(find_ground_truth(data, name, has_texts=True))
+    name, there = choice.name, names()
+    listed = read_ground_truth(find_ground_truth(choice.data, name, has_texts=True))
     if "ok" not in listed.lists:
         raise DataError(listed.path, f"has no lists of ok images: not the ground truth of {name}")
     known = [image for image in listed.imlist if name != "paris6k" or image not in CORRUPT]
-    database = names_of(known, names, "imlist" if listed.is_whole else "the ground truth")
+    database = names_of(known, there, "imlist" if listed.is_whole else "the ground truth")
     row_of = {short_name(image): row for row, image in enumerate(database)}
     # Lists are in rows of imlist; without the corrupt ones they become rows of the database.
     rows = np.array([row_of.get(short_name(image), -1) for image in listed.imlist], np.int64)
@@ -62,7 +55,7 @@ def landmarks_benchmark(name: str, data: Path, names: PhotoNames) -> Benchmark:
     queries = np.array([row_of[short_name(query)] for query in listed.qimlist], np.int64)
     notes = []
     if not listed.is_whole:
-        database, left_out = _with_the_rest(name, database, names)
+        database, left_out = _with_the_rest(name, database, there)
         if left_out:
             notes.append(f"{left_out} corrupt photos of Paris are left out")
     positives, junk = [], []
@@ -73,7 +66,7 @@ def landmarks_benchmark(name: str, data: Path, names: PhotoNames) -> Benchmark:
     truth = make_ground_truth(queries, positives, junk, *listed.topic_names())
     return Benchmark(
         database,
-        names_of(listed.qimlist, names.of_queries(), "qimlist"),
+        names_of(listed.qimlist, there.of_queries(), "qimlist"),
         {name: truth},
         boxes=listed.boxes,
         aliases=tuple(listed.topics),

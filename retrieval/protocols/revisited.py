@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 
 from retrieval.metrics.ground_truth import make_ground_truth
-from retrieval.protocols.benchmark import Benchmark, PhotoNames, names_of
+from retrieval.protocols.benchmark import Benchmark, ProtocolChoice
 from retrieval.protocols.ground_truth_files import find_ground_truth, read_ground_truth
+from retrieval.protocols.photo_names import PhotoNames, names_of
 from sfm2tuples.errors import DataError
-
-NAMES = ("roxford5k", "rparis6k")
 
 SETUPS = {
     "easy": (("easy",), ("hard", "junk")),
@@ -22,31 +21,26 @@ SETUPS = {
 MEASURES = ("mAP", "mP@1", "mP@5", "mP@10")
 
 
-def revisited_benchmark(name: str, data: Path, names: PhotoNames) -> Benchmark:
-    """Make the protocol of ROxford5k or RParis6k.
-
-    Parameters
-    ----------
-    name : str
-        ``roxford5k`` or ``rparis6k``.
-    data : Path
-        The folder (see docs/protocols.md), or the file of ground truth.
-    names : PhotoNames
+def make_benchmark(choice: ProtocolChoice, names: Callable[[], PhotoNames]) -> Benchmark:
+    """Make the protocol of ``roxford5k`` or ``rparis6k`` from a folder (docs/protocols.md) or its ground truth's file.
 
     Raises
     ------
     DataError
         No ground truth, a torn one, or absent photos.
     """
-    listed = read_ground_truth(find_ground_truth(data, name, has_texts=False))
+    listed = read_ground_truth(find_ground_truth(choice.data, choice.name, has_texts=False))
     absent = [kind for kind in ("easy", "hard", "junk") if kind not in listed.lists]
     if absent:
-        raise DataError(listed.path, f"has no lists of {', '.join(absent)} images: not the ground truth of {name}")
+        raise DataError(
+            listed.path, f"has no lists of {', '.join(absent)} images: not the ground truth of {choice.name}"
+        )
     inside = set(listed.imlist) & set(listed.qimlist)
     if inside:
         raise DataError(listed.path, f"{len(inside):,} queries are in imlist too; revisited queries are not searched")
-    database = names_of(listed.imlist, names, "imlist")
-    queries = names_of(listed.qimlist, names.of_queries(), "qimlist")
+    there = names()
+    database = names_of(listed.imlist, there, "imlist")
+    queries = names_of(listed.qimlist, there.of_queries(), "qimlist")
     setups = {}
     for setup, (right, beside) in SETUPS.items():
         positives = [_union(listed.lists, right, query) for query in range(len(queries))]

@@ -7,24 +7,22 @@ METHOD.md section 10: each image of a place that has a positive is a query; its 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from retrieval.metrics.ground_truth import GroundTruth, make_ground_truth
 from retrieval.photos.sources import photos_of_rows
-from retrieval.protocols.benchmark import Benchmark
+from retrieval.protocols.benchmark import MIN_SHARED, Benchmark, ProtocolChoice
+from retrieval.protocols.photo_names import PhotoNames
 from sfm2tuples.errors import UsageError
 from sfm2tuples.files.columns import gather_rows, indptr_of
-from sfm2tuples.index.opened import OpenedIndex
+from sfm2tuples.index.opened import OpenedIndex, open_index
 from sfm2tuples.index.schema import SPLITS, VAL
 from sfm2tuples.mining.tuple_file import TupleFile
 
 logger = logging.getLogger(__name__)
-
-MIN_SHARED = 15
-"""Shared points that make a positive unless said otherwise; the method names no number."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +128,12 @@ def tuples_ground_truth(tuples: TupleFile, split: int = VAL, min_shared: int = M
         min_shared,
         tuples.places.name,
     )
+
+
+def make_benchmark(choice: ProtocolChoice, names: Callable[[], PhotoNames]) -> Benchmark:
+    """Make the protocol of an index."""
+    with open_index(choice.data) as index:
+        return sfm_benchmark(index, SPLITS.index(choice.split), choice.min_shared)
 
 
 def sfm_benchmark(index: OpenedIndex, split: int = VAL, min_shared: int = MIN_SHARED) -> Benchmark:

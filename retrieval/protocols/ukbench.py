@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from retrieval.metrics.ground_truth import make_ground_truth
-from retrieval.protocols.benchmark import Benchmark, PhotoNames, names_of
+from retrieval.protocols.benchmark import Benchmark, ProtocolChoice
 from retrieval.protocols.numbered import numbered_photos
+from retrieval.protocols.photo_names import PhotoNames, names_of
 
 PATTERN = r"ukbench([0-9]{5})"
 PHOTOS_PER_OBJECT = 4
@@ -14,22 +17,18 @@ PHOTOS = 10_200
 """Size of the whole data set."""
 
 
-def ukbench_benchmark(names: PhotoNames) -> Benchmark:
-    """Make the protocol from the photos that are there.
+def make_benchmark(choice: ProtocolChoice, names: Callable[[], PhotoNames]) -> Benchmark:
+    """Make the protocol from the photos called ``ukbenchNNNNN.jpg``.
 
     Photos 4k to 4k + 3 show one object. The query stays in the database and counts, so that the best score is 4.
-
-    Parameters
-    ----------
-    names : PhotoNames
-        Names ``ukbenchNNNNN.jpg``; others are left out.
 
     Raises
     ------
     DataError
         No photo of UKBench is there.
     """
-    photos = numbered_photos(names.all, PATTERN, names.origin)
+    there = names()
+    photos = numbered_photos(there.all, PATTERN, there.origin)
     database = list(photos.values())
     numbers = np.array(list(photos), np.int64)
     objects, object_of, sizes = np.unique(numbers // PHOTOS_PER_OBJECT, return_inverse=True, return_counts=True)
@@ -44,11 +43,11 @@ def ukbench_benchmark(names: PhotoNames) -> Benchmark:
     torn = int(np.sum(sizes != PHOTOS_PER_OBJECT))
     if torn:
         notes.append(f"{torn:,} of {len(objects):,} objects have not all four photos and serve as distractors")
-    if len(names.all) > len(photos):
-        notes.append(f"{len(names.all) - len(photos):,} photos of other names are left out")
+    if len(there.all) > len(photos):
+        notes.append(f"{len(there.all) - len(photos):,} photos of other names are left out")
     return Benchmark(
         database,
-        names_of([database[row] for row in queries], names.of_queries(), "queries"),
+        names_of([database[row] for row in queries], there.of_queries(), "queries"),
         {"ukbench": truth},
         ("N-S", "mAP"),
         notes=tuple(notes),

@@ -11,13 +11,13 @@ from typing import Protocol
 import numpy as np
 from tqdm import tqdm
 
+from retrieval.search.options import ENGINES, FLAT, HNSW, IVF
 from sfm2tuples.errors import UsageError
 from sfm2tuples.similarity.best_rows import PoolRules, pair_similarities
 from sfm2tuples.similarity.exact_search import Search, most_similar
 from sfm2tuples.similarity.ivf_search import IvfSearch, inverted_lists
 from sfm2tuples.similarity.rows import block_of
 
-FLAT, IVF, HNSW = ENGINES = ("flat", "ivf", "hnsw")
 NEIGHBOURS = 32
 """Links of a row in HNSW's graph, on each of its levels (faiss's M)."""
 BUILDING = 40
@@ -96,7 +96,7 @@ class IvfEngine:
         rows = np.arange(len(self._database))
         # A query that finds too few rows looks into more lists: it must not wait for rows that do not exist.
         found = self._search(queries, self._database, min(count, len(rows)), PoolRules(own, rows, rows))
-        return padded(*found, count)
+        return _cut(*found, count)
 
 
 class HnswEngine:
@@ -129,7 +129,7 @@ class HnswEngine:
         queries = np.ascontiguousarray(queries, np.float32)
         _, row = self._graph.search(queries, wanted)
         row[row == own[:, None]] = -1
-        return padded(*ordered(queries, self._database, row), count)
+        return _cut(*ordered(queries, self._database, row), count)
 
 
 def make_engine(
@@ -169,18 +169,10 @@ def ordered(queries: np.ndarray, database: np.ndarray, row: np.ndarray) -> tuple
     return np.take_along_axis(row, order, 1), np.take_along_axis(similarity, order, 1)
 
 
-def padded(row: np.ndarray, similarity: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Exactly `count` columns: cut, or filled up with -1 and -inf."""
-    missing = ((0, 0), (0, max(0, count - row.shape[1])))
-    return (
-        np.pad(row[:, :count], missing, constant_values=-1),
-        np.pad(similarity[:, :count], missing, constant_values=-np.inf),
-    )
+def columns(values: np.ndarray, count: int, fill: float) -> np.ndarray:
+    """Exactly `count` columns: cut, or filled up."""
+    return np.pad(values[:, :count], ((0, 0), (0, max(0, count - values.shape[1]))), constant_values=fill)
 
 
-def keep_above(row: np.ndarray, similarity: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray]:
-    """Take out what is less similar than `least`; what stays moves up, in its order."""
-    out = similarity < least
-    order = np.argsort(out, axis=1, kind="stable")
-    row, similarity = np.where(out, -1, row), np.where(out, -np.inf, similarity)
-    return np.take_along_axis(row, order, 1), np.take_along_axis(similarity, order, 1)
+def _cut(row: np.ndarray, similarity: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    return columns(row, count, -1), columns(similarity, count, -np.inf)

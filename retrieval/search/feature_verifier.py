@@ -1,60 +1,35 @@
-"""Verification of a descriptors' ranking by local features in files, of which only what is compared is read."""
+"""Verification of short lists by local features, of which only what is compared is read from their files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from retrieval.local_features.feature_files import map_features, warn_if_found_otherwise
-from retrieval.local_features.spatial_verification import PhotoFeatures, VerificationOptions, photo_features, verify
-from retrieval.search.options import Refinement
-from retrieval.search.verified_lists import NO_FEATURES
-from sfm2tuples.errors import DataError, UsageError, first_three
-
-
-@dataclass(frozen=True)
-class VerificationSources:
-    """What ``--rerank geometry:N`` compares, and how, as a command is told."""
-
-    features: tuple[Path, ...] = ()
-    """Files of features, made by ``extract-features``; together they hold the photos of queries and database."""
-    options: VerificationOptions = field(default_factory=VerificationOptions)
-    """How photos are verified."""
-    jobs: int = 1
-    """Processes that verify; changes no figure."""
-
-    def check(self, refinement: Refinement) -> None:
-        """Refuse features without verification, and the other way round.
-
-        Raises
-        ------
-        UsageError
-        """
-        if refinement.num_verified and not self.features:
-            raise UsageError(NO_FEATURES)
-        if self.features and not refinement.num_verified:
-            raise UsageError("--features are for --rerank geometry:N; leave them out, or ask for it")
+from retrieval.local_features.feature_files import LocalFeatures, map_features, warn_if_found_otherwise
+from retrieval.local_features.options import VerificationOptions
+from retrieval.local_features.spatial_verification import PhotoFeatures, photo_features, verify
+from sfm2tuples.errors import DataError, first_three
 
 
 class FeatureTables:
-    """Photos of one file of features or of several; their features stay there until they are asked for.
+    """Photos of one table of features or of several.
 
     Parameters
     ----------
-    paths : sequence of Path
+    tables : sequence of LocalFeatures
 
     Raises
     ------
     DataError
-        A file is absent or torn, or has a photo of the name of one in another file.
+        A table has a photo of the name of one in another table.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._tables = [map_features(path) for path in paths]
+    def __init__(self, tables: Sequence[LocalFeatures]) -> None:
+        self._tables = tables
         self.fingerprints = [table.fingerprint for table in self._tables]
         self.settings = self._tables[0].settings if self._tables else {}
         self.origin = ", ".join(table.path for table in self._tables)
@@ -66,6 +41,17 @@ class FeatureTables:
                 raise DataError(table.path, f"{what} {first_three(doubled)}", "give each photo once")
             self._at.update((name, (number, photo)) for photo, name in enumerate(table.names))
             warn_if_found_otherwise(table, self._tables[0])
+
+    @classmethod
+    def of_files(cls, paths: Sequence[Path]) -> FeatureTables:
+        """Tables of files; their features stay there until they are asked for.
+
+        Raises
+        ------
+        DataError
+            A file is absent or torn, or as above.
+        """
+        return cls([map_features(path) for path in paths])
 
     @property
     def names(self) -> list[str]:
@@ -94,14 +80,16 @@ class FeatureTables:
 
 
 class FeatureVerifier:
-    """Counts inliers, see `verified_rankings.Verifier`.
+    """Counts inliers, see `ranked_lists.Verifier`.
 
     Parameters
     ----------
     tables : FeatureTables
     queries, database : sequences of str
         Names of photos in the tables, in the order of the queries and of the database's rows.
-    sources : VerificationSources
+    options : VerificationOptions
+    jobs : int
+        Processes that verify.
     boxes : (q, 4) float64, optional
         Left, top, right, bottom in pixels of the query's file: features outside do not count.
 
@@ -116,14 +104,14 @@ class FeatureVerifier:
         tables: FeatureTables,
         queries: Sequence[str],
         database: Sequence[str],
-        sources: VerificationSources,
+        options: VerificationOptions,
+        jobs: int = 1,
         boxes: np.ndarray | None = None,
     ) -> None:
         tables.check_names(queries, "queries")
         tables.check_names(database, "images of the database")
         self._tables, self._queries, self._database, self._boxes = tables, queries, database, boxes
-        self._options, self._jobs = sources.options, sources.jobs
-        self.expand_inliers = sources.options.expand_inliers
+        self._options, self._jobs, self.expand_inliers = options, jobs, options.expand_inliers
 
     @property
     def parents(self) -> list[str]:
@@ -135,7 +123,7 @@ class FeatureVerifier:
         return {"verification": self._tables.settings | asdict(self._options)}
 
     def count(self, row: np.ndarray) -> np.ndarray:
-        """See `verified_rankings.Verifier.count`."""
+        """See `ranked_lists.Verifier.count`."""
         return verify(
             self._asked(), row, lambda one: self._tables.photo(self._database[one]), self._options, self._jobs
         )

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retrieval.search.feature_verifier import FeatureTables, FeatureVerifier, VerificationSources
-from retrieval.search.options import SearchOptions
+from retrieval.search.feature_verifier import FeatureTables, FeatureVerifier
+from retrieval.search.options import Refinement, SearchOptions, VerificationSources
+from retrieval.search.ranked_lists import Pipeline
 from retrieval.search.ranked_search import SearchResult, check_comparable, search
 from sfm2tuples.errors import UsageError
 from sfm2tuples.files.descriptors import read_descriptors
@@ -16,6 +17,24 @@ from sfm2tuples.similarity.exact_search import Search, most_similar
 
 if TYPE_CHECKING:
     from retrieval.search.windows_of_files import WindowSources
+
+
+@dataclass(frozen=True)
+class SearchRequest:
+    """What is searched, for what, and how: what the `search` command is asked."""
+
+    queries: Path
+    """Descriptors of the queries, in either layout."""
+    database: Path
+    """Descriptors to search, or the same file; a large one in our columns is mapped and read in blocks."""
+    options: SearchOptions
+    """Engine and results."""
+    refinement: Refinement
+    """What is done beyond one search."""
+    windows: WindowSources
+    """For re-ranking by windows; its device multiplies in the flat search too, where one is named."""
+    verification: VerificationSources
+    """For re-ranking by geometry."""
 
 
 @dataclass(frozen=True)
@@ -29,24 +48,8 @@ class FileSearch:
     """Fingerprints of the files."""
 
 
-def search_files(
-    query_file: Path,
-    database_file: Path,
-    options: SearchOptions,
-    sources: WindowSources,
-    verification: VerificationSources | None = None,
-) -> FileSearch:
+def search_files(request: SearchRequest) -> FileSearch:
     """Search the descriptors of one file for those of another, or for its own.
-
-    Parameters
-    ----------
-    query_file, database_file : Path
-        Of either layout. A large database in our columns is mapped and read in blocks.
-    options : SearchOptions
-    sources : WindowSources
-        For re-ranking by windows; its device multiplies in the flat search too, where one is named.
-    verification : VerificationSources, optional
-        For re-ranking by geometry.
 
     Raises
     ------
@@ -55,28 +58,29 @@ def search_files(
     DataError
         A file is absent, torn, or holds rows that are no descriptors; a photo has no features.
     """
-    refinement, verification = options.refinement, verification or VerificationSources()
+    refinement, windows, verification = request.refinement, request.windows, request.verification
     verification.check(refinement)
-    if not refinement.num_windows and sources.any:
+    if not refinement.num_windows and windows.any:
         raise UsageError("--network, --photos and --whitening are for --rerank R; the files hold descriptors already")
-    database = read_descriptors(database_file)
-    queries = database if query_file == database_file else read_descriptors(query_file)
+    database = read_descriptors(request.database)
+    queries = database if request.queries == request.database else read_descriptors(request.queries)
     warning = check_comparable(queries, database)
     finder = verifier = None
     if refinement.num_windows:
         # PyTorch is slow to load, and a plain search does without.
         from retrieval.search.windows_of_files import window_finder
 
-        finder = window_finder(queries, database, sources)
-    parents = [fingerprint for fingerprint in (queries.fingerprint, database.fingerprint) if fingerprint]
+        finder = window_finder(queries, database, windows)
     if refinement.num_verified:
-        tables = FeatureTables(verification.features)
-        verifier = FeatureVerifier(tables, queries.names, database.names, verification)
-        parents += verifier.parents
-    result = search(queries, database, options, finder, _exact(sources.device), verifier)
+        tables = FeatureTables.of_files(verification.features)
+        verifier = FeatureVerifier(tables, queries.names, database.names, verification.options, verification.jobs)
+    pipeline = Pipeline(refinement, finder, verifier)
+    result = search(queries, database, request.options, pipeline, _exact(windows.device))
+    parents = [queries.fingerprint, database.fingerprint]
     if verifier is not None:
         result = replace(result, ranks=result.ranks.made_with(verifier.settings()))
-    return FileSearch(result, warning, tuple(dict.fromkeys(parents)))
+        parents += verifier.parents
+    return FileSearch(result, warning, tuple(dict.fromkeys(filter(None, parents))))
 
 
 def _exact(device: str | None) -> Search:

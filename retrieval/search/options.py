@@ -1,20 +1,48 @@
-"""How a database is searched."""
+"""How a database is searched, and what is done beyond one search: the texts of the flags are read here, once."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
-from retrieval.search.engines import ENGINES, HNSW, IVF
-from retrieval.search.query_expansion import Expansion, parse_expansion
+from retrieval.local_features.options import HammingOptions, VerificationOptions
 from sfm2tuples.errors import UsageError
 
+NO_FEATURES = "--rerank geometry compares local features: give --features, made by extract-features"
+FLAT, IVF, HNSW = ENGINES = ("flat", "ivf", "hnsw")
+"""Exact; faiss's inverted lists; faiss's graph of neighbours."""
 MOST_RESULTS = 10_000
 """Results of a query that are kept sorted as they are found, at most; whole rankings are what `evaluate` makes."""
 WINDOWS, GEOMETRY = "R", "geometry"
 """Ways to re-rank: by the best window of each photo [R16], or by local features that one geometry explains [P07]."""
 RERANKED = {WINDOWS: 1000, GEOMETRY: 100}
 """Images of a short list that are re-ranked where nothing else is said: [R16]'s 1,000; matching costs more."""
+AVERAGE, ALPHA = "average", "alpha"
+AVERAGED = 5
+"""Images of average query expansion [RM]."""
+WEIGHTED, POWER = 50, 3.0
+"""Images of α query expansion, and the power of their similarity [P18]."""
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """A vector becomes the weighted mean of itself, with weight 1, and of its most similar ones, then L2."""
+
+    num_images: int = AVERAGED
+    """How many of the most similar."""
+    alpha: float = 0.0
+    """Their weight is similarity^alpha, nothing below 0 counting; 0: all weights are 1, whatever the similarity."""
+    text: str = field(default="", compare=False)
+    """As the flag said it."""
+
+    def __post_init__(self) -> None:
+        """Refuse values without meaning."""
+        if self.num_images < 1:
+            raise UsageError(f"expansion takes at least 1 image, not {self.num_images}")
+        if not (math.isfinite(self.alpha) and self.alpha >= 0):
+            raise UsageError(f"alpha must be 0 or more, not {self.alpha}")
 
 
 @dataclass(frozen=True)
@@ -25,43 +53,45 @@ class Reranking:
     """`WINDOWS` or `GEOMETRY`."""
     num_images: int
     """How many of them."""
+    text: str = field(default="", compare=False)
+    """As the flag said it."""
 
 
 @dataclass(frozen=True)
 class Refinement:
     """What is done beyond one search by the descriptors as they are."""
 
-    qe: str | None = None
-    """Query expansion: ``average:N`` or ``alpha:N:ALPHA``; after ``R`` it averages window vectors, after ``geometry``
-    the images that are verified."""
-    dba: str | None = None
-    """Database-side augmentation, in the same words."""
-    rerank: str | None = None
-    """``R:N``: re-rank the first N by the best window of each photo. ``geometry:N``: verify the first N by their local
-    features and put those that are verified in front."""
+    qe: Expansion | None = None
+    """Query expansion; after ``R`` it averages window vectors, after ``geometry`` the images that are verified."""
+    dba: Expansion | None = None
+    """Database-side augmentation."""
+    rerank: Reranking | None = None
+    """Re-ranking of the first images, by the best window of each photo or by their local features."""
 
-    def __post_init__(self) -> None:
-        """Refuse what cannot be read."""
-        for text in (self.qe, self.dba):
-            if text is not None:
-                parse_expansion(text)
-        if self.rerank is not None:
-            parse_rerank(self.rerank)
+    @classmethod
+    def parse(cls, qe: str | None = None, dba: str | None = None, rerank: str | None = None) -> Refinement:
+        """Read the texts of `--qe`, `--dba` and `--rerank`; None where a flag was not given.
+
+        Raises
+        ------
+        UsageError
+            One of them cannot be read.
+        """
+        return cls(
+            None if qe is None else parse_expansion(qe),
+            None if dba is None else parse_expansion(dba),
+            None if rerank is None else parse_rerank(rerank),
+        )
 
     @property
-    def query_expansion(self) -> Expansion | None:
-        """`qe`, read."""
-        return None if self.qe is None else parse_expansion(self.qe)
-
-    @property
-    def augmentation(self) -> Expansion | None:
-        """`dba`, read."""
-        return None if self.dba is None else parse_expansion(self.dba)
+    def num_averaged(self) -> int:
+        """Images that a query is averaged with; 0 without expansion."""
+        return 0 if self.qe is None else self.qe.num_images
 
     @property
     def num_reranked(self) -> int:
         """Images of each short list that are re-ranked, in either way; 0 without."""
-        return 0 if self.rerank is None else parse_rerank(self.rerank).num_images
+        return 0 if self.rerank is None else self.rerank.num_images
 
     @property
     def num_windows(self) -> int:
@@ -79,15 +109,34 @@ class Refinement:
         return (self.qe, self.dba, self.rerank) != (None, None, None)
 
     def as_dict(self) -> dict[str, str]:
-        """What was asked for, as plain values."""
+        """What was asked for, in the words of the flags."""
         asked = {"qe": self.qe, "dba": self.dba, "rerank": self.rerank}
-        return {name: text for name, text in asked.items() if text is not None}
+        return {name: flag.text for name, flag in asked.items() if flag is not None}
 
     def _num_images(self, way: str) -> int:
-        if self.rerank is None:
-            return 0
-        reranking = parse_rerank(self.rerank)
-        return reranking.num_images if reranking.way == way else 0
+        return self.num_reranked if self.rerank is not None and self.rerank.way == way else 0
+
+
+def parse_expansion(text: str) -> Expansion:
+    """Read ``average[:N]`` or ``alpha[:N[:ALPHA]]``; N is 5 for the average, N and ALPHA are 50 and 3 for alpha.
+
+    Raises
+    ------
+    UsageError
+        It is neither.
+    """
+    kind, *numbers = text.split(":")
+    try:
+        if kind == AVERAGE and len(numbers) <= 1:
+            return Expansion(int(numbers[0]) if numbers else AVERAGED, text=text)
+        if kind == ALPHA and len(numbers) <= 2:
+            alpha = float(numbers[1]) if numbers[1:] else POWER
+            return Expansion(int(numbers[0]) if numbers else WEIGHTED, alpha, text)
+    except ValueError as error:
+        raise UsageError(
+            f"{text} is no expansion for --qe or --dba: its numbers are whole images and a power"
+        ) from error
+    raise UsageError(f"{text} is no expansion for --qe or --dba, such as average:5 or alpha:50:3")
 
 
 def parse_rerank(text: str) -> Reranking:
@@ -100,18 +149,18 @@ def parse_rerank(text: str) -> Reranking:
     """
     way, colon, number = text.partition(":")
     if way in RERANKED and not colon:
-        return Reranking(way, RERANKED[way])
+        return Reranking(way, RERANKED[way], text)
     if way not in RERANKED or not number.isdecimal() or not 1 <= int(number) <= MOST_RESULTS:
         raise UsageError(f"{text} is no re-ranking such as R:1000 or geometry:100, with 1 to {MOST_RESULTS:,} images")
-    return Reranking(way, int(number))
+    return Reranking(way, int(number), text)
 
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """Engine, number of results, and what is done beyond one search."""
+    """Engine, number of results, and which results are kept."""
 
-    engine: str = "flat"
-    """``flat`` (exact), ``ivf`` (faiss's inverted lists) or ``hnsw`` (faiss's graph of neighbours)."""
+    engine: str = FLAT
+    """One of `ENGINES`."""
     num_results: int = 100
     """Images kept for each query."""
     min_similarity: float | None = None
@@ -122,12 +171,6 @@ class SearchOptions:
     """ivf: lists that a query looks into; one of 16 where left out."""
     ef: int | None = None
     """hnsw: rows kept in sight; 256, or the results wanted where they are more."""
-    qe: str | None = None
-    """See `Refinement.qe`."""
-    dba: str | None = None
-    """See `Refinement.dba`."""
-    rerank: str | None = None
-    """See `Refinement.rerank`."""
 
     def __post_init__(self) -> None:
         """Refuse values out of range, and options of another engine."""
@@ -141,9 +184,70 @@ class SearchOptions:
             value = getattr(self, name)
             if value is not None and (self.engine != engine or value < 1):
                 raise UsageError(f"--{name} {value} is for --engine {engine}, and at least 1")
-        Refinement(self.qe, self.dba, self.rerank)
+
+
+@dataclass(frozen=True)
+class VerificationSources:
+    """What ``--rerank geometry:N`` compares, and how, as a command is told."""
+
+    features: tuple[Path, ...] = ()
+    """Files of features, made by ``extract-features``; together they hold the photos of queries and database."""
+    options: VerificationOptions = field(default_factory=VerificationOptions)
+    """How photos are verified."""
+    jobs: int = 1
+    """Processes that verify; changes no figure."""
+
+    def check(self, refinement: Refinement) -> None:
+        """Refuse features without verification, and the other way round.
+
+        Raises
+        ------
+        UsageError
+        """
+        if refinement.num_verified and not self.features:
+            raise UsageError(NO_FEATURES)
+        if self.features and not refinement.num_verified:
+            raise UsageError("--features are for --rerank geometry:N; leave them out, or ask for it")
+
+
+@dataclass(frozen=True)
+class TeacherOptions:
+    """What is done beyond one search of the inverted file."""
+
+    power: float = 1.0
+    """Of a word's count in a photo, see `InvertedFile`."""
+    num_verified: int = 0
+    """First images of a query that are verified and, where they are, go in front; 0: none."""
+    num_expanded: int = 0
+    """Images that a query is averaged with for a second search, whose order is then the answer: of the verified ones
+    where there is verification, else of the first; a query without any keeps its first answer. 0: none."""
+    hamming: HammingOptions | None = None
+    """Tell features of one word apart by their bits, in searching and expanding; words are then the nearest alone,
+    and `power` is not looked at."""
+    verification: VerificationOptions = field(default_factory=VerificationOptions)
+    """How images are verified."""
+    jobs: int = 1
+    """Processes that verify; changes no figure."""
+
+    def __post_init__(self) -> None:
+        """Refuse values without meaning."""
+        if not 0 <= self.power <= 1:
+            raise UsageError(f"power must be 0 to 1, not {self.power}")
+        if min(self.num_verified, self.num_expanded) < 0 or self.jobs < 1:
+            raise UsageError("images to verify or expand with cannot be negative, and jobs must be at least 1")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The options that change figures, as plain values."""
+        plain: dict[str, Any] = {
+            "power": self.power,
+            "num_verified": self.num_verified,
+            "num_expanded": self.num_expanded,
+        }
+        plain |= {"hamming": asdict(self.hamming)} if self.hamming else {}
+        return plain | (asdict(self.verification) if self.num_verified else {})
 
     @property
     def refinement(self) -> Refinement:
-        """What is done beyond one search."""
-        return Refinement(self.qe, self.dba, self.rerank)
+        """What is done beyond one search, as the steps of a pipeline take it."""
+        qe = Expansion(self.num_expanded) if self.num_expanded else None
+        return Refinement(qe, rerank=Reranking(GEOMETRY, self.num_verified) if self.num_verified else None)

@@ -2,67 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from tqdm import tqdm
 
 from retrieval.search.engines import FlatEngine
-from sfm2tuples.errors import UsageError
+from retrieval.search.options import Expansion
 from sfm2tuples.similarity.rows import block_of
 
-AVERAGE, ALPHA = "average", "alpha"
-AVERAGED = 5
-"""Images of average query expansion [RM]."""
-WEIGHTED, POWER = 50, 3.0
-"""Images of α query expansion, and the power of their similarity [P18]."""
 BLOCK = 1 << 14
 """Database rows that are augmented at once."""
 AT_ONCE = 1024
 """Vectors that are averaged at once; with the images of each it bounds the memory."""
-
-
-@dataclass(frozen=True)
-class Expansion:
-    """A vector becomes the weighted mean of itself, with weight 1, and of its most similar ones, then L2."""
-
-    num_images: int = AVERAGED
-    """How many of the most similar."""
-    alpha: float = 0.0
-    """Their weight is similarity^alpha, nothing below 0 counting; 0: all weights are 1, whatever the similarity."""
-
-    def __post_init__(self) -> None:
-        """Refuse values without meaning."""
-        if self.num_images < 1:
-            raise UsageError(f"expansion takes at least 1 image, not {self.num_images}")
-        if not (np.isfinite(self.alpha) and self.alpha >= 0):
-            raise UsageError(f"alpha must be 0 or more, not {self.alpha}")
-
-    def weights(self, similarity: np.ndarray) -> np.ndarray:
-        """Weights (..., n) float64 of similarities; 0 where they are -inf, which stands for nothing found."""
-        found = similarity > -np.inf
-        return np.where(found, np.clip(np.where(found, similarity, 0.0), 0.0, None) ** self.alpha, 0.0)
-
-
-def parse_expansion(text: str) -> Expansion:
-    """Read ``average[:N]`` or ``alpha[:N[:ALPHA]]``; N is 5 for the average, N and ALPHA are 50 and 3 for alpha.
-
-    Raises
-    ------
-    UsageError
-        It is neither.
-    """
-    kind, *numbers = text.split(":")
-    try:
-        if kind == AVERAGE and len(numbers) <= 1:
-            return Expansion(*(int(number) for number in numbers))
-        if kind == ALPHA and len(numbers) <= 2:
-            return Expansion(int(numbers[0]) if numbers else WEIGHTED, float(numbers[1]) if numbers[1:] else POWER)
-    except ValueError as error:
-        raise UsageError(
-            f"{text} is no expansion for --qe or --dba: its numbers are whole images and a power"
-        ) from error
-    raise UsageError(f"{text} is no expansion for --qe or --dba, such as average:5 or alpha:50:3")
 
 
 def expand(vectors: np.ndarray, found: np.ndarray, similarity: np.ndarray, expansion: Expansion) -> np.ndarray:
@@ -82,7 +32,7 @@ def expand(vectors: np.ndarray, found: np.ndarray, similarity: np.ndarray, expan
     (q, D) float32, L2-normalised
         A vector whose mean is zero stays as it was.
     """
-    weights = expansion.weights(similarity[:, : expansion.num_images])
+    weights = _weights(similarity[:, : expansion.num_images], expansion.alpha)
     found = np.where(weights[..., None] > 0, found[:, : expansion.num_images], 0)
     total = vectors.astype(np.float64) + np.einsum("qn,qnd->qd", weights, found, dtype=np.float64)
     length = np.linalg.norm(total, axis=1, keepdims=True)
@@ -125,3 +75,9 @@ def augment(database: np.ndarray, expansion: Expansion) -> np.ndarray:
         row, similarity = engine.search(vectors, expansion.num_images, np.arange(start, start + len(vectors)))
         augmented[part] = expand_by_rows(vectors, row, similarity, database, expansion)
     return augmented
+
+
+def _weights(similarity: np.ndarray, alpha: float) -> np.ndarray:
+    """Weights (..., n) float64 of similarities; 0 where they are -inf, which stands for nothing found."""
+    found = similarity > -np.inf
+    return np.where(found, np.clip(np.where(found, similarity, 0.0), 0.0, None) ** alpha, 0.0)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from retrieval.search.engines import FLAT, NOBODY, Engine, FlatEngine, keep_above, make_engine, padded
-from retrieval.search.options import SearchOptions
-from retrieval.search.query_expansion import augment, expand_by_rows
+from retrieval.search.engines import NOBODY, FlatEngine, make_engine
+from retrieval.search.options import FLAT, SearchOptions
+from retrieval.search.query_expansion import augment
+from retrieval.search.ranked_lists import Pipeline, RankedLists, average_with
 from retrieval.search.ranks_file import Ranks
-from retrieval.search.verified_lists import VerifiedLists, Verifier, verify_lists
-from retrieval.search.window_search import WindowFinder, rerank
 from sfm2tuples.errors import UsageError
 from sfm2tuples.files.descriptor_settings import differing
 from sfm2tuples.files.descriptors import Descriptors
@@ -42,9 +42,8 @@ def search(
     queries: Descriptors,
     database: Descriptors,
     options: SearchOptions,
-    finder: WindowFinder | None = None,
+    pipeline: Pipeline | None = None,
     exact: Search = most_similar,
-    verifier: Verifier | None = None,
 ) -> SearchResult:
     """Rank a database for each query.
 
@@ -53,49 +52,43 @@ def search(
     queries, database : Descriptors
         Comparable ones, see `check_comparable`; the database may be mapped from a file.
     options : SearchOptions
-    finder : WindowFinder, optional
-        Finds the windows of the photos of a short list; needed for ``--rerank R``.
+    pipeline : Pipeline, optional
+        What follows the first search.
     exact : Search
         What the flat engine multiplies with.
-    verifier : Verifier, optional
-        Looks at the photos of a short list; needed for ``--rerank geometry``.
 
     Raises
     ------
     UsageError
-        The descriptors have unequal dimensions, or re-ranking was asked for without what it needs.
+        The descriptors have unequal dimensions.
     """
-    refinement = options.refinement
-    if refinement.num_windows and finder is None:
-        raise UsageError("--rerank R looks at photos: name the network of the descriptors, and the photos (--photos)")
     check_comparable(queries, database)
+    pipeline = pipeline or Pipeline()
+    refinement, values = pipeline.refinement, database.values
     own = np.full(len(queries.names), NOBODY) if options.include_self else own_rows(queries.names, database.names)
-    values = database.values
-    if refinement.augmentation is not None:
-        values = augment(values, refinement.augmentation)
+    if refinement.dba is not None:
+        values = augment(values, refinement.dba)
     engine = make_engine(options.engine, values, options.nprobe, options.ef, exact)
-    expansion = refinement.query_expansion
-    depth = max(options.num_results, refinement.num_reranked, expansion.num_images if expansion else 0)
-    row, similarity = engine.search(queries.values, min(depth, len(values)), own)
-    recall, sampled = _measured(engine, options, queries.values, values, own, row, exact)
-    verified = None
-    if finder is not None and refinement.num_windows:
-        windows = finder.find(row[:, : refinement.num_windows])
-        row, similarity = rerank(row, similarity, queries.values, windows, expansion)
-    elif refinement.num_verified:
-        verified = _put_verified_first(row, similarity, refinement.num_verified, verifier)
-        if expansion is not None:
-            vectors, expanded = verified.expand(queries.values, values, expansion)
-            # The second search has learned from the verified images; its order stands.
-            row[expanded], similarity[expanded] = engine.search(vectors[expanded], row.shape[1], own[expanded])
-    elif expansion is not None:
-        vectors = expand_by_rows(queries.values, row, similarity, values, expansion)
-        row, similarity = engine.search(vectors, min(options.num_results, len(values)), own)
-    row, similarity = padded(row, similarity, options.num_results)
+    depth = min(max(options.num_results, refinement.num_reranked, refinement.num_averaged), len(values))
+    # What is expanded without being verified is found anew as a whole, so that only the results are asked for.
+    wanted = depth if refinement.num_verified else min(options.num_results, len(values))
+
+    def again(vectors: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return engine.search(vectors[which], wanted, own[which])
+
+    lists = RankedLists(queries.values, *engine.search(queries.values, depth, own))
+    recall, sampled = _measured(lists, options, values, own, exact)
+    lists = pipeline.run(lists, partial(average_with, database=values), again).cut(options.num_results)
     if options.min_similarity is not None:
-        row, similarity = keep_above(row, similarity, options.min_similarity)
-    ranks = Ranks(queries.names, database.names, row, similarity.astype(np.float32), _plain(options, queries, database))
-    ranks = ranks if verified is None else replace(ranks, inliers=verified.of(row))
+        lists = lists.only(~(lists.similarity < options.min_similarity))
+    ranks = Ranks(
+        queries.names,
+        database.names,
+        lists.row,
+        lists.similarity.astype(np.float32),
+        asdict(options) | refinement.as_dict() | {"settings": database.settings or queries.settings},
+        inliers=None if lists.inliers is None else lists.inliers.astype(np.int32),
+    )
     return SearchResult(ranks, recall, sampled)
 
 
@@ -133,43 +126,16 @@ def check_comparable(queries: Descriptors, database: Descriptors) -> str | None:
     return message
 
 
-def _put_verified_first(row: np.ndarray, similarity: np.ndarray, n: int, verifier: Verifier | None) -> VerifiedLists:
-    """Verify the first n of each list, and put them in their new order into the lists."""
-    found = verify_lists(row[:, :n], similarity[:, :n], verifier)
-    row[:, :n], similarity[:, :n] = found.row, found.similarity
-    return found
-
-
 def _measured(
-    engine: Engine,
-    options: SearchOptions,
-    queries: np.ndarray,
-    database: np.ndarray,
-    own: np.ndarray,
-    row: np.ndarray,
-    exact: Search,
+    lists: RankedLists, options: SearchOptions, database: np.ndarray, own: np.ndarray, exact: Search
 ) -> tuple[float | None, int]:
     """Recall of an approximate engine, and the number of queries that it was measured on."""
     if options.engine == FLAT:
         return None, 0
-    sample = np.linspace(0, len(queries) - 1, min(SAMPLE, len(queries))).astype(np.int64)
-    wanted, _ = FlatEngine(database, exact).search(
-        queries[sample], min(options.num_results, len(database)), own[sample]
-    )
-    return recall_of(row[sample, : wanted.shape[1]], wanted), len(sample)
-
-
-def _plain(options: SearchOptions, queries: Descriptors, database: Descriptors) -> dict[str, Any]:
-    """What changed the ranks, for the file's header."""
-    named = {
-        "engine": options.engine,
-        "num_results": options.num_results,
-        "min_similarity": options.min_similarity,
-        "include_self": options.include_self,
-        "nprobe": options.nprobe,
-        "ef": options.ef,
-    }
-    return {**named, **options.refinement.as_dict(), "settings": database.settings or queries.settings}
+    sample = np.linspace(0, len(own) - 1, min(SAMPLE, len(own))).astype(np.int64)
+    count = min(options.num_results, len(database))
+    wanted, _ = FlatEngine(database, exact).search(lists.queries[sample], count, own[sample])
+    return recall_of(lists.row[sample, : wanted.shape[1]], wanted), len(sample)
 
 
 def _called(descriptors: Descriptors) -> str:

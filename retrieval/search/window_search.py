@@ -12,7 +12,8 @@ from typing import Protocol
 import numba
 import numpy as np
 
-from retrieval.search.query_expansion import Expansion, expand
+from retrieval.search.options import Expansion
+from retrieval.search.query_expansion import expand
 
 EXPONENT = 10
 """Of the generalised mean that stands for the maximum [R16]."""

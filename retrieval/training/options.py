@@ -8,7 +8,7 @@ from typing import Any
 from retrieval.descriptors.extraction import ExtractionOptions
 from retrieval.networks.devices import FP32, PRECISIONS
 from retrieval.photos.augmentation import Augmentation
-from retrieval.protocols.sfm import MIN_SHARED
+from retrieval.protocols.benchmark import MIN_SHARED
 from retrieval.training.losses_by_name import CONTRASTIVE, LossOptions, build_loss
 from retrieval.training.recipes import OPTIMISERS, RECIPES, SMALL, for_backbone, margin_of
 from sfm2tuples.errors import UsageError

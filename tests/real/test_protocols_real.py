@@ -11,9 +11,10 @@ import pytest
 
 from cli.main import main
 from retrieval.metrics.results import evaluate_rankings
-from retrieval.protocols.benchmark import Benchmark, PhotoNames, figure
-from retrieval.protocols.by_name import ProtocolChoice, load_benchmark
-from retrieval.protocols.oxford_paris import CORRUPT, landmarks_benchmark
+from retrieval.protocols.benchmark import Benchmark, ProtocolChoice, figure
+from retrieval.protocols.by_name import load_benchmark
+from retrieval.protocols.oxford_paris import CORRUPT
+from retrieval.protocols.photo_names import PhotoNames
 from sfm2tuples.files.descriptors import Descriptors, write_descriptors
 
 pytestmark = pytest.mark.real
@@ -35,7 +36,7 @@ def whole(shared: Path, name: str) -> Benchmark:
     names = PhotoNames([*values["imlist"], *values["qimlist"]], name)
     if name in ("oxford5k", "paris6k"):
         names = PhotoNames(values["imlist"], name)
-    return load_benchmark(ProtocolChoice(name, shared / "ground_truth"), names)
+    return load_benchmark(ProtocolChoice(name, shared / "ground_truth"), lambda: names)
 
 
 @pytest.mark.parametrize("data", ["ground_truth", "ground_truth/oxford5k.json", "ground_truth/oxford5k"])
@@ -105,7 +106,8 @@ def test_revisited_figures_equal_the_public_definition(shared: Path, name: str, 
 def test_texts_and_json_of_oxford_are_the_same_ground_truth(shared: Path) -> None:
     names = PhotoNames(listed(shared, "oxford5k")["imlist"], "imlist")
     from_json, from_texts = (
-        landmarks_benchmark("oxford5k", shared / "ground_truth" / data, names) for data in ("oxford5k.json", "oxford5k")
+        load_benchmark(ProtocolChoice("oxford5k", shared / "ground_truth" / data), lambda: names)
+        for data in ("oxford5k.json", "oxford5k")
     )
     assert sorted(from_texts.database) == sorted(from_json.database)
 
@@ -160,7 +162,7 @@ def test_holidays_runs_on_the_photos_of_it_that_are_here(shared: Path, tmp_path:
 def test_positives_of_holidays_are_those_of_its_published_list(shared: Path) -> None:
     values = listed(shared, "holidays")
     benchmark = load_benchmark(
-        ProtocolChoice("holidays", shared / "ground_truth"), PhotoNames(values["imlist"], "imlist")
+        ProtocolChoice("holidays", shared / "ground_truth"), lambda: PhotoNames(values["imlist"], "imlist")
     )
     truth = benchmark.setups["holidays"]
     found = {query: {benchmark.database[p] for p in truth.positives_of(i)} for i, query in enumerate(benchmark.queries)}

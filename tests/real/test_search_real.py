@@ -14,8 +14,10 @@ from retrieval.metrics.results import evaluate_rankings
 from retrieval.networks.network import build_network
 from retrieval.photos.labels import read_labels
 from retrieval.photos.sources import photos_of
+from retrieval.protocols.benchmark import Benchmark
 from retrieval.protocols.labels import labels_ground_truth
 from retrieval.search.options import Refinement
+from retrieval.search.ranked_lists import Pipeline
 from retrieval.search.window_descriptors import Describer, PhotoWindows, query_regions
 
 pytestmark = pytest.mark.real
@@ -33,12 +35,12 @@ def test_expansion_and_windows_raise_map_on_two_landmarks(shared: Path) -> None:
     values = extract(network, photos.sources, options)
     truth = labels_ground_truth(labels)
     names = [labels.images[r] for r in truth.queries]
-    own = own_junk(names, labels.images, truth)
+    own = own_junk(Benchmark(labels.images, names, {"labels": truth}))
     describer = Describer(network, options)
     finder = PhotoWindows(describer, query_regions(describer, photos.only(names)), photos, labels.images, None)
 
     def mean(**asked: str) -> float:
-        rankings = refine(values[truth.queries], values, own, Refinement(**asked), finder)
+        rankings = refine(values[truth.queries], values, own, Pipeline(Refinement.parse(**asked), finder))
         return evaluate_rankings(rankings, truth, len(values)).mean_over_groups
 
     plain = mean()

@@ -10,13 +10,14 @@ import pytest
 from retrieval.evaluation.bow_teacher import Teacher
 from retrieval.local_features.bag_of_words import learn_bag_of_words
 from retrieval.local_features.feature_extraction import FeatureOptions, extract_features
-from retrieval.local_features.hamming import HammingOptions
+from retrieval.local_features.options import HammingOptions
 from retrieval.local_features.sift import SiftOptions
-from retrieval.local_features.teacher import TeacherOptions
 from retrieval.local_features.vocabulary import WordOptions
 from retrieval.photos.labels import read_labels
 from retrieval.photos.sources import photos_of
-from retrieval.protocols.labels import labels_benchmark
+from retrieval.protocols.benchmark import Benchmark
+from retrieval.protocols.labels import labels_ground_truth
+from retrieval.search.options import TeacherOptions
 
 pytestmark = pytest.mark.real
 pytest.importorskip("pycolmap")
@@ -32,7 +33,8 @@ def test_bits_and_geometry_each_find_more(shared: Path) -> None:
     features, failures = extract_features(photos, FeatureOptions(320, SiftOptions(affine_shape=False)), 1)
     assert failures == []
     bag = learn_bag_of_words(features, WordOptions(512, samples_per_word=20, turns=4))
-    benchmark = labels_benchmark(few)
+    truth = labels_ground_truth(few)
+    benchmark = Benchmark(few.images, [few.images[row] for row in truth.queries], {"labels": truth})
 
     def mean(options: TeacherOptions) -> float:
         return Teacher(bag, options).evaluate(benchmark, benchmark.database, False)["labels"].mean_over_groups

@@ -3,70 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from scipy import sparse
 
 from retrieval.local_features.bag_of_words import BagOfWords, InvertedFile, hard_counts, idf_of, unit_rows
 from retrieval.local_features.feature_files import LocalFeatures, inside
-from retrieval.local_features.hamming import HammingFile, HammingOptions, SignedFeatures, confirmed_features
-from retrieval.local_features.spatial_verification import (
-    VerificationOptions,
-    photo_features,
-    put_verified_first,
-    verify,
-)
-from sfm2tuples.errors import UsageError
+from retrieval.local_features.hamming import HammingFile, SignedFeatures, confirmed_features
+from retrieval.local_features.options import HammingOptions
+from retrieval.search.feature_verifier import FeatureTables, FeatureVerifier
+from retrieval.search.options import Expansion, TeacherOptions
+from retrieval.search.ranked_lists import Pipeline, RankedLists, whole_rankings
 
 
-@dataclass(frozen=True)
-class TeacherOptions:
-    """What is done beyond one search of the inverted file."""
-
-    power: float = 1.0
-    """Of a word's count in a photo, see `InvertedFile`."""
-    num_verified: int = 0
-    """First images of a query that are verified and, where they are, go in front; 0: none."""
-    num_expanded: int = 0
-    """Images that a query is averaged with for a second search, whose order is then the answer: of the verified ones
-    where there is verification, else of the first; a query without any keeps its first answer. 0: none."""
-    hamming: HammingOptions | None = None
-    """Tell features of one word apart by their bits, in searching and expanding; words are then the nearest alone,
-    and `power` is not looked at."""
-    verification: VerificationOptions = field(default_factory=VerificationOptions)
-    """How images are verified."""
-    jobs: int = 1
-    """Processes that verify; changes no figure."""
-
-    def __post_init__(self) -> None:
-        """Refuse values without meaning."""
-        if not 0 <= self.power <= 1:
-            raise UsageError(f"power must be 0 to 1, not {self.power}")
-        if min(self.num_verified, self.num_expanded) < 0 or self.jobs < 1:
-            raise UsageError("images to verify or expand with cannot be negative, and jobs must be at least 1")
-
-    def as_dict(self) -> dict[str, Any]:
-        """The options that change figures, as plain values."""
-        plain: dict[str, Any] = {
-            "power": self.power,
-            "num_verified": self.num_verified,
-            "num_expanded": self.num_expanded,
-        }
-        plain |= {"hamming": asdict(self.hamming)} if self.hamming else {}
-        return plain | (asdict(self.verification) if self.num_verified else {})
-
-
-class Engine(Protocol):
+class Ranker(Protocol):
     """Ranks a database for queries that it was made with."""
 
     def rank(self, chosen: Sequence[np.ndarray]) -> np.ndarray:
         """Rows by falling similarity, (q, n) int64, for queries expanded by some rows of the database each."""
 
 
-class WordEngine:
+class WordRanker:
     """Plain tf-idf; an expanded query is the sum of its vector and those of the rows chosen for it."""
 
     def __init__(self, queries: sparse.csr_matrix, database: sparse.csr_matrix, power: float) -> None:
@@ -74,7 +32,7 @@ class WordEngine:
         self._vectors = self._inverted.vectors(queries)
 
     def rank(self, chosen: Sequence[np.ndarray]) -> np.ndarray:
-        """See `Engine`."""
+        """See `Ranker`."""
         query = np.repeat(np.arange(len(chosen)), [len(rows) for rows in chosen])
         row = np.concatenate([np.empty(0, np.int64), *chosen])
         shape = (len(chosen), self._inverted.database.shape[0])
@@ -82,7 +40,7 @@ class WordEngine:
         return self._inverted.rank(unit_rows(self._vectors + choose @ self._inverted.database))
 
 
-class HammingEngine:
+class HammingRanker:
     """Hamming embedding; an expanded query has the features of the rows chosen for it that another photo confirms."""
 
     def __init__(self, queries: SignedFeatures, database: BagOfWords, options: HammingOptions) -> None:
@@ -91,7 +49,7 @@ class HammingEngine:
         self._file = HammingFile(self._database, idf_of(holders, len(database.features.names)), options)
 
     def rank(self, chosen: Sequence[np.ndarray]) -> np.ndarray:
-        """See `Engine`."""
+        """See `Ranker`."""
         rankings = []
         for query, rows in enumerate(chosen):
             own = self._queries.rows(np.array([query]))
@@ -136,32 +94,27 @@ def rank_by_words(
     """
     asked, held = bag.only(queries), bag.only(database)
     keep = None if boxes is None else inside_boxes(asked.features, boxes)
-    engine: Engine
+    ranker: Ranker
     if options.hamming is None:
-        engine = WordEngine(asked.counts(keep), held.counts(), options.power)
+        ranker = WordRanker(asked.counts(keep), held.counts(), options.power)
     else:
-        engine = HammingEngine(asked.signed(keep), held, options.hamming)
-    nobody = [np.empty(0, np.int64)] * len(queries)
-    rankings = engine.rank(nobody)
-    short = _first_others(rankings, own, max(options.num_verified, options.num_expanded))
-    inliers = np.zeros(short.shape, np.int64)
+        ranker = HammingRanker(asked.signed(keep), held, options.hamming)
+    verifier = None
     if options.num_verified:
-        looked_at = short[:, : options.num_verified]
-        pictures = [
-            photo_features(asked.features, query, None if boxes is None else boxes[query])
-            for query in range(len(queries))
-        ]
-        photo_of = partial(photo_features, held.features)
-        counts = verify(pictures, looked_at, photo_of, options.verification, options.jobs)
-        inliers[:, : options.num_verified] = counts
-    chosen = _averaged_with(short, inliers, options) if options.num_expanded else nobody
-    expanded = engine.rank(chosen) if options.num_expanded else rankings
-    for query, rows in enumerate(chosen):
-        # The second search has learned from the verified photos; to put them in front again made it worse.
-        rankings[query] = (
-            expanded[query] if len(rows) else put_verified_first(rankings[query], short[query], inliers[query])
-        )
-    return rankings
+        tables = FeatureTables([bag.features])
+        verifier = FeatureVerifier(tables, queries, database, options.verification, options.jobs, boxes)
+    pipeline = Pipeline(options.refinement, verifier=verifier)
+    nobody = [np.empty(0, np.int64)] * len(queries)
+    rankings = ranker.rank(nobody)
+    short = _first_others(rankings, own, pipeline.depth)
+    lists = pipeline.run(RankedLists(nobody, short, np.where(short >= 0, 0.0, -np.inf)), _averaged_with)
+    if options.num_expanded:
+        rankings = ranker.rank(lists.queries)
+    if lists.inliers is None:
+        return rankings
+    # Only what is verified goes in front: the query's own row stays among those that are not.
+    verified = lists.only(lists.inliers > 0).row
+    return np.array(list(whole_rankings(verified, rankings)), np.int64).reshape(rankings.shape)
 
 
 def inside_boxes(features: LocalFeatures, boxes: np.ndarray) -> np.ndarray:
@@ -179,10 +132,6 @@ def _first_others(rankings: np.ndarray, own: np.ndarray, count: int) -> np.ndarr
     return short
 
 
-def _averaged_with(short: np.ndarray, inliers: np.ndarray, options: TeacherOptions) -> list[np.ndarray]:
-    """Rows that each query is averaged with."""
-    if not options.num_verified:
-        return [row[row >= 0][: options.num_expanded] for row in short]
-    order = np.argsort(-inliers, axis=1, kind="stable")[:, : options.num_expanded]
-    least = options.verification.expand_inliers
-    return [row[best][count[best] >= least] for row, best, count in zip(short, order, inliers, strict=True)]
+def _averaged_with(queries: Sequence[np.ndarray], near: RankedLists, expansion: Expansion) -> list[np.ndarray]:
+    """Rows that each query is averaged with: the `Average` of words, which has no weights."""
+    return [row[row >= 0][: expansion.num_images] for row in near.row]

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from retrieval.descriptors.described_photos import describe_photos, mismatch_warning, whiten_descriptors
-from retrieval.descriptors.extraction import ExtractionOptions, extract_settings
+from retrieval.descriptors.extraction import extract_settings
 from retrieval.descriptors.query_crops import describe_crops
-from retrieval.evaluation.options import MeasurementOptions
-from retrieval.networks.choice import NetworkChoice, load_on
+from retrieval.evaluation.request import EvaluationRequest
+from retrieval.networks.choice import load_on
 from retrieval.networks.network import Network
 from retrieval.photos.sources import PhotoSources, photos_of
-from retrieval.protocols.benchmark import Benchmark, PhotoNames, names_of
+from retrieval.protocols.benchmark import Benchmark, ProtocolChoice
+from retrieval.protocols.photo_names import PhotoNames, names_of, photos_in
 from retrieval.search.window_descriptors import Describer, PhotoWindows, query_regions
 from retrieval.search.window_search import WindowFinder
 from retrieval.whitening.projection import Whitening, read_whitening
@@ -35,23 +37,20 @@ class DescriptorFiles:
     """Of the queries."""
 
     @classmethod
-    def read(cls, options: MeasurementOptions) -> DescriptorFiles:
+    def read(cls, request: EvaluationRequest) -> DescriptorFiles:
         """Read `--descriptors` and `--queries` where they are given."""
-        return cls(
-            read_descriptors(options.descriptors) if options.descriptors else None,
-            read_descriptors(options.queries) if options.queries else None,
-        )
+        return cls(*(read_descriptors(path) if path else None for path in (request.descriptors, request.queries)))
 
-    def names(self) -> PhotoNames | None:
-        """Names of the photos that are described; None without files."""
+    def names(self, protocol: ProtocolChoice) -> PhotoNames:
+        """Names of the photos that are described; without files, of those in the protocol's folder."""
         if self.database is None:
-            return None
+            return photos_in(protocol)
         queries = self.queries.names if self.queries is not None else None
         return PhotoNames(self.database.names, self.database.path, queries)
 
 
 @dataclass(frozen=True)
-class DescribedBenchmark:
+class BenchmarkDescriptors:
     """What is compared in a protocol; `database.names` goes on with the distractors'."""
 
     queries: Descriptors
@@ -72,90 +71,79 @@ class DescribedBenchmark:
         return self.database.settings | ({"crop": crop} if crop else {})
 
 
-def describe_benchmark(
-    benchmark: Benchmark,
-    options: MeasurementOptions,
-    files: DescriptorFiles,
-    choice: NetworkChoice,
-    extraction: ExtractionOptions,
-) -> DescribedBenchmark:
+def benchmark_descriptors(
+    benchmark: Benchmark, request: EvaluationRequest, files: DescriptorFiles
+) -> BenchmarkDescriptors:
     """Describe the photos of a protocol, or take their descriptors from files; then whiten all of them alike.
 
-    Parameters
-    ----------
-    benchmark : Benchmark
-    options : MeasurementOptions
-    files : DescriptorFiles
-    choice : NetworkChoice
-        Needed without files; beside files only for cropped queries and for distractors that are photos.
-    extraction : ExtractionOptions
-        For the network.
+    A network is needed without files; beside files only for cropped queries and for distractors that are photos.
 
     Raises
     ------
     UsageError, DataError
         A network is missing or too much, or does not fit the files; a photo has no descriptor or cannot be read.
     """
-    _check_request(benchmark, options, files, choice)
+    _check_request(benchmark, request, files)
     describer = None
-    if files.database is None or choice.named:
-        describer = _Describer(load_on(options.device, choice), extraction, options, benchmark.photos)
+    if files.database is None or request.choice.named:
+        describer = _Describer(load_on(request.device, request.choice), request, benchmark)
         describer.check_fits(files.database)
-    database, queries = _described(benchmark, options.crop, files, describer)
-    distractors, notes = _distractors(options.distractors, describer, {*database.names, *queries.names})
+    database, queries = _described(benchmark, request.crop, files, describer)
+    distractors, notes = _distractors(request.distractors, describer, {*database.names, *queries.names})
     parents = [database.fingerprint, queries.fingerprint]
     warnings = [_difference("queries", queries, database)]
     if distractors is not None:
         parents.append(distractors.fingerprint)
         warnings.append(_difference("distractors", distractors, database))
     whitening = None
-    if options.whitening is not None:
-        whitening = read_whitening(options.whitening)
+    if request.whitening is not None:
+        whitening = read_whitening(request.whitening)
         parents.append(whitening.fingerprint)
-        warnings.append(mismatch_warning(options.whitening, whitening, database))
-        queries, database = (whiten_descriptors(part, whitening, options.dim) for part in (queries, database))
-        distractors = whiten_descriptors(distractors, whitening, options.dim) if distractors is not None else None
+        warnings.append(mismatch_warning(request.whitening, whitening, database))
+        queries, database = (whiten_descriptors(side, whitening, request.dim) for side in (queries, database))
+        distractors = whiten_descriptors(distractors, whitening, request.dim) if distractors is not None else None
     _check_dimension("queries", queries, database)
     database = database if distractors is None else _joined(database, distractors)
-    return DescribedBenchmark(
+    return BenchmarkDescriptors(
         queries,
         database,
-        tuple(dict.fromkeys(parent for parent in parents if parent)),
-        tuple(warning for warning in warnings if warning),
+        tuple(dict.fromkeys(filter(None, parents))),
+        tuple(filter(None, warnings)),
         tuple(notes),
-        _needed(describer).windows(benchmark, database.names, whitening) if options.refinement.num_windows else None,
+        _needed(describer).windows(database.names, whitening) if request.refinement.num_windows else None,
     )
 
 
-def _check_request(
-    benchmark: Benchmark, options: MeasurementOptions, files: DescriptorFiles, choice: NetworkChoice
-) -> None:
-    if options.crop != "none" and benchmark.boxes is None:
+def _check_request(benchmark: Benchmark, request: EvaluationRequest, files: DescriptorFiles) -> None:
+    if request.crop != "none" and benchmark.boxes is None:
         raise UsageError("--crop needs boxes, which the queries of Oxford and Paris have, original and revisited")
     if files.database is None:
         return
-    crops = options.crop != "none" and files.queries is None
-    if crops and not choice.named:
+    crops = request.crop != "none" and files.queries is None
+    if crops and not request.choice.named:
         raise UsageError(
-            f"--crop {options.crop} describes the queries anew: name the network of the descriptors, or give --queries"
+            f"--crop {request.crop} describes the queries anew: name the network of the descriptors, or give --queries"
         )
-    windows = options.refinement.num_windows > 0
-    if windows and not choice.named:
+    windows = request.refinement.num_windows > 0
+    if windows and not request.choice.named:
         raise UsageError("--rerank R looks at photos: name the network of the descriptors")
-    photos = options.distractors is not None and options.distractors.is_dir()
-    if choice.named and not (crops or photos or windows):
+    photos = request.distractors is not None and request.distractors.is_dir()
+    if request.choice.named and not (crops or photos or windows):
         raise UsageError("--descriptors are there already: leave out --network and --backbone, or --descriptors")
 
 
 @dataclass(frozen=True)
 class _Describer:
-    """A network and how it is to describe photos."""
+    """A network, and the photos of a protocol that it is to describe."""
 
     network: Network
-    extraction: ExtractionOptions
-    options: MeasurementOptions
-    listed: PhotoSources | None
-    """The protocol's photos, where its data lists them."""
+    request: EvaluationRequest
+    benchmark: Benchmark
+
+    @cached_property
+    def _all_photos(self) -> PhotoSources:
+        """The protocol's photos: those that its data lists, else those of its folder."""
+        return self.benchmark.photos or photos_of(self.request.protocol.folder)
 
     def check_fits(self, descriptors: Descriptors | None) -> None:
         """Refuse files that another network made, or this one at another size."""
@@ -164,45 +152,47 @@ class _Describer:
         if "whitening" in descriptors.settings:
             remedy = "extract without --whitening, and give it here"
             raise UsageError(f"{descriptors.path}: whitened already, unlike what the network describes; {remedy}")
-        own = Descriptors([], np.empty((0, 0)), extract_settings(self.network, self.extraction))
+        own = Descriptors([], np.empty((0, 0)), extract_settings(self.network, self.request.extraction))
         difference = _difference("the network", own, descriptors)
         if difference:
             raise UsageError(difference)
 
     def photos(self, names: Sequence[str]) -> PhotoSources:
         """The protocol's photos of these names."""
-        if self.listed is not None:
-            return self.listed.only(names)
-        folder = self.options.choice.folder
-        photos = photos_of(folder)
+        photos = self._all_photos
+        if self.benchmark.photos:
+            return photos.only(names)
         # Names of a descriptor file need not begin at the protocol's folder.
-        return photos.only(names_of(names, PhotoNames(photos.keys, str(folder)), "the protocol"))
+        return photos.only(names_of(names, PhotoNames(photos.keys, str(photos.origin)), "the protocol"))
 
     def describe(self, names: Sequence[str]) -> Descriptors:
         """Descriptors of the protocol's photos of these names, all of which must be readable."""
-        descriptors, failures = describe_photos(self.network, self.photos(names), self.extraction)
+        descriptors, failures = describe_photos(self.network, self.photos(names), self.request.extraction)
         if failures:
             raise failures[0]
         return descriptors
 
-    def windows(self, benchmark: Benchmark, database: Sequence[str], whitening: Whitening | None) -> PhotoWindows:
+    def windows(self, database: Sequence[str], whitening: Whitening | None) -> PhotoWindows:
         """What finds windows in the photos of a database, whose names go on with those of distractors."""
-        describer = Describer(self.network, self.extraction, whitening, self.options.dim)
-        regions = query_regions(describer, self._called(benchmark.queries), benchmark.boxes, self.options.crop)
-        photos = self._called(benchmark.database)
-        if self.options.distractors is not None and self.options.distractors.is_dir():
-            photos = photos.joined(photos_of(self.options.distractors))
+        describer = Describer(self.network, self.request.extraction, whitening, self.request.dim)
+        queries = self._called(self.benchmark.queries)
+        regions = query_regions(describer, queries, self.benchmark.boxes, self.request.crop)
+        photos = self._called(self.benchmark.database)
+        if self.request.distractors is not None and self.request.distractors.is_dir():
+            photos = photos.joined(photos_of(self.request.distractors))
         return PhotoWindows(describer, regions, photos, database)
 
     def _called(self, names: Sequence[str]) -> PhotoSources:
         """The protocol's photos under these names, whatever the folder calls them."""
         return replace(self.photos(names), keys=list(names))
 
-    def describe_crops(self, benchmark: Benchmark) -> Descriptors:
+    def describe_crops(self) -> Descriptors:
         """Descriptors of the boxes of the queries."""
-        sources = self.photos(benchmark.queries).sources
-        boxes = np.empty((0, 4)) if benchmark.boxes is None else benchmark.boxes
-        return describe_crops(self.network, sources, benchmark.queries, boxes, self.options.crop, self.extraction)
+        queries, request = self.benchmark.queries, self.request
+        boxes = np.empty((0, 4)) if self.benchmark.boxes is None else self.benchmark.boxes
+        return describe_crops(
+            self.network, self.photos(queries).sources, queries, boxes, request.crop, request.extraction
+        )
 
 
 def _described(
@@ -217,7 +207,7 @@ def _described(
     database = _rows(everything, benchmark.database)
     if whole_queries:
         return database, _rows(files.queries or everything, benchmark.queries)
-    return database, _needed(describer).describe_crops(benchmark)
+    return database, _needed(describer).describe_crops()
 
 
 def _needed(describer: _Describer | None) -> _Describer:
@@ -243,7 +233,9 @@ def _distractors(
     else:
         if describer is None:
             raise UsageError(f"{source}: photos of distractors need a network; or give a file of their descriptors")
-        found, failures = describe_photos(describer.network, photos_of(source), describer.extraction, "distractors")
+        found, failures = describe_photos(
+            describer.network, photos_of(source), describer.request.extraction, "distractors"
+        )
         if failures:
             notes.append(f"{len(failures):,} distractors cannot be read and are left out, first: {failures[0]}")
     kept = [row for row, name in enumerate(found.names) if name not in known]
@@ -259,16 +251,16 @@ def _joined(database: Descriptors, distractors: Descriptors) -> Descriptors:
     return replace(database, names=database.names + distractors.names, values=values)
 
 
-def _check_dimension(what: str, part: Descriptors, database: Descriptors) -> None:
-    sizes = part.values.shape[1], database.values.shape[1]
+def _check_dimension(what: str, some: Descriptors, database: Descriptors) -> None:
+    sizes = some.values.shape[1], database.values.shape[1]
     if sizes[0] != sizes[1]:
         raise UsageError(f"{what} have {sizes[0]} dimensions, the descriptors {sizes[1]}")
 
 
-def _difference(what: str, part: Descriptors, database: Descriptors) -> str | None:
+def _difference(what: str, some: Descriptors, database: Descriptors) -> str | None:
     """One line where descriptors were made otherwise than the database's; foreign files do not say how."""
-    if not part.settings or not database.settings:
+    if not some.settings or not database.settings:
         return None
-    found = differing(part.settings, database.settings, always=["whitening"])
+    found = differing(some.settings, database.settings, always=["whitening"])
     said = ", ".join(f"{key} {str(own)[:20]}, not {str(its)[:20]}" for key, own, its in found if key != "crop")
-    return f"{part.path or what}: {what} made otherwise than the database's descriptors: {said}" if said else None
+    return f"{some.path or what}: {what} made otherwise than the database's descriptors: {said}" if said else None
