@@ -1,4 +1,5 @@
-"""What the command `evaluate` does: a protocol, rankings of any kind, the result's file.
+"""What the command `evaluate` does: a protocol, what answers its queries, the result's file.
 
-Read `measurement` first. Imports `search` and what is below.
+Read `request` first, then `measurement`. Imports `search` and what is below. The formulas of a query's average
+precision are in `metrics`.
 """

@@ -1,5 +1,6 @@
-"""Ranked lists of descriptor files: search, expansion, re-ranking, verification.
+"""Ranked lists of a database: by descriptors or by visual words, expanded, re-ranked, verified.
 
-Read `ranked_search` first, then `engines`, `query_expansion`, `window_search` (the best window of a photo) and
-`verified_lists` (geometry). Imports `descriptors`, `local_features` and what is below.
+Read `options` first (what a search may be asked), then `ranked_lists` (the steps), `ranked_search` and `engines`, then
+`query_expansion`, `window_search` (the best window of a photo), `feature_verifier` (geometry) and `teacher` (words).
+Imports `descriptors`, `local_features` and what is below.
 """

@@ -62,7 +62,7 @@ class FlatEngine:
     database : (n, D) float32
         L2-normalised; in memory or mapped from a file.
     exact : Search
-        What multiplies: the processor by default, or a device's (`similarity_torch.exact_search`).
+        What multiplies: the processor by default, or a device's (`torch_similarity.exact_search`).
     """
 
     def __init__(self, database: np.ndarray, exact: Search = most_similar) -> None:

@@ -155,7 +155,7 @@ def _maps_of_queries(
 
 
 class PhotoWindows:
-    """Finds windows in photos of a database, see `reranking.WindowFinder`.
+    """Finds windows in photos of a database, see `window_search.WindowFinder`.
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ class PhotoWindows:
         self._progress = progress
 
     def find(self, row: np.ndarray) -> np.ndarray:
-        """Descriptors of the best windows, see `reranking.WindowFinder.find`.
+        """Descriptors of the best windows, see `window_search.WindowFinder.find`.
 
         Raises
         ------

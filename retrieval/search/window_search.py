@@ -30,7 +30,7 @@ TINY = float(np.finfo(np.float64).tiny)
 
 
 class WindowFinder(Protocol):
-    """Finds windows in the photos of short lists: `windows.PhotoWindows`."""
+    """Finds windows in the photos of short lists: `window_descriptors.PhotoWindows`."""
 
     def find(self, row: np.ndarray) -> np.ndarray:
         """Descriptors of the windows.
