@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from retrieval.metrics.average_precision import average_precision, precision_at
 from retrieval.metrics.ground_truth import GroundTruth, make_ground_truth
-from retrieval.metrics.kept_images import AT_MOST, FIRST, JUNK, LAST, RIGHT, WRONG, PictureList
+from retrieval.metrics.kept_images import AT_MOST, FIRST, JUNK, LAST, RIGHT, WRONG, ImageCollector
 from retrieval.metrics.ranking import rank_all
 from retrieval.metrics.results import evaluate_descriptors, evaluate_rankings
 from sfm2tuples.errors import UsageError
@@ -136,7 +136,7 @@ def test_what_is_kept_to_be_looked_at_is_what_lists_give(seed: int, n: int, junk
     ranking = draw.permutation(n)[: draw.integers(0, n + 1)]
     shares = [(1 - junk) / 2, (1 - junk) / 2, junk]
     verdict = draw.choice([WRONG, RIGHT, JUNK], n, p=shares).astype(np.int8)
-    kept = PictureList()
+    kept = ImageCollector()
     kept.add(ranking, verdict[ranking], np.flatnonzero(verdict == RIGHT))
     pictures = kept.all()
     first, verdicts, last = oracles.first_and_last_by_lists(ranking.tolist(), verdict.tolist(), FIRST, AT_MOST, LAST)

@@ -151,6 +151,19 @@ def test_a_descriptor_file_is_re_ranked_with_its_network(labelled, tmp_path, cap
     assert "name the network" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [(), ("--rerank", "R:6"), ("--qe", "average:2")])
+def test_the_table_of_labels_is_read_once(labelled, tmp_path, monkeypatch, words):
+    opened, real = [], Path.open
+
+    def spied(path: Path, *args: object, **kwargs: object) -> object:
+        opened.append(path.name)
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", spied)
+    evaluate(labelled, tmp_path / "e.json", *NETWORK, *words)
+    assert opened.count("labels.csv") == 1
+
+
 def test_distractors_that_are_photos_are_re_ranked_too(labelled, tmp_path):
     (tmp_path / "more").mkdir()
     for number in (0, 3):

@@ -86,7 +86,7 @@ def benchmark_descriptors(
     _check_request(benchmark, request, files)
     describer = None
     if files.database is None or request.choice.named:
-        describer = _Describer(load_on(request.device, request.choice), request, benchmark)
+        describer = _ProtocolNetwork(load_on(request.device, request.choice), request, benchmark)
         describer.check_fits(files.database)
     database, queries = _described(benchmark, request.crop, files, describer)
     distractors, notes = _distractors(request.distractors, describer, {*database.names, *queries.names})
@@ -133,7 +133,7 @@ def _check_request(benchmark: Benchmark, request: EvaluationRequest, files: Desc
 
 
 @dataclass(frozen=True)
-class _Describer:
+class _ProtocolNetwork:
     """A network, and the photos of a protocol that it is to describe."""
 
     network: Network
@@ -196,7 +196,7 @@ class _Describer:
 
 
 def _described(
-    benchmark: Benchmark, crop: str, files: DescriptorFiles, describer: _Describer | None
+    benchmark: Benchmark, crop: str, files: DescriptorFiles, describer: _ProtocolNetwork | None
 ) -> tuple[Descriptors, Descriptors]:
     """Descriptors of the database and of the queries, before whitening."""
     whole_queries = crop == "none" or files.queries is not None
@@ -210,7 +210,7 @@ def _described(
     return database, _needed(describer).describe_crops()
 
 
-def _needed(describer: _Describer | None) -> _Describer:
+def _needed(describer: _ProtocolNetwork | None) -> _ProtocolNetwork:
     if describer is None:
         raise UsageError("name a network: --network CHECKPOINT, or --backbone NAME with --weights FILE")
     return describer
@@ -222,7 +222,7 @@ def _rows(descriptors: Descriptors, names: Sequence[str]) -> Descriptors:
 
 
 def _distractors(
-    source: Path | None, describer: _Describer | None, known: set[str]
+    source: Path | None, describer: _ProtocolNetwork | None, known: set[str]
 ) -> tuple[Descriptors | None, list[str]]:
     """Descriptors of distractors, without those named as a photo of the protocol is, and what was left out."""
     if source is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -44,11 +43,23 @@ class FeatureOptions:
 
 @dataclass(frozen=True)
 class _Decoded:
-    """A photo on its way to a worker."""
+    """A photo on its way to a worker; `zoom` is pixels of its file that one of `grey` was."""
 
     row: int
+    size: tuple[int, int]
+    zoom: float
     grey: np.ndarray
     sift: SiftOptions
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Features of a photo, in pixels of its file."""
+
+    size: tuple[int, int]
+    zoom: float
+    keypoints: np.ndarray
+    descriptors: np.ndarray
 
 
 def extract_features(
@@ -78,39 +89,35 @@ def extract_features(
     if jobs < 1:
         raise UsageError(f"jobs must be at least 1, not {jobs}")
     wanted = np.unique(photos.same_as).tolist()
-    found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    shapes: dict[int, tuple[tuple[int, int], float]] = {}
+    found: dict[int, _Found] = {}
     failures: dict[int, PhotoError] = {}
     pool = LocalProcesses(jobs)
     try:
         with tqdm(total=len(wanted), desc="features", unit="photo", disable=None) as bar:
-            for rows in _batches(wanted):
-                decoded = _decode(photos, rows, options, shapes, failures)
+            for start in range(0, len(wanted), DECODED):
+                rows = wanted[start : start + DECODED]
+                decoded = _decode(photos, rows, options, failures)
                 for job, result in run_jobs(decoded, _extract, pool, lambda job: ()):
                     if result is None:
                         name = photos.keys[job.row]
                         failures[job.row] = PhotoError(name, "pycolmap ended the process that looked at it")
                     else:
-                        found[job.row] = result
+                        keypoints, descriptors = result
+                        scaled = keypoints * np.array([job.zoom, job.zoom, job.zoom, 1], np.float32)
+                        found[job.row] = _Found(job.size, job.zoom, scaled, descriptors)
                 bar.update(len(rows))
     finally:
         pool.close()
-    return _together(photos, options, found, shapes), [failures[row] for row in sorted(failures)]
-
-
-def _batches(rows: list[int]) -> Iterator[list[int]]:
-    for start in range(0, len(rows), DECODED):
-        yield rows[start : start + DECODED]
+    return _together(photos, options, found), [failures[row] for row in sorted(failures)]
 
 
 def _decode(
     photos: PhotoSources,
     rows: list[int],
     options: FeatureOptions,
-    shapes: dict[int, tuple[tuple[int, int], float]],
     failures: dict[int, PhotoError],
 ) -> list[_Decoded]:
-    """Grey photos of some rows; notes the size of each, or why it cannot be read."""
+    """Grey photos of some rows; notes why one cannot be read."""
     decoded = []
     for row in rows:
         source, name = photos.sources[row], photos.keys[row]
@@ -120,9 +127,8 @@ def _decode(
         except PhotoError as error:
             failures[row] = error
             continue
-        shapes[row] = size, max(size) / max(photo.shape[:2])
-        grey = np.round(photo @ GREY).astype(np.uint8)
-        decoded.append(_Decoded(row, grey, options.sift))
+        grey, zoom = np.round(photo @ GREY).astype(np.uint8), max(size) / max(photo.shape[:2])
+        decoded.append(_Decoded(row, size, zoom, grey, options.sift))
     return decoded
 
 
@@ -131,23 +137,16 @@ def _extract(photo: _Decoded) -> tuple[np.ndarray, np.ndarray]:
     return extract_sift((photo.grey, photo.sift))
 
 
-def _together(
-    photos: PhotoSources,
-    options: FeatureOptions,
-    found: dict[int, tuple[np.ndarray, np.ndarray]],
-    shapes: dict[int, tuple[tuple[int, int], float]],
-) -> LocalFeatures:
-    """One table of the features of all photos that have them, in pixels of their files."""
+def _together(photos: PhotoSources, options: FeatureOptions, found: dict[int, _Found]) -> LocalFeatures:
+    """One table of the features of all photos that have them."""
     kept = [row for row in range(len(photos.keys)) if int(photos.same_as[row]) in found]
-    first = [int(photos.same_as[row]) for row in kept]
-    zoom = np.array([shapes[row][1] for row in first], np.float64)
-    scaled = [found[row][0] * np.array([z, z, z, 1], np.float32) for row, z in zip(first, zoom, strict=True)]
+    each = [found[int(photos.same_as[row])] for row in kept]
     return LocalFeatures(
         [photos.keys[row] for row in kept],
-        np.array([shapes[row][0] for row in first], np.int32).reshape(-1, 2),
-        zoom,
-        indptr_of(np.array([len(found[row][0]) for row in first], np.int64)),
-        np.concatenate([np.empty((0, 4), np.float32), *scaled]),
-        np.concatenate([np.empty((0, DIMENSIONS), np.uint8), *(found[row][1] for row in first)]),
+        np.array([one.size for one in each], np.int32).reshape(-1, 2),
+        np.array([one.zoom for one in each], np.float64),
+        indptr_of(np.array([len(one.keypoints) for one in each], np.int64)),
+        np.concatenate([np.empty((0, 4), np.float32), *(one.keypoints for one in each)]),
+        np.concatenate([np.empty((0, DIMENSIONS), np.uint8), *(one.descriptors for one in each)]),
         options.as_dict(),
     )

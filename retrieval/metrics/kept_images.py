@@ -18,8 +18,8 @@ VERDICTS = ("wrong", "right", "junk")
 
 
 @dataclass(frozen=True)
-class RankedPictures:
-    """A ranking's pictures; a row a query."""
+class KeptImages:
+    """What is kept of rankings; a row a query."""
 
     first: np.ndarray
     """(q, AT_MOST) int64: the first ranked rows of the database, junk among them; -1 behind them."""
@@ -34,7 +34,7 @@ class RankedPictures:
     similarity: np.ndarray | None = None
     """(q, AT_MOST) float32: cosines of `first` to their queries, where the ranking is by them."""
 
-    def with_similarity(self, queries: np.ndarray, database: np.ndarray) -> RankedPictures:
+    def with_similarity(self, queries: np.ndarray, database: np.ndarray) -> KeptImages:
         """The same with similarities; `queries` (q, D) and `database` (n, D) are L2-normalised descriptors."""
         similarity = np.full(self.first.shape, -np.inf, np.float32)
         for row, first in enumerate(self.first):
@@ -44,11 +44,11 @@ class RankedPictures:
 
 
 @dataclass
-class PictureList:
-    """Collects the pictures of one query after the other."""
+class ImageCollector:
+    """Collects what is kept of one query after the other."""
 
     first: list[np.ndarray] = field(default_factory=list)
-    """Rows of `RankedPictures.first`, and so on."""
+    """Rows of `KeptImages.first`, and so on."""
     verdict: list[np.ndarray] = field(default_factory=list)
     """See `first`."""
     last: list[np.ndarray] = field(default_factory=list)
@@ -82,9 +82,9 @@ class PictureList:
         self.last.append(_padded(np.concatenate([never, rows[::-1]]), LAST))
         self.last_rank.append(_padded(np.concatenate([np.full(len(never), -1), found[::-1]]), LAST))
 
-    def all(self) -> RankedPictures:
+    def all(self) -> KeptImages:
         """Everything that was added."""
-        return RankedPictures(
+        return KeptImages(
             np.array(self.first, np.int64).reshape(-1, AT_MOST),
             np.array(self.verdict, np.int8).reshape(-1, AT_MOST),
             np.array(self.last, np.int64).reshape(-1, LAST),

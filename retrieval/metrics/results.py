@@ -10,7 +10,7 @@ import numpy as np
 
 from retrieval.metrics.average_precision import average_precision, precision_at
 from retrieval.metrics.ground_truth import GroundTruth
-from retrieval.metrics.kept_images import JUNK, RIGHT, VERDICTS, WRONG, PictureList, RankedPictures
+from retrieval.metrics.kept_images import JUNK, RIGHT, VERDICTS, WRONG, ImageCollector, KeptImages
 from retrieval.metrics.ranking import rank_all
 from sfm2tuples.errors import UsageError
 from sfm2tuples.files.columns import indptr_of
@@ -39,7 +39,7 @@ class Evaluation:
     """(r,) int64: ranks of the positives found, from 0, after junk was taken out; rising within a query."""
     top: np.ndarray
     """(q, TOP) int64: the first ranked database rows without junk, -1 where the ranking ends."""
-    pictures: RankedPictures
+    kept: KeptImages
     """What there is to look at."""
     names: tuple[str, ...] | None = None
     """Keys of the database rows, where they are known."""
@@ -95,8 +95,8 @@ class Evaluation:
         return _mean(np.array(found, np.float64))
 
     def with_similarity(self, queries: np.ndarray, database: np.ndarray) -> Evaluation:
-        """The same with similarities in its pictures, see `RankedPictures.with_similarity`."""
-        return replace(self, pictures=self.pictures.with_similarity(queries, database))
+        """The same with similarities of its kept images, see `KeptImages.with_similarity`."""
+        return replace(self, kept=self.kept.with_similarity(queries, database))
 
     def table(self) -> list[tuple[str, str, str]]:
         """Rows for people: name, queries, mAP in percent; places or labels first, then the two means."""
@@ -128,21 +128,21 @@ class Evaluation:
             "positives": int(self.n_positives[query]),
             "ranks": self.ranks_of(query).tolist(),
             "top": [self._name(row) for row in self.top[query] if row >= 0],
-            **self._pictures_as_dict(query),
+            **self._kept_as_dict(query),
         }
 
-    def _pictures_as_dict(self, query: int) -> dict[str, Any]:
-        seen = self.pictures.first[query] >= 0
-        nearest = int(self.pictures.nearest[query])
-        last = zip(self.pictures.last[query].tolist(), self.pictures.last_rank[query].tolist(), strict=True)
+    def _kept_as_dict(self, query: int) -> dict[str, Any]:
+        seen = self.kept.first[query] >= 0
+        nearest = int(self.kept.nearest[query])
+        last = zip(self.kept.last[query].tolist(), self.kept.last_rank[query].tolist(), strict=True)
         shown: dict[str, Any] = {
-            "first": [self._name(row) for row in self.pictures.first[query][seen]],
-            "verdicts": [VERDICTS[verdict] for verdict in self.pictures.verdict[query][seen]],
+            "first": [self._name(row) for row in self.kept.first[query][seen]],
+            "verdicts": [VERDICTS[verdict] for verdict in self.kept.verdict[query][seen]],
             "nearest": None if nearest < 0 else self._name(nearest),
             "last": [{"image": self._name(r), "rank": None if rank < 0 else rank} for r, rank in last if r >= 0],
         }
-        if self.pictures.similarity is not None:
-            shown["similarities"] = [round(float(value), 4) for value in self.pictures.similarity[query][seen]]
+        if self.kept.similarity is not None:
+            shown["similarities"] = [round(float(value), 4) for value in self.kept.similarity[query][seen]]
         return shown if self.boxes is None else shown | {"box": self.boxes[query].tolist()}
 
     def _query_name(self, query: int) -> int | str:
@@ -163,7 +163,7 @@ def evaluate_rankings(rankings: Iterable[np.ndarray], truth: GroundTruth, n_data
     n_database : int
         Number of rows of the database.
     """
-    precisions, ranks, tops, pictures = [], [], [], PictureList()
+    precisions, ranks, tops, collector = [], [], [], ImageCollector()
     verdict = np.zeros(n_database, np.int8)
     for query, ranking in enumerate(rankings):
         positives, junk = truth.positives_of(query), truth.junk_of(query)
@@ -174,7 +174,7 @@ def evaluate_rankings(rankings: Iterable[np.ndarray], truth: GroundTruth, n_data
         ranks.append(np.flatnonzero(verdict[kept] == RIGHT))
         tops.append(np.pad(kept[:TOP], (0, TOP - len(kept[:TOP])), constant_values=-1))
         precisions.append(average_precision(ranks[-1], len(positives)))
-        pictures.add(ranked, verdict[ranked], positives)
+        collector.add(ranked, verdict[ranked], positives)
         verdict[positives] = WRONG
         verdict[junk] = WRONG
     if len(precisions) != len(truth.queries):
@@ -188,7 +188,7 @@ def evaluate_rankings(rankings: Iterable[np.ndarray], truth: GroundTruth, n_data
         ranks_indptr=indptr_of(np.array([len(r) for r in ranks], np.int64)),
         ranks=np.concatenate([np.empty(0, np.int64), *ranks]),
         top=np.array(tops, np.int64).reshape(-1, TOP),
-        pictures=pictures.all(),
+        kept=collector.all(),
     )
 
 
