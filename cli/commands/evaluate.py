@@ -78,7 +78,7 @@ def command(target: Path | None, force: bool, output: Output, **asked: Any) -> N
 
 
 def _refuse_idle_flags(context: click.Context) -> None:
-    """Refuse flags that nothing would come of: whoever gives them believes that they are in the figures."""
+    """Refuse flags that would change nothing: the user believes that they are in the figures."""
     for flags, masters, named in NEEDS:
         given = [flag for flag in flags if context.get_parameter_source(flag) is ParameterSource.COMMANDLINE]
         if given and not any(context.params[master] is not None for master in masters):

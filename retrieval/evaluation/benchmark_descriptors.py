@@ -51,7 +51,7 @@ class DescriptorFiles:
 
 @dataclass(frozen=True)
 class BenchmarkDescriptors:
-    """What is compared in a protocol; `database.names` goes on with the distractors'."""
+    """What is compared in a protocol; distractors follow the protocol's photos in `database`."""
 
     queries: Descriptors
     database: Descriptors

@@ -14,8 +14,7 @@ from sfm2tuples.files.columns import indptr_of
 class GroundTruth:
     """What is right, and what is neither right nor wrong, for each query of a protocol.
 
-    Rows are rows of the protocol's database. A query that is in the database and must not find itself is among its
-    own junk.
+    Rows are rows of the protocol's database. A query that must not find its own image has that image among its junk.
     """
 
     queries: np.ndarray

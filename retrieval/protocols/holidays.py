@@ -1,4 +1,4 @@
-"""INRIA Holidays: the query is taken out of its own ranking, what has its hundreds is right, mean over queries."""
+"""INRIA Holidays: photos of the query's hundreds are right, and the query is taken out of its own ranking."""
 
 from __future__ import annotations
 

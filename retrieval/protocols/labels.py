@@ -1,4 +1,4 @@
-"""The protocol of labelled photos: what has the query's label is right, except distractors, which never are."""
+"""The protocol of labelled photos: photos with the query's label are right, but distractors never are."""
 
 from __future__ import annotations
 

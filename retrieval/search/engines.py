@@ -1,7 +1,7 @@
 """The most similar of a database: exactly, by faiss's inverted lists, or by faiss's graph of neighbours (HNSW).
 
-Whatever proposes a row, its similarity is exact and ties are settled by the lower row: an approximate engine may miss
-rows, and changes none of those that it finds.
+The similarity of every row found is exact, and of equal rows the lower one comes first. An approximate engine may miss
+rows.
 """
 
 from __future__ import annotations

@@ -219,11 +219,11 @@ class TeacherOptions:
     num_verified: int = 0
     """First images of a query that are verified and, where they are, go in front; 0: none."""
     num_expanded: int = 0
-    """Images that a query is averaged with for a second search, whose order is then the answer: of the verified ones
-    where there is verification, else of the first; a query without any keeps its first answer. 0: none."""
+    """Images that a query is averaged with for a second search, which is then the answer: the first verified ones where
+    there is verification, else the first ones. A query without any keeps its first answer. 0: none."""
     hamming: HammingOptions | None = None
-    """Tell features of one word apart by their bits, in searching and expanding; words are then the nearest alone,
-    and `power` is not looked at."""
+    """Tell features of one word apart by their bits. A feature then has its nearest word alone, and `power` is not
+    looked at."""
     verification: VerificationOptions = field(default_factory=VerificationOptions)
     """How images are verified."""
     jobs: int = 1

@@ -1,7 +1,7 @@
 """Windows of photos for re-ranking: maps by a network, the best window for each query, and the window's descriptor.
 
-Each photo of the short lists is decoded and put through the network once, whatever the number of queries that ask for
-it, and its map is dropped again: what is kept is a descriptor for each query and photo of its short list.
+Each photo of the short lists is decoded and put through the network once, for all queries together. Its map is dropped
+again. What stays is a descriptor for each query and photo of its short list.
 """
 
 from __future__ import annotations
