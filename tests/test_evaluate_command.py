@@ -78,7 +78,7 @@ def values_of(folder: Path, names: list[str]) -> np.ndarray:
 
 def test_the_flags_offer_every_protocol_and_crop() -> None:
     choices = {parameter.name: getattr(parameter.type, "choices", None) for parameter in command.command.params}
-    assert (list(choices["protocol"]), command.CROPS) == (list(PROTOCOLS), CROPS)
+    assert (list(choices["protocol"]), tuple(choices["crop"])) == (list(PROTOCOLS), CROPS)
 
 
 def test_a_network_and_its_descriptor_file_give_the_same_figures_and_names(oxford: Path) -> None:
