@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import numpy as np
 import pytest
 import torch
 
 from retrieval.networks.by_name import BACKBONES, build_backbone
-from retrieval.networks.weights import load_backbone_weights, read_weights
+from retrieval.networks.weights import load_backbone_weights
 from sfm2tuples.errors import UsageError, WeightsError
 
 FULL = {
@@ -146,28 +148,6 @@ def test_format_is_told_by_content_not_by_name(tmp_path):
     loaded_equals(tmp_path / "w.pth", state)
 
 
-def test_url_is_fetched_and_its_hash_checked(tmp_path, monkeypatch):
-    import hashlib
-
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    state = random_state()
-    plain = tmp_path / "plain.pth"
-    torch.save(state, plain)
-    digest = hashlib.sha256(plain.read_bytes()).hexdigest()[:8]
-    good = plain.rename(tmp_path / f"weights-{digest}.pth")
-    loaded_equals(good.as_uri(), state)
-    bad = tmp_path / "other-00000000.pth"
-    bad.write_bytes(good.read_bytes())
-    with pytest.raises(WeightsError, match="hash"):
-        read_weights(bad.as_uri())
-
-
-def test_url_that_cannot_be_fetched_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    with pytest.raises(WeightsError, match="cannot be fetched"):
-        read_weights((tmp_path / "absent.pth").as_uri())
-
-
 def refused(path, match: str, name: str = "squeezenet1_1") -> None:
     with pytest.raises(WeightsError, match=match) as caught:
         load_backbone_weights(build_backbone(name), path)
@@ -244,3 +224,48 @@ def test_counters_of_batch_norm_may_be_absent(tmp_path):
     old = {name: value for name, value in backbone.state_dict().items() if "num_batches" not in name}
     torch.save(old, tmp_path / "w.pth")
     load_backbone_weights(backbone, tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("wrapping", ["model", "model_state_dict", "teacher", "state_dict"])
+@pytest.mark.parametrize("prefix", ["module.", "teacher.backbone.", "module.student.", ""])
+def test_wrapped_weights_are_unwrapped_and_a_line_says_so(tmp_path, caplog, wrapping, prefix):
+    state = random_state()
+    wrapped = {prefix + name: value for name, value in state.items()}
+    if "backbone" in prefix:
+        wrapped["teacher.head.mlp.0.weight"] = torch.zeros(2)
+    torch.save({"epoch": 3, wrapping: wrapped}, tmp_path / "w.pth")
+    loaded_equals(tmp_path / "w.pth", state)
+    assert f"{tmp_path / 'w.pth'}: the weights are those under '{wrapping}'" in caplog.text
+    assert all(f"begin with {part}." in caplog.text for part in prefix.split(".")[:-1])
+    assert ("1 others are left out (head.mlp.0.weight)" in caplog.text) == ("backbone" in prefix)
+
+
+@pytest.mark.parametrize("key", [1, (("a",),)])
+def test_names_that_are_no_text_are_refused(tmp_path, key):
+    torch.save({key: torch.zeros(1)}, tmp_path / "w.pth")
+    refused(tmp_path / "w.pth", "names of 1 entries are no text")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".pth"])
+def test_a_file_that_unpacks_to_much_more_is_refused_before_it_is_unpacked(tmp_path, suffix, monkeypatch):
+    zeros = np.zeros(1 << 23, np.float32)
+    if suffix == ".npz":
+        np.savez_compressed(tmp_path / "w.npz", x=zeros)
+    else:
+        torch.save({"x": torch.from_numpy(zeros)}, tmp_path / "stored.pth")
+        with (
+            zipfile.ZipFile(tmp_path / "stored.pth") as stored,
+            zipfile.ZipFile(tmp_path / "w.pth", "w", zipfile.ZIP_DEFLATED) as packed,
+        ):
+            for name in stored.namelist():
+                packed.writestr(name, stored.read(name))
+    monkeypatch.setattr(torch, "load", None)
+    monkeypatch.setattr(np, "load", None)
+    refused(tmp_path / f"w{suffix}", "bytes would unpack to 33,")
+
+
+def test_compressed_weights_are_read(tmp_path):
+    state = random_state()
+    state["features.0.weight"].zero_()
+    np.savez_compressed(tmp_path / "w.npz", **{name: value.numpy() for name, value in state.items()})
+    loaded_equals(tmp_path / "w.npz", state)

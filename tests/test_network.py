@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from retrieval.networks import weights
 from retrieval.networks.by_name import BACKBONES, POOLINGS
 from retrieval.networks.description import IMAGENET_MEAN, IMAGENET_STD, NetworkDescription
 from retrieval.networks.network import Network, build_network
@@ -159,16 +160,12 @@ def test_weights_are_kept_channels_last_after_loading(tmp_path):
     assert torch.equal(weight, state["features.0.weight"])
 
 
-def test_imagenet_stands_for_torchvision_s_url(monkeypatch):
+def test_imagenet_stands_for_torchvision_s_url(tmp_path, monkeypatch):
+    torch.save(build_network("resnet18", "mac").backbone.state_dict(), tmp_path / "w.pth")
     asked = []
-
-    def fetch(url, **options):
-        asked.append((url, options["check_hash"], options["weights_only"]))
-        return build_network("resnet18", "mac").backbone.state_dict()
-
-    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", fetch)
+    monkeypatch.setattr(weights, "fetched", lambda url: asked.append(url) or tmp_path / "w.pth")
     assert build_network("resnet18", "mac", "imagenet").description.to_dict()["weights"] == "imagenet"
-    assert asked == [("https://download.pytorch.org/models/resnet18-f37072fd.pth", True, True)]
+    assert asked == ["https://download.pytorch.org/models/resnet18-f37072fd.pth"]
 
 
 def test_absent_weights_are_one_line(tmp_path):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from retrieval.networks.backbones.backbone import Backbone
 from retrieval.networks.by_name import build_backbone, build_pooling, pooling_class
 from retrieval.networks.description import FOR_PEOPLE, NetworkDescription
+from retrieval.networks.downloads import without_hash
 from retrieval.networks.poolings.gem import GeM
 from retrieval.networks.poolings.pooling import l2_normalise, single_precision
 from retrieval.networks.weights import load_backbone_weights
@@ -184,7 +185,7 @@ def build_network(
     WeightsError
         The weights cannot be read or do not fit.
     """
-    origin = f"random, seed {seed}" if weights is None else str(weights).rstrip("/").rsplit("/", 1)[-1]
+    origin = f"random, seed {seed}" if weights is None else without_hash(weights).rstrip("/").rsplit("/", 1)[-1]
     if clusters is None:
         clusters = pooling_class(pooling).clusters
     built = build_backbone(backbone)

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import pickle
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from retrieval.networks.backbones.backbone import Backbone
+from retrieval.networks.downloads import fetched, is_url
+from retrieval.networks.wrapped_weights import named_tensors, unwrapped, without_prefixes
 from sfm2tuples.errors import UsageError, WeightsError, first_three
 
 PUBLISHED = ("imagenet", "pretrained")
 """Values of `--weights` that stand for the weights that a backbone's makers publish; each family has one of them."""
+
+SHRINKS = 8
+"""How many times its own size a file of weights may unpack to."""
+SMALL = 1 << 20
+"""Bytes that a file may unpack to in any case."""
+
+_UNREADABLE = (
+    *(OSError, RuntimeError, EOFError, KeyError, ValueError, AttributeError, TypeError, IndexError, MemoryError),
+    *(OverflowError, AssertionError, struct.error, zipfile.BadZipFile),
+)
+"""What torch raises for damaged files, beside what is no pickle to it."""
 
 CHECKPOINT_FORMAT = "sfm2tuples-checkpoint"
 """What a checkpoint of ours has under `format`."""
@@ -54,30 +68,33 @@ def load_backbone_weights(backbone: Backbone, source: str | Path) -> dict[str, T
             backbone.load_published()
             return {}
         source = backbone.published_url
-    state = read_weights(source)
+    needed = sum(value.numel() * value.element_size() for value in backbone.state_dict().values())
+    state = read_weights(source, needed)
     load_state(backbone, backbone.named_as_here(state), source)
     return state
 
 
-def read_weights(source: str | Path) -> dict[str, Tensor]:
+def read_weights(source: str | Path, needed: int = 0) -> dict[str, Tensor]:
     """Read named arrays from a file or URL, without running any code that the file may hold.
+
+    Parameters
+    ----------
+    source : str or Path
+    needed : int
+        Bytes of the module that they are for; what a file may unpack to goes by it.
 
     Raises
     ------
     WeightsError
         Absent, unreadable, a checkpoint of ours, or no named arrays.
     """
-    content = _download(str(source)) if "://" in str(source) else _read_file(Path(source))
+    content = _read_url(str(source), needed) if is_url(source) else _read_file(Path(source), needed)
     if isinstance(content, Mapping) and content.get("format") == CHECKPOINT_FORMAT:
         raise WeightsError(source, "is a checkpoint of a whole network, not weights of a backbone", "use --network")
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
+    content = unwrapped(content, source)
     if not isinstance(content, Mapping) or not content:
         raise WeightsError(source, f"holds {type(content).__name__}, not a state dict of named arrays")
-    others = [name for name, value in content.items() if not isinstance(value, Tensor)]
-    if others:
-        raise WeightsError(source, f"is no state dict: {len(others)} entries are no arrays ({first_three(others)})")
-    return {str(name): value for name, value in content.items()}
+    return without_prefixes(named_tensors(content, source), source)
 
 
 def load_state(module: torch.nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
@@ -120,17 +137,26 @@ def load_torch_file(path: str | Path) -> Any:
         Absent, torn, or with content other than plain containers and tensors.
     """
     try:
+        _refuse_bomb(Path(path))
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise WeightsError(path, "no such file") from error
     except pickle.UnpicklingError as error:
         what = "holds other things than plain containers and tensors, or is no file of PyTorch"
         raise WeightsError(path, what, "only state dicts are loaded, since other content may run code") from error
-    except (OSError, RuntimeError, EOFError, KeyError, ValueError, AttributeError, TypeError, IndexError) as error:
+    except _UNREADABLE as error:
         raise WeightsError(path, f"cannot be read as a file of PyTorch ({_first_line(error)})") from error
 
 
-def _read_file(path: Path) -> Any:
+def _read_url(url: str, needed: int) -> Any:
+    path = fetched(url)
+    try:
+        return _read_file(path, needed)
+    except WeightsError as error:
+        raise WeightsError(url, f"{error.what} (the file is {path})", error.remedy) from error
+
+
+def _read_file(path: Path, needed: int) -> Any:
     if not path.is_file():
         raise WeightsError(path, "no such file")
     if path.suffix == ".safetensors":
@@ -138,9 +164,10 @@ def _read_file(path: Path) -> Any:
     if not _is_npz(path):
         return load_torch_file(path)
     try:
+        _refuse_bomb(path, needed)
         with np.load(path, allow_pickle=False) as arrays:
             return {name: _tensor(arrays[name]) for name in arrays.files}
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, TypeError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise WeightsError(path, f"cannot be read as .npz ({_first_line(error)})") from error
 
 
@@ -173,15 +200,27 @@ def _tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array))
 
 
-def _download(url: str) -> Any:
-    """Fetch once into torch's cache; the hash in the file's name is checked."""
-    try:
-        return torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
-    except (URLError, OSError) as error:
-        raise WeightsError(url, f"cannot be fetched ({_first_line(error)})", "give a file to --weights") from error
-    except (RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
-        remedy = f"remove it from {Path(torch.hub.get_dir()) / 'checkpoints'} where it was cached, and try again"
-        raise WeightsError(url, f"does not hold a state dict ({_first_line(error)})", remedy) from error
+def _most_bytes(path: Path, needed: int) -> int:
+    """How much a file may unpack to: arrays of weights hardly shrink, except for those of a kind."""
+    return SHRINKS * path.stat().st_size + 2 * needed + SMALL
+
+
+def _refuse_bomb(path: Path, needed: int = 0) -> None:
+    """Refuse a zip that would fill the memory, by the sizes that it names; unpacking goes no further than they say.
+
+    Raises
+    ------
+    WeightsError
+    BadZipFile
+    """
+    with path.open("rb") as file:
+        if file.read(2) != b"PK":
+            return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > _most_bytes(path, needed):
+        what = f"{path.stat().st_size:,} bytes would unpack to {unpacked:,}, more than weights do"
+        raise WeightsError(path, what, "save it again without compression")
 
 
 def _first_line(error: Exception) -> str:
