@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
 import sys
@@ -14,6 +13,7 @@ import click
 from tqdm import tqdm
 
 from cli.output import Output, output_options
+from sfm2tuples.files.text import read_json
 
 if TYPE_CHECKING:
     from sfm2tuples.world.synthetic import WorldSummary
@@ -98,7 +98,7 @@ def _measure(folder: Path, name: str, index: str, network: list[str], output: Ou
     for title, more in ((f"{name} training", []), (f"{name} training + L_w", ["--whitening", whitening])):
         result = folder / f"{title.replace(' ', '_').replace('+', 'and')}.json"
         _run(output, "evaluate", "--index", index, "--descriptors", descriptors, *more, "-o", str(result))
-        figures[title] = json.loads(result.read_text(encoding="utf-8"))["mean_over_queries"]
+        figures[title] = read_json(result)["mean_over_queries"]
     return figures
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from retrieval.photos.names import photos_below, short_name
 from retrieval.photos.sources import photos_of
 from sfm2tuples.errors import DataError, FileFormatError, UsageError
+from sfm2tuples.files.text import read_json
 
 FORMAT = "sfm2tuples-evaluation"
 VERSION = 3
@@ -140,10 +140,7 @@ def read_evaluation(path: Path) -> EvaluationFile:
         It is no such file, or of another version.
     """
     remedy = "give what evaluate -o wrote"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise FileFormatError(path, "is no JSON", remedy) from error
+    content = read_json(path, remedy)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise FileFormatError(path, "is no evaluation", remedy)
     if content.get("version") != VERSION:

@@ -13,6 +13,7 @@ from retrieval.protocols.benchmark import Benchmark
 from retrieval.protocols.photo_names import PhotoNames
 from retrieval.search.ranks_file import read_ranks
 from sfm2tuples.errors import DataError, first_three
+from sfm2tuples.files.text import filled_lines
 
 
 def read_rankings(path: Path) -> dict[str, list[str]]:
@@ -35,31 +36,23 @@ def read_rankings(path: Path) -> dict[str, list[str]]:
     DataError
         No such file or folder, no text, no ranking in it, or a line without a ranked name.
     """
-    try:
-        if path.is_dir():
-            files = sorted(path.glob("*.txt"))
-            rankings = {file.stem: _lines(file) for file in files}
-        elif path.is_file() and h5py.is_hdf5(path):
-            ranks = read_ranks(path)
-            rankings = {query: ranks.found(row) for row, query in enumerate(ranks.queries)}
-        elif path.is_file():
-            rankings = _of_lines(path)
-        else:
-            raise DataError(path, "no such file or folder")
-    except UnicodeDecodeError as error:
-        raise DataError(path, "is no text in UTF-8") from error
+    if path.is_dir():
+        rankings = {file.stem: filled_lines(file) for file in sorted(path.glob("*.txt"))}
+    elif path.is_file() and h5py.is_hdf5(path):
+        ranks = read_ranks(path)
+        rankings = {query: ranks.found(row) for row, query in enumerate(ranks.queries)}
+    elif path.is_file():
+        rankings = _of_lines(path)
+    else:
+        raise DataError(path, "no such file or folder")
     if not rankings:
         raise DataError(path, "holds no ranking", "a file of lines, or a folder of QUERY.txt")
     return {query: list(dict.fromkeys(names)) for query, names in rankings.items()}
 
 
-def _lines(path: Path) -> list[str]:
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-
-
 def _of_lines(path: Path) -> dict[str, list[str]]:
     rankings: dict[str, list[str]] = {}
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(filled_lines(path), start=1):
         query, *names = line.split()
         if not names:
             raise DataError(path, f"line {number} names a query and nothing ranked")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from retrieval.photos.names import photos_below
 from sfm2tuples.errors import DataError, UsageError, first_three
+from sfm2tuples.files.text import read_csv
 
 COLUMNS = ("image", "label", "role")
 ROLES = ("query", "database", "distractor")
@@ -72,15 +72,7 @@ def read_labels(path: str | Path) -> Labels:
         return _labels_of_folders(path)
     if not path.is_file():
         raise DataError(path, "no such file")
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            absent = [column for column in COLUMNS if column not in (reader.fieldnames or [])]
-            if absent:
-                raise DataError(path, f"has no column {', '.join(absent)}", f"its first line names {','.join(COLUMNS)}")
-            table = [tuple((row[column] or "").strip() for column in COLUMNS) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(path, f"is no CSV text in UTF-8 ({error})") from error
+    table = [tuple((row[column] or "").strip() for column in COLUMNS) for row in read_csv(path, COLUMNS)]
     _check_table(path, table)
     images, labels, roles = (list(column) for column in zip(*table, strict=True))
     return Labels(images, labels, roles, str(path))

@@ -16,6 +16,7 @@ from retrieval.photos.labels import Labels, read_labels
 from retrieval.photos.names import photos_below
 from sfm2tuples.errors import DataError, UsageError
 from sfm2tuples.files.container import read_header
+from sfm2tuples.files.text import filled_lines
 from sfm2tuples.index.opened import OpenedIndex, open_index
 from sfm2tuples.index.schema import FORMAT as INDEX_FORMAT
 from sfm2tuples.mining.tuple_file import FORMAT as TUPLES_FORMAT
@@ -119,8 +120,8 @@ def photos_of(source: Path, images: Path | None = None, size: int = 0) -> PhotoS
     if not source.is_file():
         raise DataError(source, "no such file or folder")
     if source.suffix == ".txt":
-        names = [line.strip() for line in source.read_text(encoding="utf-8").splitlines()]
-        return _of_paths(source, images or source.parent, [name for name in names if name and name[0] != "#"])
+        names = [name for name in filled_lines(source) if name[0] != "#"]
+        return _of_paths(source, images or source.parent, names)
     if source.suffix == ".csv":
         return photos_of_labels(read_labels(source), source, images)
     if not h5py.is_hdf5(source):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 
 from sfm2tuples.errors import DataError, first_three
 from sfm2tuples.files.safe_pickle import read_plain_pickle
+from sfm2tuples.files.text import read_json, read_text
 
 KINDS = ("ok", "easy", "hard", "junk")
 TEXT_KINDS = ("good", "ok", "junk")
@@ -99,7 +99,7 @@ def read_ground_truth(path: Path) -> ListedTruth:
     """
     if path.is_dir():
         return _read_texts(path)
-    values = _read_json(path) if path.suffix == ".json" else read_plain_pickle(path)
+    values = read_json(path) if path.suffix == ".json" else read_plain_pickle(path)
     if not isinstance(values, dict):
         raise DataError(path, "is no dict of imlist, qimlist and gnd")
     absent = [key for key in ("imlist", "qimlist", "gnd") if key not in values]
@@ -119,13 +119,6 @@ def read_ground_truth(path: Path) -> ListedTruth:
     return ListedTruth(
         path, _texts(imlist), True, _texts(qimlist), topics if len(topics) == len(entries) else [], boxes, lists
     )
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise DataError(path, f"is no JSON ({error})") from error
 
 
 def _read_texts(folder: Path) -> ListedTruth:
@@ -154,10 +147,7 @@ def _read_texts(folder: Path) -> ListedTruth:
 def _words(path: Path) -> list[str]:
     if not path.is_file():
         raise DataError(path, "no such file", "each topic has _query, _good, _ok and _junk")
-    try:
-        return path.read_text(encoding="utf-8").split()
-    except UnicodeDecodeError as error:
-        raise DataError(path, "is no text") from error
+    return read_text(path).split()
 
 
 def _plain_list(path: Path, key: str, value: Any) -> list[Any]:

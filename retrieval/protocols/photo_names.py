@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +10,7 @@ from pathlib import Path
 from retrieval.photos.names import photos_below, short_name
 from retrieval.protocols.benchmark import ProtocolChoice
 from sfm2tuples.errors import DataError, first_three
+from sfm2tuples.files.text import read_json
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _imlist(path: Path) -> list[str]:
     if not path.is_file():
         return []
     try:
-        names = json.loads(path.read_text(encoding="utf-8"))["imlist"]
-    except (ValueError, KeyError, TypeError) as error:
+        names = read_json(path)["imlist"]
+    except (KeyError, TypeError) as error:
         raise DataError(path, "is no JSON with an imlist") from error
     return [str(name) for name in names]

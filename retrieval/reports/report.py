@@ -16,6 +16,7 @@ from retrieval.reports.tuple_page import TuplePage
 from sfm2tuples.errors import DataError, FileFormatError
 from sfm2tuples.files.atomic import refuse_folder_overwrite, write_folder_atomically, write_text
 from sfm2tuples.files.container import read_header
+from sfm2tuples.files.text import begins_with
 from sfm2tuples.mining import tuple_file
 
 PAGE = "index.html"
@@ -95,7 +96,7 @@ def _format(source: Path) -> str:
         raise DataError(source, "no such file")
     remedy = "give a tuple file, which mine-tuples writes, or an evaluation, which evaluate -o does"
     if not h5py.is_hdf5(source):
-        if source.read_bytes()[:1] != b"{":
+        if not begins_with(source, b"{"):
             raise FileFormatError(source, "is no file that a report can be made of", remedy)
         return evaluation_file.FORMAT
     format = read_header(source).format

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 from retrieval.photos.sources import photos_of
 from sfm2tuples.errors import DataError
+from sfm2tuples.files.text import read_csv
 from sfm2tuples.mining.photo_table import Distractors, key_of
 
 ROLE = "distractor"
@@ -45,14 +45,7 @@ def _read_labels(path: Path) -> tuple[list[str], list[str]]:
     """Images and labels of a CSV's distractors."""
     if not path.is_file():
         raise DataError(path, "no such file or folder")
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            if not {"image", "label"} <= set(reader.fieldnames or []):
-                raise DataError(path, "has no columns image and label", "its first line names image,label")
-            rows = [row for row in reader if row.get("role") in (None, "", ROLE)]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(path, f"is no CSV ({error})") from error
+    rows = [row for row in read_csv(path, ("image", "label")) if row.get("role") in (None, "", ROLE)]
     if not rows:
         raise DataError(path, "names no distractor")
     odd = [i for i, row in enumerate(rows) if not row["image"] or row["label"] is None or not _is_inside(row["image"])]

@@ -17,6 +17,7 @@ from sfm2tuples.files.descriptors import (
     read_hloc_rows,
     row_norms,
 )
+from sfm2tuples.files.text import filled_lines
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,4 @@ def _read_array(path: Path, names: Path, columns: bool) -> tuple[list[str], np.n
 def _read_names(path: Path, source: Path) -> list[str]:
     if not path.is_file():
         raise DataError(path, f"no such file with the names of {source.name}", "give it by --names")
-    try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise DataError(path, "is no text in UTF-8") from error
+    return filled_lines(path)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sfm2tuples.errors import DataError, first_three
+from sfm2tuples.files.text import read_text
 from sfm2tuples.index.schema import SPLITS
 
 
@@ -75,13 +76,7 @@ def read_places(path: str | Path, folders: Sequence[Path], roots: Sequence[Path]
 
 def _read_rows(path: Path) -> list[tuple[str, str, str]]:
     """Rows of (model, place, split or "") of a places file."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(path, f"cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise DataError(path, "is not UTF-8 text", "save it as CSV in UTF-8") from error
-    reader = csv.DictReader(io.StringIO(text, newline=""), restval="", strict=True)
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), restval="", strict=True)
     try:
         header = list(reader.fieldnames or [])
         if not {"model", "place"} <= set(header):

@@ -6,7 +6,7 @@ import logging
 import os
 from pathlib import Path
 
-from sfm2tuples.readers.raw_files import begins_with
+from sfm2tuples.files.text import begins_with
 
 log = logging.getLogger(__name__)
 

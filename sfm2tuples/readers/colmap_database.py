@@ -12,7 +12,7 @@ from urllib.parse import quote
 import numpy as np
 
 from sfm2tuples.errors import DataError, UsageError
-from sfm2tuples.readers.raw_files import begins_with
+from sfm2tuples.files.text import begins_with
 
 MIN_INLIERS = 15
 """COLMAP's own `min_num_inliers`: a pair with fewer is not verified."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from dataclasses import dataclass
 from itertools import islice
@@ -49,6 +50,8 @@ def count_models(path: Path) -> int:
     kept = 0
     try:
         with path.open("rb") as file:
+            if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+                file.seek(0)
             rows = filter(is_data, file)
             first = [*islice(rows, 1)]
             following = next(rows, b"0")

@@ -19,12 +19,3 @@ def load_bytes(path: Path) -> np.ndarray:
         raise ModelError(path, "is missing", "a model needs cameras, images and points3D") from None
     except OSError as error:
         raise ModelError(path, f"cannot be read ({error.strerror or error})") from None
-
-
-def begins_with(path: Path, start: bytes) -> bool:
-    """Say whether a file can be read and begins with some bytes."""
-    try:
-        with path.open("rb") as file:
-            return file.read(len(start)) == start
-    except OSError:
-        return False

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from sfm2tuples.errors import ModelError
+from sfm2tuples.files.text import without_mark
 from sfm2tuples.readers.raw_files import CUT, load_bytes
 
 BLOCK_BYTES = 1 << 22
@@ -149,7 +150,7 @@ class TextRows:
 
 def read_lines(path: Path) -> list[bytes]:
     """Lines of a file of a model."""
-    return load_bytes(path).tobytes().split(b"\n")
+    return without_mark(load_bytes(path).tobytes(), path, ModelError).split(b"\n")
 
 
 def is_data(line: bytes) -> bool:
