@@ -109,6 +109,9 @@ def output_options(function: Callable[..., None]) -> Callable[..., None]:
     def wrapped(*args: Any, quiet: bool, verbose: bool, as_json: bool, **kwargs: Any) -> None:
         level = logging.INFO if verbose else logging.WARNING
         logging.basicConfig(level=level, format="%(levelname)s: %(message)s", stream=sys.stderr, force=True)
+        # Warnings of libraries name lines of their source and no file of the user's: heard with --verbose alone.
+        logging.captureWarnings(True)
+        logging.getLogger("py.warnings").setLevel(logging.WARNING if verbose else logging.ERROR)
         output = Output(quiet=quiet, json=as_json)
         _refuse_to_replace_what_is_read(click.get_current_context().params)
         function(*args, output=output, **kwargs)

@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 from retrieval.photos.decoding import fitting_size, load_photo, pack_photo, photo_size, resize_photo
-from sfm2tuples.errors import PhotoError, UsageError
+from retrieval.photos.formats import SUFFIXES_OF, readable_formats
+from retrieval.photos.names import photos_below
+from sfm2tuples.errors import DataError, PhotoError, UsageError
 
 
 def picture(width: int = 64, height: int = 40, seed: int = 0) -> np.ndarray:
@@ -190,15 +192,28 @@ class TestRefusals:
         data[len(data) // 2] ^= 0xFF
         self.refused(bytes(data), "cannot be")
 
+    @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
     def test_decompression_bomb(self, tmp_path):
         path = tmp_path / "bomb.png"
-        Image.new("1", (20_000, 20_000)).save(path)
-        self.refused(path, "exceeds limit")
+        Image.new("1", (20_000, 25_001)).save(path)
+        self.refused(path, "has more than 500 million pixels; make it smaller")
+
+    def test_two_hundred_million_pixels_are_read_without_a_warning(self, tmp_path):
+        path = tmp_path / "telephone.png"
+        Image.new("1", (16_320, 12_240)).save(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert photo_size(path) == (16_320, 12_240)
+
+    def test_postscript_is_no_photo(self, monkeypatch):
+        monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("Ghostscript was run"))
+        text = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
+        self.refused(text, "not a known format of photos", "a.jpg")
 
     def test_unreadable_header_in_photo_size(self, tmp_path):
         with pytest.raises(PhotoError, match="no such photo"):
             photo_size(tmp_path / "none.jpg")
-        with pytest.raises(PhotoError, match="not a known image format"):
+        with pytest.raises(PhotoError, match="not a known format of photos"):
             photo_size(b"hello")
 
     def test_name_with_a_line_break_stays_on_one_line(self):
@@ -235,3 +250,31 @@ class TestPacking:
 
     def test_other_formats_become_jpeg_at_their_size(self):
         assert photo_size(pack_photo(lossless(picture(40, 30)), 64)) == (40, 30)
+
+
+class TestNames:
+    def test_every_kind_that_pillow_reads_is_taken_from_a_folder(self, tmp_path, caplog):
+        for format, suffixes in SUFFIXES_OF.items():
+            if format in readable_formats() and format != "HEIF":
+                Image.fromarray(picture()).save(tmp_path / f"{format}{suffixes[0].upper()}", format)
+        names = photos_below(tmp_path)
+        assert len(names) == len(list(tmp_path.iterdir())) >= 8
+        assert all(load_photo(tmp_path / name, 64).shape == picture().shape for name in names)
+        assert not caplog.records
+
+    def test_what_looks_like_a_photo_and_is_not_read_is_counted_once(self, tmp_path, caplog):
+        Image.fromarray(picture()).save(tmp_path / "a.jpg")
+        (tmp_path / "telephone").write_bytes((tmp_path / "a.jpg").read_bytes())
+        for name in ("b.cr2", "c.JXL", "notes.txt", "README", "._a.jxl"):
+            (tmp_path / name).write_bytes(b"something else")
+        assert photos_below(tmp_path) == photos_below(tmp_path) == ["a.jpg"]
+        assert [record.getMessage() for record in caplog.records] == [
+            f"{tmp_path}: 3 files look like photos and are not read (1 .cr2, 1 .jxl, 1 no suffix), first: "
+            "b.cr2, c.JXL, telephone; convert them to JPEG"
+        ]
+
+    @pytest.mark.skipif("HEIF" in readable_formats(), reason="pillow-heif reads them")
+    def test_a_folder_of_kinds_that_are_not_read_says_what_helps(self, tmp_path):
+        (tmp_path / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+        with pytest.raises(DataError, match=r"1 files look like photos .* \(1 \.heic\).* pip install pillow-heif"):
+            photos_below(tmp_path)

@@ -101,3 +101,19 @@ def test_equal_content_has_equal_features(folder: Path) -> None:
     found, failures = extract_features(doubled, SMALL)
     assert failures == []
     assert np.array_equal(found.descriptors[found.of(0)], found.descriptors[found.of(1)])
+
+
+@pytest.mark.parametrize(("first_octave", "smallest"), [(-1, 16), (0, 16), (1, 31), (2, 61)])
+def test_photos_too_small_for_pycolmap_are_named_before_it_sees_them(
+    tmp_path: Path, first_octave: int, smallest: int
+) -> None:
+    options = FeatureOptions(200, SiftOptions(first_octave=first_octave))
+    assert options.sift.smallest_side == smallest
+    for side in (1, 3, smallest - 1):
+        Image.new("RGB", (80, side)).save(tmp_path / f"{side}.png")
+    found, failures = extract_features(photos_of(tmp_path), options)
+    assert found.names == []
+    assert [failure.what for failure in failures[:2]] == [
+        f"80 x {side} pixels are too few for local features, which need {smallest} a side"
+        for side in sorted((1, 3, smallest - 1), key=lambda side: f"{side}.png")[:2]
+    ]

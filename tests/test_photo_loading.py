@@ -156,7 +156,7 @@ def test_an_unreadable_photo_is_the_same_line_from_everywhere(tmp_path: Path) ->
             with pytest.raises(PhotoError) as failure:
                 next(groups)
         lines.add(str(failure.value))
-    assert lines == {f"{tmp_path / 'photos/2/1.jpg'}: cannot be read as a photo (not a known image format)"}
+    assert lines == {f"{tmp_path / 'photos/2/1.jpg'}: cannot be read as a photo (not a known format of photos)"}
 
 
 def test_after_an_error_or_an_early_stop_photos_are_not_taken_for_others(spied: DecodingProcesses) -> None:

@@ -124,12 +124,21 @@ def _decode(
         try:
             photo = load_photo(source, options.image_size, name)
             size = photo_size(source, name)
+            _check_sides(photo, options.sift.smallest_side, name)
         except PhotoError as error:
             failures[row] = error
             continue
         grey, zoom = np.round(photo @ GREY).astype(np.uint8), max(size) / max(photo.shape[:2])
         decoded.append(_Decoded(row, size, zoom, grey, options.sift))
     return decoded
+
+
+def _check_sides(photo: np.ndarray, smallest: int, name: str) -> None:
+    height, width = photo.shape[:2]
+    if min(height, width) < smallest:
+        raise PhotoError(
+            name, f"{width} x {height} pixels are too few for local features, which need {smallest} a side"
+        )
 
 
 def _extract(photo: _Decoded) -> tuple[np.ndarray, np.ndarray]:

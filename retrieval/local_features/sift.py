@@ -38,6 +38,11 @@ class SiftOptions:
         if not 0 < self.peak_threshold < 1:
             raise UsageError(f"peak threshold must be between 0 and 1, not {self.peak_threshold}")
 
+    @property
+    def smallest_side(self) -> int:
+        """Least side in pixels of a photo: pycolmap fits ellipses on 16 pixels of the first octave, or aborts."""
+        return 15 * 2 ** max(0, self.first_octave) + 1 if self.affine_shape else 1
+
 
 def extract_sift(job: tuple[np.ndarray, SiftOptions]) -> tuple[np.ndarray, np.ndarray]:
     """Find the features of a photo on the processor.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import struct
 import zlib
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from retrieval.photos.formats import readable_formats
 from sfm2tuples.errors import PhotoError, UsageError
 
 PhotoSource = str | Path | bytes | Callable[[], bytes]
@@ -21,6 +23,15 @@ RESIZE_FILTER = "bilinear"
 # [C] has Lanczos. With torchvision's weights, which were trained on photos made smaller by this filter, it is worse:
 # SqueezeNet GeM on the collection at 256 px 71.6 mAP, bicubic 72.4, bilinear 73.4; the same order at 362 and 450 px.
 _FILTER = Image.Resampling.BILINEAR
+
+MOST_PIXELS = 500_000_000
+"""Photos of more pixels are refused: cameras have up to 200 million, and a small file can claim any number."""
+# Pillow keeps one limit for the whole process. Its own of 90 million warns of photos of telephones.
+Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, MOST_PIXELS)
+
+_TOO_LARGE, _SMALLER = f"has more than {MOST_PIXELS // 10**6} million pixels", "make it smaller"
+ROWS = 256
+"""Rows of a 16-bit photo that are brought to 8 bits at a time."""
 
 DRAFT_MARGIN = 2
 """A JPEG may be decoded at 1/2, 1/4 or 1/8 only where that leaves this many times the size asked for."""
@@ -73,7 +84,7 @@ def load_photo(source: PhotoSource, size: int, name: str | None = None) -> np.nd
     Raises
     ------
     PhotoError
-        Absent, unreadable, torn, or beyond Pillow's limit on pixels.
+        Absent, unreadable, torn, or of more than `MOST_PIXELS`.
     UsageError
         `size` is less than 1.
     """
@@ -186,21 +197,36 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise ValueError("floating-point pixels have no known range")
     if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        return Image.fromarray(np.clip((values + 128) // 257, 0, 255).astype(np.uint8)).convert("RGB")
+        return Image.fromarray(_eight_bits(np.asarray(image))).convert("RGB")
     if "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert("RGB")
 
 
+def _eight_bits(values: np.ndarray) -> np.ndarray:
+    """Values from 0 to 65,535 as (H, W) uint8, some rows at a time: the whole photo in 64 bits would be eight times."""
+    small = np.empty(values.shape, np.uint8)
+    for start in range(0, len(values), ROWS):
+        block = values[start : start + ROWS].astype(np.int64)
+        small[start : start + ROWS] = np.clip((block + 128) // 257, 0, 255)
+    return small
+
+
 def _open(source: PhotoSource, called: str) -> Image.Image:
     """Read the header; the pixels follow when they are asked for."""
     try:
-        return Image.open(source if isinstance(source, str | Path) else io.BytesIO(_read(source, called)))
+        file = source if isinstance(source, str | Path) else io.BytesIO(_read(source, called))
+        image = Image.open(file, formats=readable_formats())
     except FileNotFoundError as error:
         raise PhotoError(called, "no such photo") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise PhotoError(called, _TOO_LARGE, _SMALLER) from error
     except _DECODING_ERRORS as error:
         raise PhotoError(called, f"cannot be read as a photo ({_reason(error)})") from error
+    if math.prod(image.size) > MOST_PIXELS:
+        image.close()
+        raise PhotoError(called, _TOO_LARGE, _SMALLER)
+    return image
 
 
 def _read(source: PhotoSource, called: str) -> bytes:
@@ -219,7 +245,7 @@ def _read(source: PhotoSource, called: str) -> bytes:
 def _reason(error: BaseException) -> str:
     """A short reason without the path and the memory addresses that Pillow puts in."""
     if isinstance(error, UnidentifiedImageError):
-        return "not a known image format"
+        return "not a known format of photos"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return (str(error).splitlines() or [""])[0] or type(error).__name__

@@ -10,6 +10,7 @@ import math
 import os
 import pickle
 import signal
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -206,6 +207,7 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 def _work(line: Connection, memory: Any, slots: int) -> None:
     """Life of a worker: a group's photos into its slot, their shapes as the answer, until the line is cut."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    warnings.simplefilter("ignore")  # what Pillow says of damaged EXIF, without the photo's name
     room = np.frombuffer(memory, np.uint8).reshape(slots, -1)
     try:
         decode = line.recv()

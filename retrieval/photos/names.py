@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 from pathlib import Path
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
-"""Files that are taken for photos, whatever their case."""
+from retrieval.photos.formats import SUFFIXES, looks_like_photo, readable_suffixes, what_is_unread
+from sfm2tuples.errors import DataError
+
+log = logging.getLogger(__name__)
 
 
 def photos_below(folder: Path) -> list[str]:
-    """Paths of all photos below a folder, relative to it, in the order of their bytes; hidden folders are skipped."""
-    found = []
+    """Paths of all photos below a folder, relative to it, in the order of their bytes; hidden folders are skipped.
+
+    Files that look like photos and are not read are counted in a warning, once for a folder.
+
+    Raises
+    ------
+    DataError
+        All photos are of kinds that are not read.
+    """
+    suffixes = readable_suffixes()
+    found, unread = [], []
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         below = Path(parent).relative_to(folder).as_posix()
         prefix = "" if below == "." else f"{below}/"
-        found += [prefix + name for name in files if name.lower().endswith(SUFFIXES)]
+        for name in files:
+            if name.lower().endswith(suffixes):
+                found.append(prefix + name)
+            elif not name.startswith(".") and looks_like_photo(Path(parent, name)):
+                unread.append(prefix + name)
+    if unread:
+        what, remedy = what_is_unread(sorted(unread))
+        if not found:
+            raise DataError(folder, what, remedy)
+        _warn_once(str(DataError(folder, what, remedy)))
     return sorted(found, key=os.fsencode)
 
 
@@ -25,3 +47,9 @@ def short_name(name: str) -> str:
     base = name.rsplit("/", 1)[-1]
     stem, dot, suffix = base.rpartition(".")
     return stem if dot and f".{suffix.lower()}" in SUFFIXES else base
+
+
+@functools.cache
+def _warn_once(line: str) -> None:
+    """Some commands list a folder more than once."""
+    log.warning("%s", line)
