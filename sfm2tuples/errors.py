@@ -50,6 +50,10 @@ class PhotoError(DataError):
     """A photo that is absent or cannot be decoded."""
 
 
+class NotFiniteError(DataError):
+    """Descriptors, a loss or weights that are NaN or infinite: a network has diverged."""
+
+
 class FileFormatError(DataError):
     """One of our files (index, tuples, descriptors, whitening) that is torn, of another format or too new."""
 

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ from retrieval.training.run_folder import RoundFigures, Run, network_of_run, opt
 from retrieval.training.state import Resources, TrainingState
 from retrieval.training.steps import train_round
 from retrieval.training.validation import prepare_validation, validate
-from sfm2tuples.errors import DataError, MiningError, PhotoError, SfmTuplesError, UsageError
+from sfm2tuples.errors import DataError, MiningError, NotFiniteError, PhotoError, SfmTuplesError, UsageError
 from sfm2tuples.files.columns import indptr_of
 from sfm2tuples.index.schema import TRAIN, VAL
 from sfm2tuples.mining.tuple_file import (
@@ -379,13 +380,46 @@ def test_the_order_of_tuples_is_drawn_by_seed_and_round(tuples: Path):
     assert orders[0, 1] == steps._order(chosen, photos, 0, 1)
 
 
-def test_a_loss_that_is_not_finite_names_round_and_tuple(tuples: Path):
+def test_a_loss_that_is_not_finite_names_its_query(tuples: Path):
     file, net, options = read_tuples(tuples), network(), quick()
     with torch.no_grad():
         net.backbone.features[0].weight.fill_(float("nan"))
     photos = TuplePhotos(file, SIZE)
-    with pytest.raises(SfmTuplesError, match=r"round 4: the loss is nan at the tuple of query \d/0\.jpg"):
+    with pytest.raises(SfmTuplesError, match=r"^\d/0\.jpg: the loss of this query's tuple is nan"):
         train_round(state_of(file, photos, net, options), file.tuples["train"], 4)
+
+
+def test_a_run_that_diverges_stops_and_keeps_its_last_sound_network(tuples: Path, tmp_path: Path):
+    start = network()
+    before = start.fingerprint()
+    options = quick(learning_rate=1e12, batch_size=10, rounds=3)  # one step a round
+    with pytest.raises(NotFiniteError) as caught:
+        train(tuples, tmp_path / "run", options, start)
+    said = str(caught.value)
+    assert re.match(r"round 1: \d/\d\.jpg: the network's descriptor of this photo is not finite", said)
+    assert said.endswith(f"--learning-rate (now 1e+12); {tmp_path / 'run' / 'last.pt'} holds the network after round 0")
+    assert [load_network(tmp_path / "run" / name).fingerprint() for name in ("last.pt", "best.pt")] == [before] * 2
+
+
+def test_a_network_that_is_not_finite_is_refused_before_training(tuples: Path, tmp_path: Path):
+    broken = network()
+    with torch.no_grad():
+        broken.backbone.features[0].weight.fill_(float("nan"))
+    with pytest.raises(NotFiniteError, match=r"^\d/\d\.jpg: the network's descriptor .* earlier checkpoint"):
+        train(tuples, tmp_path / "run", quick(), broken)
+
+
+def test_a_collapse_is_warned_of_once(tuples: Path, caplog: pytest.LogCaptureFixture):
+    file, net, options = read_tuples(tuples), network(), quick()
+    with torch.no_grad():
+        for parameter in net.backbone.parameters():
+            parameter.fill_(float(parameter.dim() == 1))  # whatever the photo, the biases are all that is left
+    with TuplePhotos(file, SIZE) as photos:
+        state = state_of(file, photos, net, options)
+        for round in (1, 2):
+            state.describe(np.arange(len(file.images.key)), f"round {round} validate")
+    assert [record.message.split(":")[0] for record in caplog.records] == ["round 1 validate"]
+    assert "all alike" in caplog.text
 
 
 def test_bf16_descriptors_agree_with_fp32(tuples: Path):

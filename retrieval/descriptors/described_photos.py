@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from retrieval.descriptors.extraction import ExtractionOptions, extract_readable, extract_settings
+from retrieval.descriptors.soundness import warn_of_collapse
 from retrieval.networks.choice import NetworkChoice, load_on
 from retrieval.networks.network import Network
 from retrieval.photos.sources import PhotoSources
@@ -52,6 +53,7 @@ def describe_photos(
     row_of = found[which]
     kept = np.flatnonzero(row_of >= 0)
     keys = [photos.keys[row] for row in kept]
+    warn_of_collapse(values, f"{photos.origin}", "choose another network, or an earlier checkpoint of its training")
     return Descriptors(keys, values[row_of[kept]], extract_settings(network, options)), failures
 
 
@@ -101,6 +103,7 @@ def descriptors_of(
     descriptors = read_descriptors(path)
     if check is not None:
         check(descriptors.values.shape[1])
+    warn_of_collapse(descriptors.values, f"{path}", "extract them with another network")
     rows = align(descriptors, photos.keys, str(photos.origin))
     return replace(descriptors, names=photos.keys, values=descriptors.values[rows])
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from retrieval.descriptors.size_batches import in_batches
-from retrieval.networks.devices import FP16, FP32, PRECISIONS, autocast
+from retrieval.descriptors.soundness import require_finite
+from retrieval.networks.devices import FP32, PRECISIONS, autocast
 from retrieval.networks.network import Network
 from retrieval.photos.decoding import RESIZE_FILTER, PhotoSource, load_photo, photo_name, resize_photo
 from sfm2tuples.errors import PhotoError, UsageError
@@ -86,6 +87,8 @@ def extract(
     ------
     PhotoError
         A photo is absent, unreadable, or too small for the backbone.
+    NotFiniteError
+        The network's descriptor of a photo is not finite.
     """
     return extract_readable(network, sources, options, names, progress, strict=True)[0]
 
@@ -115,6 +118,11 @@ def extract_readable(
         (m,) int64, rising: which of `sources` each row describes.
     failures : list of PhotoError
         One for each of the n - m others, in order.
+
+    Raises
+    ------
+    NotFiniteError
+        The network's descriptor of a photo is not finite.
     """
     options = options or ExtractionOptions()
     kind = "cpu" if network.device.type == "cpu" else "cuda"
@@ -129,7 +137,9 @@ def extract_readable(
         batches = in_batches(readable, BATCH_SIZE[kind], waiting=4 * BATCH_SIZE[kind])
         described = ((batch, _forward(network, [pyramid for _, pyramid in batch], exponent)) for batch in batches)
         for batch, found in _one_behind(described):
-            values[[row for row, _ in batch]] = _finite(found.cpu().numpy(), options.precision)
+            order = [row for row, _ in batch]
+            called = [photo_name(sources[row], None if names is None else names[row]) for row in order]
+            values[order] = require_finite(found.cpu().numpy(), called, options.precision)
             bar.update(len(batch))
     rows = np.array([row for row in range(len(sources)) if row not in failures], dtype=np.int64)
     return values[rows] if failures else values, rows, [failures[row] for row in sorted(failures)]
@@ -229,13 +239,6 @@ def _one_behind(items: Iterable[Item]) -> Iterator[Item]:
         yield from before
         before = [item]
     yield from before
-
-
-def _finite(values: np.ndarray, precision: str) -> np.ndarray:
-    """The descriptors, unless activations have left the range of fp16, whose largest number is 65,504."""
-    if precision == FP16 and not np.isfinite(values).all():
-        raise UsageError("--precision fp16: this network's activations leave its range; use bf16 or fp32")
-    return values
 
 
 def _set_failures_aside(

@@ -19,6 +19,7 @@ from retrieval.descriptors.extraction import (
     scale_exponent,
 )
 from retrieval.descriptors.receptive_fields import cell_centres, cells_in
+from retrieval.descriptors.soundness import require_finite
 from retrieval.networks.network import Network
 from retrieval.photos.cropping import CROPS, cut_picture
 from retrieval.photos.decoding import PhotoSource, load_photo, photo_name, photo_size
@@ -61,6 +62,8 @@ def describe_crops(
         A photo is absent or cannot be decoded, its box lies outside, or is too small for the backbone.
     UsageError
         An unknown crop, or Crop_X of a network that does not see the photo in its own shape.
+    NotFiniteError
+        The network's descriptor of a box is not finite.
     """
     check_crop(network, crop)
     values = np.empty((len(sources), network.dimension), np.float32)
@@ -69,7 +72,8 @@ def describe_crops(
         for row, source in enumerate(bar):
             maps = crop_maps(network, source, names[row], boxes[row], crop, options)
             scales = torch.stack([network.describe_map(features) for features in maps])
-            values[row] = combine_scales(scales, scale_exponent(network, options))[0].cpu().numpy()
+            found = combine_scales(scales, scale_exponent(network, options)).cpu().numpy()
+            values[row] = require_finite(found, names[row : row + 1], options.precision)[0]
     return Descriptors(list(names), values, extract_settings(network, options) | {"crop": crop})
 
 

@@ -23,6 +23,7 @@ from retrieval.descriptors.extraction import (
     scale_exponent,
 )
 from retrieval.descriptors.query_crops import check_crop, crop_maps
+from retrieval.descriptors.soundness import require_finite
 from retrieval.networks.network import Network
 from retrieval.photos.decoding import PhotoSource
 from retrieval.photos.sources import PhotoSources
@@ -214,7 +215,9 @@ class PhotoWindows:
         with torch.inference_mode(), bar:
             for number, maps in enumerate(self._describer.maps(photos.sources, photos.keys)):
                 part = slice(start[number], start[number + 1])
-                found[query[part], column[part]] = self._describe(maps, query[part])
+                windows, name = self._describe(maps, query[part]), photos.keys[number]
+                precision = self._describer.options.precision
+                found[query[part], column[part]] = require_finite(windows, [name] * len(windows), precision)
                 bar.update()
         return found
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from retrieval.networks.devices import FP16
+from retrieval.networks.devices import FP16, FP32
 from retrieval.networks.network import Network
 from retrieval.photos.tuple_photos import TuplePhotos, default_decoders, default_workers
 from retrieval.training.losses_by_name import CONTRASTIVE, GRADED
@@ -21,11 +22,12 @@ from retrieval.training.options import TrainingOptions
 from retrieval.training.passes import forward_plan
 from retrieval.training.pooling_preparation import prepare_network
 from retrieval.training.remining import tuples_of_round
-from retrieval.training.run_folder import RoundFigures, Run, TensorBoard, refuse_taken, resume_run, start_run
+from retrieval.training.run_folder import LAST, RoundFigures, Run, TensorBoard, refuse_taken, resume_run, start_run
 from retrieval.training.state import Resources, TrainingState
 from retrieval.training.steps import StepFigures, train_round
 from retrieval.training.team import Team
 from retrieval.training.validation import Validation, prepare_validation, validate
+from sfm2tuples.errors import NotFiniteError
 from sfm2tuples.mining.tuple_file import TupleFile, TupleSet, read_tuples
 
 logger = logging.getLogger(__name__)
@@ -98,8 +100,10 @@ def train(
     ------
     UsageError
         The folder holds a run (without `resume` or `force`), or one that differs from what is asked (with `resume`).
-    MiningError, DataError, PhotoError, SfmTuplesError
-        Tuples or photos are not fit for use; the loss is not finite.
+    MiningError, DataError, PhotoError
+        Tuples or photos are not fit for use.
+    NotFiniteError
+        A loss or a descriptor is not finite; `last.pt` holds the network after the last round that was sound.
     """
     execution = execution or Execution()
     tuples = read_tuples(tuple_path)
@@ -117,7 +121,8 @@ def train(
             network.compile(dynamic=True)
         board = TensorBoard(run_dir, run.round + 1, state.team.leads)
         while run.round < options.rounds and not run.stopped_early:
-            figures = state.team.agree(_one_round(state, validation, run.round + 1, run.steps))
+            with _naming_what_is_left(run):
+                figures = state.team.agree(_one_round(state, validation, run.round + 1, run.steps))
             run.add(figures, state)
             board.add(figures)
             if on_round is not None and state.team.leads:
@@ -125,6 +130,20 @@ def train(
         board.close()
     network.eval()
     return run
+
+
+@contextmanager
+def _naming_what_is_left(run: Run) -> Iterator[None]:
+    """Do a round; where its numbers are not finite, say in which round, what helps, and which network is left."""
+    try:
+        yield
+    except NotFiniteError as error:
+        if run.round < 0:
+            raise  # the network was so before training
+        lower = f"start again with a lower --learning-rate (now {run.options.learning_rate:g})"
+        helps = lower if run.options.precision == FP32 else f"{lower}, or with --precision fp32"
+        left = f"{run.folder / LAST} holds the network after round {run.round}"
+        raise NotFiniteError(f"round {run.round + 1}: {error.path}", error.what, f"{helps}; {left}") from error
 
 
 def _one_round(state: TrainingState, validation: Validation, round: int, steps_before: int) -> RoundFigures:

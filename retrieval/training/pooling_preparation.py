@@ -14,6 +14,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from retrieval.descriptors.extraction import to_input
+from retrieval.descriptors.soundness import require_finite
+from retrieval.networks.devices import FP32
 from retrieval.networks.network import Network
 from retrieval.networks.poolings.netvlad import NetVLAD, cell_descriptors
 from retrieval.networks.poolings.projected_regions import ProjectedRegions
@@ -87,13 +89,15 @@ def sample_vectors(
     network: Network, photos: TuplePhotos, rows: np.ndarray, seed: int, progress: str | None = None
 ) -> np.ndarray:
     """What the pooling sees of some photos: (n, K) float32, at most `CELLS` cells, or regions, of each."""
-    numbers = item_numbers(photos.names(rows))
     training, found = network.training, []
     network.eval()
     bar = tqdm(total=len(rows), desc=progress, unit="photo", disable=True if progress is None else None, leave=False)
     with torch.inference_mode(), bar:
-        for number, (photo,) in zip(numbers, photos.in_order([[row] for row in rows.tolist()]), strict=True):
+        names = photos.names(rows)
+        loaded = photos.in_order([[row] for row in rows.tolist()])
+        for number, name, (photo,) in zip(item_numbers(names), names, loaded, strict=True):
             vectors = _vectors(network, network.feature_map(to_input([photo], network.device))).cpu().numpy()
+            require_finite(vectors, [name] * len(vectors), FP32)
             luck = draw(seed, 0, "cells of a photo", number, np.arange(len(vectors), dtype=np.uint64))
             found.append(vectors[np.sort(np.argsort(luck, kind="stable")[:CELLS])])
             bar.update()

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from retrieval.descriptors.extraction import extract
+from retrieval.descriptors.soundness import warn_of_collapse
 from retrieval.networks.network import Network
 from retrieval.photos.tuple_photos import TuplePhotos
 from retrieval.training.losses_by_name import Loss, build_loss
@@ -47,6 +48,8 @@ class TrainingState:
     """Of `build_optimiser`."""
     resources: Resources = field(default_factory=Resources)
     """One process, one photo a forward, where left out."""
+    warned: set[str] = field(default_factory=set)
+    """What was warned of already: once a run is enough."""
 
     @property
     def team(self) -> Team:
@@ -81,12 +84,19 @@ class TrainingState:
         ------
         PhotoError
             A photo of this process's share is absent or unreadable.
+        NotFiniteError
+            The network's descriptor of a photo is not finite.
         SfmTuplesError
-            One of another process's share is.
+            Another process failed at its share.
         """
         own, photos = rows[self.team.rows(len(rows))], self.photos
         with self.team.shared_work():
             described = extract(
                 self.network, photos.sources(own), self.options.extraction, photos.names(own), self.title(work)
             )
-        return self.team.gather_rows(described, len(rows))
+        found = self.team.gather_rows(described, len(rows))
+        if self.team.leads and "collapse" not in self.warned:
+            remedy = "the loss is at a constant, so start again with a lower --learning-rate"
+            if warn_of_collapse(found, work, remedy):
+                self.warned.add("collapse")
+        return found

@@ -19,7 +19,7 @@ from retrieval.training.optimisation import learning_rate, set_learning_rate, wa
 from retrieval.training.passes import add_gradient, to_device
 from retrieval.training.state import TrainingState
 from sfm2tuples.compute.random_draws import draw, item_numbers
-from sfm2tuples.errors import SfmTuplesError
+from sfm2tuples.errors import NotFiniteError
 from sfm2tuples.mining.tuple_file import TupleSet
 
 
@@ -71,7 +71,7 @@ def train_round(state: TrainingState, chosen: TupleSet, round: int, steps_before
 
     Raises
     ------
-    SfmTuplesError
+    NotFiniteError
         A loss is not finite.
     PhotoError
         A photo is absent or unreadable.
@@ -91,7 +91,7 @@ def train_round(state: TrainingState, chosen: TupleSet, round: int, steps_before
         for number, (step, share) in enumerate(zip(steps, shares, strict=True)):
             for portion in _portions(share, state.resources.plan.tuples):
                 pictures = [picture for group in islice(loaded, len(portion)) for picture in group]
-                totals.append(_add_portion(state, pictures, portion, round))
+                totals.append(_add_portion(state, pictures, portion))
             if options.warm_up:
                 set_learning_rate(state.optimiser, warmed_up(rate, steps_before + number, options.warm_up))
             _step(state)
@@ -125,14 +125,15 @@ def _load(state: TrainingState, tuples: Sequence[_Tuple], round: int) -> Iterato
     return state.photos.in_order([one.rows for one in tuples], changes)
 
 
-def _add_portion(state: TrainingState, pictures: Sequence[np.ndarray], portion: Sequence[_Tuple], round: int) -> Tensor:
+def _add_portion(state: TrainingState, pictures: Sequence[np.ndarray], portion: Sequence[_Tuple]) -> Tensor:
     """Add the gradient of some tuples; give back their part of the totals, (5,) float32, still on the device."""
     positions, loss_of_tuples = _positions(portion, state.network.device), state.loss
 
     def loss_of(descriptors: Tensor) -> Tensor:
         loss = loss_of_tuples(positions.take(descriptors))
         if not math.isfinite(loss.item()):
-            raise _not_finite(loss.item(), round, state.photos.names(np.array(portion[0].rows[:1]))[0])
+            query = state.photos.names(np.array(portion[0].rows[:1]))[0]
+            raise NotFiniteError(query, f"the loss of this query's tuple is {loss.item()}", "lower --learning-rate")
         return loss
 
     plan, scale = state.resources.plan, state.resources.scaler.scale
@@ -182,12 +183,6 @@ def _similarities(tuples: DescribedTuples) -> list[Tensor]:
         cosines = (tuples.query[:, None] * others).sum(dim=2)
         values += [torch.where(there, cosines, 0.0).sum(), there.sum().float()]
     return values
-
-
-def _not_finite(loss: float, round: int, query: str) -> SfmTuplesError:
-    return SfmTuplesError(
-        f"round {round}: the loss is {loss} at the tuple of query {query}; lower --learning-rate, or --precision fp32"
-    )
 
 
 def _mean(total: float, count: float) -> float:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from retrieval.descriptors.extraction import ExtractionOptions, extract_readable
+from retrieval.descriptors.soundness import warn_of_collapse
 from retrieval.networks.network import Network
 from sfm2tuples.errors import PhotoError
 from sfm2tuples.files.descriptors import Descriptors, align
@@ -42,6 +43,7 @@ class NetworkDescriptors:
         self.options = options
         self._network = network
         self._row: dict[str, int] = {}
+        self._warned = False
         self._values = np.zeros((0, network.dimension), np.float32)
 
     def add(self, keys: Sequence[str], paths: Sequence[Path]) -> dict[str, PhotoError]:
@@ -54,6 +56,9 @@ class NetworkDescriptors:
         for position, i in enumerate(readable.tolist()):
             self._row[waiting[i][0]] = len(self._values) + position
         self._values = np.concatenate([self._values, values])
+        if not self._warned:
+            remedy = "choose another network, or an earlier checkpoint of its training"
+            self._warned = warn_of_collapse(self._values, "the photos", remedy)
         failed = np.setdiff1d(np.arange(len(waiting)), readable).tolist()
         return {waiting[i][0]: error for i, error in zip(failed, errors, strict=True)}
 
@@ -74,6 +79,7 @@ class FileDescriptors:
 
     def __init__(self, descriptors: Descriptors, index_path: Path) -> None:
         self.fingerprint = descriptors.fingerprint
+        warn_of_collapse(descriptors.values, descriptors.path, "extract them with another network")
         self._descriptors = descriptors
         self._index_path = index_path
 
