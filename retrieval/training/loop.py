@@ -119,17 +119,24 @@ def train(
         state.team.same_weights(network)
         if execution.compile:
             network.compile(dynamic=True)
-        board = TensorBoard(run_dir, run.round + 1, state.team.leads)
-        while run.round < options.rounds and not run.stopped_early:
-            with _naming_what_is_left(run):
-                figures = state.team.agree(_one_round(state, validation, run.round + 1, run.steps))
-            run.add(figures, state)
-            board.add(figures)
-            if on_round is not None and state.team.leads:
-                on_round(figures)
-        board.close()
+        _remaining_rounds(run, state, validation, on_round)
     network.eval()
     return run
+
+
+def _remaining_rounds(
+    run: Run, state: TrainingState, validation: Validation, on_round: Callable[[RoundFigures], None] | None
+) -> None:
+    """Go on with a run until its last round is over, or it stops early."""
+    board = TensorBoard(run.folder, run.round + 1, state.team.leads)
+    while run.round < run.options.rounds and not run.stopped_early:
+        with _naming_what_is_left(run):
+            figures = state.team.agree(_one_round(state, validation, run.round + 1, run.steps))
+        run.add(figures, state)
+        board.add(figures)
+        if on_round is not None and state.team.leads:
+            on_round(figures)
+    board.close()
 
 
 @contextmanager
