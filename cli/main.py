@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
 
 from sfm2tuples import __version__
-from sfm2tuples.errors import SfmTuplesError
+from sfm2tuples.errors import SfmTuplesError, one_line
 
 COMMANDS = {
     "build-index": "find and read models; write the co-visibility graph, places and splits",
@@ -79,3 +80,20 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    except OSError as error:
+        click.echo(f"error: {_said_by_the_system(error)}", err=True)
+        sys.exit(1)
+    except MemoryError as error:
+        click.echo(f"error: {_short_of_memory(error)}", err=True)
+        sys.exit(1)
+
+
+def _said_by_the_system(error: OSError) -> str:
+    """A line that names the file, where the system named one."""
+    name = error.filename if error.filename is not None else error.filename2
+    what = error.strerror or str(error) or type(error).__name__
+    return one_line(f"{os.fsdecode(name)}: {what}" if isinstance(name, (str, bytes)) else what)
+
+
+def _short_of_memory(error: MemoryError) -> str:
+    return one_line(f"not enough memory{f' ({error})' if str(error) else ''}; close other programs, or do it in parts")

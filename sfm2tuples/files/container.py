@@ -15,6 +15,7 @@ import numpy as np
 
 from sfm2tuples.errors import DataError, FileFormatError
 from sfm2tuples.files.atomic import write_atomically
+from sfm2tuples.files.new_file import NewFile
 from sfm2tuples.version import __version__
 
 SOFTWARE = f"sfm2tuples {__version__}"
@@ -47,7 +48,7 @@ def create_file(
     parents: Sequence[str] = (),
     leave_out: Sequence[str] = (),
     digests: Mapping[str, str] | None = None,
-) -> Iterator[h5py.File]:
+) -> Iterator[NewFile]:
     """Open a new file beside `path`; on a clean exit fingerprint it, write its header, sync and rename.
 
     Parameters
@@ -59,7 +60,7 @@ def create_file(
     digests : mapping of str to str, optional
         SHA-256 of the datasets whose bytes were hashed as they were written; looked at on exit, others are read back.
     """
-    with write_atomically(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
+    with write_atomically(path) as temporary, _new_file(temporary) as file:
         yield file
         file.attrs["format"] = format
         file.attrs["version"] = version
@@ -67,6 +68,17 @@ def create_file(
         file.attrs["options"] = json.dumps(options, sort_keys=True)
         file.attrs["parents"] = json.dumps(list(parents))
         file.attrs["fingerprint"] = content_fingerprint(file, leave_out, digests or {})
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[NewFile]:
+    """A new file that is closed on any exit, and whole on a clean one."""
+    file = NewFile(path)
+    try:
+        yield file
+    finally:
+        # Whatever else went wrong after a write that failed, came of it.
+        file.finish()
 
 
 @contextmanager

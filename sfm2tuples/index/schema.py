@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
@@ -11,7 +12,6 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sfm2tuples.files.atomic import sync_file
 from sfm2tuples.files.columns import ColumnStream, fill_column
 from sfm2tuples.files.container import create_file
 from sfm2tuples.files.tables import Column, write_columns
@@ -195,7 +195,9 @@ def write_index(
         streams.sort(key=lambda stream: -stream[0].nbytes)
         # The disk writes what is done while the rest is gathered, and has little left to do at the end.
         with ThreadPoolExecutor(threads) as pool, ThreadPoolExecutor(1) as syncing:
-            for (dataset, _), digest in zip(streams, pool.map(lambda s: fill_column(*s), streams), strict=True):
+            for (dataset, _), digest in zip(
+                streams, pool.map(lambda s: fill_column(file.descriptor, *s), streams), strict=True
+            ):
                 digests[dataset.name.strip("/")] = digest
                 if dataset.nbytes >= SYNCED_EARLY:
-                    syncing.submit(sync_file, file.filename)
+                    syncing.submit(os.fsync, file.descriptor)

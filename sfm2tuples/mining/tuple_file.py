@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from sfm2tuples.files.container import Header, create_file, header_of, open_file
 from sfm2tuples.files.lazy_file import LazyFile
+from sfm2tuples.files.new_file import NewFile
 from sfm2tuples.files.tables import read_table, write_table
 from sfm2tuples.index.schema import SPLITS, TRAIN, VAL
 
@@ -162,7 +162,7 @@ def write_tuples(
             if searches and split in searches:
                 group.attrs["search"] = json.dumps(searches[split], sort_keys=True)
         if photos is not None:
-            _write_photos(file.create_group("photos"), photos, packed_size)
+            _write_photos(file, photos, packed_size)
 
 
 def read_tuples(path: str | Path) -> TupleFile:
@@ -202,13 +202,15 @@ class PackedPhotos:
         return photo.tobytes()
 
 
-def _write_photos(group: h5py.Group, photos: Iterable[bytes], size: int) -> None:
+def _write_photos(file: NewFile, photos: Iterable[bytes], size: int) -> None:
     """Append photo after photo, so that a collection larger than memory can be packed."""
+    group = file.create_group("photos")
     jpeg = group.create_dataset("jpeg", (0,), np.uint8, maxshape=(None,), chunks=(1 << 18,))
     indptr = [0]
     for photo in photos:
         indptr.append(indptr[-1] + len(photo))
         jpeg.resize(indptr[-1], axis=0)
         jpeg[indptr[-2] :] = np.frombuffer(photo, np.uint8)
+        file.check()
     group["indptr"] = np.array(indptr, np.int64)
     group.attrs["size"] = size

@@ -1,0 +1,200 @@
+"""What is written is whole or not there: full disks, removed folders, killed and competing writers, taken names."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cli.main import main
+from sfm2tuples.errors import DataError, UsageError
+from sfm2tuples.files import atomic
+from sfm2tuples.files.atomic import refuse_folder_overwrite, refuse_overwrite, write_atomically, write_folder_atomically
+from sfm2tuples.files.container import create_file
+from sfm2tuples.files.descriptors import Descriptors, read_descriptors, write_descriptors
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """As a disk that is full after so many bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def descriptors(count: int = 150, dim: int = 64) -> Descriptors:
+    return Descriptors(
+        [f"a{row % 7}/{row}.jpg" for row in range(count)], np.eye(dim, dtype=np.float32)[:1].repeat(count, 0)
+    )
+
+
+@pytest.fixture
+def no_claims(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atomic, "_CLAIMED", set())
+
+
+@pytest.mark.parametrize("layout", ["columnar", "hloc"])
+@pytest.mark.parametrize("size", [0, 500, 20_000])
+def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path: Path, layout: str, size: int) -> None:
+    path = tmp_path / "d.h5"
+    write_descriptors(path, descriptors(3), layout)
+    before = path.read_bytes()
+    with files_of_at_most(size), pytest.raises(DataError, match=r"d\.h5: File too large; nothing was kept"):
+        write_descriptors(path, descriptors(), layout)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["d.h5"]
+
+
+def append_rounds(path: Path, rounds: list[int]) -> None:
+    """Append a megabyte at a time, as packing photos does; `rounds` counts."""
+    with create_file(path, "sfm2tuples-test", 1, {}) as file:
+        data = file.create_dataset("jpeg", (0,), np.uint8, maxshape=(None,), chunks=(1 << 18,))
+        for number in range(1, 100):
+            data.resize(number * 1_000_000, axis=0)
+            data[-1_000_000:] = 1
+            file.check()
+            rounds.append(number)
+
+
+def test_a_file_that_is_made_by_appending_stops_at_the_first_failed_write(tmp_path: Path) -> None:
+    rounds: list[int] = []
+    with files_of_at_most(100_000), pytest.raises(DataError, match="File too large"):
+        append_rounds(tmp_path / "x.h5", rounds)
+    assert len(rounds) < 60
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_failure_in_the_middle_is_passed_on_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), create_file(tmp_path / "x.h5", "sfm2tuples-test", 1, {}) as file:
+        file["a"] = 1 / 0
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_is_removed_meanwhile_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+
+    def write_and_remove() -> None:
+        with write_atomically(folder / "x.txt") as temporary:
+            temporary.write_text("x")
+            temporary.unlink()
+            folder.rmdir()
+
+    with pytest.raises(DataError, match=r"x\.txt: cannot be written: the folder was removed"):
+        write_and_remove()
+
+
+def test_names_that_cannot_be_written_are_refused_before_any_work(tmp_path: Path, no_claims: None) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(UsageError, match="is a folder; give the name of a file"):
+        refuse_overwrite(tmp_path / "folder", force=True)
+    with pytest.raises(UsageError, match="too long"):
+        refuse_overwrite(tmp_path / ("x" * 300), force=False)
+    with pytest.raises(UsageError, match="is a link that leads nowhere"):
+        refuse_overwrite(tmp_path / "link", force=False)
+
+
+def test_the_longest_name_that_a_disk_takes_is_written(tmp_path: Path) -> None:
+    path = tmp_path / ("ü" * 125 + ".txt")
+    atomic.write_text(path, "x")
+    assert path.read_text() == "x"
+
+
+def test_the_second_of_two_writers_without_force_refuses(tmp_path: Path, no_claims: None) -> None:
+    path, folder = tmp_path / "x.txt", tmp_path / "page"
+    refuse_overwrite(path, force=False)
+    refuse_folder_overwrite(folder, False, {"index.html"}, "page that report made")
+    path.write_text("first")
+    folder.mkdir()
+    with pytest.raises(DataError, match=r"x\.txt: was made by another process meanwhile"):
+        atomic.write_text(path, "second")
+    with pytest.raises(DataError, match="page: was made by another process meanwhile"), write_folder_atomically(folder):
+        pass
+    assert path.read_text() == "first"
+    refuse_overwrite(path, force=True)
+    atomic.write_text(path, "third")
+    assert path.read_text() == "third"
+    assert sorted(os.listdir(tmp_path)) == ["page", "x.txt"]
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from sfm2tuples.files import atomic
+def die(*_): os._exit(9)
+if sys.argv[1] == "file":
+    with atomic.write_atomically(Path(sys.argv[2])) as temporary:
+        temporary.write_text("half")
+        die()
+atomic.exchange = lambda *_: False
+atomic.shutil.rmtree = die
+with atomic.write_folder_atomically(Path(sys.argv[2])) as folder:
+    (folder / "new").write_text("")
+    replace = os.replace
+    os.replace = lambda *names: (replace(*names), die())
+"""
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_the_next_writer_clears_up_after_a_killed_one(tmp_path: Path, kind: str) -> None:
+    path, stranger = tmp_path / "out", tmp_path / ".out.1-0123456789abcdef.part"
+    stranger.write_text("another machine's")
+    if kind == "folder":
+        path.mkdir()
+        (path / "old").write_text("")
+    killed = subprocess.run([sys.executable, "-c", KILLED, kind, str(path)], check=False)
+    assert killed.returncode == 9
+    assert len(os.listdir(tmp_path)) >= 2
+    write = write_atomically if kind == "file" else write_folder_atomically
+    with pytest.raises(ZeroDivisionError), write(path):
+        raise ZeroDivisionError
+    assert sorted(os.listdir(tmp_path)) == sorted([stranger.name] + ["out"] * (kind == "folder"))
+    assert kind == "file" or os.listdir(path) == ["old"]
+
+
+def test_a_folder_is_replaced_whole_with_and_without_a_swap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "page"
+    for content, swap in (("a", True), ("b", True), ("c", False)):
+        if not swap:
+            monkeypatch.setattr(atomic, "exchange", lambda *_: False)
+        with write_folder_atomically(path) as folder:
+            (folder / content).write_text("")
+        assert os.listdir(path) == [content]
+        assert os.listdir(tmp_path) == ["page"]
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (OSError(28, "No space left on device", "some.h5"), "error: some.h5: No space left on device"),
+        (OSError("odd"), "error: odd"),
+        (MemoryError(), "error: not enough memory; close other programs, or do it in parts"),
+    ],
+)
+def test_what_the_system_says_is_one_line(
+    raised: Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(**_: object) -> None:
+        raise raised
+
+    monkeypatch.setattr("cli.main.group.main", fail)
+    with pytest.raises(SystemExit) as end:
+        main(["inspect", "x"])
+    assert end.value.code == 1
+    assert capsys.readouterr().err == said + "\n"
+
+
+def test_new_files_are_read_as_they_were_written(tmp_path: Path) -> None:
+    write_descriptors(tmp_path / "d.h5", descriptors())
+    assert np.array_equal(read_descriptors(tmp_path / "d.h5").values, descriptors().values)
