@@ -71,6 +71,18 @@ def first_three(names: Sequence[str]) -> str:
     return one_line(", ".join(str(name) for name in names[:3]) + (" …" if len(names) > 3 else ""))
 
 
+def refuse_some(path: str | Path, offenders: Sequence[str], count: int, what: str, remedy: str = "") -> None:
+    """Raise DataError where there are offenders: ``PATH: 3 of 10 photos have no features, first a, b, c; remedy``."""
+    if offenders:
+        what = f"{len(offenders):,} of {count:,} {what}, first {first_three(offenders)}"
+        raise DataError(path, what, remedy)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line that an error of a library says; its kind, where it says nothing."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
 def one_line(text: str) -> str:
     """Printable on one line whatever a hostile file name holds."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)

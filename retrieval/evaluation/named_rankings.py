@@ -12,7 +12,7 @@ from retrieval.photos.names import short_name
 from retrieval.protocols.benchmark import Benchmark
 from retrieval.protocols.photo_names import PhotoNames
 from retrieval.search.ranks_file import read_ranks
-from sfm2tuples.errors import DataError, first_three
+from sfm2tuples.errors import DataError, first_three, refuse_some
 from sfm2tuples.files.text import filled_lines
 
 
@@ -114,7 +114,6 @@ def _in_order(rankings: dict[str, list[str]], benchmark: Benchmark, origin: str)
         for query, alias in zip(benchmark.queries, aliases, strict=True)
     ]
     absent = [query for query, names in zip(benchmark.queries, found, strict=True) if names is None]
-    if absent:
-        what = f"{len(absent):,} of {len(found):,} queries have no ranking, first {first_three(absent)}"
-        raise DataError(origin, what, f"it has those of {first_three(list(rankings))}; is it the right folder or file?")
+    remedy = f"it has those of {first_three(list(rankings))}; is it the right folder or file?"
+    refuse_some(origin, absent, len(found), "queries have no ranking", remedy)
     return [names for names in found if names is not None]

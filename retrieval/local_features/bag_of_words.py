@@ -54,12 +54,10 @@ class BagOfWords:
 
     def only(self, names: Sequence[str]) -> BagOfWords:
         """Keep the photos of these names, in their order; raises DataError where one is absent."""
-        features = self.features.only(names)
-        row_of = {name: row for row, name in enumerate(self.features.names)}
-        _, positions = gather_rows(self.features.indptr, np.array([row_of[name] for name in names], np.int64))
+        _, positions = gather_rows(self.features.indptr, self.features.rows_of(names))
         return replace(
             self,
-            features=features,
+            features=self.features.only(names),
             word=self.word[positions],
             weight=self.weight[positions],
             signature=self.signature[positions],

@@ -11,8 +11,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sfm2tuples.errors import DataError, FileFormatError, first_three
-from sfm2tuples.files.columns import gather_rows, mapped_column, read_strings, write_strings
+from sfm2tuples.errors import FileFormatError
+from sfm2tuples.files.columns import gather_rows, mapped_column, read_strings, rows_of_names, write_strings
 from sfm2tuples.files.container import create_file, header_of, open_file
 from sfm2tuples.files.descriptor_settings import differing
 
@@ -49,20 +49,13 @@ class LocalFeatures:
         """Rows of a photo's features."""
         return slice(int(self.indptr[photo]), int(self.indptr[photo + 1]))
 
-    def only(self, names: Sequence[str]) -> LocalFeatures:
-        """Keep the photos of these names, in their order.
+    def rows_of(self, names: Sequence[str]) -> np.ndarray:
+        """Rows of photos, (n,) int64; DataError where some have no features here."""
+        return rows_of_names(self.names, names, self.path or "features", "photos have no features")
 
-        Raises
-        ------
-        DataError
-            Photos have no features here.
-        """
-        row_of = {name: row for row, name in enumerate(self.names)}
-        absent = [name for name in names if name not in row_of]
-        if absent:
-            what = f"{len(absent):,} of {len(names):,} photos have no features, first {first_three(absent)}"
-            raise DataError(self.path or "features", what)
-        rows = np.array([row_of[name] for name in names], np.int64)
+    def only(self, names: Sequence[str]) -> LocalFeatures:
+        """Keep the photos of these names, in their order; DataError as in `rows_of`."""
+        rows = self.rows_of(names)
         indptr, positions = gather_rows(self.indptr, rows)
         return LocalFeatures(
             list(names),

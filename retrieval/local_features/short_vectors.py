@@ -13,7 +13,8 @@ from scipy import sparse
 
 from retrieval.local_features.bag_of_words import idf_of, read_bag_of_words, unit_rows
 from retrieval.whitening.linear_algebra import with_fixed_signs
-from sfm2tuples.errors import DataError, UsageError, first_three
+from sfm2tuples.errors import DataError, UsageError
+from sfm2tuples.files.columns import rows_of_names
 from sfm2tuples.files.descriptors import Descriptors
 
 logger = logging.getLogger(__name__)
@@ -62,11 +63,7 @@ class WordCounts:
 
     def rows(self, names: Sequence[str]) -> sparse.csr_matrix:
         """Counts of the photos of these names, in their order; raises DataError where one is absent."""
-        row_of = {name: row for row, name in enumerate(self.names)}
-        absent = [name for name in names if name not in row_of]
-        if absent:
-            raise DataError(self.path, f"{len(absent):,} photos are not in it, first {first_three(absent)}")
-        return self.counts[np.array([row_of[name] for name in names], np.int64)]
+        return self.counts[rows_of_names(self.names, names, self.path, "photos are not in it")]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from sfm2tuples.errors import UsageError
+from sfm2tuples.errors import UsageError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,7 @@ def choose_device(name: str | None) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UsageError(f"--device {name}: cannot be used ({str(error).splitlines()[0]})") from error
+        raise UsageError(f"--device {name}: cannot be used ({first_line(error)})") from error
     return device
 
 
@@ -50,5 +50,5 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
     try:
         return torch.autocast(device.type, getattr(torch, _HALF.get(precision, "bfloat16")), precision in _HALF)
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise UsageError(f"--precision {precision}: cannot be used on {device} ({reason})") from error

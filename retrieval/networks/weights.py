@@ -17,7 +17,7 @@ from torch import Tensor
 from retrieval.networks.backbones.backbone import Backbone
 from retrieval.networks.downloads import fetched, is_url
 from retrieval.networks.wrapped_weights import named_tensors, unwrapped, without_prefixes
-from sfm2tuples.errors import UsageError, WeightsError, first_three
+from sfm2tuples.errors import UsageError, WeightsError, first_line, first_three
 
 PUBLISHED = ("imagenet", "pretrained")
 """Values of `--weights` that stand for the weights that a backbone's makers publish; each family has one of them."""
@@ -145,7 +145,7 @@ def load_torch_file(path: str | Path) -> Any:
         what = "holds other things than plain containers and tensors, or is no file of PyTorch"
         raise WeightsError(path, what, "only state dicts are loaded, since other content may run code") from error
     except _UNREADABLE as error:
-        raise WeightsError(path, f"cannot be read as a file of PyTorch ({_first_line(error)})") from error
+        raise WeightsError(path, f"cannot be read as a file of PyTorch ({first_line(error)})") from error
 
 
 def _read_url(url: str, needed: int) -> Any:
@@ -168,7 +168,7 @@ def _read_file(path: Path, needed: int) -> Any:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: _tensor(arrays[name]) for name in arrays.files}
     except (OSError, ValueError, KeyError, EOFError, TypeError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        raise WeightsError(path, f"cannot be read as .npz ({_first_line(error)})") from error
+        raise WeightsError(path, f"cannot be read as .npz ({first_line(error)})") from error
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -181,7 +181,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = load_file(path)
     except (OSError, ValueError, SafetensorError) as error:
-        raise WeightsError(path, f"cannot be read as .safetensors ({_first_line(error)})") from error
+        raise WeightsError(path, f"cannot be read as .safetensors ({first_line(error)})") from error
     return tensors
 
 
@@ -221,7 +221,3 @@ def _refuse_bomb(path: Path, needed: int = 0) -> None:
     if unpacked > _most_bytes(path, needed):
         what = f"{path.stat().st_size:,} bytes would unpack to {unpacked:,}, more than weights do"
         raise WeightsError(path, what, "save it again without compression")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

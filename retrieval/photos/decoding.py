@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from retrieval.photos.formats import readable_formats
-from sfm2tuples.errors import PhotoError, UsageError
+from sfm2tuples.errors import PhotoError, UsageError, first_line
 
 PhotoSource = str | Path | bytes | Callable[[], bytes]
 """Where a photo comes from: a file, its bytes, or a function that fetches its bytes when needed."""
@@ -248,4 +248,4 @@ def _reason(error: BaseException) -> str:
         return "not a known format of photos"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return (str(error).splitlines() or [""])[0] or type(error).__name__
+    return first_line(error)

@@ -15,6 +15,7 @@ from retrieval.photos.decoding import PhotoSource
 from retrieval.photos.labels import Labels, read_labels
 from retrieval.photos.names import photos_below
 from sfm2tuples.errors import DataError, UsageError
+from sfm2tuples.files.columns import rows_of_names
 from sfm2tuples.files.container import read_header
 from sfm2tuples.files.text import filled_lines
 from sfm2tuples.index.opened import OpenedIndex, open_index
@@ -82,10 +83,9 @@ class PhotoSources:
     parent: str = ""
     """Fingerprint of that file; empty for folders and lists."""
 
-    def only(self, keys: Sequence[str]) -> PhotoSources:
-        """The photos of these keys, in their order; all of them must be among the source's."""
-        row_of = {key: row for row, key in enumerate(self.keys)}
-        rows = np.array([row_of[key] for key in keys], np.int64)
+    def only(self, keys: Sequence[str], what: str = "photos are not here", remedy: str = "") -> PhotoSources:
+        """The photos of these keys, in their order; DataError says `what` where some are absent."""
+        rows = rows_of_names(self.keys, keys, self.origin, what, remedy)
         return PhotoSources(
             list(keys), self.sources.take(rows), _first_with(self.same_as[rows]), self.origin, self.parent
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from retrieval.photos.names import photos_below, short_name
 from retrieval.protocols.benchmark import ProtocolChoice
-from sfm2tuples.errors import DataError, first_three
+from sfm2tuples.errors import DataError, first_three, refuse_some
 from sfm2tuples.files.text import read_json
 
 
@@ -74,12 +74,9 @@ def names_of(wanted: Sequence[str], names: PhotoNames, where: str) -> list[str]:
     """
     found = [names.find(name) for name in wanted]
     absent = [name for name, own in zip(wanted, found, strict=True) if own is None]
-    if absent and names.whole:
-        raise DataError(
-            names.origin,
-            f"{len(absent):,} of {len(wanted):,} photos of {where} are absent, first {first_three(absent)}",
-            "complete the download, or describe the photos that are absent",
-        )
+    if names.whole:
+        remedy = "complete the download, or describe the photos that are absent"
+        refuse_some(names.origin, absent, len(wanted), f"photos of {where} are absent", remedy)
     return [name if own is None else own for name, own in zip(wanted, found, strict=True)]
 
 

@@ -12,7 +12,7 @@ from retrieval.metrics.ground_truth import make_ground_truth
 from retrieval.photos.sources import photos_of_rows
 from retrieval.protocols.benchmark import MAX_DISTANCE, Benchmark, ProtocolChoice
 from retrieval.protocols.photo_names import PhotoNames
-from sfm2tuples.errors import DataError, UsageError, first_three
+from sfm2tuples.errors import DataError, UsageError, refuse_some
 from sfm2tuples.index.opened import OpenedIndex, open_index
 from sfm2tuples.index.schema import SPLITS
 
@@ -46,14 +46,8 @@ def positions_in_names(names: Sequence[str], origin: str) -> np.ndarray:
             positions[row] = float(words[1]), float(words[2])
         except (ValueError, IndexError):
             continue
-    bad = [names[row] for row in np.flatnonzero(~np.isfinite(positions).all(axis=1))[:4]]
-    if bad:
-        count = int((~np.isfinite(positions).all(axis=1)).sum())
-        raise DataError(
-            origin,
-            f"{count:,} of {len(names):,} names hold no position, first {first_three(bad)}",
-            "names begin @easting@northing@",
-        )
+    bad = [names[row] for row in np.flatnonzero(~np.isfinite(positions).all(axis=1))]
+    refuse_some(origin, bad, len(names), "names hold no position", "names begin @easting@northing@")
     return positions
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from retrieval.local_features.feature_files import LocalFeatures, map_features, warn_if_found_otherwise
 from retrieval.local_features.options import VerificationOptions
 from retrieval.local_features.spatial_verification import PhotoFeatures, photo_features, verify
-from sfm2tuples.errors import DataError, first_three
+from sfm2tuples.errors import DataError, first_three, refuse_some
 
 
 class FeatureTables:
@@ -66,12 +66,8 @@ class FeatureTables:
         DataError
         """
         absent = [name for name in names if name not in self._at]
-        if absent:
-            raise DataError(
-                self.origin,
-                f"{len(absent):,} of {len(names):,} {what} have no features here, first {first_three(absent)}",
-                "extract features and descriptors of the same photos, from the same folder",
-            )
+        remedy = "extract features and descriptors of the same photos, from the same folder"
+        refuse_some(self.origin, absent, len(names), f"{what} have no features here", remedy)
 
     def photo(self, name: str, box: np.ndarray | None = None) -> PhotoFeatures:
         """Features of a photo; only those inside of a box, where one is given."""

@@ -30,7 +30,7 @@ from retrieval.photos.sources import PhotoSources
 from retrieval.search.window_search import integral_image, locate, mac_of
 from retrieval.whitening.projection import Whitening, apply
 from sfm2tuples.compute.threads import over_blocks
-from sfm2tuples.errors import DataError, PhotoError, UsageError, first_three
+from sfm2tuples.errors import PhotoError, UsageError
 from sfm2tuples.files.columns import indptr_of
 
 MOST_BYTES = 1 << 32
@@ -237,15 +237,8 @@ class PhotoWindows:
         """The distinct photos of short lists, and the number of the photo of each row of the database, -1 for none."""
         rows = np.unique(row[row >= 0])
         names = [self._names[r] for r in rows.tolist()]
-        known = set(self._photos.keys)
-        absent = [name for name in names if name not in known]
-        if absent:
-            raise DataError(
-                self._photos.origin,
-                f"{len(absent):,} of {len(names):,} photos to re-rank are not here, first {first_three(absent)}",
-                "give the folder that the descriptors' names start from",
-            )
-        photos = self._photos.only(names)
+        remedy = "give the folder that the descriptors' names start from"
+        photos = self._photos.only(names, "photos to re-rank are not here", remedy)
         distinct, which = np.unique(photos.same_as, return_inverse=True)
         photo_of = np.full(len(self._names), -1)
         photo_of[rows] = which

@@ -10,10 +10,10 @@ from retrieval.descriptors.extraction import ExtractionOptions, extract_settings
 from retrieval.networks.choice import NetworkChoice, load_on
 from retrieval.networks.devices import FP32
 from retrieval.networks.network import Network
-from retrieval.photos.sources import PhotoSources, photos_of
+from retrieval.photos.sources import photos_of
 from retrieval.search.window_descriptors import Describer, PhotoWindows, query_regions
 from retrieval.whitening.projection import Whitening, read_whitening
-from sfm2tuples.errors import DataError, UsageError, first_three
+from sfm2tuples.errors import UsageError
 from sfm2tuples.files.descriptors import Descriptors
 
 
@@ -55,10 +55,11 @@ def window_finder(queries: Descriptors, database: Descriptors, sources: WindowSo
     if sources.photos is None:
         raise UsageError("--rerank looks at photos: give --photos, from which the descriptors were extracted")
     describer = _describer(database, sources)
-    names = queries.names
     photos = photos_of(sources.photos, sources.images)
     asking = photos if sources.query_photos is None else photos_of(sources.query_photos, sources.images)
-    return PhotoWindows(describer, query_regions(describer, _named(asking, names)), photos, database.names)
+    remedy = "give --query-photos, from which they were extracted"
+    asking = asking.only(queries.names, "queries have no photo here", remedy)
+    return PhotoWindows(describer, query_regions(describer, asking), photos, database.names)
 
 
 def _describer(database: Descriptors, sources: WindowSources) -> Describer:
@@ -95,15 +96,3 @@ def _whitening(database: Descriptors, path: Path | None) -> Whitening | None:
             f"{path}: is not the whitening of {database.path}, which {'has another' if applied else 'has none'}"
         )
     return whitening
-
-
-def _named(photos: PhotoSources, names: list[str]) -> PhotoSources:
-    known = set(photos.keys)
-    absent = [name for name in names if name not in known]
-    if absent:
-        raise DataError(
-            photos.origin,
-            f"{len(absent):,} of {len(names):,} queries have no photo here, first {first_three(absent)}",
-            "give --query-photos, from which they were extracted",
-        )
-    return photos.only(names)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from retrieval.training.described_tuples import DescribedTuples
 from retrieval.training.losses_by_name import Loss, LossOptions
-from sfm2tuples.errors import UsageError
+from sfm2tuples.errors import UsageError, first_line
 
 Indices = tuple[Tensor, Tensor, Tensor, Tensor]
 """The package's pairs: queries and their positives, queries and their negatives, all rows of one table."""
@@ -30,8 +30,7 @@ def pml_loss(options: LossOptions) -> Loss:
     try:
         loss = kind(**arguments)
     except (TypeError, ValueError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"loss {options.name} cannot be made of {arguments} ({reason})") from error
+        raise UsageError(f"loss {options.name} cannot be made of {arguments} ({first_line(error)})") from error
     if any(True for _ in loss.parameters()):
         raise UsageError(
             f"loss {options.name} learns weights by class, and tuples have no classes; choose a loss of pairs"

@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from sfm2tuples.errors import SfmTuplesError, UsageError, one_line
+from sfm2tuples.errors import SfmTuplesError, UsageError, first_line, one_line
 
 Item = TypeVar("Item")
 PATIENCE = timedelta(minutes=30)
@@ -194,7 +194,7 @@ def join_team(device: str | None = None) -> Iterator[Team]:
     try:
         dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
-        raise SfmTuplesError(f"the other processes cannot be reached ({str(error).splitlines()[0]})") from error
+        raise SfmTuplesError(f"the other processes cannot be reached ({first_line(error)})") from error
     try:
         yield Team(dist.get_rank(), size)
         # Nobody leaves while another is still sending: gloo's threads end the process where a line is cut.
@@ -220,6 +220,6 @@ def _lost_member() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise SfmTuplesError(
-            f"another process of this training is gone ({str(error).splitlines()[0][:120]}); its own message says why; "
+            f"another process of this training is gone ({first_line(error)[:120]}); its own message says why; "
             "go on from the last whole round with --resume"
         ) from error

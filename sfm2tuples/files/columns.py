@@ -6,10 +6,12 @@ import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import h5py
 import numpy as np
 
+from sfm2tuples.errors import refuse_some
 from sfm2tuples.files.new_file import write_all
 
 
@@ -102,6 +104,21 @@ def indptr_of(counts: np.ndarray) -> np.ndarray:
     indptr = np.zeros(len(counts) + 1, np.int64)
     np.cumsum(counts, out=indptr[1:])
     return indptr
+
+
+def rows_of_names(
+    names: Sequence[str], wanted: Sequence[str], path: str | Path, what: str, remedy: str = ""
+) -> np.ndarray:
+    """Row of each wanted name in a column of names: (m,) int64.
+
+    Raises
+    ------
+    DataError
+        Some are not there: `path` is the file at fault, `what` what they are, ``photos have no features``.
+    """
+    row_of = {name: row for row, name in enumerate(names)}
+    refuse_some(path, [name for name in wanted if name not in row_of], len(wanted), what, remedy)
+    return np.fromiter((row_of[name] for name in wanted), np.int64, len(wanted))
 
 
 def gather_rows(indptr: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

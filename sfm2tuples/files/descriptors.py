@@ -16,8 +16,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sfm2tuples.errors import DataError, FileFormatError, UsageError, first_three
-from sfm2tuples.files.columns import mapped_column, read_strings, write_strings
+from sfm2tuples.errors import DataError, FileFormatError, UsageError, first_three, refuse_some
+from sfm2tuples.files.columns import mapped_column, read_strings, rows_of_names, write_strings
 from sfm2tuples.files.container import create_file, header_of, open_file
 
 FORMAT = "sfm2tuples-descriptors"
@@ -136,15 +136,8 @@ def align(descriptors: Descriptors, keys: Sequence[str], path_of_index: str | Pa
     DataError
         Some keys have no row.
     """
-    row_of = {name: row for row, name in enumerate(descriptors.names)}
-    absent = [key for key in keys if key not in row_of]
-    if absent:
-        raise DataError(
-            descriptors.path or "descriptors",
-            f"{len(absent):,} of {len(keys):,} names in {path_of_index} have no row here, first {first_three(absent)}",
-            "was it extracted under another root?",
-        )
-    return np.fromiter((row_of[key] for key in keys), np.int64, len(keys))
+    what, remedy = f"names in {path_of_index} have no row here", "was it extracted under another root?"
+    return rows_of_names(descriptors.names, keys, descriptors.path or "descriptors", what, remedy)
 
 
 def check_names(path: str | Path, names: Sequence[str]) -> None:
@@ -293,12 +286,7 @@ def _read_groups(path: Path, file: h5py.File) -> tuple[list[str], np.ndarray]:
     if not rows:
         raise DataError(path, "holds no global_descriptor", "a file of local features, or no file of descriptors")
     absent = sorted(others - set(rows))
-    if absent:
-        raise DataError(
-            path,
-            f"{len(absent):,} of {len(absent) + len(rows):,} images have no usable global_descriptor, "
-            f"first {first_three(absent)}",
-        )
+    refuse_some(path, absent, len(absent) + len(rows), "images have no usable global_descriptor")
     return list(rows), _stack(path, rows)
 
 
@@ -326,7 +314,4 @@ def _check_shape(path: str | Path, count: int, shape: tuple[int, ...], dtype: np
 
 
 def _refuse_rows(path: str | Path, names: Sequence[str], bad: np.ndarray, what: str, remedy: str) -> None:
-    if bad.any():
-        rows = np.flatnonzero(bad)
-        offenders = first_three([names[row] for row in rows[:4]])
-        raise DataError(path, f"{len(rows):,} of {len(names):,} {what}, first {offenders}", remedy)
+    refuse_some(path, [names[row] for row in np.flatnonzero(bad)], len(names), what, remedy)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sfm2tuples.errors import DataError
+from sfm2tuples.errors import DataError, first_line
 
 MOST_BYTES = 1 << 29
 """A larger file is refused; a million images take a tenth of it."""
@@ -105,10 +105,8 @@ def read_plain_pickle(path: Path) -> Any:
     except _RefusedError as error:
         raise DataError(path, f"{error}; nothing of it was run", "only lists of plain values are read") from error
     except (ValueError, IndexError, KeyError, TypeError, OverflowError, MemoryError, OSError, struct.error) as error:
-        what = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
-        raise DataError(
-            path, f"is not a whole pickle ({what})", "give the .pkl file itself, downloaded whole"
-        ) from error
+        what = f"is not a whole pickle ({first_line(error)[:120]})"
+        raise DataError(path, what, "give the .pkl file itself, downloaded whole") from error
 
 
 class _Machine:

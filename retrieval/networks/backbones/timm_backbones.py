@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 
 from retrieval.networks.backbones.backbone import Backbone
 from retrieval.networks.description import Colour
-from sfm2tuples.errors import UsageError, WeightsError
+from sfm2tuples.errors import UsageError, WeightsError, first_line
 
 TIMM = "timm:"
 """What stands before a name of timm."""
@@ -91,7 +91,7 @@ class TimmBackbone(Backbone):
             self.model.load_state_dict(_create(self.name, seed=0, pretrained=True).state_dict())
         # The hub's client raises errors of its own beside these; all of them are OSError or one of the others.
         except (OSError, RuntimeError, ValueError, KeyError, ImportError, TypeError) as error:
-            what = f"timm's weights cannot be fetched ({_first_line(error)})"
+            what = f"timm's weights cannot be fetched ({first_line(error)})"
             raise WeightsError(self.name, what, "give a file to --weights") from error
 
     def _at_whole_patches(self, x: Tensor) -> Tensor:
@@ -151,7 +151,3 @@ def _patch_size(model: Any) -> tuple[int, int]:
 def _classifiers(model: Any) -> tuple[str, ...]:
     names = model.pretrained_cfg.get("classifier") or ()
     return (names,) if isinstance(names, str) else tuple(names)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
