@@ -46,7 +46,7 @@ def positions_in_names(names: Sequence[str], origin: str) -> np.ndarray:
             positions[row] = float(words[1]), float(words[2])
         except (ValueError, IndexError):
             continue
-    bad = [names[row] for row in np.flatnonzero(~np.isfinite(positions).all(axis=1))]
+    bad = [names[row] for row in np.flatnonzero(~np.isfinite(positions).all(axis=1)).tolist()]
     refuse_some(origin, bad, len(names), "names hold no position", "names begin @easting@northing@")
     return positions
 

@@ -314,4 +314,4 @@ def _check_shape(path: str | Path, count: int, shape: tuple[int, ...], dtype: np
 
 
 def _refuse_rows(path: str | Path, names: Sequence[str], bad: np.ndarray, what: str, remedy: str) -> None:
-    refuse_some(path, [names[row] for row in np.flatnonzero(bad)], len(names), what, remedy)
+    refuse_some(path, [names[row] for row in np.flatnonzero(bad).tolist()], len(names), what, remedy)
