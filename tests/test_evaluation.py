@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from retrieval.metrics.average_precision import average_precision, precision_at
 from retrieval.metrics.ground_truth import GroundTruth, make_ground_truth
 from retrieval.metrics.kept_images import AT_MOST, FIRST, JUNK, LAST, RIGHT, WRONG, ImageCollector
-from retrieval.metrics.ranking import rank_all
+from retrieval.metrics.ranking import Rankings
 from retrieval.metrics.results import evaluate_descriptors, evaluate_rankings
 from sfm2tuples.errors import UsageError
 
@@ -165,7 +165,7 @@ def test_rankings_equal_a_sort_by_similarity_whatever_the_block(block_bytes: int
     draw = np.random.default_rng(0)
     database = normalised(draw.normal(size=(60, 7)))
     queries = database[::7]
-    rankings = list(rank_all(queries, database, block_bytes))
+    rankings = list(Rankings(queries, database, block_bytes))
     assert len(rankings) == len(queries)
     for query, ranking in zip(queries, rankings, strict=True):
         assert ranking.tolist() == oracles.ranking_by_sorting(query, database)
@@ -175,7 +175,7 @@ def test_equal_descriptors_are_ranked_by_row() -> None:
     draw = np.random.default_rng(1)
     distinct = normalised(draw.normal(size=(11, 129)))
     database = distinct[np.arange(1000) % 11]
-    for ranking in rank_all(distinct[:5], database):
+    for ranking in Rankings(distinct[:5], database):
         kinds = ranking % 11
         changes = np.flatnonzero(np.diff(kinds))
         assert len(changes) == 10

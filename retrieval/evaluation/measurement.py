@@ -17,6 +17,7 @@ from retrieval.evaluation.named_rankings import evaluate_named_rankings, read_ra
 from retrieval.evaluation.refined_rankings import own_junk, refine
 from retrieval.evaluation.request import EvaluationRequest
 from retrieval.local_features.bag_of_words import read_bag_of_words
+from retrieval.metrics.ranking import Rankings
 from retrieval.metrics.results import Evaluation
 from retrieval.protocols.benchmark import Benchmark, figure, figure_text
 from retrieval.protocols.by_name import load_benchmark
@@ -137,9 +138,11 @@ def _measure_descriptors(
     described = benchmark_descriptors(benchmark, request, files)
     names, queries, database = described.database.names, described.queries.values, described.database.values
     verifier = verifiers(names) if verifiers else None
-    rankings = refine(queries, database, own_junk(benchmark), Pipeline(refinement, described.finder, verifier))
-    evaluations = benchmark.evaluate(rankings, names)
-    if not refinement.any:
+    if refinement.any:
+        pipeline = Pipeline(refinement, described.finder, verifier)
+        evaluations = benchmark.evaluate(refine(queries, database, own_junk(benchmark), pipeline), names)
+    else:
+        evaluations = benchmark.evaluate(Rankings(queries, database), names)
         evaluations = {setup: found.with_similarity(queries, database) for setup, found in evaluations.items()}
     found = _measurement(
         request,

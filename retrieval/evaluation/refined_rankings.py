@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from retrieval.metrics.ranking import rank_all
+from retrieval.metrics.ranking import Rankings
 from retrieval.protocols.benchmark import Benchmark
 from retrieval.search.engines import NOBODY, FlatEngine
 from retrieval.search.query_expansion import augment
@@ -29,7 +29,7 @@ class RefinedRankings:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yield (n,) int64 database rows for each query: the short list, then all others in their order."""
-        return whole_rankings(self.short, rank_all(self.queries, self.database))
+        return whole_rankings(self.short, Rankings(self.queries, self.database))
 
 
 def refine(queries: np.ndarray, database: np.ndarray, own: np.ndarray, pipeline: Pipeline) -> RefinedRankings:

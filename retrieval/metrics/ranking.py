@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,28 +11,27 @@ BLOCK_BYTES = 1 << 27
 """Memory that a block of similarities with its sorted order may take, about."""
 
 
-def rank_all(queries: np.ndarray, database: np.ndarray, block_bytes: int = BLOCK_BYTES) -> Iterator[np.ndarray]:
-    """Rank the whole database for each query: exact, by cosine; ties by the lower row.
+@dataclass(frozen=True)
+class Rankings:
+    """The whole database ranked for each query: exact, by cosine; ties by the lower row.
 
-    Costs q x n x D and a sort of n for each query; memory is bounded by about `block_bytes`.
-
-    Parameters
-    ----------
-    queries : (q, D) float32, L2-normalised
-    database : (n, D) float32, L2-normalised
-    block_bytes : int
-
-    Yields
-    ------
-    (n,) int64
-        Database rows, best first, for one query after the other.
+    Each time that they are gone through costs q x n x D and a sort of n for each query.
     """
-    n = len(database)
-    # Each similarity takes 4 bytes, its row in the order 8, and the sort's own copies about as much again.
-    size = max(1, block_bytes // max(1, 24 * n))
-    for start in range(0, len(queries), size):
-        similarity = similarities(queries[start : start + size], database, block_bytes)
-        yield from np.argsort(-similarity, axis=1, kind="stable")
+
+    queries: np.ndarray
+    """(q, D) float32, L2-normalised."""
+    database: np.ndarray
+    """(n, D) float32, L2-normalised."""
+    block_bytes: int = BLOCK_BYTES
+    """About the most memory that it takes."""
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield (n,) int64 database rows, best first, for one query after the other."""
+        # Each similarity takes 4 bytes, its row in the order 8, and the sort's own copies about as much again.
+        size = max(1, self.block_bytes // max(1, 24 * len(self.database)))
+        for start in range(0, len(self.queries), size):
+            similarity = similarities(self.queries[start : start + size], self.database, self.block_bytes)
+            yield from np.argsort(-similarity, axis=1, kind="stable")
 
 
 def similarities(queries: np.ndarray, database: np.ndarray, block_bytes: int = BLOCK_BYTES) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 from retrieval.metrics.average_precision import average_precision, precision_at
 from retrieval.metrics.ground_truth import GroundTruth
 from retrieval.metrics.kept_images import JUNK, RIGHT, VERDICTS, WRONG, ImageCollector, KeptImages
-from retrieval.metrics.ranking import rank_all
+from retrieval.metrics.ranking import Rankings
 from sfm2tuples.errors import UsageError
 from sfm2tuples.files.columns import indptr_of
 
@@ -203,7 +203,7 @@ def evaluate_descriptors(queries: np.ndarray, database: np.ndarray, truth: Groun
         Descriptors of the database, L2-normalised.
     truth : GroundTruth
     """
-    return evaluate_rankings(rank_all(queries, database), truth, len(database)).with_similarity(queries, database)
+    return evaluate_rankings(Rankings(queries, database), truth, len(database)).with_similarity(queries, database)
 
 
 def _mean(values: np.ndarray) -> float:
