@@ -40,7 +40,7 @@ from sfm2tuples.files.container import Header
 from sfm2tuples.files.descriptors import Descriptors, write_descriptors
 from sfm2tuples.files.safe_pickle import PickledArray, read_plain_pickle
 from sfm2tuples.interop.cirtorch_files import CirtorchSplit, photo_path, read_cirtorch, write_cirtorch
-from sfm2tuples.interop.cirtorch_tables import from_cirtorch, pairs_of, to_cirtorch
+from sfm2tuples.interop.cirtorch_tables import from_cirtorch, to_cirtorch, tuple_pairs
 from sfm2tuples.mining.rounds import MiningOptions, mining_options, plan_round
 from sfm2tuples.mining.summary import summarise
 from sfm2tuples.mining.tuple_file import Candidates, ImageTable, PlaceTable, TupleFile, TupleSet, read_tuples
@@ -458,7 +458,7 @@ def test_any_tuple_set_survives_the_round_trip(tmp_path: Path, tuples: TupleFile
     old_row = [row_of[key] for key in back.images.key]
     assert sorted(old_row) == list(range(len(cids)))
     for name in SPLITS:
-        rows = zip(*pairs_of(tuples.tuples[name]), strict=True)
+        rows = zip(*tuple_pairs(tuples.tuples[name]), strict=True)
         expected = list(dict.fromkeys((int(q), int(p)) for q, p in rows))
         assert [(row_of[q], row_of[p]) for q, p in named_pairs(back, name)] == expected
     new_place = {old_row[row]: place for row, place in enumerate(back.images.place.tolist())}
@@ -550,10 +550,10 @@ def test_mined_exported_imported_tuples_have_the_same_pairs_and_places(world: Pa
     place_of = dict(zip(before.images.key, before.images.place.tolist(), strict=True))
     for name in SPLITS:
         old = [
-            (before.images.key[q], before.images.key[p]) for q, p in zip(*pairs_of(before.tuples[name]), strict=True)
+            (before.images.key[q], before.images.key[p]) for q, p in zip(*tuple_pairs(before.tuples[name]), strict=True)
         ]
         key = [key_of[k] for k in after.images.key]
-        new = [(key[q], key[p]) for q, p in zip(*pairs_of(after.tuples[name]), strict=True)]
+        new = [(key[q], key[p]) for q, p in zip(*tuple_pairs(after.tuples[name]), strict=True)]
         assert new == old != []
         assert (after.tuples[name].negative == -1).all()
     assert [after.places.name[p] for p in after.images.place] == [
@@ -649,10 +649,12 @@ def test_missing_and_torn_photos_are_left_out_with_their_pairs(
     after = read_tuples(tmp_path / "t.h5")
     assert after.images.key == before.images.key[2:]
     assert after.packed_size == 40
-    lost = [pair for pair in zip(*pairs_of(before.tuples["train"]), strict=True) if set(pair) & {0, 1}]
+    lost = [pair for pair in zip(*tuple_pairs(before.tuples["train"]), strict=True) if set(pair) & {0, 1}]
     assert left["pairs_without_photo"] == len(lost) > 0
-    kept = [tuple(p - 2 for p in pair) for pair in zip(*pairs_of(before.tuples["train"]), strict=True) if min(pair) > 1]
-    assert list(zip(*pairs_of(after.tuples["train"]), strict=True)) == kept
+    kept = [
+        tuple(p - 2 for p in pair) for pair in zip(*tuple_pairs(before.tuples["train"]), strict=True) if min(pair) > 1
+    ]
+    assert list(zip(*tuple_pairs(after.tuples["train"]), strict=True)) == kept
 
 
 def test_the_same_import_gives_the_same_bytes(world: Path, imported: Path) -> None:
@@ -721,7 +723,7 @@ def test_an_unreadable_photo_is_left_out_of_the_export_with_its_pairs(
         path.write_bytes(before)
     said = capsys.readouterr()
     values = json.loads(said.out)
-    lost = sum(0 in pair for pair in zip(*pairs_of(tuples.tuples["train"]), strict=True))
+    lost = sum(0 in pair for pair in zip(*tuple_pairs(tuples.tuples["train"]), strict=True))
     assert (values["unreadable"], values["pairs_left_out"], values["train"]["images"]) == (1, lost, 29)
     assert "cannot be read and are left out" in said.err
 

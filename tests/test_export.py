@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from worlds import Index, random_index, write_whole
 
 from sfm2tuples.errors import UsageError
-from sfm2tuples.interop.graph_export import edges_between, write_graphml, write_pairs
+from sfm2tuples.interop.graph_export import edges_between, write_graphml, write_neighbours
 
 
 def named(index: Index, **columns: list[str]) -> Index:
@@ -45,7 +45,7 @@ def test_pairs_are_the_neighbours_with_most_shared_points(
 ) -> None:
     index = random_index(np.random.default_rng(seed), (7, 9), (0, 1))
     path = tmp_path_factory.mktemp("pairs") / "pairs.txt"
-    count = write_pairs(index.opened(), path, num_matched)
+    count = write_neighbours(index.opened(), path, num_matched)
     lines = path.read_text().splitlines()
     assert lines == pairs_by_a_loop(index, num_matched)
     assert count == len(lines)
@@ -60,9 +60,9 @@ def index() -> Index:
 def test_names_that_two_photos_have_are_refused_and_keys_are_not(index: Index, tmp_path: Path) -> None:
     bare = named(index, name=[f"{row % 8}.jpg" for row in range(24)])
     with pytest.raises(UsageError, match=r"0\.jpg is the name of two photos, .* give --names key"):
-        write_pairs(bare.opened(), tmp_path / "pairs.txt")
+        write_neighbours(bare.opened(), tmp_path / "pairs.txt")
     assert not (tmp_path / "pairs.txt").exists()
-    write_pairs(bare.opened(), tmp_path / "pairs.txt", names="key")
+    write_neighbours(bare.opened(), tmp_path / "pairs.txt", names="key")
     found = {name for line in (tmp_path / "pairs.txt").read_text().splitlines() for name in line.split()}
     assert found <= set(index.images.key)
     assert len(found) > 8
@@ -85,7 +85,7 @@ def test_a_photo_in_two_models_is_one_image_whose_better_edge_counts(index: Inde
         for name in order
         for other in sorted(best.get(name, {}), key=lambda o: (-best[name][o], order.index(o)))[:5]
     ]
-    write_pairs(both.opened(), tmp_path / "pairs.txt", 5)
+    write_neighbours(both.opened(), tmp_path / "pairs.txt", 5)
     assert (tmp_path / "pairs.txt").read_text().splitlines() == expected
 
 
@@ -93,15 +93,15 @@ def test_a_photo_in_two_models_is_one_image_whose_better_edge_counts(index: Inde
 def test_a_name_that_a_list_of_pairs_cannot_hold_is_refused(index: Index, tmp_path: Path, name: str) -> None:
     odd = named(index, name=[name, *index.images.name[1:]])
     with pytest.raises(UsageError, match="1 names hold spaces") as error:
-        write_pairs(odd.opened(), tmp_path / "pairs.txt")
+        write_neighbours(odd.opened(), tmp_path / "pairs.txt")
     assert "\n" not in str(error.value)
 
 
 def test_values_without_meaning_are_refused(index: Index, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="num_matched must be at least 1"):
-        write_pairs(index.opened(), tmp_path / "pairs.txt", 0)
+        write_neighbours(index.opened(), tmp_path / "pairs.txt", 0)
     with pytest.raises(UsageError, match="one of model, key"):
-        write_pairs(index.opened(), tmp_path / "pairs.txt", names="id")
+        write_neighbours(index.opened(), tmp_path / "pairs.txt", names="id")
 
 
 def test_graphml_holds_every_photo_and_every_edge_with_its_evidence(index: Index, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from retrieval.whitening.learning import learn_pca
 from retrieval.whitening.projection import write_whitening
 from sfm2tuples.files.descriptors import Descriptors, write_descriptors
 from sfm2tuples.ingest.build import IngestOptions, build_index
-from sfm2tuples.mining.photo_table import prepare
+from sfm2tuples.mining.photo_table import tables_of_index
 from sfm2tuples.mining.rounds import MiningOptions, choose_tuples, plan_round
 from sfm2tuples.mining.tuple_file import write_tuples
 from tests.hand_made import write_scene
@@ -63,15 +63,15 @@ def index_and_tuples(tmp_path: Path) -> tuple[Path, Path]:
         write_scene(tmp_path / "models", scene, {f"{i}.jpg": f"{scene}{i}".encode() for i in range(3)})
     build_index([tmp_path / "models"], tmp_path / "index.h5", IngestOptions())
     options = MiningOptions(num_negatives=2, min_overlap=0.0, max_scale_change=100.0, query_share=1.0)
-    prepared = prepare(index.opened(), options, lambda path: (640, 480))
+    tables = tables_of_index(index.opened(), options, lambda path: (640, 480))
     mined = {}
     for split in ("train", "val"):
-        plan = plan_round(prepared.images, prepared.places, prepared.candidates[split], options, split, 0)
+        plan = plan_round(tables.images, tables.places, tables.candidates[split], options, split, 0)
         values = unit_rows(rng, len(plan.rows_needed), 8)
-        mined[split] = choose_tuples(plan, values, prepared.images, prepared.candidates[split], options)
-    photos = [b"jpeg"] * len(prepared.images.key)
+        mined[split] = choose_tuples(plan, values, tables.images, tables.candidates[split], options)
+    photos = [b"jpeg"] * len(tables.images.key)
     target = tmp_path / "tuples.h5"
-    write_tuples(target, prepared.images, prepared.places, mined, prepared.candidates, {}, [], photos, 362)
+    write_tuples(target, tables.images, tables.places, mined, tables.candidates, {}, [], photos, 362)
     return tmp_path / "index.h5", target
 
 

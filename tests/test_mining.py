@@ -15,7 +15,7 @@ from worlds import World, random_index, unit_rows
 
 from sfm2tuples.errors import MiningError, PhotoError, UsageError
 from sfm2tuples.files.columns import indptr_of
-from sfm2tuples.mining.photo_table import Distractors, prepare
+from sfm2tuples.mining.photo_table import Distractors, tables_of_index
 from sfm2tuples.mining.rounds import MiningOptions, choose_tuples, mining_options, plan_round
 from sfm2tuples.mining.summary import summarise
 from sfm2tuples.mining.suspicious_places import suspicious_places
@@ -32,9 +32,9 @@ def no_size(path):
 
 def make(seed=0, sizes=SIZES, place=PLACES, val=1, distinct=0, **options):
     rng = np.random.default_rng(seed)
-    prepared = prepare(random_index(rng, sizes, place, val).opened(), MiningOptions(**options), no_size)
-    descriptors = unit_rows(rng, len(prepared.images.key), 8, distinct)
-    return World(prepared.images, prepared.places, prepared.candidates, descriptors)
+    tables = tables_of_index(random_index(rng, sizes, place, val).opened(), MiningOptions(**options), no_size)
+    descriptors = unit_rows(rng, len(tables.images.key), 8, distinct)
+    return World(tables.images, tables.places, tables.candidates, descriptors)
 
 
 def mine(world, split="train", round=0, block=4096, **options):
@@ -207,8 +207,8 @@ def test_the_order_of_models_changes_no_tuple(positives, negatives):
     descriptors = unit_rows(rng, len(old), 8)
     found = []
     for shown, values in ((index, descriptors), (moved, descriptors[old])):
-        prepared = prepare(shown.opened(), MiningOptions(), no_size)
-        world = World(prepared.images, prepared.places, prepared.candidates, values)
+        tables = tables_of_index(shown.opened(), MiningOptions(), no_size)
+        world = World(tables.images, tables.places, tables.candidates, values)
         rules = {"positives": positives, "negatives": negatives, "query_share": 0.5, "pool": "ends+per-place:4"}
         found.append({s: by_key(world, mine(world, s, **rules)[1]) for s in ("train", "val")})
     assert found[0] == found[1]
@@ -314,24 +314,24 @@ def unreadable(*names):
 
 def test_photos_that_cannot_be_read_are_left_out_and_named():
     index = random_index(np.random.default_rng(0), (6, 6), (0, 1))
-    prepared = prepare(index.opened(), MiningOptions(), unreadable("3.jpg"), leave_out=["model1/7.jpg"])
-    assert len(prepared.images.key) == 10
-    assert len(prepared.unreadable) == 1
-    assert "3.jpg" in prepared.unreadable[0]
-    assert not {"model0/3.jpg", "model1/7.jpg"} & set(prepared.images.key)
-    assert prepared.images.index_row.tolist() == [0, 1, 2, 4, 5, 6, 8, 9, 10, 11]
+    tables = tables_of_index(index.opened(), MiningOptions(), unreadable("3.jpg"), leave_out=["model1/7.jpg"])
+    assert len(tables.images.key) == 10
+    assert len(tables.unreadable) == 1
+    assert "3.jpg" in tables.unreadable[0]
+    assert not {"model0/3.jpg", "model1/7.jpg"} & set(tables.images.key)
+    assert tables.images.index_row.tolist() == [0, 1, 2, 4, 5, 6, 8, 9, 10, 11]
 
 
 def test_a_model_without_photos_is_left_out_with_a_count():
     index = random_index(np.random.default_rng(0), (6, 6), (0, 1))
     has_photo = np.arange(12) >= 6
     index = dataclasses.replace(index, images=dataclasses.replace(index.images, has_photo=has_photo))
-    prepared = prepare(index.opened(), MiningOptions(), no_size)
-    assert prepared.without_photo == 6
-    assert set(prepared.images.place) == {1}
+    tables = tables_of_index(index.opened(), MiningOptions(), no_size)
+    assert tables.without_photo == 6
+    assert set(tables.images.place) == {1}
     none = dataclasses.replace(index, images=dataclasses.replace(index.images, has_photo=np.zeros(12, bool)))
     with pytest.raises(MiningError, match="--images"):
-        prepare(none.opened(), MiningOptions(), no_size)
+        tables_of_index(none.opened(), MiningOptions(), no_size)
 
 
 def test_a_photo_of_two_models_is_one_row_with_the_candidates_of_both():
@@ -339,12 +339,12 @@ def test_a_photo_of_two_models_is_one_row_with_the_candidates_of_both():
     photo = np.arange(12)
     photo[8] = 2
     index = dataclasses.replace(index, images=dataclasses.replace(index.images, photo=photo))
-    prepared = prepare(index.opened(), MiningOptions(), no_size)
-    assert len(prepared.images.key) == 11
-    assert prepared.same_photo == 1
-    candidates = prepared.candidates["train"]
+    tables = tables_of_index(index.opened(), MiningOptions(), no_size)
+    assert len(tables.images.key) == 11
+    assert tables.same_photo == 1
+    candidates = tables.candidates["train"]
     at = int(np.flatnonzero(candidates.query == 2)[0])
-    models = index.images.model[prepared.images.index_row[candidates.image[slice(*candidates.indptr[at : at + 2])]]]
+    models = index.images.model[tables.images.index_row[candidates.image[slice(*candidates.indptr[at : at + 2])]]]
     assert set(models) == {0, 1}
 
 
@@ -355,15 +355,15 @@ def test_distractors_add_places_for_negatives_only(tmp_path):
     (tmp_path / "twin").write_bytes(b"a")
     root = [str(tmp_path)] * 3
     distractors = Distractors(["d/a", "d/b", "d/twin"], root, ["a", "b", "twin"], ["new", "place1", "other"])
-    prepared = prepare(index.opened(), MiningOptions(), no_size, distractors)
-    assert prepared.places.name == ["place0", "place1", "new"]
-    assert prepared.known_distractors == 1
-    assert prepared.images.place[-2:].tolist() == [2, 1]
-    assert prepared.images.index_row[-2:].tolist() == [-1, -1]
-    assert prepared.candidates["train"].query.max() < 12
+    tables = tables_of_index(index.opened(), MiningOptions(), no_size, distractors)
+    assert tables.places.name == ["place0", "place1", "new"]
+    assert tables.known_distractors == 1
+    assert tables.images.place[-2:].tolist() == [2, 1]
+    assert tables.images.index_row[-2:].tolist() == [-1, -1]
+    assert tables.candidates["train"].query.max() < 12
     clash = Distractors(["model0/0.jpg"], root[:1], ["b"], ["new"])
     with pytest.raises(MiningError, match=r"model0/0.jpg"):
-        prepare(index.opened(), MiningOptions(), no_size, clash)
+        tables_of_index(index.opened(), MiningOptions(), no_size, clash)
 
 
 def test_two_places_that_show_the_same_are_suspicious():

@@ -72,16 +72,16 @@ def test_a_tuple_file_comes_back_as_it_was_mined(world):
         assert len(tuples.tuples[split].query)
         for table, read in (
             (mined.tuples[split], tuples.tuples[split]),
-            (mined.prepared.candidates[split], tuples.candidates[split]),
+            (mined.tables.candidates[split], tuples.candidates[split]),
         ):
             for field in dataclasses.fields(table):
                 ours, theirs = getattr(table, field.name), getattr(read, field.name)
                 assert ours.dtype == theirs.dtype
                 assert np.array_equal(ours, theirs, equal_nan=ours.dtype.kind == "f")
-    assert tuples.images.key == mined.prepared.images.key
-    assert tuples.images.root == mined.prepared.images.root
+    assert tuples.images.key == mined.tables.images.key
+    assert tuples.images.root == mined.tables.images.root
     assert np.array_equal(tuples.images.size, np.tile([90, 60], (30, 1)))
-    assert tuples.places.name == mined.prepared.places.name
+    assert tuples.places.name == mined.tables.places.name
     assert tuples.packed_size == 0
     assert tuples.header.options | OPTIONS.as_dict() == tuples.header.options
 
@@ -152,7 +152,7 @@ def test_missing_torn_and_senseless_photos_are_left_out_and_named(world):
     torn.write_bytes(torn.read_bytes()[:700])
     mined, tuples = mine(world, pack_images=40)
     assert len(tuples.images.key) == 27
-    assert len(mined.prepared.unreadable) == 3
+    assert len(mined.tables.unreadable) == 3
     assert {1, 8, 15}.isdisjoint(tuples.images.index_row)
     network = NetworkChoice(backbone="squeezenet1_1")
     _, described = mine(world, "network.h5", descriptors=None, choice=network, image_size=64)
@@ -259,7 +259,7 @@ def test_distractors_of_a_folder_make_too_few_places_enough(world):
     mined, tuples = mine(world, options=options, distractors=world / "others")
     assert tuples.places.name[5:] == ["park", "street", "street/left"]
     assert tuples.images.key[30:] == ["others/park/1.jpg", "others/street/1.jpg", "others/street/left/1.jpg"]
-    assert mined.prepared.known_distractors == 1
+    assert mined.tables.known_distractors == 1
     assert (tuples.tuples["train"].negative >= 0).all()
 
 

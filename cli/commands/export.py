@@ -186,12 +186,12 @@ def _whitening(request: _Request, output: Output) -> None:
 def _pairs(request: _Request, output: Output) -> None:
     from sfm2tuples.files.atomic import refuse_overwrite
     from sfm2tuples.index.opened import open_index
-    from sfm2tuples.interop.graph_export import write_pairs
+    from sfm2tuples.interop.graph_export import write_neighbours
 
     _refuse_what_is_not_hdf5(request, INDEX)
     refuse_overwrite(request.target, request.force)
     with open_index(request.source) as index:
-        pairs, images = write_pairs(index, request.target, request.num_matched, request.names), index.num_images
+        pairs, images = write_neighbours(index, request.target, request.num_matched, request.names), index.num_images
     output.result({"pairs": pairs, "images": images})
     next_step = f"give it to hloc's match_features as pairs={request.target}"
     output.made(request.target, f"{pairs:,} pairs of {images:,} images", next_step)

@@ -74,7 +74,7 @@ def command(
     _say_left_out(found, output)
     _say_what_is_unknown(found, output)
     train, val = (len(found.tuples[split].query) for split in ("train", "val"))
-    tables = found.imported
+    tables = found.tables
     output.result({"images": len(tables.images.key), "places": len(tables.places.name), "train": train, "val": val})
     output.made(
         target,
@@ -88,7 +88,7 @@ def _say_left_out(found: ImportedTuples, output: Output) -> None:
     from sfm2tuples.errors import first_three
     from sfm2tuples.interop.cirtorch_tables import counts_of
 
-    left_out = found.imported.left_out
+    left_out = found.tables.left_out
     counts = counts_of(left_out)
     output.result({"left_out": counts})
     for name, text in _LEFT_OUT.items():

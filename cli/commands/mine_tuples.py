@@ -73,25 +73,25 @@ def command(
     train, val = (len(mined.tuples[split].query) for split in ("train", "val"))
     output.made(
         target,
-        f"{train:,} training and {val:,} validation tuples of {len(mined.prepared.images.key):,} photos",
+        f"{train:,} training and {val:,} validation tuples of {len(mined.tables.images.key):,} photos",
         f"sfm2tuples train {target} -o run/",
     )
 
 
 def _say_left_out(mined: MinedTuples, output: Output) -> None:
     """Say which photos were left out, and why."""
-    prepared = mined.prepared
-    if prepared.without_photo:
-        output.say(f"{prepared.without_photo:,} images have no photo and are left out")
-    if prepared.same_photo:
-        output.say(f"{prepared.same_photo:,} images show the photo of another and are merged with it")
-    if prepared.known_distractors:
-        output.say(f"{prepared.known_distractors:,} distractors are in the index, or listed, already and are left out")
-    if prepared.unreadable:
-        shown = "; ".join(prepared.unreadable[:3])
-        output.warn(f"{len(prepared.unreadable):,} photos cannot be read and are left out, first: {shown}")
+    tables = mined.tables
+    if tables.without_photo:
+        output.say(f"{tables.without_photo:,} images have no photo and are left out")
+    if tables.same_photo:
+        output.say(f"{tables.same_photo:,} images show the photo of another and are merged with it")
+    if tables.known_distractors:
+        output.say(f"{tables.known_distractors:,} distractors are in the index, or listed, already and are left out")
+    if tables.unreadable:
+        shown = "; ".join(tables.unreadable[:3])
+        output.warn(f"{len(tables.unreadable):,} photos cannot be read and are left out, first: {shown}")
     names = ("without_photo", "same_photo", "known_distractors", "unreadable")
-    output.result({name: getattr(prepared, name) for name in names})
+    output.result({name: getattr(tables, name) for name in names})
 
 
 def _say_tuples(mined: MinedTuples, options: MiningOptions, output: Output) -> None:
@@ -126,7 +126,7 @@ def _say_searches(mined: MinedTuples, output: Output) -> None:
 
 def _say_suspicious(mined: MinedTuples, output: Output) -> None:
     """Warn of places that may be one."""
-    names = mined.prepared.places.name
+    names = mined.tables.places.name
     pairs = [(names[pair.first], names[pair.second], round(pair.likeness, 3)) for pair in mined.suspicious]
     output.result({"suspicious": pairs})
     if pairs:

@@ -17,7 +17,7 @@ from sfm2tuples.errors import PhotoError
 
 
 @dataclass(frozen=True)
-class Picture:
+class CardPhoto:
     """A photo with its frame."""
 
     role: str
@@ -78,7 +78,7 @@ class Cards:
         name = str(entry["query"])
         return {
             "title": entry["group"] if self._titled_by_group else name,
-            "query": Picture("query", name, self._url(name), "query", box=self._box(name, entry.get("box"))),
+            "query": CardPhoto("query", name, self._url(name), "query", box=self._box(name, entry.get("box"))),
             "positives": entry["positives"],
             "answers": [self._answer(name, way, query) for way in ways],
         }
@@ -100,10 +100,10 @@ class Cards:
             "late": [self._late(one["image"], one["rank"]) for one in late],
         }
 
-    def _first(self, name: str, entry: Entry) -> tuple[list[Picture], int]:
+    def _first(self, name: str, entry: Entry) -> tuple[list[CardPhoto], int]:
         """The first ranked, without the query itself where it is junk, and the number of junk left out."""
         similarities = entry.get("similarities") or [None] * len(entry["first"])
-        pictures: list[Picture] = []
+        pictures: list[CardPhoto] = []
         rank, junk = 0, 0
         for key, verdict, similarity in zip(map(str, entry["first"]), entry["verdicts"], similarities, strict=True):
             if rank == self._num_ranked:
@@ -114,12 +114,12 @@ class Cards:
             junk += verdict == "junk"
             if verdict != "junk" or junk <= self._num_ranked:
                 said = verdict if verdict == "junk" else f"{rank}: {verdict}"
-                pictures.append(Picture(verdict, key, self._url(key), said, similarity))
+                pictures.append(CardPhoto(verdict, key, self._url(key), said, similarity))
         return pictures, max(junk - self._num_ranked, 0)
 
-    def _late(self, image: str | int, rank: int | None) -> Picture:
+    def _late(self, image: str | int, rank: int | None) -> CardPhoto:
         said = "never ranked" if rank is None else f"rank {rank + 1:,}"
-        return Picture("right", str(image), self._url(str(image)), f"right: {said}")
+        return CardPhoto("right", str(image), self._url(str(image)), f"right: {said}")
 
     def _url(self, key: str) -> str:
         number = self._numbers.setdefault(key, len(self._numbers))

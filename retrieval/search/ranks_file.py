@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from sfm2tuples.errors import FileFormatError, UsageError, first_three
-from sfm2tuples.files.atomic import write_text
+from sfm2tuples.errors import FileFormatError, UsageError
 from sfm2tuples.files.columns import read_strings, write_strings
 from sfm2tuples.files.container import create_file, header_of, open_file
+from sfm2tuples.interop.pair_lists import write_pair_list
 
 FORMAT = "sfm2tuples-ranks"
 VERSION = 1
@@ -82,21 +82,6 @@ def read_ranks(path: str | Path) -> Ranks:
     return Ranks(queries, names, row, similarity, header.options, header.fingerprint, inliers)
 
 
-def check_pair_names(names: Sequence[str], origin: str | Path) -> None:
-    """Refuse names that a list of pairs cannot hold.
-
-    Raises
-    ------
-    UsageError
-        Some hold spaces.
-    """
-    spaced = [name for name in names if name.split() != [name]]
-    if spaced:
-        raise UsageError(
-            f"{origin}: {len(spaced):,} names hold spaces, which a list of pairs cannot, first {first_three(spaced)}"
-        )
-
-
 def write_pairs(path: str | Path, ranks: Ranks, num_matched: int) -> int:
     """Write ``query name`` lines for hloc: the first `num_matched` of each query, best first; gives their number.
 
@@ -108,6 +93,4 @@ def write_pairs(path: str | Path, ranks: Ranks, num_matched: int) -> int:
     if num_matched < 1:
         raise UsageError(f"num_matched must be at least 1, not {num_matched}")
     pairs = [(query, name) for i, query in enumerate(ranks.queries) for name in ranks.found(i)[:num_matched]]
-    check_pair_names(list(dict.fromkeys(name for pair in pairs for name in pair)), path)
-    write_text(path, "".join(f"{query} {name}\n" for query, name in pairs))
-    return len(pairs)
+    return write_pair_list(path, pairs)

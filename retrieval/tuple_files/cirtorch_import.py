@@ -16,7 +16,7 @@ from sfm2tuples.compute.random_draws import item_numbers
 from sfm2tuples.errors import DataError
 from sfm2tuples.index.schema import SPLITS, TRAIN
 from sfm2tuples.interop.cirtorch_files import read_cirtorch
-from sfm2tuples.interop.cirtorch_tables import Imported, from_cirtorch, without_negatives
+from sfm2tuples.interop.cirtorch_tables import CirtorchTables, from_cirtorch, without_negatives
 from sfm2tuples.mining.negatives import choose_pool
 from sfm2tuples.mining.options import mining_options
 from sfm2tuples.mining.photo_table import PhotoSize
@@ -37,10 +37,10 @@ class ImportOptions:
     seed: int = 0
     """Seed of every draw."""
 
-    def mining(self, imported: Imported) -> MiningOptions:
+    def mining(self, tables: CirtorchTables) -> MiningOptions:
         """All options of mining: every query of the file takes part, m3 draws among its positives."""
-        queries = [np.bincount(imported.images.place[c.query]) for c in imported.candidates.values() if len(c.query)]
-        positives = [np.diff(c.indptr) for c in imported.candidates.values() if len(c.query)]
+        queries = [np.bincount(tables.images.place[c.query]) for c in tables.candidates.values() if len(c.query)]
+        positives = [np.diff(c.indptr) for c in tables.candidates.values() if len(c.query)]
         whole = {
             "positives": "m3",
             "min_overlap": 0.0,
@@ -55,7 +55,7 @@ class ImportOptions:
 class ImportedTuples:
     """What an import made, for people."""
 
-    imported: Imported
+    tables: CirtorchTables
     """The tables, and what was left out of them."""
     tuples: dict[str, TupleSet]
     """By split name."""
@@ -103,31 +103,31 @@ def import_tuple_file(
     if not any(len(split.qidxs) for split in splits.values()):
         raise DataError(source, "holds no pairs")
 
-    def tables_of(size_of: PhotoSize, leave_out: Collection[str]) -> Imported:
+    def tables_of(size_of: PhotoSize, leave_out: Collection[str]) -> CirtorchTables:
         return from_cirtorch(splits, images.absolute(), size_of, leave_out, global_clusters)
 
-    def plans_of(imported: Imported) -> dict[str, Plan]:
-        return {split: _plan(imported, split, options.mining(imported)) for split in SPLITS}
+    def plans_of(tables: CirtorchTables) -> dict[str, Plan]:
+        return {split: _plan(tables, split, options.mining(tables)) for split in SPLITS}
 
     with photos.open(source, target, asked) as readable:
-        imported, plans, unreadable = readable.plan(tables_of, plans_of)
-        left_out = replace(imported.left_out, unreadable=imported.left_out.unreadable + unreadable)
-        imported, mining = replace(imported, left_out=left_out), options.mining(imported)
+        tables, plans, unreadable = readable.plan(tables_of, plans_of)
+        left_out = replace(tables.left_out, unreadable=tables.left_out.unreadable + unreadable)
+        tables, mining = replace(tables, left_out=left_out), options.mining(tables)
         has_negatives = readable.descriptors is not None or not mining.needs_descriptors
         if has_negatives:
-            tuples, _ = readable.choose(imported, plans, mining, exact_search(device))
+            tuples, _ = readable.choose(tables, plans, mining, exact_search(device))
         else:
-            tuples = {split: without_negatives(imported, split, mining.num_negatives) for split in SPLITS}
+            tuples = {split: without_negatives(tables, split, mining.num_negatives) for split in SPLITS}
         parents = [hashlib.sha256(source.read_bytes()).hexdigest()]
-        readable.write(target, imported, tuples, mining.as_dict() | {"imported": "cirtorch"}, parents)
-    return ImportedTuples(imported, tuples, has_negatives)
+        readable.write(target, tables, tuples, mining.as_dict() | {"imported": "cirtorch"}, parents)
+    return ImportedTuples(tables, tuples, has_negatives)
 
 
-def _plan(imported: Imported, name: str, options: MiningOptions) -> Plan:
+def _plan(tables: CirtorchTables, name: str, options: MiningOptions) -> Plan:
     """Every pair of the file as a tuple, and the pool of the first round, drawn as `plan_round` draws it."""
-    images, candidates, pairs = imported.images, imported.candidates[name], imported.pairs[name]
+    images, candidates, pairs = tables.images, tables.candidates[name], tables.pairs[name]
     ends = np.concatenate([pairs.query, candidates.image[pairs.edge]])
-    is_trained = imported.places.split[images.place] == TRAIN
+    is_trained = tables.places.split[images.place] == TRAIN
     may_be_in_pool = np.flatnonzero(is_trained) if name == SPLITS[TRAIN] else np.arange(len(images.key))
     number = item_numbers(images.key)
     pool = choose_pool(options.pool, may_be_in_pool, images.place, number, ends, options.seed, FIRST_ROUND)

@@ -15,7 +15,7 @@ from retrieval.tuple_files.readable_photos import FIRST_ROUND, PhotoOptions, Rea
 from sfm2tuples.errors import UsageError
 from sfm2tuples.index.opened import open_index
 from sfm2tuples.index.schema import SPLITS
-from sfm2tuples.mining.photo_table import NO_DISTRACTORS, PhotoSize, Prepared, key_root, prepare
+from sfm2tuples.mining.photo_table import NO_DISTRACTORS, IndexTables, PhotoSize, key_root, tables_of_index
 from sfm2tuples.mining.queries import rank_in_run
 from sfm2tuples.mining.rounds import MiningOptions, Plan, plan_round
 from sfm2tuples.mining.suspicious_places import SuspiciousPair, suspicious_places
@@ -32,7 +32,7 @@ COMPARED = 30_000
 class MinedTuples:
     """What mining made, for people."""
 
-    prepared: Prepared
+    tables: IndexTables
     """The tables, and what was left out of them."""
     plans: dict[str, Plan]
     """By split name."""
@@ -78,10 +78,10 @@ def mine_tuple_file(
     with open_index(source) as index:
         others = NO_DISTRACTORS if distractors is None else read_distractors(distractors, key_root(index))
 
-        def tables_of(size_of: PhotoSize, leave_out: Collection[str]) -> Prepared:
-            return prepare(index, options, size_of, others, leave_out)
+        def tables_of(size_of: PhotoSize, leave_out: Collection[str]) -> IndexTables:
+            return tables_of_index(index, options, size_of, others, leave_out)
 
-        def plans_of(tables: Prepared) -> dict[str, Plan]:
+        def plans_of(tables: IndexTables) -> dict[str, Plan]:
             places, candidates = tables.places, tables.candidates
             return {
                 split: plan_round(tables.images, places, candidates[split], options, split, FIRST_ROUND)
@@ -94,16 +94,16 @@ def mine_tuple_file(
                     f"{options.positives} with {options.negatives} looks at descriptors: give --network CHECKPOINT, "
                     "--backbone NAME with --weights FILE, or --descriptors FILE"
                 )
-            prepared, plans, unreadable = readable.plan(tables_of, plans_of)
-            prepared = replace(prepared, unreadable=prepared.unreadable + unreadable)
-            tuples, searches = readable.choose(prepared, plans, options, exact_search(device, block))
+            tables, plans, unreadable = readable.plan(tables_of, plans_of)
+            tables = replace(tables, unreadable=tables.unreadable + unreadable)
+            tuples, searches = readable.choose(tables, plans, options, exact_search(device, block))
             parents = [index.header.fingerprint]
-            readable.write(target, prepared, tuples, options.as_dict(), parents, searches)
-        return MinedTuples(prepared, plans, tuples, _suspicious(readable, prepared, plans), searches)
+            readable.write(target, tables, tuples, options.as_dict(), parents, searches)
+        return MinedTuples(tables, plans, tuples, _suspicious(readable, tables, plans), searches)
 
 
-def _suspicious(photos: ReadablePhotos, prepared: Prepared, plans: dict[str, Plan]) -> list[SuspiciousPair]:
-    rows, images = rows_needed(plans), prepared.images
+def _suspicious(photos: ReadablePhotos, tables: IndexTables, plans: dict[str, Plan]) -> list[SuspiciousPair]:
+    rows, images = rows_needed(plans), tables.images
     rows = _first_of_places(rows, images.place[rows], COMPARED)
     values = photos.values(images, rows) if len(rows) else None
     return [] if values is None else suspicious_places(block_of(values, slice(None)), images.place[rows])

@@ -19,9 +19,9 @@ from retrieval.photos.packing import PackedStore
 from retrieval.tuple_files.descriptor_store import DescriptorStore, FileDescriptors, NetworkDescriptors, seen_with
 from sfm2tuples.errors import PhotoError, UsageError
 from sfm2tuples.files.descriptors import read_descriptors
-from sfm2tuples.interop.cirtorch_tables import Imported
+from sfm2tuples.interop.cirtorch_tables import CirtorchTables
 from sfm2tuples.mining.options import MiningOptions
-from sfm2tuples.mining.photo_table import PhotoSize, Prepared
+from sfm2tuples.mining.photo_table import IndexTables, PhotoSize
 from sfm2tuples.mining.rounds import Plan, choose_tuples, search_for
 from sfm2tuples.mining.tuple_file import ImageTable, TupleSet, write_tuples
 from sfm2tuples.similarity.exact_search import Search
@@ -32,9 +32,9 @@ FIRST_ROUND = 0
 """The round whose tuples the file holds; training mines later ones itself."""
 
 
-Tables = Prepared | Imported
+Tables = IndexTables | CirtorchTables
 """What tuples are chosen from: images that can be read, as far as is known, places, and candidates by split."""
-AnyTables = TypeVar("AnyTables", Prepared, Imported)
+AnyTables = TypeVar("AnyTables", IndexTables, CirtorchTables)
 Plans = dict[str, Plan]
 """By split name."""
 

@@ -28,7 +28,7 @@ R = TypeVar("R")
 CONNECT_SECONDS = 10
 
 
-class WorkerDied(Exception):
+class DeadWorkerError(Exception):
     """The process that did a job ended before the job was done."""
 
 
@@ -41,10 +41,10 @@ class WorkerPool(Protocol):
     """How often a job is done alone before it is held to kill its workers."""
 
     def submit(self, work: Callable[[J], R], job: J) -> Future[R]:
-        """Hand a job over; the future raises WorkerDied's kind of error as `outcome` knows it."""
+        """Hand a job over; the future raises DeadWorkerError's kind of error as `outcome` knows it."""
 
     def outcome(self, future: Future[R]) -> R:
-        """The result of a job; raises WorkerDied, or what the job raised."""
+        """The result of a job; raises DeadWorkerError, or what the job raised."""
 
     def close(self) -> None:
         """End the workers, whatever they are doing."""
@@ -94,7 +94,7 @@ def run_jobs(
     """
     suspects: list[J] = []
     for job, result in _all_at_once(jobs, work, pool):
-        if isinstance(result, WorkerDied):
+        if isinstance(result, DeadWorkerError):
             log.info("a worker died; its job is done again")
             suspects.append(job)
         else:
@@ -103,7 +103,7 @@ def run_jobs(
     while alone:
         job, attempt = alone.popleft()
         ((_, result),) = _all_at_once([job], work, pool)
-        if not isinstance(result, WorkerDied):
+        if not isinstance(result, DeadWorkerError):
             yield job, result
         elif attempt < pool.tries_alone:
             alone.appendleft((job, attempt + 1))
@@ -111,7 +111,9 @@ def run_jobs(
             yield job, None
 
 
-def _all_at_once(jobs: Sequence[J], work: Callable[[J], R], pool: WorkerPool) -> Iterator[tuple[J, R | WorkerDied]]:
+def _all_at_once(
+    jobs: Sequence[J], work: Callable[[J], R], pool: WorkerPool
+) -> Iterator[tuple[J, R | DeadWorkerError]]:
     """Keep the pool busy; a job whose worker died comes back with that as its result."""
     waiting = deque(jobs)
     running: dict[Future[R], J] = {}
@@ -123,8 +125,8 @@ def _all_at_once(jobs: Sequence[J], work: Callable[[J], R], pool: WorkerPool) ->
             future.add_done_callback(done.put)
         future = done.get()
         try:
-            result: R | WorkerDied = pool.outcome(future)
-        except WorkerDied as death:
+            result: R | DeadWorkerError = pool.outcome(future)
+        except DeadWorkerError as death:
             result = death
         yield running.pop(future), result
 
@@ -179,13 +181,13 @@ class LocalProcesses:
             return self._executor.submit(work, job)
 
     def outcome(self, future: Future[R]) -> R:
-        """The result; WorkerDied where a process died meanwhile, whoever's job it had."""
+        """The result; DeadWorkerError where a process died meanwhile, whoever's job it had."""
         try:
             result = future.result()
         except BrokenProcessPool as error:
             if not self._proven:
                 self._prove()
-            raise WorkerDied from error
+            raise DeadWorkerError from error
         self._proven = True
         return result
 
@@ -265,11 +267,11 @@ class DaskCluster:
         return self._executor.submit(work, job)
 
     def outcome(self, future: Future[R]) -> R:
-        """The result; WorkerDied where several workers died doing it."""
+        """The result; DeadWorkerError where several workers died doing it."""
         try:
             return future.result()
         except self._killed as error:
-            raise WorkerDied from error
+            raise DeadWorkerError from error
         except CancelledError as error:
             raise DataError(self._url, "the scheduler was lost", "run again with --resume") from error
         except (SfmTuplesError, KeyboardInterrupt):

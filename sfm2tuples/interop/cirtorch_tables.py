@@ -16,7 +16,7 @@ from sfm2tuples.mining.tuple_file import UNKNOWN_SHARED, Candidates, ImageTable,
 
 
 @dataclass(frozen=True)
-class Pairs:
+class SplitPairs:
     """The pairs of a split in the file's order."""
 
     query: np.ndarray
@@ -26,7 +26,7 @@ class Pairs:
 
 
 @dataclass
-class LeftOut:
+class Omissions:
     """What of a pickle did not become tuples, counted."""
 
     self_pairs: int = 0
@@ -48,16 +48,16 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
-class Imported:
+class CirtorchTables:
     """A pickle as tables."""
 
     images: ImageTable
     places: PlaceTable
     candidates: dict[str, Candidates]
     """By split name; the evidence is unknown."""
-    pairs: dict[str, Pairs]
+    pairs: dict[str, SplitPairs]
     """By split name."""
-    left_out: LeftOut
+    left_out: Omissions
 
 
 def to_cirtorch(tuples: TupleFile, cids: Sequence[str]) -> dict[str, CirtorchSplit]:
@@ -80,7 +80,7 @@ def to_cirtorch(tuples: TupleFile, cids: Sequence[str]) -> dict[str, CirtorchSpl
         rows = np.flatnonzero((tuples.image_split == number) & written)
         position = np.full(len(cids), -1, np.int64)
         position[rows] = np.arange(len(rows))
-        query, positive = pairs_of(tuples.tuples[name])
+        query, positive = tuple_pairs(tuples.tuples[name])
         query, positive = position[query], position[positive]
         keep = (query >= 0) & (positive >= 0)
         splits[name] = CirtorchSplit(
@@ -89,7 +89,7 @@ def to_cirtorch(tuples: TupleFile, cids: Sequence[str]) -> dict[str, CirtorchSpl
     return splits
 
 
-def pairs_of(tuples: TupleSet) -> tuple[np.ndarray, np.ndarray]:
+def tuple_pairs(tuples: TupleSet) -> tuple[np.ndarray, np.ndarray]:
     """Query and positive of every pair of a set of tuples, in their order: two (m,) int64."""
     row, slot = np.nonzero(tuples.positive >= 0)
     return tuples.query[row], tuples.positive[row, slot]
@@ -101,7 +101,7 @@ def from_cirtorch(
     photo_size: Callable[[Path], tuple[int, int]],
     leave_out: Collection[str] = (),
     global_clusters: bool = False,
-) -> Imported:
+) -> CirtorchTables:
     """Make image table, place table, candidates and pairs.
 
     Parameters
@@ -136,12 +136,12 @@ def from_cirtorch(
     for name, row in zip(SPLITS, rows, strict=True):
         query, positive = _clean_pairs(row[splits[name].qidxs], row[splits[name].pidxs], images.place, table.left_out)
         candidates[name], pairs[name] = _candidates(query, positive)
-    return Imported(images, places, candidates, pairs, table.left_out)
+    return CirtorchTables(images, places, candidates, pairs, table.left_out)
 
 
-def without_negatives(imported: Imported, name: str, num_negatives: int) -> TupleSet:
+def without_negatives(tables: CirtorchTables, name: str, num_negatives: int) -> TupleSet:
     """A tuple for each pair of a split, with room for negatives and none in it."""
-    pairs, candidates = imported.pairs[name], imported.candidates[name]
+    pairs, candidates = tables.pairs[name], tables.candidates[name]
     positive = candidates.image[pairs.edge][:, None]
     unknown = np.full(positive.shape, np.nan, np.float32)
     return TupleSet(
@@ -163,7 +163,7 @@ class _Table:
 
     def __init__(self, root: Path, photo_size: Callable[[Path], tuple[int, int]], leave_out: frozenset[str]) -> None:
         self.key: list[str] = []
-        self.left_out = LeftOut()
+        self.left_out = Omissions()
         self._size: list[tuple[int, int]] = []
         self._cluster: list[tuple[int, int]] = []
         self._number: list[int] = []
@@ -222,7 +222,7 @@ class _Table:
 
 
 def _clean_pairs(
-    query: np.ndarray, positive: np.ndarray, place: np.ndarray, left_out: LeftOut
+    query: np.ndarray, positive: np.ndarray, place: np.ndarray, left_out: Omissions
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of two different photos of one place, each once, in the file's order; the others are counted."""
     keep = (query >= 0) & (positive >= 0)
@@ -240,7 +240,7 @@ def _clean_pairs(
     return query[first], positive[first]
 
 
-def _candidates(query: np.ndarray, positive: np.ndarray) -> tuple[Candidates, Pairs]:
+def _candidates(query: np.ndarray, positive: np.ndarray) -> tuple[Candidates, SplitPairs]:
     """The positives of each query as its candidates, without evidence; and where each pair's positive lies in them."""
     order = np.lexsort((positive, query))
     edge = np.empty(len(order), np.int64)
@@ -256,10 +256,10 @@ def _candidates(query: np.ndarray, positive: np.ndarray) -> tuple[Candidates, Pa
         scale_change=unknown,
         angle=unknown,
     )
-    return candidates, Pairs(query, edge)
+    return candidates, SplitPairs(query, edge)
 
 
-def counts_of(left_out: LeftOut) -> dict[str, int]:
+def counts_of(left_out: Omissions) -> dict[str, int]:
     """Every count by its field's name; lists by their length."""
     values = {item.name: getattr(left_out, item.name) for item in fields(left_out)}
     return {name: len(value) if isinstance(value, list) else value for name, value in values.items()}

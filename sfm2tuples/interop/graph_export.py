@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from sfm2tuples.errors import UsageError, first_three, one_line
-from sfm2tuples.files.atomic import write_atomically, write_text
+from sfm2tuples.files.atomic import write_atomically
 from sfm2tuples.index.opened import OpenedIndex
 from sfm2tuples.index.schema import SPLITS
+from sfm2tuples.interop.pair_lists import write_pair_list
 from sfm2tuples.mining.queries import rank_in_run
 
 MODEL, KEY = "model", "key"
@@ -37,7 +38,7 @@ class Edges:
     """(e,) int64, position in the index's graph."""
 
 
-def write_pairs(index: OpenedIndex, path: Path, num_matched: int = 20, names: str = MODEL) -> int:
+def write_neighbours(index: OpenedIndex, path: Path, num_matched: int = 20, names: str = MODEL) -> int:
     """Write hloc's list of pairs from co-visibility: of each image those with most shared points, a line a pair.
 
     Parameters
@@ -67,9 +68,7 @@ def write_pairs(index: OpenedIndex, path: Path, num_matched: int = 20, names: st
     first = rank_in_run(edges.query) < num_matched
     text = [called[row] for row in edges.row.tolist()]
     pairs = zip(edges.query[first].tolist(), edges.other[first].tolist(), strict=True)
-    lines = [f"{text[query]} {text[other]}\n" for query, other in pairs]
-    write_text(path, "".join(lines))
-    return len(lines)
+    return write_pair_list(path, [(text[query], text[other]) for query, other in pairs])
 
 
 def write_graphml(index: OpenedIndex, path: Path, places: Collection[str] = (), min_shared: int = 1) -> tuple[int, int]:
@@ -158,11 +157,6 @@ def _names(index: OpenedIndex, names: str) -> list[str]:
         raise UsageError(f"names {names!r} is unknown; one of {', '.join(NAMES)}")
     key = index.images.key[:]
     called = index.images.name[:] if names == MODEL else key
-    spaced = [name for name in called if name.split() != [name]]
-    if spaced:
-        raise UsageError(
-            f"{len(spaced):,} names hold spaces, which a list of pairs cannot, first {first_three(spaced)}"
-        )
     key_of: dict[str, str] = {}
     for name, own in zip(called, key, strict=True):
         if key_of.setdefault(name, own) != own:

@@ -40,7 +40,7 @@ NO_DISTRACTORS = Distractors([], [], [], [])
 
 
 @dataclass(frozen=True)
-class Prepared:
+class IndexTables:
     """All that mining chooses from."""
 
     images: ImageTable
@@ -57,13 +57,13 @@ class Prepared:
     """Distractors whose photo is in the index, or among the distractors, already: left out."""
 
 
-def prepare(
+def tables_of_index(
     index: OpenedIndex,
     options: MiningOptions,
     photo_size: PhotoSize,
     distractors: Distractors = NO_DISTRACTORS,
     leave_out: Collection[str] = (),
-) -> Prepared:
+) -> IndexTables:
     """Make the image table, the place table and the candidates.
 
     Parameters
@@ -94,7 +94,7 @@ def prepare(
     everything = find_candidates(index, table_row, images.place, options)
     places = PlaceTable(place_name, np.array(split, np.int8))
     query_split = places.split[images.place[everything.query]]
-    return Prepared(
+    return IndexTables(
         images=images,
         places=places,
         candidates={name: _of_queries(everything, query_split == i) for i, name in enumerate(SPLITS)},

@@ -46,7 +46,7 @@ class SceneModel(NamedTuple):
     points: np.ndarray
 
 
-def photo_name(row: int) -> str:
+def photo_file(row: int) -> str:
     """File name of a scene's photo."""
     return f"{row:04d}.jpg"
 
@@ -120,7 +120,7 @@ def _scene(folder: Path, shots: list[Shot], points: np.ndarray) -> SceneModel:
     """Write a scene's photos; its model has the points that two of them observe, numbered anew."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     for number, shot in enumerate(shots):
-        with write_atomically(folder / "images" / photo_name(number)) as temporary:
+        with write_atomically(folder / "images" / photo_file(number)) as temporary:
             temporary.write_bytes(shot.jpeg)
     kept = np.bincount(np.concatenate([shot.rows for shot in shots]), minlength=len(points)) >= 2
     row = np.cumsum(kept) - 1
@@ -151,7 +151,7 @@ def write_models(models: list[SceneModel]) -> None:
             wide, high = camera.size
             intrinsics = {"model": kind, "width": wide, "height": high, "params": [*focal, wide / 2, high / 2]}
             reconstruction.add_camera_with_trivial_rig(pycolmap.Camera(camera_id=number, **intrinsics))
-            name = photo_name(number - 1)
+            name = photo_file(number - 1)
             image = pycolmap.Image(name=name, keypoints=xy, camera_id=number, image_id=number)
             pose = pycolmap.Rigid3d(pycolmap.Rotation3d(camera.rotation), -camera.rotation @ camera.centre)
             reconstruction.add_image_with_trivial_frame(image, pose)

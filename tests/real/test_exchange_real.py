@@ -17,8 +17,8 @@ from retrieval.tuple_files.mining import mine_tuple_file
 from retrieval.tuple_files.readable_photos import PhotoOptions
 from sfm2tuples.ingest.build import IngestOptions, build_index
 from sfm2tuples.interop.cirtorch_files import photo_path, read_cirtorch
-from sfm2tuples.interop.cirtorch_tables import pairs_of
-from sfm2tuples.interop.graph_export import write_graphml, write_pairs
+from sfm2tuples.interop.cirtorch_tables import tuple_pairs
+from sfm2tuples.interop.graph_export import write_graphml, write_neighbours
 from sfm2tuples.mining.rounds import MiningOptions
 from sfm2tuples.mining.tuple_file import read_tuples
 from sfm2tuples.readers.discover import PhotoFolder
@@ -50,7 +50,7 @@ def index(folder: Path) -> Index:
 
 def test_pairs_of_each_model_are_those_of_pycolmaps_tracks(shared: Path, folder: Path, index: Index) -> None:
     pycolmap = pytest.importorskip("pycolmap")
-    write_pairs(index.opened(), folder / "pairs.txt", MATCHED, "key")
+    write_neighbours(index.opened(), folder / "pairs.txt", MATCHED, "key")
     lines = (folder / "pairs.txt").read_text().splitlines()
     expected = []
     for row, name in enumerate(index.models.name):
@@ -84,8 +84,8 @@ def test_pairs_come_back_from_cirtorchs_layout_and_every_photo_opens(folder: Pat
         for key, split in zip(before.images.key, before.image_split.tolist(), strict=True)
     }
     for name in ("train", "val"):
-        old = zip(*pairs_of(before.tuples[name]), strict=True)
-        new = zip(*pairs_of(after.tuples[name]), strict=True)
+        old = zip(*tuple_pairs(before.tuples[name]), strict=True)
+        new = zip(*tuple_pairs(after.tuples[name]), strict=True)
         named = [(key_of[after.images.key[q]], key_of[after.images.key[p]]) for q, p in new]
         assert named == [(before.images.key[q], before.images.key[p]) for q, p in old] != []
     for key in after.images.key:

@@ -12,7 +12,7 @@ from retrieval.photos.decoding import photo_size
 from retrieval.tuple_files.mining import mine_tuple_file
 from retrieval.tuple_files.readable_photos import PhotoOptions
 from sfm2tuples.ingest.build import IngestOptions, build_index
-from sfm2tuples.mining.photo_table import prepare
+from sfm2tuples.mining.photo_table import tables_of_index
 from sfm2tuples.mining.rounds import MiningOptions, choose_tuples, plan_round
 from sfm2tuples.readers.discover import PhotoFolder
 
@@ -29,10 +29,10 @@ def index(shared, tmp_path_factory):
     return target
 
 
-def merged(read, prepared):
+def merged(read, tables):
     """M(q) of every photo of the table: the entries of its images in all models, most shared points first."""
-    table_row = {int(read.images.photo[i]): row for row, i in enumerate(prepared.images.index_row)}
-    best = [{} for _ in prepared.images.key]
+    table_row = {int(read.images.photo[i]): row for row, i in enumerate(tables.images.index_row)}
+    best = [{} for _ in tables.images.key]
     for row in np.flatnonzero(read.images.has_photo):
         mine = best[table_row[int(read.images.photo[row])]]
         for other, *evidence in oracles.candidate_set(read, row, 10**6):
@@ -46,18 +46,18 @@ def merged(read, prepared):
 def test_positives_and_negatives_equal_the_oracles_on_every_model(index):
     read = read_whole(index)
     options = {"query_share": 1.0, "queries_per_place": 10**6, "num_negatives": 5}
-    prepared = prepare(read.opened(), MiningOptions(), photo_size)
-    expected = merged(read, prepared)
-    descriptors = unit_rows(np.random.default_rng(0), len(prepared.images.key), 16)
+    tables = tables_of_index(read.opened(), MiningOptions(), photo_size)
+    expected = merged(read, tables)
+    descriptors = unit_rows(np.random.default_rng(0), len(tables.images.key), 16)
     similarity = [[oracles.exact_similarity(a, b) for b in descriptors] for a in descriptors]
-    place = prepared.images.place
+    place = tables.images.place
     queries = 0
     for split in ("train", "val"):
-        candidates = prepared.candidates[split]
+        candidates = tables.candidates[split]
         for rule in ("m1", "m2", "m3"):
             chosen = MiningOptions(positives=rule, **options)
-            plan = plan_round(prepared.images, prepared.places, candidates, chosen, split, 0)
-            tuples = choose_tuples(plan, descriptors[plan.rows_needed], prepared.images, candidates, chosen)
+            plan = plan_round(tables.images, tables.places, candidates, chosen, split, 0)
+            tuples = choose_tuples(plan, descriptors[plan.rows_needed], tables.images, candidates, chosen)
             for t, q in enumerate(tuples.query.tolist()):
                 entries = {e[0]: e[1:] for e in expected[q]}
                 positive = int(tuples.positive[t, 0])
@@ -72,7 +72,7 @@ def test_positives_and_negatives_equal_the_oracles_on_every_model(index):
                 rows = tuples.pool.tolist()
                 negatives = oracles.n2_negatives([similarity[q][r] for r in rows], rows, place[rows], place[q], 5)
                 assert tuples.negative[t].tolist() == negatives
-            in_split = [q for q in range(len(place)) if prepared.places.split[place[q]] == (split == "val")]
+            in_split = [q for q in range(len(place)) if tables.places.split[place[q]] == (split == "val")]
             allowed = [q for q in in_split if (oracles.m3_allowed(expected[q]) if rule == "m3" else expected[q])]
             assert tuples.query.tolist() == allowed
             queries += len(allowed)
@@ -83,11 +83,11 @@ def test_mining_with_a_real_network_finds_the_portal_suspicious(index, shared, t
     choice = NetworkChoice(backbone="squeezenet1_1", weights=str(shared / "weights" / "squeezenet1_1.npz"))
     options = MiningOptions(query_share=1.0, queries_per_place=15)
     mined = mine_tuple_file(index, tmp_path / "tuples.h5", options, PhotoOptions(choice, image_size=224))
-    assert mined.prepared.without_photo == 44
-    assert mined.prepared.same_photo == 15
+    assert mined.tables.without_photo == 44
+    assert mined.tables.same_photo == 15
     train = mined.tuples["train"]
     assert np.median(train.positive_similarity) > np.median(train.negative_similarity) + 0.05
-    names = mined.prepared.places.name
+    names = mined.tables.places.name
     pairs = [{names[pair.first].split("/")[-1], names[pair.second].split("/")[-1]} for pair in mined.suspicious]
     assert any({"entry_p10"} < pair and any("castle" in name for name in pair) for pair in pairs)
     assert len(pairs) < 30
