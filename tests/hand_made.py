@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +125,23 @@ def error_of(read: Callable[[Path], object], path: Path) -> str:
     except ModelError as error:
         return str(error)
     return ""
+
+
+def damaged(whole: str, letters: bytes, seed: int, count: int = 1500) -> Iterator[bytes]:
+    """The bytes of a text with one to three of them changed to others of `letters`, again and again."""
+    random = np.random.default_rng(seed)
+    for _ in range(count):
+        content = bytearray(whole.encode())
+        for at in random.integers(0, len(content), random.integers(1, 4)):
+            content[at] = random.choice(list(letters))
+        yield bytes(content)
+
+
+def refused(read: Callable[[Path], object], path: Path) -> bool:
+    """Whether reading a model is refused; then in one line that begins with the file's name."""
+    error = error_of(read, path)
+    assert not error or (error.startswith(f"{path}: ") and error.isprintable())
+    return bool(error)
 
 
 def run(*words: object) -> int:

@@ -224,15 +224,7 @@ def write_bag_of_words(path: str | Path, bag: BagOfWords, parents: Sequence[str]
 
 
 def read_bag_of_words(path: str | Path) -> BagOfWords:
-    """Read a bag of words.
-
-    Raises
-    ------
-    DataError
-        There is no such file.
-    FileFormatError
-        It is torn, of another format, too new, or its columns do not fit together.
-    """
+    """Read a bag of words; errors as of `open_file`, and FileFormatError for columns that do not fit together."""
     with open_file(path, FORMAT, VERSION) as file:
         header = header_of(file)
         options = dict(header.options)

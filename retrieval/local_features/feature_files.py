@@ -102,15 +102,7 @@ def write_features(path: str | Path, features: LocalFeatures, parents: Sequence[
 
 
 def read_features(path: str | Path) -> LocalFeatures:
-    """Read features.
-
-    Raises
-    ------
-    DataError
-        There is no such file.
-    FileFormatError
-        It is torn, of another format, too new, or its columns do not fit together.
-    """
+    """Read features; errors as of `open_file`, and FileFormatError for columns that do not fit together."""
     with open_file(path, FORMAT, VERSION) as file:
         header = header_of(file)
         return load_features(file, str(path), header.options, header.fingerprint)

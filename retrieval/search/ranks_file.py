@@ -60,15 +60,7 @@ def write_ranks(path: str | Path, ranks: Ranks, parents: Sequence[str] = ()) -> 
 
 
 def read_ranks(path: str | Path) -> Ranks:
-    """Read ranked lists.
-
-    Raises
-    ------
-    DataError
-        There is no such file.
-    FileFormatError
-        It is torn, of another format, too new, or its columns do not fit together.
-    """
+    """Read ranked lists; errors as of `open_file`, and FileFormatError for columns that do not fit together."""
     with open_file(path, FORMAT, VERSION) as file:
         queries, names = read_strings(file, "queries"), read_strings(file, "names")
         row, similarity, header = file["row"][()], file["similarity"][()], header_of(file)

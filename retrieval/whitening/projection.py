@@ -112,15 +112,7 @@ def write_whitening(path: str | Path, whitening: Whitening, parents: Sequence[st
 
 
 def read_whitening(path: str | Path) -> Whitening:
-    """Read a whitening file.
-
-    Raises
-    ------
-    DataError
-        There is no such file.
-    FileFormatError
-        It is torn, of another format, too new, or holds values that cannot be a whitening.
-    """
+    """Read a whitening file; errors are those of `open_file`, and FileFormatError where it cannot be one."""
     with open_file(path, FORMAT, VERSION) as file:
         mean, projection, header = file["mean"][()], file["projection"][()], header_of(file)
         options = {
