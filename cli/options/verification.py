@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import click
 
+from cli.options.fields import field_options
 from retrieval.local_features.options import GEOMETRIES, VerificationOptions
 from retrieval.search.options import VerificationSources
 
-FLAGS = {
+FLAGS: dict[str, tuple[Any, str]] = {
     "geometry": (click.Choice(list(GEOMETRIES)), "verification: what matches agree on"),
     "ratio": (float, "verification: to the second-nearest, at most"),
     "max_error": (float, "verification: pixels a match may be off"),
@@ -26,19 +26,16 @@ FLAGS = {
 def verification_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add the flags to a command and pass it `verification: VerificationSources`."""
 
-    @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="processes that verify")
-    @functools.wraps(function)
-    def wrapped(*args: Any, features: tuple[Path, ...], jobs: int, **kwargs: Any) -> None:
-        options = VerificationOptions(**{name: kwargs.pop(name) for name in FLAGS})
-        function(*args, verification=VerificationSources(features, options, jobs), **kwargs)
-
-    for field in reversed(fields(VerificationOptions)):
-        kind, text = FLAGS[field.name]
-        flag = "--" + field.name.replace("_", "-")
-        wrapped = click.option(flag, type=kind, default=field.default, show_default=True, help=text)(wrapped)
-    return click.option(
+    @click.option(
         "--features",
         type=click.Path(path_type=Path),
         multiple=True,
         help="--rerank geometry: local features of the photos (extract-features); again for more files",
-    )(wrapped)
+    )
+    @field_options(VerificationOptions, FLAGS)
+    @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="processes that verify")
+    @functools.wraps(function)
+    def wrapped(*args: Any, features: tuple[Path, ...], options: VerificationOptions, jobs: int, **kwargs: Any) -> None:
+        function(*args, verification=VerificationSources(features, options, jobs), **kwargs)
+
+    return wrapped
