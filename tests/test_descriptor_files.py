@@ -213,19 +213,14 @@ def test_fewer_rows_than_names_are_refused(descriptors: Descriptors, tmp_path: P
     assert "4 names, but descriptors of shape (3, 8)" in complaint(tmp_path / "d.h5")
 
 
-def test_a_cut_file_is_refused_at_every_length(descriptors: Descriptors, tmp_path: Path) -> None:
-    write_descriptors(tmp_path / "whole.h5", descriptors)
+@pytest.mark.parametrize("of_hloc", [False, True])
+def test_a_cut_file_is_refused_at_every_length(descriptors: Descriptors, tmp_path: Path, of_hloc: bool) -> None:
+    if of_hloc:
+        write_hloc(tmp_path / "whole.h5", dict(zip(NAMES, unit_rows(4, 8), strict=True)))
+    else:
+        write_descriptors(tmp_path / "whole.h5", descriptors)
     whole = (tmp_path / "whole.h5").read_bytes()
     path = tmp_path / "d.h5"
-    for length in range(0, len(whole), 97):
-        path.write_bytes(whole[:length])
-        complaint(path)
-
-
-def test_a_cut_file_of_hloc_is_refused(tmp_path: Path) -> None:
-    write_hloc(tmp_path / "whole.h5", dict(zip(NAMES, unit_rows(4, 8), strict=True)))
-    whole = (tmp_path / "whole.h5").read_bytes()
-    path = tmp_path / "global.h5"
     for length in range(0, len(whole), 97):
         path.write_bytes(whole[:length])
         complaint(path)
