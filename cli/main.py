@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 
@@ -69,10 +70,12 @@ def main(arguments: list[str] | None = None) -> None:
     except click.exceptions.Exit as exit_request:
         sys.exit(exit_request.exit_code)
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo("\n".join(map(one_line, shown.getvalue().rstrip("\n").split("\n"))), err=True)
         sys.exit(error.exit_code)
     except SfmTuplesError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(one_line(f"error: {error}"), err=True)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort) as interruption:
         click.echo(f"interrupted{': ' + str(interruption) if str(interruption) else ''}", err=True)

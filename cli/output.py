@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from sfm2tuples.errors import UsageError
+from sfm2tuples.errors import UsageError, one_line
 
 OUTPUTS = ("target", "pairs")
 """Parameters of commands that are files to write; every other path is read."""
@@ -37,13 +37,13 @@ class Output:
         return Output(quiet=True)
 
     def say(self, line: str) -> None:
-        """Print a line for a person."""
+        """Print a line for a person; what a hostile name holds is shown, and not run by the terminal."""
         if not (self.quiet or self.json):
-            click.echo(line)
+            click.echo(one_line(line))
 
     def warn(self, line: str) -> None:
         """Print a warning on stderr, whatever the mode."""
-        click.echo(f"warning: {line}", err=True)
+        click.echo(one_line(f"warning: {line}"), err=True)
 
     def warn_if(self, line: str | None) -> None:
         """Print a warning where there is one."""
@@ -95,6 +95,14 @@ class Output:
             click.echo(json.dumps(self.collected, indent=1, sort_keys=True, default=str))
 
 
+class _OneLine(logging.Formatter):
+    """Messages of libraries on one printable line each."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Escape what a name may hold."""
+        return one_line(super().formatMessage(record))
+
+
 def output_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add `--quiet`, `--verbose`, `--json` and `--help` to a command and pass it an `Output`.
 
@@ -108,7 +116,9 @@ def output_options(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def wrapped(*args: Any, quiet: bool, verbose: bool, as_json: bool, **kwargs: Any) -> None:
         level = logging.INFO if verbose else logging.WARNING
-        logging.basicConfig(level=level, format="%(levelname)s: %(message)s", stream=sys.stderr, force=True)
+        logging.basicConfig(level=level, stream=sys.stderr, force=True)
+        for handler in logging.root.handlers:
+            handler.setFormatter(_OneLine("%(levelname)s: %(message)s"))
         # Warnings of libraries name lines of their source and no file of the user's: heard with --verbose alone.
         logging.captureWarnings(True)
         logging.getLogger("py.warnings").setLevel(logging.WARNING if verbose else logging.ERROR)

@@ -106,6 +106,7 @@ def _run(output: Output, *words: str) -> None:
     """Show a command as a user would type it, and run it; what it prints is shown unless the demo is quiet."""
     from cli.main import group
 
-    output.say(f"\n$ sfm2tuples {shlex.join(words)}")
+    output.say("")
+    output.say(f"$ sfm2tuples {shlex.join(words)}")
     silent = ["--quiet"] if output.quiet or output.json else []
     group.main(args=[*words, *silent], prog_name="sfm2tuples", standalone_mode=False)

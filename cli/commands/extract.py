@@ -10,7 +10,7 @@ import click
 from cli.options.extraction import extraction_options
 from cli.options.network import network_options
 from cli.output import Output, output_options
-from sfm2tuples.files.descriptors import LAYOUTS, write_descriptors
+from sfm2tuples.files.descriptors import LAYOUTS, check_layout, write_descriptors
 
 if TYPE_CHECKING:
     from retrieval.descriptors.extraction import ExtractionOptions
@@ -56,6 +56,7 @@ def command(
         raise UsageError("--dim keeps the first dimensions of a whitening; give --whitening too")
     learned = read_whitening(whitening) if whitening else None
     photos = photos_of(source, images, extraction.image_size)
+    check_layout(target, photos.keys, layout)
     descriptors, failures = describe_photos(load_on(device, choice), photos, extraction)
     if failures and strict:
         raise failures[0]

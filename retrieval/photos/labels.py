@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from retrieval.photos.names import photos_below
+from retrieval.photos.names import leaves_root, photos_below
 from sfm2tuples.errors import DataError, UsageError, first_three
 from sfm2tuples.files.text import read_csv
 
@@ -98,5 +98,9 @@ def _check_table(path: Path, table: list[tuple[str, ...]]) -> None:
     twice = [image for image, count in Counter(image for image, _, _ in table).items() if count > 1]
     if twice:
         raise DataError(path, f"{len(twice):,} images occur more than once, first {first_three(twice)}")
+    outside = [image for image, _, _ in table if leaves_root(image)]
+    if outside:
+        what = f"{len(outside):,} images lie outside of the photos' folder, first {first_three(outside)}"
+        raise DataError(path, what, "write names relative to it (--images)")
     if not any(role == "query" for _, _, role in table):
         raise DataError(path, "has no row with the role query")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import posixpath
+import re
 from pathlib import Path
 
 from retrieval.photos.formats import SUFFIXES, looks_like_photo, readable_suffixes, what_is_unread
@@ -47,6 +49,13 @@ def short_name(name: str) -> str:
     base = name.rsplit("/", 1)[-1]
     stem, dot, suffix = base.rpartition(".")
     return stem if dot and f".{suffix.lower()}" in SUFFIXES else base
+
+
+def leaves_root(name: str) -> bool:
+    """Whether a name may lead out of the folder that it is relative to, on this machine or on one with Windows."""
+    plain = name.replace("\\", "/")
+    absolute = plain.startswith("/") or re.match(r"[A-Za-z]:/", plain) is not None
+    return absolute or posixpath.normpath(plain).split("/")[0] == ".."
 
 
 @functools.cache

@@ -148,7 +148,7 @@ def _cid(key: str, photo: bytes, taken: set[str]) -> str:
     """An id from the content; from the key too where another image has the same content."""
     cid = hashlib.sha256(photo).hexdigest()[:CID_LENGTH]
     if cid in taken:
-        cid = hashlib.sha256(photo + key.encode()).hexdigest()[:CID_LENGTH]
+        cid = hashlib.sha256(photo + key.encode("utf-8", "surrogateescape")).hexdigest()[:CID_LENGTH]
     taken.add(cid)
     return cid
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from retrieval.photos.names import leaves_root
 from retrieval.photos.sources import photos_of
 from sfm2tuples.errors import DataError
 from sfm2tuples.files.text import read_csv
@@ -48,12 +49,7 @@ def _read_labels(path: Path) -> tuple[list[str], list[str]]:
     rows = [row for row in read_csv(path, ("image", "label")) if row.get("role") in (None, "", ROLE)]
     if not rows:
         raise DataError(path, "names no distractor")
-    odd = [i for i, row in enumerate(rows) if not row["image"] or row["label"] is None or not _is_inside(row["image"])]
+    odd = [i for i, row in enumerate(rows) if not row["image"] or row["label"] is None or leaves_root(row["image"])]
     if odd:
         raise DataError(path, f"{len(odd):,} rows have no image and label, or an image outside the folder")
     return [row["image"] for row in rows], [row["label"] for row in rows]
-
-
-def _is_inside(name: str) -> bool:
-    """Whether a name stays below the folder that it is relative to."""
-    return not Path(name).is_absolute() and ".." not in Path(name).parts

@@ -10,7 +10,8 @@ import numpy as np
 
 def item_numbers(names: Sequence[str]) -> np.ndarray:
     """A fixed number for each name: (n,) uint64, from its bytes alone."""
-    digests = b"".join(hashlib.blake2b(name.encode("utf-8"), digest_size=8).digest() for name in names)
+    encoded = (name.encode("utf-8", "surrogateescape") for name in names)
+    digests = b"".join(hashlib.blake2b(name, digest_size=8).digest() for name in encoded)
     return np.frombuffer(digests, "<u8").astype(np.uint64)
 
 

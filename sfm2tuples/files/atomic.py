@@ -168,7 +168,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 def write_text(path: str | Path, text: str) -> None:
     """Write a small UTF-8 text file atomically."""
     with write_atomically(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 @contextmanager

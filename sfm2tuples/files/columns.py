@@ -38,15 +38,15 @@ class Utf8Strings:
 
     @classmethod
     def of(cls, strings: Sequence[str]) -> Utf8Strings:
-        """Encode strings."""
-        encoded = [s.encode("utf-8") for s in strings]
+        """Encode strings; a name on disk that is not UTF-8 keeps its bytes."""
+        encoded = [s.encode("utf-8", "surrogateescape") for s in strings]
         lengths = np.array([len(e) for e in encoded], np.int64)
         return cls(np.frombuffer(b"".join(encoded), np.uint8), indptr_of(lengths))
 
     def tolist(self) -> list[str]:
         """Decode them."""
         blob = self.utf8.tobytes()
-        return [blob[a:b].decode("utf-8") for a, b in itertools.pairwise(self.offsets.tolist())]
+        return [blob[a:b].decode("utf-8", "surrogateescape") for a, b in itertools.pairwise(self.offsets.tolist())]
 
 
 def write_strings(group: h5py.Group, name: str, strings: Sequence[str] | Utf8Strings) -> None:

@@ -104,15 +104,26 @@ def write_descriptors(
     UsageError
         An unknown layout.
     """
-    if layout not in LAYOUTS:
-        raise UsageError(f"unknown layout {layout}; choose from {', '.join(LAYOUTS)}")
+    check_layout(path, descriptors.names, layout)
     check_names(path, descriptors.names)
     check_values(path, descriptors.names, descriptors.values)
     write = _write_columns if layout == "columnar" else _write_groups
-    if layout == "hloc":
-        _check_group_names(path, descriptors.names)
     with create_file(path, FORMAT, VERSION, descriptors.settings, parents) as file:
         write(file, descriptors)
+
+
+def check_layout(path: str | Path, names: Sequence[str], layout: str) -> None:
+    """Refuse an unknown layout, and names that cannot be written in it; `path` is the file to be made.
+
+    Raises
+    ------
+    DataError, UsageError
+        See above; call it before the work whose result is to be written.
+    """
+    if layout not in LAYOUTS:
+        raise UsageError(f"unknown layout {layout}; choose from {', '.join(LAYOUTS)}")
+    if layout == "hloc":
+        _check_group_names(path, names)
 
 
 def align(descriptors: Descriptors, keys: Sequence[str], path_of_index: str | Path) -> np.ndarray:
@@ -258,8 +269,9 @@ def _write_groups(file: h5py.File, descriptors: Descriptors) -> None:
 
 
 def _check_group_names(path: str | Path, names: Sequence[str]) -> None:
-    """Names that HDF5 would understand as another path, and names where a dataset would have to hold a group."""
-    odd = [name for name in names if any(part in ("", ".") for part in name.split("/")) or "\0" in name]
+    """Names that HDF5 takes for another path, that are not UTF-8, or where a dataset would have to hold a group."""
+    odd = [name for name in names if not name.isascii() and name != name.encode("utf-8", "ignore").decode()]
+    odd += [name for name in names if any(part in ("", ".") for part in name.split("/")) or "\0" in name]
     odd += [name for name in names if "global_descriptor" in name.split("/")]
     if odd:
         raise DataError(

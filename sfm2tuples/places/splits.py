@@ -43,6 +43,8 @@ def split_places(
     if val_share < 1:
         wanted = min(wanted, eligible - 1)
     free = [row for row, name in enumerate(names) if has_photos[row] and name not in fixed]
-    free.sort(key=lambda row: (hashlib.sha256(f"{seed}:{names[row]}".encode()).digest(), names[row]))
+    free.sort(
+        key=lambda row: (hashlib.sha256(f"{seed}:{names[row]}".encode("utf-8", "surrogateescape")).digest(), names[row])
+    )
     split[free[: max(0, wanted - int((split == VAL).sum()))]] = VAL
     return split

@@ -1,0 +1,87 @@
+"""Names of photos: any bytes that a disk allows, shown escaped, refused only where they leave their folder."""
+
+import logging
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from cli.main import main
+from cli.output import Output
+from retrieval.photos.labels import read_labels
+from retrieval.photos.names import leaves_root, photos_below
+from sfm2tuples.compute.random_draws import item_numbers
+from sfm2tuples.errors import DataError
+from sfm2tuples.files.atomic import write_text
+from sfm2tuples.files.columns import read_strings, write_strings
+from sfm2tuples.files.descriptors import Descriptors, read_descriptors, write_descriptors
+
+LATIN = os.fsdecode(b"caf\xe9.jpg")
+RED = "\x1b[31m"
+
+
+@pytest.fixture
+def latin_photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Image.new("RGB", (64, 64)).save(folder / "a.jpg")
+    (folder / LATIN).write_bytes((folder / "a.jpg").read_bytes())
+    return folder
+
+
+def test_names_that_are_not_utf8_keep_their_bytes_in_files(tmp_path: Path, latin_photos: Path) -> None:
+    names = photos_below(latin_photos)
+    assert names == ["a.jpg", LATIN]
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        write_strings(file, "names", names)
+        assert file["names/utf8"][()].tobytes() == b"a.jpgcaf\xe9.jpg"
+        assert read_strings(file, "names") == names
+    write_descriptors(tmp_path / "d.h5", Descriptors(names, np.eye(2, dtype=np.float32)))
+    assert read_descriptors(tmp_path / "d.h5").names == names
+    write_text(tmp_path / "pairs.txt", " ".join(names))
+    assert (tmp_path / "pairs.txt").read_bytes() == b"a.jpg caf\xe9.jpg"
+    assert len(set(item_numbers(names).tolist())) == 2
+
+
+def test_hlocs_layout_refuses_such_a_name_before_the_work(
+    tmp_path: Path, latin_photos: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.setattr("retrieval.networks.choice.load_on", lambda *_: pytest.fail("the work began"))
+    with pytest.raises(SystemExit) as end:
+        main(["extract", str(latin_photos), "-o", str(tmp_path / "d.h5"), "--layout", "hloc"])
+    assert end.value.code == 1
+    error = capsys.readouterr().err
+    assert "1 names cannot be groups of hloc's layout, first caf\\udce9.jpg; use the columnar layout" in error
+
+
+@pytest.mark.parametrize(
+    "name", ["../a.jpg", "a/../../b.jpg", "..\\a.jpg", "/a.jpg", "C:\\a.jpg", "\\\\host\\a.jpg", ".."]
+)
+def test_names_that_leave_their_root_are_refused(tmp_path: Path, name: str) -> None:
+    assert leaves_root(name)
+    (tmp_path / "labels.csv").write_text(f"image,label,role\na.jpg,x,query\n{name},x,database\n")
+    with pytest.raises(DataError, match="1 images lie outside of the photos' folder"):
+        read_labels(tmp_path / "labels.csv")
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a/../b.jpg", "..a.jpg", "a../b..jpg", "c:a.jpg", "a\\b.jpg", LATIN])
+def test_names_that_stay_below_their_root_are_not(name: str) -> None:
+    assert not leaves_root(name)
+
+
+def test_names_are_shown_escaped_by_whatever_prints_them(capsys) -> None:
+    output = Output()
+    output.say(f"{RED}said")
+    output.warn(f"{RED}warned {LATIN}")
+    output.table([[f"{RED}cell"]], ["name"])
+    output.made(f"{RED}made", "what")
+    for arguments in (["inspect", f"{RED}absent"], ["inspect", f"--{RED}option"], [f"{RED}command"]):
+        with pytest.raises(SystemExit):
+            main(arguments)
+    logging.getLogger("sfm2tuples").warning("%s", f"{RED}logged")
+    shown = "".join(capsys.readouterr())
+    assert "\x1b" not in shown
+    assert shown.count("\\x1b[31m") >= 6
