@@ -28,7 +28,7 @@ PATH = click.Path(path_type=Path)
 @click.option(
     "--softness", type=float, default=0.15, show_default=True, help="distance at which a further word counts less"
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="of the sample and of k-means")
+@click.option("--seed", type=int, default=0, show_default=True, help="seed of the sample and of k-means")
 @click.option("--force", is_flag=True, help="replace the output where it exists")
 @output_options
 def command(

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 FLAGS: dict[str, tuple[Any, str]] = {
     "min_shared": (click.IntRange(1), "least shared points of a pair of images in the graph"),
     "val_share": (click.FloatRange(0, 1), "share of the places that is kept for validation"),
-    "seed": (int, "seed by which those places are drawn"),
+    "seed": (int, "seed of the draw of those places"),
     "join_scenes": (bool, "make one place of models that have one scene folder and one folder of photos"),
     "min_matches": (
         click.IntRange(1),
-        "verified matches of a pair of images from which on it speaks for joining its two models",
+        "verified matches that a pair of images needs to speak for joining its two models",
     ),
     "min_match_pairs": (click.IntRange(1), "least number of such pairs that joins two models"),
 }

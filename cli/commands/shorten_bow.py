@@ -22,7 +22,7 @@ PATH = click.Path(path_type=Path)
 )
 @click.option("--dim", type=click.IntRange(1), default=128, show_default=True, help="dimensions of the descriptors")
 @click.option(
-    "--power", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="of a word's count; tames bursts"
+    "--power", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="exponent of counts; tames bursts"
 )
 @click.option("--force", is_flag=True, help="replace the output where it exists")
 @output_options

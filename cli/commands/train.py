@@ -75,7 +75,7 @@ def _option(
 @_option("--pool", str, "images that negatives are chosen from when mining anew", f"by recipe, else {AS_MINED}")
 @_option("--min-shared", int, "shared points that make a positive in validation", "15")
 @_option("--patience", int, "rounds without a better val mAP after which training stops", "never")
-@_option("--precision", click.Choice(PRECISIONS), "of the network, in mining too", FP32)
+@_option("--precision", click.Choice(PRECISIONS), "precision, in mining too", FP32)
 @_option("--warm-up", int, "steps over which the rate rises to its full height", "0")
 @_option("--flip", float, "augmentation: probability that a tuple is mirrored", "0")
 @_option("--colour", float, "augmentation: change of brightness, contrast and saturation", "0")
@@ -84,7 +84,7 @@ def _option(
 @click.option(
     "--workers",
     type=click.IntRange(0),
-    help="that decode photos  [default: 2 on a CPU, else 8 or as many as cores allow]",
+    help="workers that decode  [default: 2 on a CPU, else 8 or as many as cores allow]",
 )
 @click.option(
     "--decoders",
@@ -92,7 +92,7 @@ def _option(
     help="what workers are  [default: threads; processes where more than 4 feed a GPU]",
 )
 @click.option(
-    "--photos-per-forward", type=click.IntRange(1), help="photos of one size together  [default: 1 on a CPU, else 64]"
+    "--photos-per-forward", type=click.IntRange(1), help="photos of one size at once  [default: 1 on a CPU, else 64]"
 )
 @click.option("--chunked", is_flag=True, help="hold one forward's activations only: less memory, a third more time")
 @click.option("--compile", is_flag=True, help="compile the network by torch.compile")

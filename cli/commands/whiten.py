@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--method", type=click.Choice(METHODS), default=METHODS[0], show_default=True)
 @click.option("--dim", type=click.IntRange(1), help="dimensions to keep; all by default")
 @click.option(
-    "--shrinkage", default="auto", show_default=True, help="auto (best on places left out), or λ; 0: published"
+    "--shrinkage", default="auto", show_default=True, help="auto: best on places left out; or λ; 0 as published"
 )
 @click.option("--split", type=click.Choice([*SPLITS, "all"]), default=SPLITS[0], show_default=True, help="places used")
 @click.option("--min-overlap", default=0.2, show_default=True, help="least overlap of a pair, as m3's")

@@ -19,7 +19,7 @@ def extraction_options(function: Callable[..., None]) -> Callable[..., None]:
 
     @click.option("--image-size", type=click.IntRange(1), default=1024, show_default=True, help="longest side, pixels")
     @click.option("--scales", default="1", show_default=True, help="scales to combine: 1,0.7071,0.5 is the papers'")
-    @click.option("--exponent", type=float, help="of the mean over scales; GeM's p, or 1, by default")
+    @click.option("--exponent", type=float, help="exponent of the mean over scales  [default: GeM's p, else 1]")
     @precision_option
     @device_option
     @functools.wraps(function)

@@ -39,7 +39,7 @@ _FLAGS: dict[str, tuple[Any, str]] = {
     "pool": (PoolType(), "images that negatives are chosen from: ends+per-place:N, ends+random:N, random:N"),
     "margin": (float, "semi-hard: how much farther than the positive a negative may be"),
     "max_negative_similarity": (float, "more similar images are no negatives  [default: no limit]"),
-    "search": (click.Choice(SEARCHES), "ivf: by inverted lists, not all are found, for pools beyond a million images"),
+    "search": (click.Choice(SEARCHES), "ivf looks into inverted lists and may miss some; for pools beyond a million"),
     "seed": (int, "seed of every draw"),
 }
 mining_flags = field_options(MiningOptions, _FLAGS)

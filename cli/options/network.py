@@ -52,14 +52,14 @@ def network_options(function: Callable[..., None]) -> Callable[..., None]:
     @click.option(
         "--weights",
         help="file or URL of its pretrained weights, imagenet for torchvision's, pretrained for timm's; "
-        "random weights of fixed seed without",
+        "without it weights are random, of a fixed seed",
     )
-    @click.option("--pooling", type=click.Choice(POOLINGS), help=f"its pooling  [default: {next(iter(POOLINGS))}]")
+    @click.option("--pooling", type=click.Choice(POOLINGS), help=f"pooling  [default: {next(iter(POOLINGS))}]")
     @click.option("--regional", is_flag=True, help="pool regions, project each by a learned layer, and sum")
     @click.option("--whole-image", is_flag=True, help="rmac, --regional: the whole image is one region more")
     @click.option("--clusters", type=click.IntRange(1), help="netvlad: number of centres  [default: 64]")
     @click.option("--whitening-layer", help="a learned layer at the end, started from a whitening FILE or random")
-    @click.option("--output-dim", type=click.IntRange(1), help="its dimension  [default: all]")
+    @click.option("--output-dim", type=click.IntRange(1), help="dimension of that layer  [default: all]")
     @functools.wraps(function)
     def wrapped(*args: Any, whitening_layer: str | None, output_dim: int | None, **kwargs: Any) -> None:
         from retrieval.networks.choice import NetworkChoice

@@ -25,7 +25,7 @@ def photo_options(function: Callable[..., None]) -> Callable[..., None]:
     @click.option("--image-size", type=click.IntRange(1), default=362, show_default=True, help="longest side, pixels")
     @precision_option
     @device_option
-    @click.option("--pack-images", type=click.IntRange(0), default=0, help="pack the photos, longest side in pixels")
+    @click.option("--pack-images", type=click.IntRange(0), default=0, help="pack photos of this longest side, pixels")
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> None:
         from retrieval.tuple_files.readable_photos import PhotoOptions

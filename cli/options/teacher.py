@@ -25,13 +25,13 @@ def teacher_options(function: Callable[..., None]) -> Callable[..., None]:
         type=click.FloatRange(0, 1),
         default=1.0,
         show_default=True,
-        help="teacher: of a word's count; less than 1 tames bursts",
+        help="teacher: exponent of a word's count; less than 1 tames bursts",
     )
     @click.option(
-        "--hamming", type=click.IntRange(0, BITS), help="teacher: Hamming embedding, bits that features may differ in"
+        "--hamming", type=click.IntRange(0, BITS), help="teacher: Hamming embedding, bits that may differ in a match"
     )
     @click.option(
-        "--hamming-spread", type=float, default=16.0, show_default=True, help="teacher: bits that count 1/e of none"
+        "--hamming-spread", type=float, default=16.0, show_default=True, help="teacher: bits at which weight is 1/e"
     )
     @functools.wraps(function)
     def wrapped(

@@ -15,10 +15,10 @@ from retrieval.search.options import VerificationSources
 
 FLAGS: dict[str, tuple[Any, str]] = {
     "geometry": (click.Choice(list(GEOMETRIES)), "verification: what matches agree on"),
-    "ratio": (float, "verification: to the second-nearest, at most"),
+    "ratio": (float, "verification: most distance of a match, over that of the second-nearest"),
     "max_error": (float, "verification: pixels a match may be off"),
-    "min_inliers": (int, "verification: matches of a verified image"),
-    "expand_inliers": (int, "those of an image to expand a query with"),
+    "min_inliers": (int, "verification: matches that a verified image needs"),
+    "expand_inliers": (int, "verification: matches that an image needs to expand a query"),
 }
 """Field of `VerificationOptions` to its kind and help."""
 
