@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+_SHOWN = 80
+"""Characters of a foreign text that a message shows."""
+
 
 class SfmTuplesError(Exception):
     """Root of everything that this project raises for its users; `exit_code` is what the command ends with."""
@@ -81,6 +84,18 @@ def refuse_some(path: str | Path, offenders: Sequence[str], count: int, what: st
 def first_line(error: BaseException) -> str:
     """The first line that an error of a library says; its kind, where it says nothing."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def shown(value: object) -> str:
+    """A value that a file holds, for a message: short text and numbers as they are, of others only their kind.
+
+    Lists in lists, a file of a few bytes, can take more memory to print than there is.
+    """
+    if isinstance(value, str):
+        return repr(value[:_SHOWN]) + " …" * (len(value) > _SHOWN)
+    if value is None or isinstance(value, (bool, float)) or (isinstance(value, int) and abs(value) < 1 << 64):
+        return repr(value)
+    return f"a value of type {type(value).__name__}"
 
 
 def one_line(text: str) -> str:

@@ -14,6 +14,11 @@ from retrieval.networks.network import build_network
 from retrieval.networks.weights import read_weights
 from sfm2tuples.errors import WeightsError
 
+NESTED: list = ["x"]
+"""2 ** 60 values in a few bytes."""
+for _ in range(60):
+    NESTED = [NESTED, NESTED]
+
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
@@ -133,6 +138,20 @@ def test_checkpoint_is_no_weights_of_a_backbone(saved):
         ({"weights": 7}, "weights cannot be understood"),
         ({"version": "x"}, "version cannot be understood"),
         ({"weights": {"backbone.features.0.weight": torch.zeros(1)}}, "missing"),
+        ({"weights": {"a": "x"}}, r"1 entries are no arrays \(a\)"),
+        ({"weights": {1: torch.zeros(1)}}, "no text"),
+        ({"network": {"backbone": NESTED, "pooling": "mac"}}, "network cannot be understood"),
+        ({"network": {"backbone": "alexnet", "pooling": "netvlad", "clusters": 10**12}}, "network cannot be"),
+        ({"network": {"backbone": "alexnet", "pooling": "mac", "output_dim": 10**12}}, "network cannot be"),
+        ({"history": [[1]]}, "history cannot be understood"),
+        ({"history": "x"}, "history cannot be understood"),
+        ({"history": [{"round": NESTED}]}, "history cannot be understood"),
+        ({"history": [{"loss": 1.0}]}, "history cannot be understood"),
+        ({"options": [1]}, "options cannot be understood"),
+        ({"options": {"seed": 10**70}}, "'seed' cannot be understood"),
+        ({"parents": 3}, "parents cannot be understood"),
+        ({"version": 10**70}, "version a value of type int"),
+        ({"round": 10**70}, "'round' cannot be understood"),
     ],
 )
 def test_content_that_does_not_fit_is_refused(saved, change, match):

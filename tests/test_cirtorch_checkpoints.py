@@ -213,6 +213,10 @@ def test_every_command_takes_such_a_file_as_its_network(tmp_path):
         ({"architecture": "resnet18"}, "missing"),
         ({"Lw": {"x": {"ss": {"m": np.zeros((3, 1)), "P": np.zeros((2, 2))}}}}, "no whitening"),
         ({"Lw": {"x": {"ss": 7}}}, "cannot be understood"),
+        ({"Lw": {1: {"ss": 7}}}, "cannot be understood"),
+        ({"Lw": 7}, "cannot be understood"),
+        ({"architecture": ["alexnet"]}, "architecture a value of type list"),
+        ({"pooling": ["gem"]}, "pooling a value of type list"),
         ({"Lw": {"x": {"ss": {"m": np.array([None]), "P": np.zeros((1, 1))}}}}, "finite|plain containers"),
     ],
 )
@@ -222,6 +226,18 @@ def test_what_cannot_be_understood_is_one_line(tmp_path, meta, match):
         read_cirtorch_checkpoint(path)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("epoch", ["x", float("nan"), -1, 10**70, [1]], ids=["text", "nan", "negative", "huge", "list"])
+def test_an_epoch_that_is_no_number_and_names_that_are_no_text_are_one_line(tmp_path, epoch):
+    path = save(tmp_path / "net.pth", Theirs("alexnet", "mac"))
+    content = torch.load(path, weights_only=False)
+    torch.save({**content, "epoch": epoch}, path)
+    with pytest.raises(WeightsError, match=r"net\.pth: its epoch is"):
+        read_cirtorch_checkpoint(path)
+    torch.save({**content, "state_dict": {1: torch.zeros(1)}}, path)
+    with pytest.raises(WeightsError, match="missing"):
+        read_cirtorch_checkpoint(path)
 
 
 def test_a_file_of_something_else_is_refused(tmp_path):

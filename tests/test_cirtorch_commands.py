@@ -38,12 +38,35 @@ def test_a_whitening_file_goes_into_its_meta_and_comes_back(checkpoint, tmp_path
     write_whitening(tmp_path / "lw.h5", whitening(2.0, scales=[1.0, 0.5], network="0" * 64))
     words = ("export", "--format", "cirtorch", checkpoint, "-o", tmp_path / "net.pth")
     assert run(*words, "--whitening", tmp_path / "lw.h5") == 0
-    assert "another network" in capsys.readouterr().err
-    assert run("export", "--format", "whitening", tmp_path / "net.pth", "-o", tmp_path / "ss.h5") == 2
-    assert "it has lw ms" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "another network" in said.err
+    assert "learned at several scales and serves a single scale too" in said.err
+    assert f"--network-path {tmp_path / 'net.pth'} --whitening retrieval-SfM-120k" in said.out
     words = ("export", "--format", "whitening", tmp_path / "net.pth", "-o", tmp_path / "back.h5")
     assert run(*words, "--scales", "ms") == 0
     assert np.array_equal(read_whitening(tmp_path / "back.h5").projection, 2.0 * np.eye(512))
+
+
+def test_cirtorch_s_test_loads_and_applies_the_whitenings_as_it_stands(checkpoint, tmp_path, capsys):
+    """Its own steps: torch.load, the name that its flag takes, ss or ms by the number of scales, NumPy's product."""
+    files = {"ss": whitening(3.0), "ms": whitening(2.0, scales=[1.0, 0.5])}
+    for name, learned in files.items():
+        write_whitening(tmp_path / f"{name}.h5", learned)
+    words = ("export", "--format", "cirtorch", checkpoint, "-o", tmp_path / "net.pth")
+    assert run(*words, "--whitening", tmp_path / "ss.h5", "--whitening", tmp_path / "ms.h5") == 0
+    assert "serves" not in capsys.readouterr().err
+    vectors = np.random.default_rng(0).random((512, 3)).astype(np.float32)
+    for weights_only in (True, False):
+        state = torch.load(tmp_path / "net.pth", weights_only=weights_only)
+        for kind, learned in files.items():
+            lw = state["meta"]["Lw"]["retrieval-SfM-120k"][kind]
+            found = np.dot(lw["P"][: lw["P"].shape[0], :], vectors - lw["m"])
+            assert isinstance(found, np.ndarray)
+            np.testing.assert_allclose(found, learned.projection @ (vectors - learned.mean[:, None]), rtol=1e-6)
+    assert run(*words, "--force", "--whitening", tmp_path / "ss.h5", "--whitening", tmp_path / "ss.h5") == 2
+    assert run(*words, "--force", "--whitening", tmp_path / "ss.h5", "--learned-on", "mine") == 0
+    assert "not mine" in capsys.readouterr().err
+    assert run(*words, "--force", "--learned-on", "mine") == 2
 
 
 def test_one_of_several_whitenings_must_be_named(tmp_path, capsys):

@@ -236,12 +236,31 @@ def test_arrays_and_scalars_of_every_type_are_read(tmp_path: Path, dtype: str, p
     assert scalar == expected[0]
 
 
+def test_a_list_nested_deep_or_text_of_no_characters_is_one_line(tmp_path: Path) -> None:
+    deep = b"\x80\x02}q\x00(X\x05\x00\x00\x00trainq\x01}(X\x04\x00\x00\x00cids" + b"]" * 100_000 + b"a" * 99_999
+    (tmp_path / "deep.pkl").write_bytes(deep + b"uX\x03\x00\x00\x00val}u.")
+    with pytest.raises(DataError, match="first a value of type list"):
+        read_cirtorch(tmp_path / "deep.pkl")
+    text = pickle.dumps(np.array(["ab"]), 2)
+    (tmp_path / "text.pkl").write_bytes(text.replace(b"a\x00\x00\x00", b"a\x00\x00\x7f"))
+    with pytest.raises(DataError, match="codes that no character has"):
+        read_plain_pickle(tmp_path / "text.pkl")
+
+
 def test_text_of_python_2_is_read(tmp_path: Path) -> None:
     (tmp_path / "x.pkl").write_bytes(b"(dp0\nS'cids'\np1\n(lp2\nS'ab\\xe9'\np3\naI3\naL5L\naI01\nas.")
     assert read_plain_pickle(tmp_path / "x.pkl") == {"cids": ["abé", 3, 5, True]}
 
 
 # --- the layout ---------------------------------------------------------------------------------------------------
+
+
+def nested(depth: int) -> list:
+    """A list of itself twice, over and over: 2 ** depth values in a few bytes of pickle."""
+    value: list = ["x"]
+    for _ in range(depth):
+        value = [value, value]
+    return value
 
 
 def part(cids: list[str], cluster: object, pairs: list[tuple[int, int]]) -> dict:
@@ -271,7 +290,10 @@ def write_pickle(path: Path, train: object, val: object = EMPTY, protocol: int =
         (part(["../../etc/passwd"], [1], []), "no names of photos"),
         (part(["abcd.."], [1], []), "no names of photos"),
         (part(["abcde"], [1], []), "no names of photos"),
-        (part([7], [1], []), "no names of photos"),
+        (part([7], [1], []), "no names of photos, first 7"),
+        (part([nested(60)], [1], []), "no names of photos, first a value of type list"),
+        (part(["abcdef"], [nested(60)], []), "not all whole numbers, first list"),
+        (part([10**3000], [1], []), "no names of photos, first a value of type int"),
         (part(["abc\x00def"], [1], []), "no names of photos"),
     ],
 )

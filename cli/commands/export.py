@@ -5,15 +5,18 @@ from __future__ import annotations
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
 from cli.output import Output, output_options
 
+if TYPE_CHECKING:
+    from retrieval.networks.cirtorch_checkpoints import Whitenings
+
 FLAGS = {
-    "cirtorch": ("image_size", "whitening"),
+    "cirtorch": ("image_size", "whitening", "learned_on"),
     "pairs": ("num_matched", "names"),
     "graphml": ("place", "min_shared"),
     "whitening": ("learned_on", "scales"),
@@ -35,7 +38,7 @@ class _Request:
     names: str
     place: tuple[str, ...]
     min_shared: int
-    whitening: Path | None
+    whitening: tuple[Path, ...]
     learned_on: str | None
     scales: str
 
@@ -75,9 +78,16 @@ class _Request:
     "--min-shared", type=click.IntRange(1), default=1, show_default=True, help="graphml: least shared points of an edge"
 )
 @click.option(
-    "--whitening", type=click.Path(path_type=Path), help="cirtorch: a whitening file to put into the network's meta"
+    "--whitening",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="cirtorch: a whitening file to put into the network's meta; two of them: a single scale's and several scales'",
 )
-@click.option("--learned-on", help="whitening: the data set it was learned on, where there are several")
+@click.option(
+    "--learned-on",
+    help="whitening: the data set it was learned on, where there are several; cirtorch: what its test is to call the "
+    "whitening  [default: retrieval-SfM-120k]",
+)
 @click.option(
     "--scales",
     type=click.Choice(["ss", "ms"]),
@@ -126,8 +136,9 @@ def _tuples(request: _Request, output: Output) -> None:
     from sfm2tuples.interop.cirtorch_files import pickle_names
 
     _refuse_what_is_not_hdf5(request, "a tuple file, which mine-tuples writes, or a checkpoint")
-    if request.whitening is not None:
-        raise click.UsageError("--whitening goes with a checkpoint's network, not with a tuple file")
+    if request.whitening or request.learned_on:
+        flag = "--whitening" if request.whitening else "--learned-on"
+        raise click.UsageError(f"{flag} goes with a checkpoint's network, not with a tuple file")
     target = request.target
     check_cirtorch_target(target, request.force)
     export = export_cirtorch(request.source, target, request.image_size)
@@ -149,24 +160,45 @@ def _tuples(request: _Request, output: Output) -> None:
 
 def _network(request: _Request, output: Output) -> None:
     from retrieval.networks.choice import load_network
-    from retrieval.networks.cirtorch_checkpoints import scales_name, write_cirtorch_checkpoint
-    from retrieval.whitening.projection import read_whitening
+    from retrieval.networks.cirtorch_checkpoints import write_cirtorch_checkpoint
     from sfm2tuples.files.atomic import refuse_overwrite
 
     if request.image_size is not None:
         raise click.UsageError("--image-size is of a tuple file's photos; a network has none")
     refuse_overwrite(request.target, request.force)
     network = load_network(request.source)
-    whitenings = {}
-    if request.whitening is not None:
-        learned = read_whitening(request.whitening)
-        if learned.settings.get("network") not in (None, network.fingerprint()):
-            output.warn(f"{request.whitening} was learned on the descriptors of another network")
-        whitenings = {request.whitening.stem: {scales_name(learned): learned}}
+    whitenings = _whitenings_for_their_test(request, network.fingerprint(), output)
     write_cirtorch_checkpoint(request.target, network, whitenings)
     parts = f"{network.description.backbone} with {network.description.pooling}, {network.dimension} dimensions"
     output.result({"network": network.fingerprint(), "whitenings": list(whitenings)})
-    output.made(request.target, parts, "give it to cirtorch's test as --network-path")
+    whitened = "".join(f" --whitening {name}" for name in whitenings)
+    output.made(request.target, parts, f"give it to cirtorch's test: --network-path {request.target}{whitened}")
+
+
+def _whitenings_for_their_test(request: _Request, network: str, output: Output) -> Whitenings:
+    """The whitening files under the name and for the scales that cirtorch's test looks for."""
+    from retrieval.networks.cirtorch_checkpoints import THEIR_DATA_SETS, at_both_scales, scales_name
+    from retrieval.whitening.projection import read_whitening
+
+    if not request.whitening:
+        if request.learned_on:
+            raise click.UsageError("--learned-on names what --whitening gives; give a file with it")
+        return {}
+    learned = [read_whitening(path) for path in request.whitening]
+    for path, whitening in zip(request.whitening, learned, strict=True):
+        if whitening.settings.get("network") not in (None, network):
+            output.warn(f"{path} was learned on the descriptors of another network")
+    name = request.learned_on or THEIR_DATA_SETS[0]
+    if name not in THEIR_DATA_SETS:
+        output.warn(f"cirtorch's test takes --whitening {' or '.join(THEIR_DATA_SETS)} only, not {name}")
+    if len(learned) == 1:
+        have, lack = (
+            ("several scales", "a single scale")
+            if scales_name(learned[0]) == "ms"
+            else ("a single scale", "several scales")
+        )
+        output.warn(f"{request.whitening[0]} was learned at {have} and serves {lack} too; add --whitening FILE for it")
+    return {name: at_both_scales(learned)}
 
 
 def _whitening(request: _Request, output: Output) -> None:

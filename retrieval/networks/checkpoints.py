@@ -14,13 +14,18 @@ from torch import Tensor
 from retrieval.networks.description import NetworkDescription
 from retrieval.networks.network import Network
 from retrieval.networks.weights import CHECKPOINT_FORMAT, load_state, load_torch_file
-from sfm2tuples.errors import UsageError, WeightsError
+from retrieval.networks.wrapped_weights import named_tensors
+from sfm2tuples.errors import UsageError, WeightsError, shown
 from sfm2tuples.files.atomic import write_atomically
 from sfm2tuples.files.container import SOFTWARE
 
 VERSION = 1
 """Version of the format; a reader refuses a newer one."""
 
+_OF_TRAINING: dict[str, Any] = {"parents": [], "options": {}, "history": []}
+"""Entries that training adds, and what each is where it is left out."""
+_DIMENSIONS = ("clusters", "output_dim")
+"""Fields of a description that are a dimension of some weight."""
 _HEADER = {"format": str, "version": int, "software": str, "network": dict, "weights": dict, "fingerprint": str}
 
 
@@ -85,8 +90,12 @@ def checked_content(content: Any, path: str | Path) -> dict[str, Any]:
     if wrong:
         raise WeightsError(path, f"a checkpoint whose {', '.join(wrong)} cannot be understood")
     if content["version"] > VERSION:
-        what = f"version {content['version']} of a checkpoint is newer than this program reads ({VERSION})"
+        what = f"version {shown(content['version'])} of a checkpoint is newer than this program reads ({VERSION})"
         raise WeightsError(path, what, "upgrade")
+    named_tensors(content["weights"], path)
+    odd = _misunderstood(content)
+    if odd:
+        raise WeightsError(path, f"a checkpoint whose {odd} cannot be understood")
     return content
 
 
@@ -107,6 +116,41 @@ def network_of(checkpoint: dict[str, Any], path: str | Path) -> Network:
     if network.fingerprint() != checkpoint["fingerprint"]:
         raise WeightsError(path, "its weights are not those that its fingerprint says", "make it again")
     return network.eval()
+
+
+def _misunderstood(content: dict[Any, Any]) -> str:
+    """The first entry of a checkpoint that is of another kind than we write; "" where there is none."""
+    network, weights = content["network"], content["weights"]
+    longest = max((size for value in weights.values() for size in value.shape), default=0)
+    parents, options, history = (content.get(key, kind) for key, kind in _OF_TRAINING.items())
+    checks = {
+        # A layer without weights in the file is not made: a description of a few bytes would fill the memory.
+        "network": _is_plain(network) and all(_is_size(network.get(key, 0), longest) for key in _DIMENSIONS),
+        "parents": isinstance(parents, (list, tuple)) and all(isinstance(parent, str) for parent in parents),
+        "options": isinstance(options, dict) and all(isinstance(key, str) for key in options),
+        "history": isinstance(history, (list, tuple))
+        and all(isinstance(row, dict) and _is_plain(row) and "round" in row for row in history),
+    }
+    others = {key: value for key, value in content.items() if not isinstance(value, (dict, list, tuple, Tensor))}
+    numbers = {**(options if checks["options"] else {}), **others}
+    checks |= {shown(key): _is_plain_value(value) for key, value in numbers.items() if isinstance(value, int)}
+    return next((name for name, fits in checks.items() if not fits), "")
+
+
+def _is_plain(values: dict[Any, Any]) -> bool:
+    """Whether a dict from text to single values, or short lists of them, is what it should be."""
+    items = [item for value in values.values() for item in (value if isinstance(value, (list, tuple)) else (value,))]
+    return all(isinstance(key, str) for key in values) and all(map(_is_plain_value, items))
+
+
+def _is_size(value: object, longest: int) -> bool:
+    return isinstance(value, int) and 0 <= value <= longest
+
+
+def _is_plain_value(value: object) -> bool:
+    if isinstance(value, int):
+        return abs(value) < 1 << 63
+    return value is None or isinstance(value, (float, str))
 
 
 def _require_plain(value: Any, where: str) -> None:

@@ -7,7 +7,7 @@ data set, each for a single scale (`ss`) and for several (`ms`).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from retrieval.networks.description import IMAGENET_MEAN, IMAGENET_STD, L2_EPS, 
 from retrieval.networks.network import Network
 from retrieval.networks.weights import load_state, load_torch_file
 from retrieval.whitening.projection import Whitening
-from sfm2tuples.errors import UsageError, WeightsError
+from sfm2tuples.errors import UsageError, WeightsError, shown
 from sfm2tuples.files.atomic import write_atomically
 
 ARCHITECTURES = ("alexnet", "vgg16", "resnet18", "resnet50", "resnet101", "resnet152", "squeezenet1_1")
@@ -29,6 +29,8 @@ POOLINGS = {"mac": "mac", "spoc": "spoc", "gem": "gem", "gemmp": "gem-channels",
 """Their name of a pooling to ours."""
 SCALES = {"ss": (1.0,), "ms": (1.0, 2 ** (-1 / 2), 1 / 2)}
 """Scales that a whitening was learned at, by their name."""
+THEIR_DATA_SETS = ("retrieval-SfM-120k", "retrieval-SfM-30k")
+"""Names that cirtorch's test takes as `--whitening`; it takes no others."""
 WHITENING_SIZE = 1024
 """Longest side in pixels that their whitenings are learned at (METHOD.md section 9)."""
 
@@ -76,8 +78,10 @@ def read_cirtorch_checkpoint(path: str | Path) -> CirtorchCheckpoint:
     if not is_cirtorch(content):
         raise WeightsError(path, "is no checkpoint of cirtorch: it has no meta and state_dict")
     network = cirtorch_network(content, path)
-    epoch = content.get("epoch", 0)
-    return CirtorchCheckpoint(network, _whitenings(content["meta"], network, path), int(epoch or 0))
+    epoch = content.get("epoch") or 0
+    if not isinstance(epoch, (int, float)) or not 0 <= epoch < 1 << 31:
+        raise WeightsError(path, f"its epoch is {shown(epoch)}, not how often it was trained")
+    return CirtorchCheckpoint(network, _whitenings(content["meta"], network, path), int(epoch))
 
 
 def write_cirtorch_checkpoint(
@@ -97,9 +101,11 @@ def write_cirtorch_checkpoint(
     if whitenings:
         meta["Lw"] = {
             name: {
+                # Their code computes P[:dim, :] @ (X - m) by NumPy. A list and a tensor serve it, and are loaded
+                # with weights_only, PyTorch's default now, which refuses arrays of NumPy.
                 kind: {
-                    "m": np.ascontiguousarray(whitening.mean[:, None], np.float64),
-                    "P": np.ascontiguousarray(whitening.projection, np.float64),
+                    "m": whitening.mean[:, None].astype(np.float64).tolist(),
+                    "P": torch.from_numpy(np.ascontiguousarray(whitening.projection, np.float64)),
                 }
                 for kind, whitening in kinds.items()
             }
@@ -140,6 +146,20 @@ def chosen_whitening(
     return found[name][scales]
 
 
+def at_both_scales(learned: Sequence[Whitening]) -> dict[str, Whitening]:
+    """Whitenings by `scales_name`; where one of the two names lacks its own, the other's serves it too.
+
+    Raises
+    ------
+    UsageError
+        Two of them are for the same scales.
+    """
+    found = {scales_name(whitening): whitening for whitening in learned}
+    if len(found) < len(learned):
+        raise UsageError("--whitening: at most one file of a single scale, and one of several")
+    return {kind: found.get(kind, learned[0]) for kind in SCALES}
+
+
 def scales_name(whitening: Whitening) -> str:
     """``ms`` for a whitening that was learned at several scales, else ``ss``."""
     return "ms" if len(whitening.settings.get("scales", ())) > 1 else "ss"
@@ -167,7 +187,11 @@ def cirtorch_network(content: dict[str, Any], path: str | Path) -> Network:
     WeightsError
         It is a network that we have not, or its weights do not fit it.
     """
-    state = {name: value for name, value in content["state_dict"].items() if isinstance(value, Tensor)}
+    state = {
+        name: value
+        for name, value in content["state_dict"].items()
+        if isinstance(value, Tensor) and isinstance(name, str)
+    }
     try:
         network = Network(_description(content["meta"], state, path))
     except (UsageError, TypeError, ValueError, RuntimeError) as error:
@@ -179,14 +203,14 @@ def cirtorch_network(content: dict[str, Any], path: str | Path) -> Network:
 def _description(meta: dict[str, Any], state: Mapping[str, Tensor], path: str | Path) -> NetworkDescription:
     """Their meta in our words; keys that older files lack count as off, as they do there."""
     architecture, pooling, regional = meta.get("architecture"), meta.get("pooling"), bool(meta.get("regional"))
-    if architecture not in ARCHITECTURES:
-        what = f"is a network of cirtorch with architecture {architecture!r}"
+    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
+        what = f"is a network of cirtorch with architecture {shown(architecture)}"
         raise WeightsError(path, what, f"known are {', '.join(ARCHITECTURES)}")
-    if pooling not in POOLINGS or (regional and pooling == "rmac"):
-        raise WeightsError(path, f"is a network of cirtorch with pooling {pooling!r}{' of regions' * regional}")
+    if not isinstance(pooling, str) or pooling not in POOLINGS or (regional and pooling == "rmac"):
+        raise WeightsError(path, f"is a network of cirtorch with pooling {shown(pooling)}{' of regions' * regional}")
     whitening = state.get("whiten.weight") if meta.get("whitening") else None
     return NetworkDescription(
-        backbone=str(architecture),
+        backbone=architecture,
         pooling=POOLINGS[pooling],
         # Their R-MAC and their regions both begin with the whole map.
         whole_image=pooling == "rmac" or regional,
@@ -244,7 +268,9 @@ def _whitenings(meta: dict[str, Any], network: Network, path: str | Path) -> Whi
                     raise ValueError(f"m of {mean.shape} and P of {projection.shape} are no whitening")
                 scales = [float(scale) for scale in SCALES[kind]]
                 whitening = Whitening(mean, projection, "lw", 0.0, {**settings, "scales": scales})
-                found.setdefault(str(name), {})[str(kind)] = whitening
+                if not isinstance(name, str):
+                    raise ValueError("the name of a data set is no text")
+                found.setdefault(name, {})[kind] = whitening
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(path, f"the whitenings of its meta cannot be understood ({error})") from error
     return found

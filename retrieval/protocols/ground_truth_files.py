@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sfm2tuples.errors import DataError, first_three
+from sfm2tuples.errors import DataError, first_three, shown
 from sfm2tuples.files.safe_pickle import read_plain_pickle
 from sfm2tuples.files.text import read_json, read_text
 
@@ -80,7 +79,9 @@ def find_ground_truth(data: Path, name: str, has_texts: bool) -> Path:
             return found[0]
     folders = sorted({path.parent for path in data.rglob("*_query.txt")}) if has_texts else []
     if len(folders) > 1:
-        raise DataError(data, f"texts of queries in {len(folders)} folders, first {first_three(_texts(folders))}")
+        raise DataError(
+            data, f"texts of queries in {len(folders)} folders, first {first_three([str(f) for f in folders])}"
+        )
     if folders:
         return folders[0]
     texts = " or the texts TOPIC_query.txt, _good.txt, _ok.txt, _junk.txt" if has_texts else ""
@@ -105,20 +106,21 @@ def read_ground_truth(path: Path) -> ListedTruth:
     absent = [key for key in ("imlist", "qimlist", "gnd") if key not in values]
     if absent:
         raise DataError(path, f"has no {', '.join(absent)}")
-    imlist, qimlist, entries = (_plain_list(path, key, values[key]) for key in ("imlist", "qimlist", "gnd"))
+    imlist, qimlist = (_names(path, key, values[key]) for key in ("imlist", "qimlist"))
+    entries = _plain_list(path, "gnd", values["gnd"])
     if len(entries) != len(qimlist) or not all(isinstance(entry, dict) for entry in entries):
         raise DataError(path, f"{len(qimlist):,} queries in qimlist, but {len(entries):,} entries of gnd")
-    base = int(values.get("index_base", 0))
+    base = values.get("index_base", 0)
+    if not isinstance(base, int) or base not in (0, 1):
+        raise DataError(path, f"index_base is {shown(base)}, not 0 or 1")
     lists = {
         kind: [_rows(path, kind, entry.get(kind, []), base, len(imlist)) for entry in entries]
         for kind in KINDS
         if any(kind in entry for entry in entries)
     }
     boxes = _boxes(path, qimlist, [entry.get("bbx") for entry in entries])
-    topics = [str(entry["topic"]) for entry in entries if "topic" in entry]
-    return ListedTruth(
-        path, _texts(imlist), True, _texts(qimlist), topics if len(topics) == len(entries) else [], boxes, lists
-    )
+    topics = _names(path, "topic", [entry["topic"] for entry in entries if "topic" in entry])
+    return ListedTruth(path, imlist, True, qimlist, topics if len(topics) == len(entries) else [], boxes, lists)
 
 
 def _read_texts(folder: Path) -> ListedTruth:
@@ -159,12 +161,17 @@ def _plain_list(path: Path, key: str, value: Any) -> list[Any]:
 
 def _rows(path: Path, kind: str, value: Any, base: int, count: int) -> np.ndarray:
     values = _plain_list(path, kind, value)
-    if not all(isinstance(row, (int, float)) and row == int(row) for row in values):
+    if not all(_is_number(row) for row in values):
         raise DataError(path, f"{kind} holds something else than rows of imlist")
     rows = np.unique(np.array(values, np.int64)) - base
     if len(rows) and not 0 <= rows[0] <= rows[-1] < count:
         raise DataError(path, f"{kind} names row {rows[-1]:,} of an imlist of {count:,}")
     return rows
+
+
+def _is_number(value: object) -> bool:
+    """Whether it is a whole number, and none of thousands of digits."""
+    return isinstance(value, (int, float)) and abs(value) < 1 << 53 and value == int(value)
 
 
 def _boxes(path: Path, queries: list[Any], corners: list[Any]) -> np.ndarray:
@@ -184,5 +191,10 @@ def _boxes(path: Path, queries: list[Any], corners: list[Any]) -> np.ndarray:
     return boxes
 
 
-def _texts(values: Iterable[Any]) -> list[str]:
-    return [value.decode("latin-1") if isinstance(value, bytes) else str(value) for value in values]
+def _names(path: Path, key: str, value: Any) -> list[str]:
+    """Names of photos or topics: text, bytes of Python 2, or numbers."""
+    values = _plain_list(path, key, value)
+    odd = [name for name in values if not (isinstance(name, (str, bytes)) or _is_number(name))]
+    if odd:
+        raise DataError(path, f"{len(odd):,} entries of {key} are no names, first {shown(odd[0])}")
+    return [name.decode("latin-1") if isinstance(name, bytes) else str(name) for name in values]

@@ -7,6 +7,7 @@ import io
 import pickletools
 import re
 import struct
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,7 @@ class PickledArray:
         """Take the values; their number must be what the shape says, and the bytes as many as they need."""
         if not isinstance(dtype, _Dtype) or not isinstance(shape, tuple) or len(shape) != 1:
             raise ValueError("an array of more than one dimension, or of no known type")
-        values = data if dtype.code[0] == "O" else np.frombuffer(_as_bytes(data), dtype.numpy()).tolist()
+        values = data if dtype.code[0] == "O" else dtype.values(_as_bytes(data))
         if not isinstance(values, list) or len(values) != shape[0]:
             raise ValueError("an array whose values are not as many as it says")
         self._values = [_text(value) for value in values] if dtype.code[0] == "S" else values
@@ -68,8 +69,11 @@ class _Dtype:
     code: str
     order: str = "="
 
-    def numpy(self) -> np.dtype:
-        return np.dtype(self.order.replace("|", "=") + self.code)
+    def values(self, data: bytes) -> list[Any]:
+        order = self.order.replace("|", "=")
+        if self.code[0] == "U" and np.any(np.frombuffer(data, order + "u4") > sys.maxunicode):
+            raise ValueError("text with codes that no character has")
+        return np.frombuffer(data, order + self.code).tolist()
 
 
 @dataclass(frozen=True)

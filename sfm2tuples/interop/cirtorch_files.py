@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from sfm2tuples.errors import DataError
+from sfm2tuples.errors import DataError, shown
 from sfm2tuples.files.atomic import write_atomically
 from sfm2tuples.files.safe_pickle import PickledArray, read_plain_pickle
 from sfm2tuples.index.schema import SPLITS, TRAIN
@@ -97,7 +97,7 @@ def _split(path: Path, name: str, part: object) -> CirtorchSplit:
     cids = _list(path, name, part, "cids")
     odd = [cid for cid in cids if not isinstance(cid, str) or not _CID.fullmatch(cid) or ".." in cid]
     if odd:
-        raise DataError(path, f"{len(odd):,} of the cids of {name} are no names of photos, first {str(odd[0])[:80]!r}")
+        raise DataError(path, f"{len(odd):,} of the cids of {name} are no names of photos, first {shown(odd[0])}")
     cluster, query, positive = (_numbers(path, name, part, key) for key in ("cluster", "qidxs", "pidxs"))
     if len(cluster) != len(cids):
         raise DataError(path, f"{name} has {len(cids):,} cids and {len(cluster):,} clusters, not one for each")
