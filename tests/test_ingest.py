@@ -183,6 +183,34 @@ def test_a_model_without_images_is_left_out_even_by_a_strict_build(root: Path) -
     assert "no images" in summary.failed[0]
 
 
+def _without_tracks(model: Path) -> None:
+    images = (model / "images.txt").read_text().splitlines()
+    (model / "images.txt").write_text("\n\n".join(images[::2]) + "\n\n")
+    points = (model / "points3D.txt").read_text().splitlines()
+    (model / "points3D.txt").write_text("".join(" ".join(row.split()[:8]) + "\n" for row in points))
+
+
+def test_a_model_of_poses_alone_is_left_out_and_the_line_says_what_helps(root: Path) -> None:
+    write_scene(root, "a", photos("1.jpg", "2.jpg"))
+    _without_tracks(write_scene(root, "b", photos("1.jpg", "2.jpg", "3.jpg")))
+    summary = build(root, strict=True)
+    assert written(root).models.name == ["a/sparse/0"]
+    assert "no two of its 3 images share a point" in summary.failed[0]
+    assert "triangulate" in summary.failed[0]
+
+
+def test_a_build_of_poses_alone_is_refused(root: Path) -> None:
+    _without_tracks(write_scene(root, "b", photos("1.jpg", "2.jpg")))
+    with pytest.raises(DataError, match="no two of its 2 images share a point"):
+        build(root)
+
+
+def test_a_build_whose_least_shared_points_leave_no_pair_says_so(root: Path, caplog) -> None:
+    write_scene(root, "a", photos("1.jpg", "2.jpg"))
+    build_index([root], root.parent / "index.h5", IngestOptions(min_shared=6))
+    assert "no two images share 6 points" in caplog.text
+
+
 def test_a_build_of_broken_models_alone_is_refused(root: Path) -> None:
     (write_scene(root, "b", photos("2.jpg")) / "cameras.txt").write_text("1 SIMPLE_PINHOLE 200\n")
     with pytest.raises(DataError, match="none of 1 models can be used"):

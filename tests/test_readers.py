@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sfm2tuples.covisibility.shared_points import shared_points
 from sfm2tuples.errors import ModelError
 from sfm2tuples.readers import colmap_binary, colmap_text, kernels
 from sfm2tuples.readers.any_kind import read_model
@@ -500,3 +501,44 @@ def test_a_model_found_in_a_path_and_the_two_readers_agree(good: dict[str, Path]
     assert colmap_text.read(good["txt"]).image_names == colmap_binary.read(good["bin"]).image_names
     with pytest.raises(ModelError, match="holds no model"):
         read_model(good["bin"].parent)
+
+
+# ---- observations that stand on one side only ------------------------------------------------------------------------
+
+
+def _one_sided(folder: Path, rows: tuple[str, str], tracks: tuple[str, str]) -> Path:
+    images = "".join(f"{i} 1 0 0 0 0 0 0 1 {i}.jpg\n{row}\n" for i, row in enumerate(rows, 1))
+    points = "".join(f"{point} 1 2 3 0 0 0 0.5 {track}\n" for point, track in zip((7, 9), tracks, strict=True))
+    return write_rows(folder, images=images, points=points)
+
+
+def test_tracks_are_taken_where_an_images_observations_name_no_point(tmp_path: Path) -> None:
+    rows = "1 2 -1 3 4 -1", "5 6 -1 7 8 -1"
+    model = read_model(_one_sided(tmp_path / "m", rows, ("1 0 2 1", "1 1 2 0")))
+    assert model.observation_indptr.tolist() == [0, 2, 4]
+    assert model.observation_points.tolist() == [0, 1, 0, 1]
+    assert model.observation_xy.tolist() == [[1, 2], [3, 4], [7, 8], [5, 6]]
+    assert not model.dropped
+
+
+def test_tracks_are_taken_where_an_image_has_no_observations_at_all(tmp_path: Path) -> None:
+    """Where they lie in the photo is not known then; one image that has its own keeps them, and only them."""
+    model = read_model(_one_sided(tmp_path / "m", ("1 2 7", ""), ("1 0 2 900", "2 901")))
+    assert model.observation_indptr.tolist() == [0, 1, 3]
+    assert model.observation_points.tolist() == [0, 0, 1]
+    assert model.observation_xy[0].tolist() == [1, 2]
+    assert np.isnan(model.observation_xy[1:]).all()
+    assert not model.dropped
+
+
+def test_shared_points_come_from_tracks_too(tmp_path: Path) -> None:
+    binary = write(make_model(), tmp_path / "m", "bin")
+    told = shared_points(binary).matrix().toarray()
+    content = bytearray((binary / "images.bin").read_bytes())
+    images = colmap_binary.read_images(binary / "images.bin")
+    for start, count in zip(images.starts.tolist(), images.counts.tolist(), strict=True):
+        for at in range(start, start + 24 * count, 24):
+            content[at + 16 : at + 24] = b"\xff" * 8
+    (binary / "images.bin").write_bytes(content)
+    assert (shared_points(binary).matrix().toarray() == told).all()
+    assert (shared_points(read_model(binary)).matrix().toarray() == told).all()

@@ -48,8 +48,8 @@ def shared_points(
 ) -> SharedPoints:
     """Count the shared points of every pair of images that has some.
 
-    Of a binary COLMAP model only `images.bin` is read. An observation is believed there: one of a point that is not in
-    `points3D.bin`, which `covisibility` leaves out, is counted.
+    Of a binary COLMAP model only `images.bin` is read, where each of its images observes a point. An observation is
+    believed there: one of a point that is not in `points3D.bin`, which `covisibility` leaves out, is counted.
 
     Parameters
     ----------
@@ -75,8 +75,11 @@ def shared_points(
     >>> first, others = pairs.image_names[0], pairs.matrix()[0].indices   # doctest: +SKIP
     """
     folder = model.path if isinstance(model, ModelLocation) else model
+    found = None
     if isinstance(folder, Path) and (folder / "images.bin").is_file():
-        names, tracks = _tracks_of_images(folder / "images.bin", threads)
+        found = _tracks_of_images(folder / "images.bin", threads)
+    if found is not None:
+        names, tracks = found
     else:
         whole = model if isinstance(model, SparseModel) else read_model(model)
         names = whole.image_names
@@ -85,12 +88,17 @@ def shared_points(
     return SharedPoints(names, pairs.indptr, pairs.neighbour, pairs.shared)
 
 
-def _tracks_of_images(path: Path, threads: int | None) -> tuple[list[str], Tracks]:
-    """Names of the images in order, and the tracks that their observations make."""
+def _tracks_of_images(path: Path, threads: int | None) -> tuple[list[str], Tracks] | None:
+    """Names of the images in order, and the tracks that their observations make; None where the points may know more.
+
+    An image without observations of points may still be named by the tracks in `points3D.bin`.
+    """
     images = read_images(path)
     names, order = names_in_order(images)
     starts, counts = images.starts[order], images.counts[order]
     indptr = observations_with_point(images, order, threads)
+    if (np.diff(indptr) == 0).any() and path.with_name("points3D.bin").is_file():
+        return None
     ids = np.empty(indptr[-1], np.int64)
 
     def one_block(begin: int, end: int) -> None:

@@ -89,7 +89,7 @@ class Observations:
     point: np.ndarray
     """(k,) int64, row of the point."""
     xy: np.ndarray
-    """(k, 2) float32, where the image sees the point, in pixels."""
+    """(k, 2) float32, where the image sees the point, in pixels; NaN where the model does not say."""
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ def build_index(
         models, twins = _without_twins(models, listed)
         merged = _merge(models, photo_roots, listed, databases, options, strict)
         write_index(target, merged.tables, asdict(options), threads=max(jobs, default_threads()))
-    return _warned_of(_summary(models, merged, failed, twins))
+    return _warned_of(_summary(models, merged, failed, twins), options.min_shared)
 
 
 @dataclass(frozen=True)
@@ -214,8 +214,10 @@ def _summary(
     )
 
 
-def _warned_of(summary: IngestSummary) -> IngestSummary:
+def _warned_of(summary: IngestSummary, min_shared: int) -> IngestSummary:
     """Log one line for each kind of trouble, with its count."""
+    if min_shared > 1 and not summary.num_edges:
+        log.warning("no two images share %d points: nothing can be mined; lower --min-shared", min_shared)
     missing = summary.missing
     if missing:
         log.warning("%d of %d photos are missing, first %s", len(missing), summary.num_images, first_three(missing))

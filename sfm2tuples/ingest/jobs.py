@@ -16,6 +16,7 @@ from sfm2tuples.readers.model_kinds import KIND_OF
 
 if TYPE_CHECKING:
     from sfm2tuples.ingest.part_files import Part
+    from sfm2tuples.readers.sparse_model import SparseModel
 
 GROUP_BYTES = 2 << 20
 """Small models are put into one job until their files have this many bytes."""
@@ -58,8 +59,8 @@ class ModelJob:
         return self.folder / f"{content.hexdigest()[:32]}.part"
 
 
-class NoImagesError(ModelError):
-    """A whole model that has nothing to use: left out even by a strict build."""
+class NothingToUseError(ModelError):
+    """A whole model that has no images, or poses alone: left out even by a strict build."""
 
 
 def find_files(location: ModelLocation, min_shared: int) -> FoundModel:
@@ -139,10 +140,24 @@ def read_models(job: ModelJob) -> tuple[Part | None, list[tuple[ModelLocation, M
         try:
             model = read_model(location)
             if not model.image_names:
-                raise NoImagesError(location.path, "the model has no images", "it is left out")
-            made.append((location.name, found.key, model, covisibility(model, job.min_shared)))
+                raise NothingToUseError(location.path, "the model has no images", "it is left out")
+            graph = covisibility(model, job.min_shared)
+            if not len(graph.neighbour):
+                _check_shared(location.path, model)
+            made.append((location.name, found.key, model, graph))
         except ModelError as error:
             failed.append((location, error))
         except MemoryError:
             failed.append((location, ModelError(location.path, "needs more memory than there is")))
     return part_of(made) if made else None, failed
+
+
+def _check_shared(path: Path, model: SparseModel) -> None:
+    """Refuse a model of poses alone, such as tools without tracks write: nothing says which images see the same."""
+    from sfm2tuples.covisibility.shared_points import shared_points
+
+    images = len(model.image_names)
+    if images > 1 and not len(shared_points(model).neighbour):
+        what = f"no two of its {images:,} images share a point, so nothing can be mined from it"
+        remedy = "triangulate points in it (colmap point_triangulator, or hloc.triangulation)"
+        raise NothingToUseError(path, what, remedy)

@@ -12,7 +12,7 @@ from sfm2tuples.errors import DataError, FileFormatError, ModelError
 from sfm2tuples.ingest.jobs import (
     FoundModel,
     ModelJob,
-    NoImagesError,
+    NothingToUseError,
     find_files,
     jobs_of,
     read_models,
@@ -101,7 +101,7 @@ def build_parts(
             by_key = {model.key: model.location for model in job.models}
             stored.update((model.location.name, model) for model in _stored(part, by_key))
         for location, error in errors:
-            if workers.strict and not isinstance(error, NoImagesError):
+            if workers.strict and not isinstance(error, NothingToUseError):
                 raise error
             failed[location.name] = str(error)
             log.warning("%s", error)

@@ -17,11 +17,14 @@ from sfm2tuples.errors import ModelError, first_three
 from sfm2tuples.files.columns import indptr_of
 from sfm2tuples.readers import kernels
 from sfm2tuples.readers.frames import Frames
+from sfm2tuples.readers.missing_observations import with_tracks
 from sfm2tuples.readers.sparse_model import SparseModel
 
 DROPPED_TRACK_IMAGE = "track elements that name an absent image"
 DROPPED_TRACK_INDEX = "track elements that name an observation its image lacks"
 DROPPED_POINT = "observations of an absent point"
+LARGEST_COUNT = 1 << 32
+"""More than any observation's number in a track."""
 
 
 OBSERVATION = np.dtype([("x", "<f8"), ("y", "<f8"), ("point", "<i8")])
@@ -112,7 +115,8 @@ def assemble(
     Returns
     -------
     SparseModel
-        Images in the order of their names' bytes, points and cameras in that of their ids. A track element or an
+        Images in the order of their names' bytes, points and cameras in that of their ids. An image none of whose
+        observations names a point has those that the tracks give it (`missing_observations`). A track element or an
         observation whose other end is absent is left out and counted in `dropped`: the rest of the model does not
         depend on it.
 
@@ -131,9 +135,16 @@ def assemble(
     point_order = _sorted_once(points.ids, "point id", points.path)
     if not np.isfinite(points.xyz).all():
         _check_finite(np.isfinite(points.xyz).all(axis=1), "point", points.ids, points.path)
-    dropped = _count_strays(images, points, threads)
     point_ids = points.ids[point_order]
-    indptr, rows, xy = _observations(images, names, image_order, point_ids, dropped, threads)
+    indptr = observations_with_point(images, image_order, threads)
+    taken = np.zeros(len(names), bool)
+    if len(indptr) > 1 and (indptr[1:] == indptr[:-1]).any():
+        lacking = np.zeros(len(names), bool)
+        lacking[image_order] = np.diff(indptr) == 0
+        images, taken = with_tracks(images, points, lacking)
+        indptr = observations_with_point(images, image_order, threads)
+    dropped = _count_strays(images, points, taken, threads)
+    indptr, rows, xy = _observations(images, names, image_order, indptr, taken, point_ids, dropped, threads)
     return SparseModel(
         camera_ids=cameras.ids[camera_order],
         camera_models=cameras.models[camera_order],
@@ -259,10 +270,10 @@ def _poses(images: ImageRecords, names: list[str], frames: Frames | None) -> np.
     return frames.apply(images.ids, images.cameras, poses)
 
 
-def _count_strays(images: ImageRecords, points: PointRecords, threads: int | None) -> dict[str, int]:
-    """Count the track elements that lead nowhere, by reason."""
+def _count_strays(images: ImageRecords, points: PointRecords, taken: np.ndarray, threads: int | None) -> dict[str, int]:
+    """Count the track elements that lead nowhere, by reason; those of `taken` images have become observations."""
     order = np.argsort(images.ids)
-    ids, counts = images.ids[order], images.counts[order]
+    ids, counts = images.ids[order], np.where(taken, LARGEST_COUNT, images.counts)[order]
     table = kernels.row_table(ids)
 
     def one_block(begin: int, end: int) -> tuple[int, int]:
@@ -277,13 +288,17 @@ def _observations(
     images: ImageRecords,
     names: list[str],
     order: np.ndarray,
+    indptr: np.ndarray,
+    taken: np.ndarray,
     point_ids: np.ndarray,
     dropped: dict[str, int],
     threads: int | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Observations that have a point, in CSR by image row; those of an absent point are counted in `dropped`."""
+    """Observations that have a point, in CSR by image row; those of an absent point are counted in `dropped`.
+
+    Of `taken` images the coordinates may be unknown.
+    """
     starts, counts = images.starts[order], images.counts[order]
-    indptr = observations_with_point(images, order, threads)
     rows, xy = np.empty(indptr[-1], np.int64), np.empty((indptr[-1], 2), np.float64)
     table = kernels.row_table(point_ids)
 
@@ -295,9 +310,9 @@ def _observations(
     blocks = over_blocks(one_block, indptr, threads)
     absent, finite = sum(block[0] for block in blocks), all(block[1] for block in blocks)
     if not finite:
-        first = np.flatnonzero(~np.isfinite(xy).all(axis=1))[0]
-        name = names[order[np.searchsorted(indptr, first, side="right") - 1]]
-        raise ModelError(images.path, f"image {name!r} has an observation that is not finite")
+        faulty = order[np.searchsorted(indptr, np.flatnonzero(~np.isfinite(xy).all(axis=1)), side="right") - 1]
+        for row in faulty[~taken[faulty]][:1].tolist():
+            raise ModelError(images.path, f"image {names[row]!r} has an observation that is not finite")
     if absent:
         dropped[DROPPED_POINT] = absent
         there = rows >= 0

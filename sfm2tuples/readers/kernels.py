@@ -147,6 +147,43 @@ def count_stray_tracks(begin, end, buffer, starts, lengths, image_ids, table, co
 
 
 @njit(nogil=True, cache=True)
+def count_tracks_of(buffer, starts, lengths, image_ids, counts):  # type: ignore[no-untyped-def]
+    """Count the track elements that name each of the sorted `image_ids`; O(track elements)."""
+    for point in range(starts.size):
+        words = buffer[starts[point] : starts[point] + TRACK_BYTES * lengths[point]].view(np.uint32)
+        for element in range(lengths[point]):
+            row = _search(np.int64(words[2 * element]), image_ids)
+            if row >= 0:
+                counts[row] += 1
+
+
+@njit(nogil=True, cache=True)
+def gather_tracks_of(  # type: ignore[no-untyped-def]
+    buffer, starts, lengths, image_ids, point_ids, observations, image_starts, image_counts, slots, doubles, longs
+):
+    """Fill an observation for each track element that names one of the sorted `image_ids`; O(track elements).
+
+    `slots` is where each image's observations start; `doubles` and `longs` are one memory. Coordinates are NaN where
+    the image lacks the observation that the element names.
+    """
+    out = slots.copy()
+    for point in range(starts.size):
+        words = buffer[starts[point] : starts[point] + TRACK_BYTES * lengths[point]].view(np.uint32)
+        for element in range(lengths[point]):
+            row = _search(np.int64(words[2 * element]), image_ids)
+            if row < 0:
+                continue
+            slot = out[row]
+            out[row] += 1
+            index = np.int64(words[2 * element + 1])
+            doubles[slot, 0] = doubles[slot, 1] = np.nan
+            if index < image_counts[row]:
+                at = image_starts[row] + OBSERVATION_BYTES * index
+                doubles[slot, :2] = observations[at : at + 16].view(np.float64)
+            longs[slot, 2] = point_ids[point]
+
+
+@njit(nogil=True, cache=True)
 def count_with_point(begin, end, buffer, starts, counts, named):  # type: ignore[no-untyped-def]
     """Count by image the observations that name a point; O(observations)."""
     for image in range(begin, end):

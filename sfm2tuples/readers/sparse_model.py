@@ -36,7 +36,7 @@ class SparseModel:
     observation_points: np.ndarray
     """(m,) int64, row of the observed point; detections without a 3D point are left out."""
     observation_xy: np.ndarray
-    """(m, 2) float64, pixel coordinates in the image."""
+    """(m, 2) float64, pixel coordinates in the image; NaN where only the point's track names the observation."""
     point_ids: np.ndarray
     """(p,) int64, COLMAP's point ids."""
     points: np.ndarray
