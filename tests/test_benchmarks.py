@@ -356,6 +356,18 @@ def test_queries_and_database_may_be_two_files_and_names_need_positions() -> Non
         named_positions_benchmark(names(utm("", (0, 0))), -1)
 
 
+def test_two_files_may_name_query_and_answer_alike() -> None:
+    """AmsterTime and SPED do: the answer of each query has its own name, in another folder."""
+    alike = [utm("", (0, 0)), utm("", (100, 0))]
+    truth = named_positions_benchmark(PhotoNames(alike, "here", alike)).setups["place-recognition"]
+    assert [truth.positives_of(q).tolist() for q in (0, 1)] == [[0], [1]]
+    assert len(truth.junk) == 0
+    known = named_positions_benchmark(PhotoNames(alike, "here", alike, frozenset(alike[:1])))
+    assert [known.setups["place-recognition"].positives_of(q).tolist() for q in (0, 1)] == [[], [1]]
+    together = named_positions_benchmark(names(*alike)).setups["place-recognition"]
+    assert together.junk.tolist() == [0, 1]
+
+
 def test_positions_of_an_index_compare_within_a_model_and_the_rest_of_the_place_is_junk() -> None:
     """Two models of one place, one of another; images 2 and 5 are one photo."""
     index = random_index(np.random.default_rng(0), (3, 3, 2), (0, 0, 1), val=0)

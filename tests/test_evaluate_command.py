@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from hand_made import run
 from PIL import Image
 from test_benchmarks import GND, IMLIST, ORIGINAL, REVISITED, write_json
+from worlds import unit_rows
 
 from cli.commands import evaluate as command
 from retrieval.descriptors.extraction import ExtractionOptions, extract, extract_settings
@@ -240,6 +242,21 @@ def test_recall_is_printed_for_positions_in_names(tmp_path: Path, capsys: pytest
     assert "recall@1" in said
     assert "recall@20 1.000000" in said
     assert "1 queries have no positive" in said
+    assert re.search(r"place-recognition, all queries +5 +0\.00 +80\.00", said), said
+
+
+def test_one_name_in_two_descriptor_files_is_two_photos_unless_they_are_alike(tmp_path: Path, capsys) -> None:
+    names = [f"@{x}.00@0.00@.jpg" for x in (0, 500, 1000)]
+    rows = unit_rows(np.random.default_rng(0), 6, 8)
+    rows[5] = rows[2]
+    for file, values in (("d.h5", rows[:3]), ("q.h5", rows[3:])):
+        write_descriptors(tmp_path / file, Descriptors(names, values, {}))
+    files = ("--descriptors", tmp_path / "d.h5", "--queries", tmp_path / "q.h5")
+    (tmp_path / "p").mkdir()
+    assert run("evaluate", "--protocol", "place-recognition", "--data", tmp_path / "p", *files) == 0
+    said = capsys.readouterr().out
+    assert "1 queries have no positive" in said
+    assert "recall@20 1.000000" in said
 
 
 @pytest.mark.parametrize(

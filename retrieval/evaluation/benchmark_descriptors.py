@@ -26,6 +26,9 @@ from sfm2tuples.errors import UsageError
 from sfm2tuples.files.descriptor_settings import differing
 from sfm2tuples.files.descriptors import Descriptors, align, read_descriptors
 
+SAME_DESCRIPTOR = 1e-4
+"""How far the values of a photo that was described twice may be apart: what batches and machines do to rounding."""
+
 
 @dataclass(frozen=True)
 class DescriptorFiles:
@@ -45,8 +48,23 @@ class DescriptorFiles:
         """Names of the photos that are described; without files, of those in the protocol's folder."""
         if self.database is None:
             return photos_in(protocol)
-        queries = self.queries.names if self.queries is not None else None
-        return PhotoNames(self.database.names, self.database.path, queries)
+        if self.queries is None:
+            return PhotoNames(self.database.names, self.database.path)
+        same = _same_photos(self.queries, self.database)
+        return PhotoNames(self.database.names, self.database.path, self.queries.names, same)
+
+
+def _same_photos(queries: Descriptors, database: Descriptors) -> frozenset[str]:
+    """Names that both files have with one descriptor: a name alone does not make two files' photos one."""
+    if queries.values.shape[1] != database.values.shape[1]:
+        return frozenset()
+    row_of = {name: row for row, name in enumerate(database.names)}
+    shared = [(row, row_of[name]) for row, name in enumerate(queries.names) if name in row_of]
+    if not shared:
+        return frozenset()
+    left, right = np.array(shared).T
+    apart = np.abs(queries.values[left] - database.values[right]).max(axis=1)
+    return frozenset(queries.names[row] for row in left[apart <= SAME_DESCRIPTOR].tolist())
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,19 @@ class Measurement:
             (setup, f"{int(e.counted.sum()):,}", *(figure_text(name, figure(name, e)) for name in self.measures))
             for setup, e in self.evaluations.items()
         ]
+        for setup, all_queries in self.over_all_queries().items():
+            shown = [figure_text(name, all_queries[name]) if name in all_queries else "-" for name in self.measures]
+            rows.append((f"{setup}, all queries", f"{len(self.evaluations[setup].queries):,}", *shown))
         return rows, ["setup", "queries", *self.measures]
+
+    def over_all_queries(self) -> dict[str, dict[str, float]]:
+        """Recall over all queries of each setup, where some have no answer and the figures leave these out."""
+        depths = [int(name.partition("@")[2]) for name in self.measures if name.startswith("recall@")]
+        return {
+            setup: {f"recall@{depth}": e.recall_of_all(depth) for depth in depths}
+            for setup, e in self.evaluations.items()
+            if e.n_left_out and depths
+        }
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain values for JSON."""
@@ -83,6 +95,7 @@ class Measurement:
 
     def _with_results(self, whole: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """What was measured, and the results by setup; those of a single setup stand beside it."""
+        over_all = self.over_all_queries()
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -94,6 +107,7 @@ class Measurement:
             "notes": list(self.notes),
             "photos": self.photos.as_dict(),
             "figures": self.figures(),
+            **({"figures_over_all_queries": over_all} if over_all else {}),
             **(next(iter(whole.values())) if len(whole) == 1 else {"setups": whole}),
         }
 

@@ -94,6 +94,10 @@ class Evaluation:
         found = [np.any(self.ranks_of(int(q)) < k) for q in np.flatnonzero(self.counted)]
         return _mean(np.array(found, np.float64))
 
+    def recall_of_all(self, k: int) -> float:
+        """`recall_at` over all queries: one that has no positive counts as not answered, as some programs count."""
+        return self.recall_at(k) * float(self.counted.mean()) if self.counted.any() else 0.0
+
     def with_similarity(self, queries: np.ndarray, database: np.ndarray) -> Evaluation:
         """The same with similarities of its kept images, see `KeptImages.with_similarity`."""
         return replace(self, kept=self.kept.with_similarity(queries, database))

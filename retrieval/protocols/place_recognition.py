@@ -55,7 +55,8 @@ def named_positions_benchmark(names: PhotoNames, max_distance: float = MAX_DISTA
     """Make the protocol of photos that carry UTM positions in their names.
 
     Photos below a folder ``queries`` are the queries and those below ``database`` the database; where there are no
-    such folders every photo is both, and is left out of its own ranking.
+    such folders every photo is both, and is left out of its own ranking. Photos of two files that have one name are
+    two photos, unless `names.same` has it: AmsterTime and SPED name query and answer alike.
 
     Parameters
     ----------
@@ -73,7 +74,8 @@ def named_positions_benchmark(names: PhotoNames, max_distance: float = MAX_DISTA
         raise DataError(names.origin, f"{len(queries):,} queries and {len(database):,} photos of a database")
     near = _near(positions_in_names(queries, names.origin), positions_in_names(database, names.origin), max_distance)
     row_of = {name: row for row, name in enumerate(database)}
-    own = [np.array([row_of[name]] if name in row_of else [], np.int64) for name in queries]
+    itself = set(database) if names.queries is None else names.same
+    own = [np.array([row_of[name]] if name in row_of and name in itself else [], np.int64) for name in queries]
     positives = [np.setdiff1d(rows, self_) for rows, self_ in zip(near, own, strict=True)]
     truth = make_ground_truth(
         np.arange(len(queries)), positives, own, np.zeros(len(queries), np.int64), ["place-recognition"]
