@@ -249,10 +249,17 @@ def test_a_malformed_file_is_one_line_that_names_the_line(tmp_path: Path, old: s
     assert error_of(read, path).startswith(f"{path}: {fault}")
 
 
+def test_the_list_that_colmaps_window_writes_is_found(tmp_path: Path) -> None:
+    path = write(tmp_path / "a")
+    whole = read(path)
+    (path.parent / "list.txt").rename(path.with_name(f"{path.name}.list.txt"))
+    assert read(path).image_names == whole.image_names
+
+
 def test_a_file_without_a_list_says_what_is_missing(tmp_path: Path) -> None:
     path = write(tmp_path / "a" / "b")
     (path.parent / "list.txt").unlink()
-    with pytest.raises(ModelError, match=r"there is no list of its photos \(list\.txt\)"):
+    with pytest.raises(ModelError, match=r"there is no list of its photos \(list\.txt or "):
         read(path)
 
 

@@ -320,6 +320,7 @@ def test_a_model_in_a_folder_with_an_unprintable_name_is_refused(tmp_path: Path)
         ("castle", "castle"),
         ("0001/sparse/0", "0001"),
         ("castle/mvs/model", "castle/mvs/model"),
+        ("distorted/sparse/0", "distorted"),
     ],
 )
 def test_the_scene_is_the_folder_above_colmaps_own(tmp_path: Path, model: str, scene: str) -> None:
@@ -394,3 +395,14 @@ def test_the_images_option_is_a_folder_or_root_equals_folder(tmp_path: Path) -> 
     assert PhotoFolder.parse(str(odd), [root]) == PhotoFolder(odd)
     with pytest.raises(DataError, match="not a folder of photos"):
         PhotoFolder.parse(f"{photos}={root}", [root])
+
+
+def test_the_folder_distorted_of_gaussian_splatting_is_of_its_scene_and_its_photos_lie_in_input(tmp_path: Path) -> None:
+    put_model(tmp_path / "castle/sparse/0")
+    put_model(tmp_path / "castle/distorted/sparse/0")
+    put_photo(tmp_path / "castle/images/a.jpg")
+    put_photo(tmp_path / "castle/input/a.jpg")
+    distorted, undistorted = find_models([tmp_path])
+    assert [distorted.scene, undistorted.scene] == [tmp_path / "castle"] * 2
+    assert find_photo_root(distorted, [], ["a.jpg"]) == tmp_path / "castle/input"
+    assert find_photo_root(undistorted, [], ["a.jpg"]) == tmp_path / "castle/images"

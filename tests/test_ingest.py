@@ -111,6 +111,14 @@ def test_the_scene_does_not_depend_on_which_folder_is_given(root: Path) -> None:
         assert written(root).places.name == ["castle"]
 
 
+def test_the_distorted_model_of_gaussian_splatting_is_a_twin(root: Path) -> None:
+    write_scene(root, "a", photos("1.jpg", "2.jpg"))
+    write_scene(root, "a", photos("1.jpg", "2.jpg"), "distorted/sparse/0")
+    summary = build(root)
+    assert summary.twins == [("a/distorted/sparse/0", "a/sparse/0")]
+    assert written(root).places.name == ["a"]
+
+
 def test_twins_are_left_out_and_named(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_scene(root, "a", photos("1.jpg", "2.jpg"))
     write_text_model(root / "a/dense/sparse", ["1.jpg", "2.jpg"], num_points=9)
@@ -197,6 +205,23 @@ def test_a_model_of_poses_alone_is_left_out_and_the_line_says_what_helps(root: P
     assert written(root).models.name == ["a/sparse/0"]
     assert "no two of its 3 images share a point" in summary.failed[0]
     assert "triangulate" in summary.failed[0]
+
+
+def test_the_line_of_missing_photos_says_where_they_may_be(root: Path, caplog) -> None:
+    model = write_scene(root, "a", photos("1.jpg", "2.jpg"))
+    (root / "a/images/1.jpg").rename(root / "a/images/1.JPG")
+    (root / "a/images/2.jpg").unlink()
+    build(root)
+    assert f"2 of 2 photos are missing, first 1.jpg, 2.jpg; {root}/a/images/1.JPG is there" in caplog.text
+    caplog.clear()
+    text = (model / "images.txt").read_text()
+    (model / "images.txt").write_text(text.replace("1.jpg", "images/1.JPG"))
+    build(root)
+    assert f"give --images {root}/a" in caplog.text
+    caplog.clear()
+    (model / "images.txt").write_text(text.replace("1.jpg", "elsewhere.jpg"))
+    build(root)
+    assert f"looked in {root}/a/images; give --images DIR" in caplog.text
 
 
 def test_a_build_of_poses_alone_is_refused(root: Path) -> None:

@@ -378,6 +378,10 @@ def test_other_names_are_kept_as_they_are(name: str) -> None:
     assert check_name(name.encode(), Path("images.bin")) == name
 
 
+def test_backslashes_in_a_name_are_slashes() -> None:
+    assert check_name(rb"cam0\a b.jpg", Path("images.bin")) == "cam0/a b.jpg"
+
+
 # ---- cut, lengthened, scrambled ------------------------------------------------------------------------------------
 
 

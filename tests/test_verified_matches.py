@@ -320,3 +320,45 @@ def test_the_command_takes_databases_and_thresholds(tmp_path: Path) -> None:
     result = CliRunner().invoke(command, [*arguments, "--min-match-pairs", "1"], catch_exceptions=False)
     assert "  c, 3 models\n    c/sparse/0 and c/sparse/1: 123 verified matches over 3 image pairs\n" in result.output
     assert "    c/sparse/0 and c/sparse/2: 500 verified matches over 1 image pair\n" in result.output
+
+
+# ---- databases that mean harm ----------------------------------------------------------------------------------------
+
+
+def test_a_view_in_place_of_a_table_is_refused_before_it_is_asked(tmp_path: Path) -> None:
+    """Its rows have no end."""
+    path = tmp_path / "d.db"
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("CREATE TABLE images (image_id INTEGER PRIMARY KEY, name TEXT)")
+        endless = "SELECT 5, 50, 2 UNION ALL SELECT pair_id + 1, 50, 2 FROM r"
+        file.execute(
+            f"CREATE VIEW two_view_geometries AS WITH RECURSIVE r(pair_id, rows, config) AS ({endless}) SELECT * FROM r"
+        )
+    assert read_image_ids(path) == {}
+    with pytest.raises(DataError, match="two_view_geometries is no table"):
+        next(read_verified_pairs(path))
+
+
+def test_a_database_whose_own_texts_are_damaged_is_one_line(tmp_path: Path) -> None:
+    path = write_database(tmp_path / "d.db", "ab", {"ab": 20})
+    path.write_bytes(
+        path.read_bytes().replace(b"CREATE TABLE two_view_geometries", b"CREATE TABLE two_v\xff\xfe\xffgeometries")
+    )
+    with pytest.raises(DataError, match="cannot be read as COLMAP's database"):
+        list(read_verified_pairs(path))
+
+
+@pytest.mark.parametrize(("pair", "rows"), [(PAIR_BASE + 2, 2**63 - 1), (PAIR_BASE + 2, 2**31), (-1, 20)])
+def test_counts_out_of_range_are_refused(tmp_path: Path, pair: int, rows: int) -> None:
+    path = write_database(tmp_path / "d.db", "ab", {})
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("INSERT INTO two_view_geometries VALUES (?, ?, 2, NULL, 2)", (pair, rows))
+    with pytest.raises(DataError, match="a pair of images has"):
+        list(read_verified_pairs(path))
+
+
+def test_names_of_a_database_are_read_as_those_of_models(tmp_path: Path) -> None:
+    path = write_database(tmp_path / "d.db", "a", {})
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("INSERT INTO images VALUES (7, ?, 1)", ("cam0\\b.jpg",))
+    assert read_image_ids(path) == {"a": 1, "cam0/b.jpg": 7}

@@ -46,6 +46,8 @@ def describe_photos(
     distinct, which = np.unique(photos.same_as, return_inverse=True)
     names = [photos.keys[row] for row in distinct]
     values, rows, failures = extract_readable(network, photos.sources.take(distinct), options, names, progress)
+    if not len(distinct):
+        raise DataError(photos.origin, "there are no photos to describe")
     if not len(rows):
         raise DataError(photos.origin, f"none of its {len(photos.keys):,} photos can be read", str(failures[0]))
     found = np.full(len(distinct), -1, np.int64)

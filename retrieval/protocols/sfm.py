@@ -16,10 +16,11 @@ from retrieval.metrics.ground_truth import GroundTruth, make_ground_truth
 from retrieval.photos.sources import photos_of_rows
 from retrieval.protocols.benchmark import MIN_SHARED, Benchmark, ProtocolChoice
 from retrieval.protocols.photo_names import PhotoNames
-from sfm2tuples.errors import UsageError
+from sfm2tuples.errors import DataError, UsageError
 from sfm2tuples.files.columns import gather_rows, indptr_of
 from sfm2tuples.index.opened import OpenedIndex, open_index
 from sfm2tuples.index.schema import SPLITS, VAL
+from sfm2tuples.ingest.options import LARGEST
 from sfm2tuples.mining.tuple_file import TupleFile
 
 logger = logging.getLogger(__name__)
@@ -66,10 +67,12 @@ def sfm_ground_truth(
     Raises
     ------
     UsageError
-        `min_shared` is below 1.
+        `min_shared` is below 1, or beyond what a pair of images can share.
     """
     if min_shared < 1:
         raise UsageError(f"min shared points {min_shared} is below 1: every image would be right")
+    if min_shared > LARGEST:
+        raise UsageError(f"min shared points {min_shared} is more than any pair of images shares")
     photos, item = np.unique(photo[rows], return_inverse=True)
     item_of = np.full(len(place), -1, np.int64)
     item_of[rows] = item
@@ -151,9 +154,15 @@ def sfm_benchmark(index: OpenedIndex, split: int = VAL, min_shared: int = MIN_SH
     ------
     UsageError
         The split has no photos with positives.
+    DataError
+        No image of the split has a photo.
     """
     images, graph = index.images, index.graph
-    rows = np.flatnonzero((images.split[:] == split) & images.has_photo[:])
+    in_split = images.split[:] == split
+    rows = np.flatnonzero(in_split & images.has_photo[:])
+    if in_split.any() and not len(rows):
+        what = f"none of the {int(in_split.sum()):,} images of the {SPLITS[split]} places has a photo"
+        raise DataError(index.path, what, "build the index again with --images DIR, where their names start")
     indptr, edge = gather_rows(graph.indptr[:], rows)
     neighbours = indptr, graph.neighbour[edge], graph.shared[edge]
     found = sfm_ground_truth(images.place[:], rows, images.photo[:], *neighbours, min_shared, index.places.name)

@@ -96,10 +96,15 @@ def read_pairs(path: Path, options: WhiteningOptions, size: int = 0) -> Matching
     format = read_header(path).format
     if format == INDEX_FORMAT:
         with open_index(path) as index:
-            return pairs_of_index(index, options)
-    if format == TUPLES_FORMAT:
-        return pairs_of_tuples(read_tuples(path), options, size)
-    raise UsageError(f"{path}: is {format}; matching pairs are in an index or a tuple file")
+            pairs = pairs_of_index(index, options)
+    elif format == TUPLES_FORMAT:
+        pairs = pairs_of_tuples(read_tuples(path), options, size)
+    else:
+        raise UsageError(f"{path}: is {format}; matching pairs are in an index or a tuple file")
+    if not len(pairs.photos.keys):
+        others = " or ".join(split for split in (*SPLITS, ALL_SPLITS) if split != options.split)
+        raise UsageError(f"{path}: there are no photos in the split {options.split}; give --split {others}")
+    return pairs
 
 
 def pairs_of_index(index: OpenedIndex, options: WhiteningOptions) -> MatchingPairs:

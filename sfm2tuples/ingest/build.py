@@ -22,6 +22,7 @@ from sfm2tuples.places.places_file import read_places
 from sfm2tuples.places.twins import TwinCandidate, find_twins
 from sfm2tuples.places.verified_matches import GivenDatabase, MatchOptions, joins_by_matches
 from sfm2tuples.readers.discover import ModelLocation, PhotoFolder, find_models, find_photo_root
+from sfm2tuples.readers.photo_hints import where_photos_may_be
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +118,9 @@ def build_index(
         models, twins = _without_twins(models, listed)
         merged = _merge(models, photo_roots, listed, databases, options, strict)
         write_index(target, merged.tables, asdict(options), threads=max(jobs, default_threads()))
-    return _warned_of(_summary(models, merged, failed, twins), options.min_shared)
+    summary = _summary(models, merged, failed, twins)
+    _warn_of(summary, options.min_shared, _where_photos_may_be(models, photo_roots) if summary.missing else "")
+    return summary
 
 
 @dataclass(frozen=True)
@@ -214,15 +217,23 @@ def _summary(
     )
 
 
-def _warned_of(summary: IngestSummary, min_shared: int) -> IngestSummary:
+def _where_photos_may_be(models: Sequence[StoredModel], photo_folders: Sequence[PhotoFolder]) -> str:
+    """Of the first model none of whose photos was found: what may be the cause, and what to do."""
+    for model in models:
+        if find_photo_root(model.location, photo_folders, model.image_names) is None:
+            return f"; {where_photos_may_be(model.location, photo_folders, model.image_names[0])}"
+    return ""
+
+
+def _warn_of(summary: IngestSummary, min_shared: int, where: str) -> None:
     """Log one line for each kind of trouble, with its count."""
     if min_shared > 1 and not summary.num_edges:
         log.warning("no two images share %d points: nothing can be mined; lower --min-shared", min_shared)
     missing = summary.missing
     if missing:
-        log.warning("%d of %d photos are missing, first %s", len(missing), summary.num_images, first_three(missing))
+        said = f"{len(missing)} of {summary.num_images} photos are missing, first {first_three(missing)}"
+        log.warning("%s%s", said, where)
     for reason, count in sorted(summary.dropped.items()):
         log.warning("left out while reading: %d x %s", count, reason)
     if summary.contradictions:
         log.warning("%d joins overruled, first %s", len(summary.contradictions), first_three(summary.contradictions))
-    return summary

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from sfm2tuples.errors import UsageError
 
+LARGEST = 2**31 - 1
+"""Of every count, which is kept in 32 bits."""
+
 
 @dataclass(frozen=True)
 class IngestOptions:
@@ -33,3 +36,6 @@ class IngestOptions:
         for name in ("min_matches", "min_match_pairs"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name.replace('_', '-')} is {getattr(self, name)}; give 1 or more")
+        for name in ("min_shared", "min_matches", "min_match_pairs"):
+            if getattr(self, name) > LARGEST:
+                raise UsageError(f"{name.replace('_', '-')} is {getattr(self, name)}; give at most {LARGEST:,}")

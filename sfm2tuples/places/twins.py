@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+COPIES = ("dense", "distorted")
+"""Folders whose model is another form of the one in `sparse`: COLMAP's, and 3D Gaussian Splatting's."""
+
 
 @dataclass(frozen=True)
 class TwinCandidate:
@@ -27,8 +30,8 @@ class TwinCandidate:
 def find_twins(models: Sequence[TwinCandidate]) -> dict[int, int]:
     """Find the models to leave out.
 
-    Kept is the model with more images, then the one in the places file, then `sparse/*` before `dense/*`, then the
-    one with more points, then the first.
+    Kept is the model with more images, then the one in the places file, then `sparse/*` before `dense/*` and
+    `distorted/*`, then the one with more points, then the first.
 
     Parameters
     ----------
@@ -52,7 +55,8 @@ def find_twins(models: Sequence[TwinCandidate]) -> dict[int, int]:
 def _rank(model: TwinCandidate, row: int) -> tuple[int, bool, bool, int, int]:
     """Where a model stands in its scene: the first is kept."""
     parts = model.path.absolute().parts[len(model.scene.parts) :]
-    return (-len(model.images), not model.listed, "dense" in parts, -model.num_points, row)
+    copy = any(folder in parts for folder in COPIES)
+    return (-len(model.images), not model.listed, copy, -model.num_points, row)
 
 
 def _twins_of_scene(ranked: Sequence[int], models: Sequence[TwinCandidate]) -> dict[int, int]:

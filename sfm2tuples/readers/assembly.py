@@ -185,7 +185,7 @@ def observations_with_point(images: ImageRecords, order: np.ndarray, threads: in
 
 
 def check_name(name: bytes, path: Path) -> str:
-    """Decode an image's name and refuse one that could lead out of the photo root."""
+    """Decode an image's name, with slashes for backslashes, and refuse one that could lead out of the photo root."""
     try:
         text = name.decode("utf-8")
     except UnicodeDecodeError:
@@ -194,12 +194,13 @@ def check_name(name: bytes, path: Path) -> str:
         raise ModelError(path, "an image has an empty name")
     if "\0" in text:
         raise ModelError(path, f"image name {text!r} holds a NUL character")
-    # Backslashes too: a name made on Windows must not lead out of the root there.
-    if text[0] in "/\\" or re.match(r"[A-Za-z]:[/\\]", text):
+    # Some tools write folders so on Windows.
+    relative = text.replace("\\", "/")
+    if relative[0] == "/" or re.match(r"[A-Za-z]:/", relative):
         raise ModelError(path, f"image name {text!r} is an absolute path", "names are relative to the photo root")
-    if ".." in re.split(r"[/\\]", text):
+    if ".." in relative.split("/"):
         raise ModelError(path, f"image name {text!r} leaves the photo root", "names may not hold '..'")
-    return text
+    return relative
 
 
 def unit_poses(poses: np.ndarray, labels: list[str], path: Path) -> np.ndarray:

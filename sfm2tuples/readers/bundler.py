@@ -105,7 +105,7 @@ def _listed(path: Path, num_cameras: int) -> tuple[list[bytes], Path]:
             return names, candidate
         lengths.append(f"{candidate.name} names {len(names):,}")
     if not candidates:
-        what = "there is no list of its photos (list.txt) beside it or in the folder above"
+        what = f"there is no list of its photos (list.txt or {path.name}.list.txt) beside it or in the folder above"
         raise ModelError(path, what, "Bundler writes one; copy it there")
     raise ModelError(path, f"line 2: has {num_cameras:,} cameras, but {first_three(lengths)} photos")
 

@@ -36,12 +36,18 @@ def find_list(path: Path) -> list[Path]:
     -------
     list of Path
         In the file's folder and in the one above: of the same name with `list` for `bundle` (`list.rd.txt` of
-        `bundle.rd.out`), `list.txt`, then every other `list*.txt`.
+        `bundle.rd.out`), or with `.list.txt` behind it, as COLMAP's window writes it, `list.txt`, then every other
+        `list*.txt`.
     """
     own = path.name.removesuffix(".out").replace("bundle", "list") + ".txt"
     found: list[Path] = []
     for folder in (path.parent, path.absolute().parent.parent):
-        for name in (own, "list.txt", *sorted(other.name for other in folder.glob("list*.txt"))):
+        for name in (
+            own,
+            f"{path.name}.list.txt",
+            "list.txt",
+            *sorted(other.name for other in folder.glob("list*.txt")),
+        ):
             if folder / name not in found and (folder / name).is_file():
                 found.append(folder / name)
     return found

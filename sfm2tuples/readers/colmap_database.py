@@ -21,6 +21,8 @@ UNVERIFIED = (0, 1, 7)
 PAIR_BASE = 2147483647
 """COLMAP's pair_id is ``PAIR_BASE * first id + second id``."""
 HEADER = b"SQLite format 3\0"
+LARGEST_COUNT = 2**31 - 1
+"""More matches than COLMAP can count in a pair of images."""
 _BLOCK = 1 << 16
 _REMEDY = "it should be COLMAP's database.db, which nobody writes at the moment"
 VerifiedPairs = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -36,11 +38,12 @@ def read_image_ids(path: Path) -> dict[str, int]:
         The file is absent or no database of COLMAP's.
     """
     names: dict[str, int] = {}
-    for rows in _select(path, "SELECT name, image_id FROM images", ()):
+    for rows in _select(path, "images", "SELECT name, image_id FROM images", ()):
         for name, number in rows:
             if not isinstance(name, str) or not isinstance(number, int):
                 raise DataError(path, f"the image {name} has no name or no id", _REMEDY)
-            names[name] = number
+            # As the models' names are read: some tools write folders with backslashes.
+            names[name.replace("\\", "/")] = number
     return names
 
 
@@ -61,11 +64,13 @@ def read_verified_pairs(path: Path, min_matches: int = MIN_INLIERS) -> Iterator[
     """
     # `rows` comes first: SQLite reads `config`, which lies behind the matches, only where it must.
     query = f"SELECT pair_id, rows FROM two_view_geometries WHERE rows >= ? AND config NOT IN {UNVERIFIED}"
-    for rows in _select(path, query, (min_matches,)):
+    for rows in _select(path, "two_view_geometries", query, (min_matches,)):
         try:
             pair, matches = np.array(rows, np.int64).T
         except (TypeError, ValueError, OverflowError) as error:
             raise DataError(path, "counts of matches that are no numbers", _REMEDY) from error
+        if matches.max() > LARGEST_COUNT or pair.min() < 0:
+            raise DataError(path, f"a pair of images has {int(matches.max()):,} matches, or no number", _REMEDY)
         yield pair // PAIR_BASE, pair % PAIR_BASE, matches
 
 
@@ -83,18 +88,29 @@ def database_refusal(path: Path) -> UsageError:
     )
 
 
-def _select(path: Path, query: str, values: tuple[int, ...]) -> Iterator[list[tuple]]:
-    """Blocks of rows of a query; whatever SQLite complains of is one error."""
+def _select(path: Path, table: str, query: str, values: tuple[int, ...]) -> Iterator[list[tuple]]:
+    """Blocks of rows of a query on one table; whatever SQLite complains of is one error."""
     if not path.is_file():
         raise DataError(path, "no such file", "give COLMAP's database.db")
     try:
         with closing(sqlite3.connect(_read_only(path), uri=True)) as connection:
             connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+            _check_table(connection, table, path)
             cursor = connection.execute(query, values)
             while rows := cursor.fetchmany(_BLOCK):
                 yield rows
+    except UnicodeDecodeError as error:
+        # SQLite quotes the damaged text in its message, which Python cannot decode then.
+        raise DataError(path, "cannot be read as COLMAP's database (it holds damaged text)", _REMEDY) from error
     except sqlite3.Error as error:
         raise DataError(path, f"cannot be read as COLMAP's database ({error})", _REMEDY) from error
+
+
+def _check_table(connection: sqlite3.Connection, table: str, path: Path) -> None:
+    """Refuse a view or a virtual table in place of a table: what it answers may have no end."""
+    found = connection.execute("SELECT type, sql FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+    if found is not None and (found[0] != "table" or str(found[1]).upper().startswith("CREATE VIRTUAL")):
+        raise DataError(path, f"{table} is no table of COLMAP's but a view or a virtual table", _REMEDY)
 
 
 def _read_only(path: Path) -> str:

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 LAYOUT_FOLDERS = ("sparse", "sparses", "dense")
 """Folders that COLMAP's tools put between a scene and its models; below them, models are numbered."""
+DISTORTED = "distorted"
+"""Folder in which 3D Gaussian Splatting's convert.py keeps the model that it undistorts; its photos lie in `input`."""
 NUMBERED_BY_HLOC = "models"
 """Folder below a model in which hloc leaves the smaller models of the same reconstruction."""
 
@@ -116,12 +118,13 @@ def scene_folder(path: Path) -> Path:
 
     Other numbers are names: `0001/sparse/0` is of the scene `0001`. hloc's `sfm/models/1` is of the scene `sfm`, where
     `sfm` itself holds a model; any other folder called `models` is a name too. A ROOT is no bound, so that the scene
-    does not depend on how the models were given.
+    does not depend on how the models were given. `distorted` is of the scene above it, where that is 3D Gaussian
+    Splatting's: it holds `input` or `sparse` too.
     """
     path = Path(os.path.normpath(path.absolute()))
     while True:
         numbered = path.name.isdigit() and path.parent.name in LAYOUT_FOLDERS
-        if path.name in LAYOUT_FOLDERS or numbered:
+        if path.name in LAYOUT_FOLDERS or numbered or _is_left_by_splatting(path):
             path = path.parent
         elif _is_left_by_hloc(path):
             path = path.parent.parent
@@ -146,22 +149,31 @@ def find_photo_root(
     Returns
     -------
     Path or None
-        The nearest `images/` in the model's folder, beside it, or beside one of its parents up to the ROOT; else the
-        first of `overrides` that holds a name; else None. Where the model is a file, the photos may also lie in those
-        folders themselves: names are then relative to the file or its list (`images/x.jpg`).
+        The first of `photo_folders` that holds a name; else None.
+    """
+    for folder in photo_folders(location, overrides):
+        # Most candidates do not exist: one look for the folder spares a look for every image.
+        if os.path.isdir(folder) and any(os.path.isfile(os.path.join(folder, name)) for name in first_names):
+            return folder
+    return None
+
+
+def photo_folders(location: ModelLocation, overrides: Sequence[PhotoFolder]) -> list[Path]:
+    """Folders that may hold a model's photos, in the order in which they are looked into; most do not exist.
+
+    `images/` in the model's folder, beside it, and beside its parents up to the ROOT; then `overrides`. Photos of
+    `distorted` are looked for in `input` first. Where the model is a file, the photos may also lie in those folders
+    themselves: names are then relative to the file or its list (`images/x.jpg`).
     """
     candidates = []
     in_a_file = isinstance(KIND_OF[location.kind], FileKind)
     for folder in _parents(location.path, location.root):
         candidates += [folder / "images", folder] if in_a_file else [folder / "images"]
+        if _is_left_by_splatting(folder):
+            candidates.append(folder.parent / "input")
     root = location.root.resolve()
     own = [choice.folder for choice in overrides if choice.root is not None and choice.root.resolve() == root]
-    candidates += own + [choice.folder for choice in overrides if choice.root is None]
-    for folder in candidates:
-        # Most candidates do not exist: one look for the folder spares a look for every image.
-        if os.path.isdir(folder) and any(os.path.isfile(os.path.join(folder, name)) for name in first_names):
-            return folder
-    return None
+    return candidates + own + [choice.folder for choice in overrides if choice.root is None]
 
 
 def _models_below(root: Path) -> list[tuple[Path, ModelKind]]:
@@ -193,6 +205,11 @@ def _scene_of(path: Path, kind: ModelKind) -> Path:
         path = kind.file_of(path).absolute().parent
         path = path.parent if path.name in kind.folders else path
     return scene_folder(path)
+
+
+def _is_left_by_splatting(path: Path) -> bool:
+    """`scene/distorted`, beside what convert.py made of it, or the photos that it was made from."""
+    return path.name == DISTORTED and any(os.path.isdir(path.parent / name) for name in ("input", "sparse"))
 
 
 def _is_left_by_hloc(path: Path) -> bool:
