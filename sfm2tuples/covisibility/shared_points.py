@@ -13,9 +13,10 @@ from sfm2tuples.covisibility.pair_loops import pairs_of
 from sfm2tuples.covisibility.tracks import Tracks, tracks_of
 from sfm2tuples.readers import kernels
 from sfm2tuples.readers.any_kind import read_model
-from sfm2tuples.readers.assembly import names_in_order, observations_with_point
+from sfm2tuples.readers.assembly import names_in_order
 from sfm2tuples.readers.colmap_binary import read_images
 from sfm2tuples.readers.discover import ModelLocation
+from sfm2tuples.readers.records import observations_with_point
 from sfm2tuples.readers.sparse_model import SparseModel
 
 if TYPE_CHECKING:

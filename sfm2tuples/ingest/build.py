@@ -17,12 +17,12 @@ from sfm2tuples.index.schema import Places, write_index
 from sfm2tuples.ingest.merging import MergedIndex, PlaceChoices, StoredModel, merge_models
 from sfm2tuples.ingest.options import IngestOptions
 from sfm2tuples.ingest.part_building import Progress, Workers, build_parts
+from sfm2tuples.ingest.photo_hints import where_photos_may_be
 from sfm2tuples.ingest.work_folder import work_folder
 from sfm2tuples.places.places_file import read_places
 from sfm2tuples.places.twins import TwinCandidate, find_twins
 from sfm2tuples.places.verified_matches import GivenDatabase, MatchOptions, joins_by_matches
 from sfm2tuples.readers.discover import ModelLocation, PhotoFolder, find_models, find_photo_root
-from sfm2tuples.readers.photo_hints import where_photos_may_be
 
 log = logging.getLogger(__name__)
 
@@ -99,10 +99,6 @@ def build_index(
     progress : callable, optional
         Called with how far the reading is.
 
-    Returns
-    -------
-    IngestSummary
-
     Raises
     ------
     DataError
@@ -118,9 +114,7 @@ def build_index(
         models, twins = _without_twins(models, listed)
         merged = _merge(models, photo_roots, listed, databases, options, strict)
         write_index(target, merged.tables, asdict(options), threads=max(jobs, default_threads()))
-    summary = _summary(models, merged, failed, twins)
-    _warn_of(summary, options.min_shared, _where_photos_may_be(models, photo_roots) if summary.missing else "")
-    return summary
+    return _warned_of(_summary(models, merged, failed, twins), options.min_shared, models, photo_roots)
 
 
 @dataclass(frozen=True)
@@ -225,15 +219,18 @@ def _where_photos_may_be(models: Sequence[StoredModel], photo_folders: Sequence[
     return ""
 
 
-def _warn_of(summary: IngestSummary, min_shared: int, where: str) -> None:
+def _warned_of(
+    summary: IngestSummary, min_shared: int, models: Sequence[StoredModel], photo_folders: Sequence[PhotoFolder]
+) -> IngestSummary:
     """Log one line for each kind of trouble, with its count."""
     if min_shared > 1 and not summary.num_edges:
         log.warning("no two images share %d points: nothing can be mined; lower --min-shared", min_shared)
     missing = summary.missing
     if missing:
         said = f"{len(missing)} of {summary.num_images} photos are missing, first {first_three(missing)}"
-        log.warning("%s%s", said, where)
+        log.warning("%s%s", said, _where_photos_may_be(models, photo_folders))
     for reason, count in sorted(summary.dropped.items()):
         log.warning("left out while reading: %d x %s", count, reason)
     if summary.contradictions:
         log.warning("%d joins overruled, first %s", len(summary.contradictions), first_three(summary.contradictions))
+    return summary

@@ -1,4 +1,4 @@
-"""The three tables of a model as they stand in its files, and how they are joined into a `SparseModel`.
+"""How the three tables of a model (`records`) are checked against each other and joined into a `SparseModel`.
 
 Every reader ends here, so that each check is made once and in the same words.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,8 @@ from sfm2tuples.errors import ModelError, first_three
 from sfm2tuples.files.columns import indptr_of
 from sfm2tuples.readers import kernels
 from sfm2tuples.readers.frames import Frames
-from sfm2tuples.readers.missing_observations import with_tracks
+from sfm2tuples.readers.missing_observations import with_missing_observations
+from sfm2tuples.readers.records import CameraRecords, ImageRecords, PointRecords
 from sfm2tuples.readers.sparse_model import SparseModel
 
 DROPPED_TRACK_IMAGE = "track elements that name an absent image"
@@ -25,75 +25,6 @@ DROPPED_TRACK_INDEX = "track elements that name an observation its image lacks"
 DROPPED_POINT = "observations of an absent point"
 LARGEST_COUNT = 1 << 32
 """More than any observation's number in a track."""
-
-
-OBSERVATION = np.dtype([("x", "<f8"), ("y", "<f8"), ("point", "<i8")])
-"""An observation as in COLMAP's images.bin; point -1: there is none."""
-
-
-@dataclass(frozen=True)
-class CameraRecords:
-    """The cameras of a model in the order of their file."""
-
-    path: Path
-    """The file they come from."""
-    ids: np.ndarray
-    """(c,) int64."""
-    models: np.ndarray
-    """(c,) int32, keys of CAMERA_MODELS."""
-    sizes: np.ndarray
-    """(c, 2) int64, width and height in pixels."""
-    params: list[np.ndarray]
-    """c arrays of float64."""
-
-
-@dataclass(frozen=True)
-class ImageRecords:
-    """The images of a model in the order of their file; observations lie in a byte buffer."""
-
-    path: Path
-    """The file they come from."""
-    ids: np.ndarray
-    """(n,) int64."""
-    poses: np.ndarray
-    """(n, 7) float64, quaternion wxyz and translation, world to camera, as written."""
-    cameras: np.ndarray
-    """(n,) int64, camera ids."""
-    names: list[bytes]
-    """n names as written."""
-    buffer: np.ndarray
-    """uint8; observations are records of `OBSERVATION`."""
-    starts: np.ndarray
-    """(n,) int64, byte where an image's observations start."""
-    counts: np.ndarray
-    """(n,) int64, number of observations, those without a point included."""
-
-
-@dataclass(frozen=True)
-class PointRecords:
-    """The points of a model in the order of their file; tracks lie in a byte buffer."""
-
-    path: Path
-    """The file they come from."""
-    ids: np.ndarray
-    """(p,) int64."""
-    xyz: np.ndarray
-    """(p, 3) float64."""
-    errors: np.ndarray
-    """(p,) float64, pixels."""
-    buffer: np.ndarray
-    """uint8; track elements are records of image id and observation index (uint32)."""
-    starts: np.ndarray
-    """(p,) int64, byte where a point's track starts."""
-    lengths: np.ndarray
-    """(p,) int64, number of track elements."""
-
-
-def observation_bytes(xy: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Observations (m, 2) of points (m,) as the bytes of records, as `ImageRecords.buffer` holds them."""
-    records = np.empty(len(points), OBSERVATION)
-    records["x"], records["y"], records["point"] = xy[:, 0], xy[:, 1], points
-    return records.view(np.uint8)
 
 
 def assemble(
@@ -110,15 +41,13 @@ def assemble(
     cameras, images, points, frames
         The tables as read, and rigs and frames where the model has them (COLMAP 3.12 and later).
     threads : int, optional
-        By default `sfm2tuples.compute.threads.default_threads()`; changes nothing but the time.
 
     Returns
     -------
     SparseModel
         Images in the order of their names' bytes, points and cameras in that of their ids. An image none of whose
         observations names a point has those that the tracks give it (`missing_observations`). A track element or an
-        observation whose other end is absent is left out and counted in `dropped`: the rest of the model does not
-        depend on it.
+        observation whose other end is absent is left out and counted in `dropped`.
 
     Raises
     ------
@@ -136,15 +65,9 @@ def assemble(
     if not np.isfinite(points.xyz).all():
         _check_finite(np.isfinite(points.xyz).all(axis=1), "point", points.ids, points.path)
     point_ids = points.ids[point_order]
-    indptr = observations_with_point(images, image_order, threads)
-    taken = np.zeros(len(names), bool)
-    if len(indptr) > 1 and (indptr[1:] == indptr[:-1]).any():
-        lacking = np.zeros(len(names), bool)
-        lacking[image_order] = np.diff(indptr) == 0
-        images, taken = with_tracks(images, points, lacking)
-        indptr = observations_with_point(images, image_order, threads)
+    images, named, taken = with_missing_observations(images, points, threads)
     dropped = _count_strays(images, points, taken, threads)
-    indptr, rows, xy = _observations(images, names, image_order, indptr, taken, point_ids, dropped, threads)
+    indptr, rows, xy = _observations(images, names, image_order, named, taken, point_ids, dropped, threads)
     return SparseModel(
         camera_ids=cameras.ids[camera_order],
         camera_models=cameras.models[camera_order],
@@ -170,18 +93,6 @@ def names_in_order(images: ImageRecords) -> tuple[list[str], np.ndarray]:
     """Names of the images, checked, in the order of the file; and the order that sorts them, which is a model's."""
     names = [check_name(name, images.path) for name in images.names]
     return names, _order_by_name(names, images.path)
-
-
-def observations_with_point(images: ImageRecords, order: np.ndarray, threads: int | None) -> np.ndarray:
-    """Where the observations of the images in `order` start, those without a point left out: (n + 1,) int64."""
-    starts, counts = images.starts[order], images.counts[order]
-    named = np.empty(len(order), np.int64)
-
-    def one_block(begin: int, end: int) -> None:
-        kernels.count_with_point(begin, end, images.buffer, starts, counts, named)
-
-    over_blocks(one_block, indptr_of(counts), threads)
-    return indptr_of(named)
 
 
 def check_name(name: bytes, path: Path) -> str:
@@ -289,7 +200,7 @@ def _observations(
     images: ImageRecords,
     names: list[str],
     order: np.ndarray,
-    indptr: np.ndarray,
+    named: np.ndarray,
     taken: np.ndarray,
     point_ids: np.ndarray,
     dropped: dict[str, int],
@@ -300,6 +211,7 @@ def _observations(
     Of `taken` images the coordinates may be unknown.
     """
     starts, counts = images.starts[order], images.counts[order]
+    indptr = indptr_of(named[order])
     rows, xy = np.empty(indptr[-1], np.int64), np.empty((indptr[-1], 2), np.float64)
     table = kernels.row_table(point_ids)
 

@@ -12,15 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sfm2tuples.readers.assembly import (
-    OBSERVATION,
-    CameraRecords,
-    ImageRecords,
-    PointRecords,
-    assemble,
-    observation_bytes,
-)
+from sfm2tuples.readers.assembly import assemble
 from sfm2tuples.readers.raw_files import CUT
+from sfm2tuples.readers.records import OBSERVATION, CameraRecords, ImageRecords, PointRecords, observation_bytes
 from sfm2tuples.readers.sparse_model import SparseModel
 from sfm2tuples.readers.text_rows import TextRows
 

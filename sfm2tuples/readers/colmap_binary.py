@@ -9,10 +9,11 @@ import numpy as np
 
 from sfm2tuples.errors import ModelError
 from sfm2tuples.readers import kernels
-from sfm2tuples.readers.assembly import CameraRecords, ImageRecords, PointRecords, assemble
+from sfm2tuples.readers.assembly import assemble
 from sfm2tuples.readers.camera_models import CAMERA_MODELS
 from sfm2tuples.readers.frames import IDENTITY, Frames, Sensor, find_frames
 from sfm2tuples.readers.raw_files import CUT, load_bytes
+from sfm2tuples.readers.records import CameraRecords, ImageRecords, PointRecords
 from sfm2tuples.readers.sparse_model import SparseModel
 
 

@@ -8,10 +8,11 @@ import numpy as np
 
 from sfm2tuples.errors import ModelError
 from sfm2tuples.readers import kernels
-from sfm2tuples.readers.assembly import CameraRecords, ImageRecords, PointRecords, assemble, observation_bytes
+from sfm2tuples.readers.assembly import assemble
 from sfm2tuples.readers.camera_models import CAMERA_MODEL_IDS, CAMERA_MODELS
 from sfm2tuples.readers.frames import CAMERA_SENSOR, IDENTITY, IMU_SENSOR, Frames, Sensor, find_frames
 from sfm2tuples.readers.raw_files import CUT
+from sfm2tuples.readers.records import CameraRecords, ImageRecords, PointRecords, observation_bytes
 from sfm2tuples.readers.sparse_model import SparseModel
 from sfm2tuples.readers.text_rows import (
     LARGEST_EXACT,
