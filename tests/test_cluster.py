@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,11 +119,41 @@ def test_a_cluster_goes_on_with_what_this_process_began(root: Path, tmp_path: Pa
 def test_a_scheduler_that_does_not_answer_is_one_line(
     root: Path, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sfm2tuples.compute.worker_pools.CONNECT_SECONDS", 1)
+    monkeypatch.setattr("sfm2tuples.compute.dask_cluster.CONNECT_SECONDS", 1)
     with pytest.raises(DataError, match="no Dask scheduler answers there") as error:
         build_index([root], tmp_path / "index.h5", IngestOptions(), dask=address)
     assert "\n" not in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == ["models"]
+
+
+def test_a_port_that_answers_nothing_is_one_line(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sfm2tuples.compute.dask_cluster.CONNECT_SECONDS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(DataError, match="no Dask scheduler answers there"):
+            build_index([root], tmp_path / "index.h5", IngestOptions(), dask=address)
+
+
+def test_a_cluster_without_workers_is_waited_for_with_a_word_and_then_given_up(
+    root: Path, tmp_path: Path, expected: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has one, loses it after some models, and the same command goes on from these."""
+    monkeypatch.setattr("sfm2tuples.compute.worker_pools.LOOK_SECONDS", 0.5)
+    target = tmp_path / "index.h5"
+    with LocalCluster(n_workers=1, processes=False, threads_per_worker=1, dashboard_address=None) as cluster:
+
+        def lose(progress: Progress) -> None:
+            if progress.models:
+                cluster.scale(0)
+
+        with pytest.raises(DataError, match=r"the cluster has had no workers for \d+ seconds; start workers"):
+            build_index(
+                [root], target, IngestOptions(), dask=cluster.scheduler_address, dask_timeout=1.5, progress=lose
+            )
+    assert "no workers; waiting since" in caplog.text
+    assert part_files(work_path(target))
+    build_index([root], target, IngestOptions(), resume=True)
+    assert target.read_bytes() == expected
 
 
 def test_without_the_package_the_error_names_the_extra(

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from cli.options.fields import field_options
 from cli.output import Output, output_options
+from sfm2tuples.compute.worker_pools import DASK_TIMEOUT
 from sfm2tuples.ingest.options import IngestOptions
 
 if TYPE_CHECKING:
@@ -78,6 +79,13 @@ def _refuse_database(context: click.Context, option: click.Parameter, database: 
     metavar="URL",
     help="scheduler of a Dask cluster, such as tcp://10.0.0.1:8786; its workers read the models in place of --jobs "
     "and must see models and index under the same paths",
+)
+@click.option(
+    "--dask-timeout",
+    type=click.FloatRange(0),
+    default=DASK_TIMEOUT,
+    show_default=True,
+    help="seconds after which a cluster without workers is given up; what was read is kept for --resume",
 )
 @click.option("--resume", is_flag=True, help="go on with an interrupted build of the same index")
 @click.option("--strict", is_flag=True, help="stop at the first model that cannot be read")

@@ -12,20 +12,23 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import Pipe, get_context
 from multiprocessing.connection import Connection
-from queue import SimpleQueue
-from typing import Any, Protocol, TypeVar
+from queue import Empty, SimpleQueue
+from typing import Protocol, TypeVar
 
-from sfm2tuples.errors import DataError, SfmTuplesError, UsageError
+from sfm2tuples.errors import UsageError
 
 log = logging.getLogger(__name__)
 
 J = TypeVar("J")
 R = TypeVar("R")
-CONNECT_SECONDS = 10
+LOOK_SECONDS = 10
+"""How often a pool is asked whether its workers are still there while no job ends."""
+DASK_TIMEOUT = 300.0
+"""How long, in seconds, a cluster without workers is waited for."""
 
 
 class DeadWorkerError(Exception):
@@ -46,11 +49,14 @@ class WorkerPool(Protocol):
     def outcome(self, future: Future[R]) -> R:
         """The result of a job; raises DeadWorkerError, or what the job raised."""
 
+    def check_workers(self) -> None:
+        """Called while no job ends: says what is waited for, and raises where it has been waited for long enough."""
+
     def close(self) -> None:
         """End the workers, whatever they are doing."""
 
 
-def open_worker_pool(jobs: int = 1, dask: str | None = None) -> WorkerPool:
+def open_worker_pool(jobs: int = 1, dask: str | None = None, dask_timeout: float = DASK_TIMEOUT) -> WorkerPool:
     """Start workers.
 
     Parameters
@@ -59,6 +65,8 @@ def open_worker_pool(jobs: int = 1, dask: str | None = None) -> WorkerPool:
         Processes on this machine; 1: this process.
     dask : str, optional
         Address of a Dask scheduler, whose workers are used instead.
+    dask_timeout : float
+        Seconds that its workers are waited for where it has none.
 
     Raises
     ------
@@ -68,7 +76,9 @@ def open_worker_pool(jobs: int = 1, dask: str | None = None) -> WorkerPool:
         The scheduler cannot be reached.
     """
     if dask is not None:
-        return DaskCluster(dask)
+        from sfm2tuples.compute.dask_cluster import DaskCluster
+
+        return DaskCluster(dask, dask_timeout)
     return LocalProcesses(jobs) if jobs > 1 else ThisProcess()
 
 
@@ -123,12 +133,21 @@ def _all_at_once(
             future = pool.submit(work, waiting[0])
             running[future] = waiting.popleft()
             future.add_done_callback(done.put)
-        future = done.get()
+        future = _next_done(done, pool)
         try:
             result: R | DeadWorkerError = pool.outcome(future)
         except DeadWorkerError as death:
             result = death
         yield running.pop(future), result
+
+
+def _next_done(done: SimpleQueue[Future[R]], pool: WorkerPool) -> Future[R]:
+    """The next job that ends, however long that takes with workers that are there."""
+    while True:
+        try:
+            return done.get(timeout=LOOK_SECONDS)
+        except Empty:
+            pool.check_workers()
 
 
 class ThisProcess:
@@ -149,6 +168,9 @@ class ThisProcess:
     def outcome(self, future: Future[R]) -> R:
         """The result, or what the job raised."""
         return future.result()
+
+    def check_workers(self) -> None:
+        """This process is there."""
 
     def close(self) -> None:
         """Nothing was started."""
@@ -191,6 +213,9 @@ class LocalProcesses:
         self._proven = True
         return result
 
+    def check_workers(self) -> None:
+        """A process that ends breaks its future, so that nothing is waited for in vain."""
+
     def close(self) -> None:
         """End all processes at once: they do so when the line to this one is closed."""
         self._line.close()
@@ -228,59 +253,3 @@ def _end_with_parent(line: Connection) -> None:
             os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-class DaskCluster:
-    """The workers of a Dask scheduler; they must see the models and the target under the same paths.
-
-    Parameters
-    ----------
-    url : str
-        Address of the scheduler, such as ``tcp://10.0.0.1:8786``.
-    """
-
-    at_once = 1024
-    tries_alone = 1
-    """Dask itself does a job again on other workers, three times, before it gives up."""
-
-    def __init__(self, url: str) -> None:
-        try:
-            from distributed import Client, KilledWorker
-            from distributed.comm.addressing import get_address_host_port
-        except ImportError as error:
-            raise UsageError("--dask needs the package distributed; pip install 'sfm2tuples[cluster]'") from error
-        self._url, self._killed = url, KilledWorker
-        try:
-            # A client that cannot make sense of the address fails later, and leaves a thread behind.
-            get_address_host_port(url)
-            self._client: Any = Client(url, timeout=CONNECT_SECONDS, set_as_default=False)
-        except (OSError, ValueError, TypeError) as error:
-            raise DataError(
-                url, "no Dask scheduler answers there", "is its address right, and is it running?"
-            ) from error
-        self._executor: Executor = self._client.get_executor(pure=False)
-        if not self._client.scheduler_info()["workers"]:
-            log.warning("%s: the cluster has no workers yet; the build waits for them", url)
-
-    def submit(self, work: Callable[[J], R], job: J) -> Future[R]:
-        """Hand a job to the scheduler."""
-        return self._executor.submit(work, job)
-
-    def outcome(self, future: Future[R]) -> R:
-        """The result; DeadWorkerError where several workers died doing it."""
-        try:
-            return future.result()
-        except self._killed as error:
-            raise DeadWorkerError from error
-        except CancelledError as error:
-            raise DataError(self._url, "the scheduler was lost", "run again with --resume") from error
-        except (SfmTuplesError, KeyboardInterrupt):
-            raise
-        except Exception as error:
-            what = f"a worker cannot do its job ({type(error).__name__}: {error})"
-            raise DataError(self._url, what, "do the workers have sfm2tuples, and see the same folders?") from error
-
-    def close(self) -> None:
-        """Take back the jobs that are not done and leave the cluster."""
-        self._executor.shutdown(wait=False)
-        self._client.close()

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from sfm2tuples.compute.threads import default_threads
+from sfm2tuples.compute.worker_pools import DASK_TIMEOUT
 from sfm2tuples.errors import first_three
 from sfm2tuples.index.schema import Places, write_index
 from sfm2tuples.ingest.merging import MergedIndex, PlaceChoices, StoredModel, merge_models
@@ -70,6 +71,7 @@ def build_index(
     strict: bool = False,
     jobs: int = 1,
     dask: str | None = None,
+    dask_timeout: float = DASK_TIMEOUT,
     resume: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> IngestSummary:
@@ -94,6 +96,8 @@ def build_index(
         Processes that read models; the file has the same bytes for any number. With 1 this process does, in threads.
     dask : str, optional
         Address of a Dask scheduler whose workers read models instead; they see models and target under the same paths.
+    dask_timeout : float
+        Seconds after which a cluster that has no workers, or does not answer, is given up; what was read is kept.
     resume : bool
         Go on with what an interrupted build of this target left beside it, as far as the models have not changed.
     progress : callable, optional
@@ -110,7 +114,9 @@ def build_index(
     locations = sorted(find_models(roots), key=lambda location: location.name)
     listed = _listed_places(places, locations, roots)
     with work_folder(target, resume) as folder:
-        models, failed = build_parts(locations, folder, options.min_shared, Workers(jobs, dask, strict), progress)
+        models, failed = build_parts(
+            locations, folder, options.min_shared, Workers(jobs, dask, dask_timeout, strict), progress
+        )
         models, twins = _without_twins(models, listed)
         merged = _merge(models, photo_roots, listed, databases, options, strict)
         write_index(target, merged.tables, asdict(options), threads=max(jobs, default_threads()))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sfm2tuples.compute.worker_pools import open_worker_pool, run_jobs
+from sfm2tuples.compute.worker_pools import DASK_TIMEOUT, open_worker_pool, run_jobs
 from sfm2tuples.errors import DataError, FileFormatError, ModelError
 from sfm2tuples.ingest.jobs import (
     FoundModel,
@@ -35,6 +35,8 @@ class Workers:
     """Processes of this machine; 1: the process that builds."""
     dask: str | None = None
     """Address of a Dask scheduler, whose workers are used instead."""
+    dask_timeout: float = DASK_TIMEOUT
+    """Seconds after which a cluster that has no workers is given up."""
     strict: bool = False
     """Stop at the first model that cannot be read, instead of leaving it out with a warning."""
 
@@ -125,7 +127,7 @@ def _parts_of(
         return
     if not jobs:
         return
-    pool = open_worker_pool(min(workers.jobs, len(jobs)), workers.dask)
+    pool = open_worker_pool(min(workers.jobs, len(jobs)), workers.dask, workers.dask_timeout)
     try:
         for job, result in run_jobs(jobs, run_job, pool, split_job):
             if result is None:
