@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from cli.options.fields import field_options
 from cli.output import Output, output_options
-from sfm2tuples.compute.worker_pools import DASK_TIMEOUT
+from sfm2tuples.compute.dask_cluster import DASK_TIMEOUT
 from sfm2tuples.ingest.options import IngestOptions
 
 if TYPE_CHECKING:

@@ -11,13 +11,15 @@ from concurrent.futures import CancelledError, Executor, Future
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from sfm2tuples.compute.worker_pools import DASK_TIMEOUT, WorkerDied
+from sfm2tuples.compute.worker_pools import WorkerDied
 from sfm2tuples.errors import DataError, SfmTuplesError, UsageError
 
 log = logging.getLogger(__name__)
 
 J = TypeVar("J")
 R = TypeVar("R")
+DASK_TIMEOUT = 300.0
+"""How long, in seconds, a cluster without workers is waited for."""
 CONNECT_SECONDS = 10
 """How long a scheduler may take to answer."""
 
@@ -31,6 +33,13 @@ class DaskCluster:
         Address of the scheduler, such as ``tcp://10.0.0.1:8786``.
     timeout : float
         Seconds after which a cluster that has no workers, or does not answer, is given up.
+
+    Raises
+    ------
+    UsageError
+        The package that speaks to Dask is not installed.
+    DataError
+        The scheduler cannot be reached.
     """
 
     at_once = 1024

@@ -1,4 +1,4 @@
-"""Workers behind `concurrent.futures.Executor`: this process, local processes or a Dask cluster; and jobs for them.
+"""Workers behind `concurrent.futures.Executor`: this process or local ones (Dask: `dask_cluster`); and jobs for them.
 
 A worker that dies loses only its job. The jobs that were under way at that moment are done again, each alone, which
 shows the job that kills its worker.
@@ -27,8 +27,6 @@ J = TypeVar("J")
 R = TypeVar("R")
 LOOK_SECONDS = 10
 """How often a pool is asked whether its workers are still there while no job ends."""
-DASK_TIMEOUT = 300.0
-"""How long, in seconds, a cluster without workers is waited for."""
 
 
 class DeadWorkerError(Exception):
@@ -54,32 +52,6 @@ class WorkerPool(Protocol):
 
     def close(self) -> None:
         """End the workers, whatever they are doing."""
-
-
-def open_worker_pool(jobs: int = 1, dask: str | None = None, dask_timeout: float = DASK_TIMEOUT) -> WorkerPool:
-    """Start workers.
-
-    Parameters
-    ----------
-    jobs : int
-        Processes on this machine; 1: this process.
-    dask : str, optional
-        Address of a Dask scheduler, whose workers are used instead.
-    dask_timeout : float
-        Seconds that its workers are waited for where it has none.
-
-    Raises
-    ------
-    UsageError
-        The package that speaks to Dask is not installed.
-    DataError
-        The scheduler cannot be reached.
-    """
-    if dask is not None:
-        from sfm2tuples.compute.dask_cluster import DaskCluster
-
-        return DaskCluster(dask, dask_timeout)
-    return LocalProcesses(jobs) if jobs > 1 else ThisProcess()
 
 
 def run_jobs(

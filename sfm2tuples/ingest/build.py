@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from sfm2tuples.compute.dask_cluster import DASK_TIMEOUT
 from sfm2tuples.compute.threads import default_threads
-from sfm2tuples.compute.worker_pools import DASK_TIMEOUT
 from sfm2tuples.errors import first_three
 from sfm2tuples.index.schema import Places, write_index
 from sfm2tuples.ingest.merging import MergedIndex, PlaceChoices, StoredModel, merge_models
@@ -106,8 +106,7 @@ def build_index(
     Raises
     ------
     DataError
-        A root holds no model, none could be read, the places file is off, another build of the target is under way,
-        or the cluster cannot be reached.
+        No model is found or can be read, the places file is off, the target is being built, or no cluster answers.
     ModelError
         A model cannot be read, where `strict` is set.
     """

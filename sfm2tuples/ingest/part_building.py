@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sfm2tuples.compute.worker_pools import DASK_TIMEOUT, open_worker_pool, run_jobs
+from sfm2tuples.compute.dask_cluster import DASK_TIMEOUT, DaskCluster
+from sfm2tuples.compute.worker_pools import LocalProcesses, ThisProcess, WorkerPool, run_jobs
 from sfm2tuples.errors import DataError, FileFormatError, ModelError
 from sfm2tuples.ingest.jobs import (
     FoundModel,
@@ -39,6 +40,13 @@ class Workers:
     """Seconds after which a cluster that has no workers is given up."""
     strict: bool = False
     """Stop at the first model that cannot be read, instead of leaving it out with a warning."""
+
+    def start(self, num_jobs: int) -> WorkerPool:
+        """Start as many as there are jobs for; `DaskCluster` says what it raises."""
+        if self.dask is not None:
+            return DaskCluster(self.dask, self.dask_timeout)
+        jobs = min(self.jobs, num_jobs)
+        return LocalProcesses(jobs) if jobs > 1 else ThisProcess()
 
 
 @dataclass(frozen=True)
@@ -127,7 +135,7 @@ def _parts_of(
         return
     if not jobs:
         return
-    pool = open_worker_pool(min(workers.jobs, len(jobs)), workers.dask, workers.dask_timeout)
+    pool = workers.start(len(jobs))
     try:
         for job, result in run_jobs(jobs, run_job, pool, split_job):
             if result is None:
