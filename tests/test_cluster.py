@@ -140,7 +140,7 @@ def test_a_cluster_without_workers_is_waited_for_with_a_word_and_then_given_up(
     """It has one, loses it after some models, and the same command goes on from these."""
     monkeypatch.setattr("sfm2tuples.compute.worker_pools.LOOK_SECONDS", 0.5)
     target = tmp_path / "index.h5"
-    with LocalCluster(n_workers=1, processes=False, threads_per_worker=1, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=1, processes=True, threads_per_worker=1, dashboard_address=None) as cluster:
 
         def lose(progress: Progress) -> None:
             if progress.models:
