@@ -65,7 +65,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sfm2tuples.readers.assembly import CameraRecords, ImageRecords, PointRecords, assemble, observation_bytes
+from sfm2tuples.readers.assembly import assemble
+from sfm2tuples.readers.records import CameraRecords, ImageRecords, PointRecords, observation_bytes
 from sfm2tuples.readers.sparse_model import SparseModel
 from sfm2tuples.readers.text_rows import data_rows
 

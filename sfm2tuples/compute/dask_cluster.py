@@ -11,7 +11,7 @@ from concurrent.futures import CancelledError, Executor, Future
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from sfm2tuples.compute.worker_pools import WorkerDied
+from sfm2tuples.compute.worker_pools import DeadWorkerError
 from sfm2tuples.errors import DataError, SfmTuplesError, UsageError
 
 log = logging.getLogger(__name__)
@@ -73,11 +73,11 @@ class DaskCluster:
         return self._executor.submit(work, job)
 
     def outcome(self, future: Future[R]) -> R:
-        """The result; WorkerDied where several workers died doing it."""
+        """The result; DeadWorkerError where several workers died doing it."""
         try:
             return future.result()
         except self._killed as error:
-            raise WorkerDied from error
+            raise DeadWorkerError from error
         except CancelledError as error:
             raise DataError(self._url, "the scheduler was lost", "run again with --resume") from error
         except (SfmTuplesError, KeyboardInterrupt):
