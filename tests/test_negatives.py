@@ -9,7 +9,7 @@ import oracles
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import unit_rows
+from worlds import drawn_worlds, unit_rows
 
 from sfm2tuples.compute.random_draws import item_numbers
 from sfm2tuples.errors import UsageError
@@ -18,16 +18,7 @@ from sfm2tuples.mining.options import NEGATIVES, MiningOptions, PoolStrategy, mi
 from sfm2tuples.similarity.best_rows import PoolRules
 from sfm2tuples.similarity.exact_search import most_similar
 
-WORLDS = st.fixed_dictionaries(
-    {
-        "seed": st.integers(0, 10**6),
-        "pool": st.integers(0, 40),
-        "queries": st.integers(1, 6),
-        "places": st.integers(1, 9),
-        "distinct": st.sampled_from([0, 1, 3]),
-        "count": st.integers(1, 6),
-    }
-)
+WORLDS = drawn_worlds(40, 6, count=st.integers(1, 6))
 
 
 def make(seed, pool, queries, places, distinct, count):

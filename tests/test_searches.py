@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import unit_rows
+from worlds import drawn_worlds, unit_rows
 
 from retrieval.search.torch_similarity import TorchSearch, exact_search
 from sfm2tuples.mining.rounds import search_for
@@ -20,16 +20,7 @@ from sfm2tuples.similarity.ivf_search import IvfSearch, inverted_lists
 from sfm2tuples.similarity.rows import MatrixRows, block_of, select
 
 CPU = torch.device("cpu")
-WORLDS = st.fixed_dictionaries(
-    {
-        "seed": st.integers(0, 10**6),
-        "pool": st.integers(0, 60),
-        "queries": st.integers(1, 9),
-        "places": st.integers(1, 9),
-        "distinct": st.sampled_from([0, 1, 3]),
-        "one_a_place": st.booleans(),
-    }
-)
+WORLDS = drawn_worlds(60, 9, one_a_place=st.booleans())
 
 
 def make(seed, pool, queries, places, distinct, one_a_place):

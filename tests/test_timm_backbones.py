@@ -8,11 +8,10 @@ from types import ModuleType
 
 import pytest
 import torch
+from test_checkpoints import comes_back
 from torch import Tensor, nn
 
 from retrieval.networks.backbones.timm_backbones import TimmBackbone
-from retrieval.networks.checkpoints import save_checkpoint
-from retrieval.networks.choice import load_network
 from retrieval.networks.network import build_network
 from retrieval.training.recipes import SMALL, margin_of
 from sfm2tuples.errors import UsageError, WeightsError
@@ -155,13 +154,7 @@ def test_without_a_network_the_fetching_is_one_line(fake):
 
 
 def test_a_checkpoint_needs_no_flag(fake, tmp_path):
-    network = build_network("timm:vit", "gem", seed=4)
-    save_checkpoint(tmp_path / "n.pt", network)
-    again = load_network(tmp_path / "n.pt")
-    x = torch.rand(1, 3, 50, 60)
-    with torch.inference_mode():
-        assert torch.equal(again(x), network(x))
-    assert again.description == network.description
+    comes_back(build_network("timm:vit", "gem", seed=4), tmp_path / "n.pt", 50)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from hypothesis import strategies as st
 
 from sfm2tuples.files.columns import indptr_of
 from sfm2tuples.files.container import open_file
@@ -165,6 +166,20 @@ def of_split(candidates: Candidates, chosen: np.ndarray) -> Candidates:
     columns = ("image", "shared", "overlap", "scale_change", "angle")
     values = {name: getattr(candidates, name)[keep] for name in columns}
     return Candidates(candidates.query[chosen], indptr_of(np.diff(candidates.indptr)[chosen]), **values)
+
+
+def drawn_worlds(pool: int, queries: int, **more: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Sizes of a pool and of its queries at most, their places, and how many descriptors differ (0: all)."""
+    return st.fixed_dictionaries(
+        {
+            "seed": st.integers(0, 10**6),
+            "pool": st.integers(0, pool),
+            "queries": st.integers(1, queries),
+            "places": st.integers(1, 9),
+            "distinct": st.sampled_from([0, 1, 3]),
+            **more,
+        }
+    )
 
 
 def unit_rows(rng: np.random.Generator, count: int, dimension: int, distinct: int = 0) -> np.ndarray:
