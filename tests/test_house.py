@@ -104,6 +104,18 @@ def test_every_public_name_is_documented(module: Path) -> None:
     assert [node.name for node in public_definitions(tree) if not ast.get_docstring(node)] == []
 
 
+def test_a_public_name_is_defined_once() -> None:
+    """But for what a table of modules asks of each of them, such as `read` of a reader."""
+    asked = {"command", "read", "build", "sections", "make_benchmark", "models_of"}
+    homes = collections.Counter(
+        node.name
+        for path in MODULES
+        for node in walk(path).body
+        if isinstance(node, (*FUNCTION, ast.ClassDef)) and not node.name.startswith("_")
+    )
+    assert {name for name, count in homes.items() if count > 1} - asked == set()
+
+
 def test_only_commands_print(module: Path) -> None:
     calls = [n for n in ast.walk(walk(module)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
     assert [n.lineno for n in calls if n.func.id == "print"] == []
