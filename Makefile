@@ -9,6 +9,8 @@ INSTALLED := $(VENV)/.installed
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch -e '.[test]'
+	# Without what it asks for: torchvision would bring another torch (see tests/timm_package.py).
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'timm>=1.0'
 	touch $@
 
 demo: $(INSTALLED)

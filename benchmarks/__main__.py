@@ -15,11 +15,13 @@ import click
 from benchmarks.timing import Row
 
 NAMES = ("graph", "many_models", "negatives", "search", "training", "extraction")
+UNASKED = ("timm_networks",)
+"""Those that run only where they are named."""
 """Modules of this folder; each has ``run(work: Path, quick: bool)``, which yields rows."""
 
 
 @click.command()
-@click.argument("names", nargs=-1, type=click.Choice(NAMES))
+@click.argument("names", nargs=-1, type=click.Choice([*NAMES, *UNASKED]))
 @click.option("--quick", is_flag=True, help="small sizes: whether the benches run, not what they show")
 @click.option("--work", type=click.Path(path_type=Path), help="folder for generated inputs, kept; else a temporary one")
 def main(names: Sequence[str], quick: bool, work: Path | None) -> None:

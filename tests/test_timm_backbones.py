@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 import torch
 from test_checkpoints import comes_back
+from timm_package import import_timm
 from torch import Tensor, nn
 
 from retrieval.networks.backbones.timm_backbones import TimmBackbone
@@ -17,6 +18,7 @@ from retrieval.training.recipes import SMALL, margin_of
 from sfm2tuples.errors import UsageError, WeightsError
 
 PATCH, WIDTH, PREFIX = 14, 6, 3
+NAMES = ("vit", "nhwc", "cnn", "fixed", "offline", "vector", "list", "multiples", "square")
 
 
 @dataclass
@@ -39,13 +41,20 @@ class FakeViT(nn.Module):
         super().__init__()
         self.num_features, self.num_prefix_tokens, self.output = WIDTH, PREFIX, output
         self.patch_embed = nn.Module()
-        self.patch_embed.patch_size = (PATCH, PATCH)
+        self.patch_embed.patch_size = (1, 1) if output in ("multiples", "square") else (PATCH, PATCH)
         self.project = nn.Conv2d(3, WIDTH, PATCH, stride=PATCH)
         self.pretrained_cfg = Config()
         if output == "NHWC":
             self.output_fmt = "NHWC"
 
-    def forward_features(self, x: Tensor) -> Tensor:
+    def forward_features(self, x: Tensor) -> Tensor | list[Tensor]:
+        if self.output == "multiples":
+            assert x.shape[-2] % 32 == x.shape[-1] % 32 == 0
+            return torch.nn.functional.avg_pool2d(x, 32)[:, :1].expand(-1, WIDTH, -1, -1)
+        if self.output == "square":
+            assert x.shape[-2] == x.shape[-1]
+        if self.output == "list":
+            return [x]
         assert x.shape[-2] % PATCH == 0
         assert x.shape[-1] % PATCH == 0
         features = self.project(x)
@@ -70,7 +79,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
             raise TypeError("unexpected keyword argument 'dynamic_img_size'")
         if pretrained and name == "offline":
             raise OSError("no route\nto the hub")
-        kind = {"nhwc": "NHWC", "cnn": "NCHW", "vector": "vector"}.get(name, "tokens")
+        others = {other: other for other in ("vector", "list", "multiples", "square")}
+        kind = {"nhwc": "NHWC", "cnn": "NCHW", **others}.get(name, "tokens")
         model = FakeViT(kind)
         model.pretrained_cfg.fixed_input_size = name == "fixed"
         if pretrained:
@@ -79,7 +89,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
 
     module = ModuleType("timm")
     module.create_model = create_model
-    module.is_model = lambda name: name in ("vit", "nhwc", "cnn", "fixed", "vector", "offline")
+    module.is_model = lambda name: name in NAMES
     module.get_pretrained_cfg = lambda name: None if name == "nhwc" else Config()
     monkeypatch.setitem(sys.modules, "timm", module)
     return calls
@@ -166,9 +176,24 @@ def test_networks_that_cannot_be_used_are_refused(fake, name, match):
         build_network(f"timm:{name}", "mac")
 
 
-def test_a_network_without_a_map_is_refused(fake):
-    with pytest.raises(UsageError, match="no map to pool"):
-        build_network("timm:vector", "mac")(torch.rand(1, 3, 28, 28))
+def test_a_network_without_a_map_is_refused_before_any_photo(fake):
+    for name in ("vector", "list"):
+        with pytest.raises(UsageError, match="no map to pool"):
+            build_network(f"timm:{name}", "mac")
+
+
+def test_a_network_that_takes_multiples_of_32_alone_gets_them(fake):
+    backbone = build_network("timm:multiples", "mac").backbone
+    assert backbone.patch == (32, 32)
+    with torch.inference_mode():
+        assert backbone(torch.rand(1, 3, 100, 180)).shape[2:] == (3, 6)
+    assert build_network("timm:cnn", "mac").backbone.training is False
+
+
+def test_a_network_that_fails_at_other_sizes_is_refused_before_any_photo(fake):
+    with pytest.raises(UsageError, match=r"does not take photos of any size \(") as caught:
+        build_network("timm:square", "mac")
+    assert "\n" not in str(caught.value)
 
 
 def test_without_the_package_one_line_says_what_to_install(monkeypatch):
@@ -181,21 +206,12 @@ def test_recipes_have_a_margin_for_them():
     assert margin_of(SMALL, "contrastive", "timm:vit") == 0.85
 
 
-def real_timm() -> ModuleType:
-    # RuntimeError: a torchvision that does not fit this torch.
-    try:
-        import timm
-    except (ImportError, RuntimeError) as error:
-        pytest.skip(f"needs timm ({error})")
-    return timm
-
-
 @pytest.mark.parametrize(
     ("name", "stride"),
     [("vit_tiny_patch16_224", 16), ("vit_small_patch14_dinov2.lvd142m", 14), ("resnet18", 32), ("convnext_atto", 32)],
 )
 def test_networks_of_the_real_package_give_maps(name, stride):
-    real_timm()
+    import_timm()
     network = build_network(f"timm:{name}", "gem", seed=1)
     with torch.inference_mode():
         features = network.feature_map(torch.rand(2, 3, 128, 192))
@@ -204,8 +220,45 @@ def test_networks_of_the_real_package_give_maps(name, stride):
     assert build_network(f"timm:{name}", "gem", seed=1).fingerprint() == network.fingerprint()
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "dla34",
+        "hrnet_w18_small",
+        "csatv2",
+        "pvt_v2_b0",
+        "vit_tiny_r_s16_p8_224",
+        "vitamin_small_224",
+        "vit_tiny_patch16_224",
+        "mobilenetv3_small_050",
+    ],
+)
+def test_each_family_gives_the_map_that_timm_gives(name):
+    import_timm()
+    backbone = TimmBackbone(f"timm:{name}").eval()
+    photo = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        theirs = backbone.model.forward_features(photo)
+        if theirs.ndim == 3:
+            theirs = theirs[:, backbone.model.num_prefix_tokens :].transpose(1, 2)
+        found = backbone(photo)
+        assert torch.equal(found.flatten(2), theirs.flatten(2))
+        rows, columns = backbone(torch.rand(1, 3, 150, 333)).shape[2:]
+    assert rows < found.shape[2] < columns
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [("halonet26t", "does not take photos of any size"), ("efficientvim_m1", "no map to pool")],
+)
+def test_real_networks_that_cannot_be_used_are_refused_before_any_photo(name, match):
+    import_timm()
+    with pytest.raises(UsageError, match=match):
+        build_network(f"timm:{name}", "gem")
+
+
 def test_tokens_of_a_real_vit_lie_where_their_patches_are():
-    real_timm()
+    import_timm()
     backbone = TimmBackbone("timm:vit_tiny_patch16_224").eval()
     x = torch.zeros(1, 3, 64, 96)
     changed = x.clone()

@@ -21,6 +21,10 @@ TIMM = "timm:"
 """What stands before a name of timm."""
 SMALLEST = 32
 """Least side in pixels of a photo for a network without patches; the stride of most."""
+STEPS = (1, 32, 64)
+"""What the sides of a photo are made multiples of for a network without patches: the first that it can do with."""
+TRIED = ((185, 231), (224, 160))
+"""Heights and widths of the photos that a network must take, in pixels."""
 
 
 class TimmBackbone(Backbone):
@@ -36,7 +40,7 @@ class TimmBackbone(Backbone):
     Raises
     ------
     UsageError
-        timm is not installed, knows no such network, or one that takes photos of a single size.
+        timm is not installed, knows no such network, or one that takes photos of a single size or gives no map.
     """
 
     published_as = "pretrained"
@@ -49,11 +53,16 @@ class TimmBackbone(Backbone):
         self.patch = _patch_size(self.model)
         self.smallest = max(self.patch) if max(self.patch) > 1 else SMALLEST
         self.classifier = tuple(f"model.{layer}." for layer in _classifiers(self.model))
+        if self.patch == (1, 1):
+            self.patch = self._least_step()
+        self._refuse_without_map()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, 3, H, W) to (B, channels, h, w); a ViT's h and w are sides over the patch's, rounded."""
         x = self._at_whole_patches(x)
         features: Tensor = self.model.forward_features(x)
+        if not isinstance(features, Tensor):
+            raise UsageError(f"backbone {self.name}: its last features are no map to pool")
         if features.ndim == 3:
             features = self._tokens_as_map(features, x.shape[-2] // self.patch[0], x.shape[-1] // self.patch[1])
         elif getattr(self.model, "output_fmt", "NCHW") == "NHWC":
@@ -93,6 +102,37 @@ class TimmBackbone(Backbone):
         except (OSError, RuntimeError, ValueError, KeyError, ImportError, TypeError) as error:
             what = f"timm's weights cannot be fetched ({first_line(error)})"
             raise WeightsError(self.name, what, "give a file to --weights") from error
+
+    def _least_step(self) -> tuple[int, int]:
+        """The first of `STEPS` with which it takes photos of any size; the first one where none will do."""
+        for step in STEPS:
+            self.patch = (step, step)
+            if self._trial() is None:
+                return self.patch
+        return STEPS[0], STEPS[0]
+
+    def _refuse_without_map(self) -> None:
+        """Find out before any photo is read that photos give no map, or not those of any size."""
+        error = self._trial()
+        if isinstance(error, UsageError):
+            raise error
+        if error is not None:
+            what = f"does not take photos of any size ({first_line(error)})"
+            raise UsageError(f"backbone {self.name} {what}; choose another one") from error
+
+    def _trial(self) -> Exception | None:
+        """What goes wrong with photos of the sizes in `TRIED`; they cost less than reading a file of weights."""
+        training = self.training
+        try:
+            with torch.inference_mode():
+                for height, width in TRIED:
+                    self.eval()(torch.zeros(1, 3, height, width))
+        # Each of a thousand networks refuses in its own way: by asserting, in the shapes of products, by indexing.
+        except Exception as error:
+            return error
+        finally:
+            self.train(training)
+        return None
 
     def _at_whole_patches(self, x: Tensor) -> Tensor:
         """Scale to the nearest sides that are whole patches, at least one."""
@@ -143,8 +183,16 @@ def _import_timm() -> ModuleType:
 
 
 def _patch_size(model: Any) -> tuple[int, int]:
-    """Height and width of a patch; (1, 1) for networks without."""
-    size = getattr(getattr(model, "patch_embed", None), "patch_size", 1)
+    """Height and width in pixels of what becomes a token; (1, 1) for networks without, or whose patches overlap."""
+    embed: Any = getattr(model, "patch_embed", None) or getattr(model, "embeds", None)
+    size = getattr(embed, "patch_size", 1)
+    if hasattr(embed, "feat_ratio"):
+        # A convolutional network may stand before the patches: what counts is the shrinking of both.
+        size = embed.feat_ratio(as_scalar=False)
+    else:
+        stride = getattr(getattr(embed, "proj", None), "stride", None)
+        if stride is not None and tuple(stride) != ((size, size) if isinstance(size, int) else tuple(size)):
+            return 1, 1
     return (int(size), int(size)) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
 
