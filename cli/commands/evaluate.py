@@ -22,7 +22,11 @@ from sfm2tuples.errors import UsageError
 PATH = click.Path(path_type=Path)
 NEEDS = (
     (("num_verified", "num_expanded", "power", "hamming", "hamming_spread"), ("teacher",), "--teacher"),
-    (("image_size", "scales", "exponent", "precision"), ("network", "backbone"), "--network or --backbone"),
+    (
+        ("image_size", "scales", "exponent", "precision", "resize_filter", "upright"),
+        ("network", "backbone"),
+        "--network or --backbone",
+    ),
 )
 """Flags, the parameters of which one gives them something to do, and how to say that."""
 

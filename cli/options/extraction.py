@@ -12,23 +12,46 @@ from cli.options.network import device_option, precision_option
 
 
 def extraction_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Add `--image-size`, `--scales`, `--exponent`, `--precision` and `--device` to a command.
+    """Add `--image-size`, `--scales`, `--exponent`, `--resize-filter`, `--upright`, `--precision` and `--device`.
 
-    It gets `extraction: ExtractionOptions` and `device: str | None`, where its network is to run.
+    The command gets `extraction: ExtractionOptions` and `device: str | None`, where its network is to run.
     """
 
     @click.option("--image-size", type=click.IntRange(1), default=1024, show_default=True, help="longest side, pixels")
-    @click.option("--scales", default="1", show_default=True, help="scales to combine: 1,0.7071,0.5 is the papers'")
+    @click.option(
+        "--scales", default="1", show_default=True, help="scales to combine: 1,0.7071,0.5 is the papers'; up to 2"
+    )
     @click.option("--exponent", type=float, help="exponent of the mean over scales  [default: GeM's p, else 1]")
+    @click.option(
+        "--resize-filter",
+        type=click.Choice(["bilinear", "lanczos"]),
+        default="bilinear",
+        show_default=True,
+        help="what makes photos smaller; cirtorch has lanczos",
+    )
+    @click.option(
+        "--upright",
+        type=click.Choice(["stored", "exif"]),
+        default="stored",
+        show_default=True,
+        help="how the network sees a photo: as stored, or turned as its EXIF says; geometry never turns",
+    )
     @precision_option
     @device_option
     @functools.wraps(function)
     def wrapped(
-        *args: Any, image_size: int, scales: str, exponent: float | None, precision: str, **kwargs: Any
+        *args: Any,
+        image_size: int,
+        scales: str,
+        exponent: float | None,
+        precision: str,
+        resize_filter: str,
+        upright: str,
+        **kwargs: Any,
     ) -> None:
         from retrieval.descriptors.extraction import ExtractionOptions
 
-        options = ExtractionOptions(image_size, _numbers(scales), exponent, precision)
+        options = ExtractionOptions(image_size, _numbers(scales), exponent, precision, resize_filter, upright)
         function(*args, extraction=options, **kwargs)
 
     return wrapped

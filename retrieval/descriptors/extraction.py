@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,14 +20,30 @@ from retrieval.descriptors.size_batches import in_batches
 from retrieval.descriptors.soundness import require_finite
 from retrieval.networks.devices import FP32, PRECISIONS, autocast
 from retrieval.networks.network import Network
-from retrieval.photos.decoding import RESIZE_FILTER, PhotoSource, load_photo, photo_name, resize_photo
-from sfm2tuples.errors import PhotoError, UsageError
+from retrieval.photos.decoding import (
+    BILINEAR,
+    EXIF,
+    FILTERS,
+    SIDEWAYS,
+    STORED,
+    UPRIGHT,
+    PhotoSource,
+    load_oriented,
+    photo_name,
+    scaled_photo,
+    turned,
+)
+from sfm2tuples.errors import PhotoError, UsageError, first_three
+
+log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Pyramid = list[np.ndarray]
 """A photo at each scale, (H, W, 3) uint8."""
 BATCH_SIZE = {"cpu": 1, "cuda": 16}
 """Photos of a forward pass. On a CPU batching loses (docs/performance.md); other devices are treated as cuda."""
+LARGEST_SCALE = 2
+"""Above 1 a photo is enlarged from `image_size`, as cirtorch does with its scale of the square root of 2."""
 DECODERS = {"cpu": 1, "cuda": 8}
 """Threads that decode; each runs at most a few photos ahead."""
 
@@ -43,13 +60,22 @@ class ExtractionOptions:
     """Of the generalised mean over scales; None is METHOD section 10: the p of plain GeM, else 1."""
     precision: str = FP32
     """``fp32``, or ``bf16`` or ``fp16`` for the network's convolutions; what is pooled of them stays fp32."""
+    resize_filter: str = BILINEAR
+    """What makes photos smaller: ``bilinear``, or ``lanczos`` as cirtorch does."""
+    upright: str = STORED
+    """``stored``: photos are seen as they lie; ``exif``: turned as their EXIF says. Geometry never turns."""
 
     def __post_init__(self) -> None:
         """Refuse values without meaning."""
+        if self.resize_filter not in FILTERS or self.upright not in UPRIGHT:
+            known = f"{', '.join(FILTERS)}; {', '.join(UPRIGHT)}"
+            raise UsageError(f"resize filter {self.resize_filter!r}, upright {self.upright!r}: known are {known}")
         if self.image_size < 1:
             raise UsageError(f"image size must be at least 1 pixel, not {self.image_size}")
-        if not self.scales or not all(0 < scale <= 1 for scale in self.scales):
-            raise UsageError(f"scales must be one or more numbers above 0 and at most 1, not {self.scales}")
+        if not self.scales or not all(0 < scale <= LARGEST_SCALE for scale in self.scales):
+            raise UsageError(
+                f"scales must be one or more numbers above 0 and at most {LARGEST_SCALE}, not {self.scales}"
+            )
         if self.exponent is not None and not (math.isfinite(self.exponent) and self.exponent > 0):
             raise UsageError(f"exponent must be a positive number, not {self.exponent}")
         if self.precision not in PRECISIONS:
@@ -129,10 +155,11 @@ def extract_readable(
     exponent = scale_exponent(network, options)
     values = np.zeros((len(sources), network.dimension), dtype=np.float32)
     failures: dict[int, PhotoError] = {}
+    sideways: list[str] = []
     bar = tqdm(total=len(sources), desc=progress, unit="photo", disable=True if progress is None else None)
     # One context for all batches: the weights are cast once.
     with describing(network), autocast(network.device, options.precision), bar:
-        pyramids = photo_pyramids(sources, names, options, network.backbone.smallest, DECODERS[kind])
+        pyramids = photo_pyramids(sources, names, options, network.backbone.smallest, DECODERS[kind], sideways)
         readable = _set_failures_aside(pyramids, failures, strict)
         batches = in_batches(readable, BATCH_SIZE[kind], waiting=4 * BATCH_SIZE[kind])
         described = ((batch, _forward(network, [pyramid for _, pyramid in batch], exponent)) for batch in batches)
@@ -141,6 +168,13 @@ def extract_readable(
             called = [photo_name(sources[row], None if names is None else names[row]) for row in order]
             values[order] = require_finite(found.cpu().numpy(), called, options.precision)
             bar.update(len(batch))
+    if sideways:
+        log.warning(
+            "%s of %s photos lie sideways by their EXIF and are seen so, first: %s; --upright exif turns them",
+            f"{len(sideways):,}",
+            f"{len(sources):,}",
+            first_three(sorted(sideways)),
+        )
     rows = np.array([row for row in range(len(sources)) if row not in failures], dtype=np.int64)
     return values[rows] if failures else values, rows, [failures[row] for row in sorted(failures)]
 
@@ -159,15 +193,18 @@ def describing(network: Network) -> Iterator[None]:
 
 def extract_settings(network: Network, options: ExtractionOptions) -> dict[str, Any]:
     """What made a descriptor, as plain values: goes into descriptor and whitening files and is compared there."""
+    # Only what is not the default: files that were made before there was a choice keep their bytes.
+    seen = {} if options.upright == STORED else {"upright": options.upright}
     return {
         "image_size": options.image_size,
         "scales": [float(scale) for scale in options.scales],
         "exponent": scale_exponent(network, options),
-        "filter": RESIZE_FILTER,
+        "filter": options.resize_filter,
         "precision": options.precision,
         "backbone": network.description.backbone,
         "pooling": network.description.pooling,
         "network": network.fingerprint(),
+        **seen,
     }
 
 
@@ -209,8 +246,7 @@ def to_input(photos: Sequence[np.ndarray], device: torch.device) -> Tensor:
 
 def at_scales(photo: np.ndarray, options: ExtractionOptions) -> Pyramid:
     """A photo at each of the options' scales."""
-    longest = max(photo.shape[:2])
-    return [resize_photo(photo, max(1, round(scale * longest))) for scale in options.scales]
+    return [scaled_photo(photo, scale, options.resize_filter) for scale in options.scales]
 
 
 def feature_map(network: Network, photos: Sequence[np.ndarray], options: ExtractionOptions) -> Tensor:
@@ -260,6 +296,7 @@ def photo_pyramids(
     options: ExtractionOptions,
     smallest: int,
     threads: int,
+    sideways: list[str] | None = None,
 ) -> Iterator[Pyramid | PhotoError]:
     """Photos at each scale, or why not: decoded in threads, in order, at most two a thread ahead of the consumer.
 
@@ -271,13 +308,15 @@ def photo_pyramids(
         Pixels that the short side must have (`Backbone.smallest`).
     threads : int
         See `DECODERS`.
+    sideways : list of str, optional
+        Gets the names of photos that lie sideways by their EXIF and are not turned.
     """
     pending: deque[Future[Pyramid | PhotoError]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     try:
         for row, source in enumerate(sources):
             name = None if names is None else names[row]
-            pending.append(pool.submit(_pyramid, source, name, options, smallest))
+            pending.append(pool.submit(_pyramid, source, name, options, smallest, sideways))
             if len(pending) > 2 * threads:
                 yield pending.popleft().result()
         while pending:
@@ -286,12 +325,18 @@ def photo_pyramids(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _pyramid(source: PhotoSource, name: str | None, options: ExtractionOptions, smallest: int) -> Pyramid | PhotoError:
+def _pyramid(
+    source: PhotoSource, name: str | None, options: ExtractionOptions, smallest: int, sideways: list[str] | None
+) -> Pyramid | PhotoError:
     """One photo at each scale, or why not."""
     try:
-        photo = load_photo(source, options.image_size, name)
+        photo, orientation = load_oriented(source, options.image_size, name, options.resize_filter)
     except PhotoError as error:
         return error
+    if options.upright == EXIF:
+        photo = turned(photo, orientation)
+    elif orientation in SIDEWAYS and sideways is not None:
+        sideways.append(photo_name(source, name))
     pyramid = at_scales(photo, options)
     side = min(min(level.shape[:2]) for level in pyramid)
     if side < smallest:

@@ -22,7 +22,7 @@ from retrieval.descriptors.receptive_fields import cell_centres, cells_in
 from retrieval.descriptors.soundness import require_finite
 from retrieval.networks.network import Network
 from retrieval.photos.cropping import CROPS, cut_picture
-from retrieval.photos.decoding import PhotoSource, load_photo, photo_name, photo_size
+from retrieval.photos.decoding import EXIF, PhotoSource, load_oriented, photo_name, photo_size, turned, turned_box
 from sfm2tuples.errors import PhotoError, UsageError
 from sfm2tuples.files.descriptors import Descriptors
 
@@ -101,11 +101,13 @@ def crop_maps(
 def _of_cut_picture(
     network: Network, source: PhotoSource, name: str, box: np.ndarray, options: ExtractionOptions
 ) -> list[Tensor]:
-    photo = load_photo(source, UNBOUNDED, name)
+    photo, orientation = load_oriented(source, UNBOUNDED, name)
     try:
-        cut = cut_picture(photo, box, options.image_size)
+        cut = cut_picture(photo, box, options.image_size, options.resize_filter)
     except UsageError as error:
         raise PhotoError(photo_name(source, name), str(error)) from error
+    if options.upright == EXIF:
+        cut = turned(cut, orientation)
     return [_checked_map(network, level, name, options) for level in at_scales(cut, options)]
 
 
@@ -115,7 +117,10 @@ def _of_activations(
     width, height = photo_size(source, name)
     if box[0] >= width or box[1] >= height or box[2] <= 0 or box[3] <= 0:
         raise PhotoError(name, f"the box {box.tolist()} lies outside of the photo of {width} x {height} pixels")
-    photo = load_photo(source, options.image_size, name)
+    photo, orientation = load_oriented(source, options.image_size, name, options.resize_filter)
+    if options.upright == EXIF:
+        photo, box = turned(photo, orientation), turned_box(box, width, height, orientation)
+        width, height = (height, width) if orientation >= 5 else (width, height)
     found = []
     for level in at_scales(photo, options):
         features = _checked_map(network, level, name, options)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from retrieval.photos.decoding import resize_photo
+from retrieval.photos.decoding import BILINEAR, resize_photo
 from sfm2tuples.errors import UsageError
 
 CROPS = ("none", "image", "activations")
 """The whole photo; the box cut out of the picture (Crop_I); the activations whose centres lie in the box (Crop_X)."""
 
 
-def cut_picture(photo: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
+def cut_picture(photo: np.ndarray, box: np.ndarray, size: int, resize_filter: str = BILINEAR) -> np.ndarray:
     """Crop_I: cut the box out of a photo and bring it to the scale that the whole photo would have.
 
     Parameters
@@ -22,6 +22,8 @@ def cut_picture(photo: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
         Left, top, right, bottom; rounded to whole pixels and held inside the photo.
     size : int
         Longest side that the whole photo would be brought to.
+    resize_filter : str
+        One of `decoding.FILTERS`.
 
     Returns
     -------
@@ -39,4 +41,4 @@ def cut_picture(photo: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
     if part.size == 0:
         raise UsageError(f"the box {box.tolist()} lies outside of the photo of {width} x {height} pixels")
     share = max(part.shape[:2]) / max(height, width)
-    return resize_photo(part, max(1, round(size * share)))
+    return resize_photo(part, max(1, round(size * share)), resize_filter)

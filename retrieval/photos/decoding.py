@@ -18,11 +18,27 @@ from sfm2tuples.errors import PhotoError, UsageError, first_line
 PhotoSource = str | Path | bytes | Callable[[], bytes]
 """Where a photo comes from: a file, its bytes, or a function that fetches its bytes when needed."""
 
-RESIZE_FILTER = "bilinear"
-"""The one filter that makes photos smaller (Pillow's, widened to the scale); named in every descriptor file."""
+FILTERS = {"bilinear": Image.Resampling.BILINEAR, "lanczos": Image.Resampling.LANCZOS}
+"""Filters that make photos smaller (Pillow's, widened to the scale); named in every descriptor file."""
 # [C] has Lanczos. With torchvision's weights, which were trained on photos made smaller by this filter, it is worse:
 # SqueezeNet GeM on the collection at 256 px 71.6 mAP, bicubic 72.4, bilinear 73.4; the same order at 362 and 450 px.
-_FILTER = Image.Resampling.BILINEAR
+BILINEAR = "bilinear"
+STORED, EXIF = "stored", "exif"
+UPRIGHT = (STORED, EXIF)
+"""How a network sees a photo: as it is stored, as COLMAP does, or turned as its EXIF says."""
+ORIENTATION = 0x0112
+"""EXIF's tag."""
+SIDEWAYS = (3, 5, 6, 7, 8)
+"""Its values of photos whose upper side is not up."""
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 MOST_PIXELS = 500_000_000
 """Photos of more pixels are refused: cameras have up to 200 million, and a small file can claim any number."""
@@ -61,11 +77,11 @@ _DECODING_ERRORS = (
 )
 
 
-def load_photo(source: PhotoSource, size: int, name: str | None = None) -> np.ndarray:
+def load_photo(source: PhotoSource, size: int, name: str | None = None, resize_filter: str = BILINEAR) -> np.ndarray:
     """Decode a photo and make it smaller where its longest side exceeds `size`.
 
-    Never enlarged; not rotated by EXIF, since COLMAP's coordinates are not (METHOD section 10). Greyscale, palette,
-    CMYK and 16-bit photos become RGB; transparency is dropped.
+    Never enlarged; not rotated by EXIF (see `load_oriented`), since COLMAP's coordinates are not (METHOD section 10).
+    Greyscale, palette, CMYK and 16-bit photos become RGB; transparency is dropped.
 
     Parameters
     ----------
@@ -75,6 +91,8 @@ def load_photo(source: PhotoSource, size: int, name: str | None = None) -> np.nd
         Longest side in pixels.
     name : str, optional
         What to call it in messages; the path where there is one.
+    resize_filter : str
+        One of `FILTERS`.
 
     Returns
     -------
@@ -88,10 +106,44 @@ def load_photo(source: PhotoSource, size: int, name: str | None = None) -> np.nd
     UsageError
         `size` is less than 1.
     """
-    return np.array(_load(source, size, photo_name(source, name)))
+    return load_oriented(source, size, name, resize_filter)[0]
 
 
-def resize_photo(photo: np.ndarray, size: int) -> np.ndarray:
+def load_oriented(
+    source: PhotoSource, size: int, name: str | None = None, resize_filter: str = BILINEAR
+) -> tuple[np.ndarray, int]:
+    """A photo as by `load_photo`, and the orientation that its EXIF gives (1 to 8; 1 is upright)."""
+    image, orientation = _load(source, size, photo_name(source, name), resize_filter)
+    return np.array(image), orientation
+
+
+def turned(photo: np.ndarray, orientation: int) -> np.ndarray:
+    """A stored photo (H, W, 3) uint8 as its EXIF's orientation wants it seen."""
+    return np.array(Image.fromarray(photo).transpose(_TURNS[orientation])) if orientation in _TURNS else photo
+
+
+def turned_box(box: np.ndarray, width: int, height: int, orientation: int) -> np.ndarray:
+    """A box (left, top, right, bottom) of a stored photo of width x height pixels, in the `turned` photo."""
+    left, top, right, bottom = box.tolist()
+    if orientation in (2, 3, 7, 8):
+        left, right = width - right, width - left
+    if orientation in (3, 4, 6, 7):
+        top, bottom = height - bottom, height - top
+    corners = (top, left, bottom, right) if orientation >= 5 else (left, top, right, bottom)
+    return np.array(corners, box.dtype)
+
+
+def scaled_photo(photo: np.ndarray, scale: float, resize_filter: str = BILINEAR) -> np.ndarray:
+    """A decoded photo at a scale, which may be above 1: (h, w, 3) uint8."""
+    height, width = photo.shape[:2]
+    longest = max(1, round(scale * max(width, height)))
+    if longest <= max(width, height):
+        return resize_photo(photo, longest, resize_filter)
+    sides = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.array(Image.fromarray(photo).resize(sides, FILTERS[resize_filter]))
+
+
+def resize_photo(photo: np.ndarray, size: int, resize_filter: str = BILINEAR) -> np.ndarray:
     """Make a decoded photo smaller: longest side `size`, aspect kept, never enlarged.
 
     Parameters
@@ -100,6 +152,8 @@ def resize_photo(photo: np.ndarray, size: int) -> np.ndarray:
         (H, W, 3) uint8.
     size : int
         Longest side in pixels.
+    resize_filter : str
+        One of `FILTERS`.
 
     Returns
     -------
@@ -109,7 +163,7 @@ def resize_photo(photo: np.ndarray, size: int) -> np.ndarray:
     height, width = photo.shape[:2]
     if max(height, width) <= size:
         return photo
-    return np.array(Image.fromarray(photo).resize(fitting_size(width, height, size), _FILTER))
+    return np.array(Image.fromarray(photo).resize(fitting_size(width, height, size), FILTERS[resize_filter]))
 
 
 def fitting_size(width: int, height: int, size: int) -> tuple[int, int]:
@@ -163,12 +217,15 @@ def pack_photo(source: PhotoSource, size: int, name: str | None = None) -> bytes
     """
     called = photo_name(source, name)
     data = _read(source, called)
-    image = _load(data, size, called)  # decoded in any case: what is packed must be readable
+    image, orientation = _load(data, size, called, BILINEAR)  # decoded in any case: what is packed must be readable
     with _open(data, called) as header:
         if header.format == "JPEG" and max(header.size) <= size:
             return data
     packed = io.BytesIO()
-    image.save(packed, "JPEG", quality=PACKED_QUALITY, subsampling=0)
+    exif = Image.Exif()
+    if orientation in _TURNS:
+        exif[ORIENTATION] = orientation  # a packed photo lies as the stored one does, and says so
+    image.save(packed, "JPEG", quality=PACKED_QUALITY, subsampling=0, **({"exif": exif} if exif else {}))
     return packed.getvalue()
 
 
@@ -179,17 +236,31 @@ def photo_name(source: PhotoSource, name: str | None = None) -> str:
     return str(source) if isinstance(source, str | Path) else "a packed photo"
 
 
-def _load(source: PhotoSource, size: int, called: str) -> Image.Image:
-    """Decode and resize to an RGB image."""
+def _load(source: PhotoSource, size: int, called: str, resize_filter: str) -> tuple[Image.Image, int]:
+    """Decode and resize to an RGB image, as it is stored; and its orientation by EXIF."""
     with _open(source, called) as image:
         width, height = fitting_size(*image.size, size)
         try:
             # JPEG's cheap decoding at a fraction of the size; other formats ignore it.
             image.draft(None, (DRAFT_MARGIN * width, DRAFT_MARGIN * height))
+            orientation = _orientation(image)
             rgb = _to_rgb(image)
-            return rgb if rgb.size == (width, height) else rgb.resize((width, height), _FILTER)
+            if rgb.size != (width, height):
+                rgb = rgb.resize((width, height), FILTERS[resize_filter])
+            return rgb, orientation
         except _DECODING_ERRORS as error:
             raise PhotoError(called, f"cannot be decoded ({_reason(error)})") from error
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's orientation; Pillow turns TIFF by itself, and pillow-heif HEIF, so that none is left to do."""
+    if image.format in ("TIFF", "HEIF"):
+        return 1
+    try:
+        found = image.getexif().get(ORIENTATION, 1)
+    except _DECODING_ERRORS:
+        return 1
+    return found if isinstance(found, int) and found in _TURNS else 1
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

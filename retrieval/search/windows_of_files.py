@@ -10,6 +10,7 @@ from retrieval.descriptors.extraction import ExtractionOptions, extract_settings
 from retrieval.networks.choice import NetworkChoice, load_on
 from retrieval.networks.devices import FP32
 from retrieval.networks.network import Network
+from retrieval.photos.decoding import BILINEAR, STORED
 from retrieval.photos.sources import photos_of
 from retrieval.search.window_descriptors import Describer, PhotoWindows, query_regions
 from retrieval.whitening.projection import Whitening, read_whitening
@@ -71,8 +72,15 @@ def _describer(database: Descriptors, sources: WindowSources) -> Describer:
             "--rerank needs files made by extract"
         )
     network = load_on(sources.device, sources.choice)
-    precision = settings.get("precision", FP32)  # older files do not say it
-    options = ExtractionOptions(settings["image_size"], tuple(settings["scales"]), settings["exponent"], precision)
+    options = ExtractionOptions(
+        settings["image_size"],
+        tuple(settings["scales"]),
+        settings["exponent"],
+        # Older files do not say the others.
+        settings.get("precision", FP32),
+        settings.get("filter", BILINEAR),
+        settings.get("upright", STORED),
+    )
     _check_network(database, network, options)
     whitening = _whitening(database, sources.whitening)
     return Describer(network, options, whitening, settings.get("dim") if whitening else None)

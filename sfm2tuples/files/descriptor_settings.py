@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-BEFORE = {"precision": "fp32"}
+BEFORE = {"precision": "fp32", "upright": "stored"}
 """What made the files that are older than a setting and so do not say it."""
 
 
