@@ -376,6 +376,8 @@ def test_two_places_that_show_the_same_are_suspicious():
     pairs = suspicious_places(descriptors, place)
     assert [{pair.first, pair.second} for pair in pairs] == [{4, 5}]
     assert suspicious_places(descriptors[:10], place[:10]) == []
+    assert len(suspicious_places(descriptors, place, distractor=place == 5)) == 1
+    assert suspicious_places(descriptors, place, distractor=place >= 4) == []
 
 
 def test_the_most_similar_of_an_empty_pool_are_missing():

@@ -228,6 +228,10 @@ def test_pairs_are_lines_of_two_names_and_names_with_spaces_are_refused(tmp_path
     assert write_pairs(tmp_path / "p.txt", ranks, 1) == 2
     assert (tmp_path / "p.txt").read_text() == "q b\nr a/1.jpg\n"
     assert write_pairs(tmp_path / "p.txt", ranks, 9) == 3
+    apart = Ranks(["q"], ["a", "b"], np.array([[1, 0]]), np.array([[0.5, -0.1]], np.float32))
+    assert write_pairs(tmp_path / "n.txt", apart, 9) == 1
+    asked = Ranks(["q"], ["a", "b"], apart.row, apart.similarity, {"min_similarity": -0.2})
+    assert write_pairs(tmp_path / "a.txt", asked, 9) == 2
     spaced = Ranks(["q 1"], ["b"], np.array([[0]]), np.zeros((1, 1), np.float32))
     with pytest.raises(UsageError, match="hold spaces"):
         write_pairs(tmp_path / "s.txt", spaced, 1)

@@ -130,7 +130,10 @@ def _say_suspicious(mined: MinedTuples, output: Output) -> None:
     pairs = [(names[pair.first], names[pair.second], round(pair.likeness, 3)) for pair in mined.suspicious]
     output.result({"suspicious": pairs})
     if pairs:
-        shown = [f"{first} and {second} ({likeness:.2f})" for first, second, likeness in pairs[:MOST_PAIRS]]
+        shown = [
+            f"{second} is {likeness:.2f} times as similar to {first} as {first} is to itself"
+            for first, second, likeness in pairs[:MOST_PAIRS]
+        ]
         output.warn(
             f"{len(pairs):,} pairs of places look alike; two that show the same thing give false negatives, so join "
             f"them by build-index --places, or give --max-negative-similarity: {', '.join(shown)}"

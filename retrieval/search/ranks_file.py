@@ -43,6 +43,14 @@ class Ranks:
         """Names that were found for the query number `query`, best first."""
         return [self.names[row] for row in self.row[query].tolist() if row >= 0]
 
+    def matched(self, query: int) -> list[str]:
+        """Those of `found` that are not less similar than nothing at all, unless a least similarity was asked for."""
+        names = self.found(query)
+        if self.options.get("min_similarity") is not None:
+            return names
+        similarity = self.similarity[query][self.row[query] >= 0]
+        return [name for name, value in zip(names, similarity.tolist(), strict=True) if value >= 0]
+
     def made_with(self, options: dict[str, Any]) -> Ranks:
         """The same, with more to say about how they were searched for."""
         return replace(self, options=self.options | options)
@@ -77,6 +85,8 @@ def read_ranks(path: str | Path) -> Ranks:
 def write_pairs(path: str | Path, ranks: Ranks, num_matched: int) -> int:
     """Write ``query name`` lines for hloc: the first `num_matched` of each query, best first; gives their number.
 
+    Images of a negative similarity are no pairs, as in hloc, unless `min_similarity` was asked for.
+
     Raises
     ------
     UsageError
@@ -84,5 +94,5 @@ def write_pairs(path: str | Path, ranks: Ranks, num_matched: int) -> int:
     """
     if num_matched < 1:
         raise UsageError(f"num_matched must be at least 1, not {num_matched}")
-    pairs = [(query, name) for i, query in enumerate(ranks.queries) for name in ranks.found(i)[:num_matched]]
+    pairs = [(query, name) for i, query in enumerate(ranks.queries) for name in ranks.matched(i)[:num_matched]]
     return write_pair_list(path, pairs)

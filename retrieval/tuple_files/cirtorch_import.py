@@ -111,6 +111,8 @@ def import_tuple_file(
 
     with photos.open(source, target, asked) as readable:
         tables, plans, unreadable = readable.plan(tables_of, plans_of)
+        if not len(tables.pairs["train"].query):
+            raise DataError(source, "no training pair is left, since photos are absent or unreadable", "give --images")
         left_out = replace(tables.left_out, unreadable=tables.left_out.unreadable + unreadable)
         tables, mining = replace(tables, left_out=left_out), options.mining(tables)
         has_negatives = readable.descriptors is not None or not mining.needs_descriptors

@@ -106,7 +106,10 @@ def _suspicious(photos: ReadablePhotos, tables: IndexTables, plans: dict[str, Pl
     rows, images = rows_needed(plans), tables.images
     rows = _first_of_places(rows, images.place[rows], COMPARED)
     values = photos.values(images, rows) if len(rows) else None
-    return [] if values is None else suspicious_places(block_of(values, slice(None)), images.place[rows])
+    if values is None:
+        return []
+    negatives_only = images.index_row[rows] < 0
+    return suspicious_places(block_of(values, slice(None)), images.place[rows], distractor=negatives_only)
 
 
 def _first_of_places(rows: np.ndarray, place: np.ndarray, most: int) -> np.ndarray:

@@ -29,7 +29,11 @@ class SuspiciousPair:
 
 
 def suspicious_places(
-    descriptors: np.ndarray, place: np.ndarray, least: float = SUSPICIOUS, block: int = 4096
+    descriptors: np.ndarray,
+    place: np.ndarray,
+    least: float = SUSPICIOUS,
+    block: int = 4096,
+    distractor: np.ndarray | None = None,
 ) -> list[SuspiciousPair]:
     """Pairs of places that may show the same thing, the most alike first.
 
@@ -43,6 +47,8 @@ def suspicious_places(
         Pairs below this likeness are left out.
     block : int
         Images compared at once; bounds the memory.
+    distractor : (n,) bool, optional
+        Images that are negatives only: two places of such images are no pair, since none is a negative of the other.
 
     Returns
     -------
@@ -61,7 +67,8 @@ def suspicious_places(
     across = np.bincount(which.ravel(), np.maximum(similarity[image, slot], 0), minlength=len(pair))
     within, size = _similarity_within(centred, place)
     first, second = pair.T
-    usable = within[first] > 0
+    mined = np.bincount(place, None if distractor is None else ~distractor) > 0
+    usable = (within[first] > 0) & (mined[first] | mined[second])
     likeness = np.zeros(len(pair))
     likeness[usable] = across[usable] / size[first[usable]] / within[first[usable]]
     best: dict[tuple[int, int], SuspiciousPair] = {}
