@@ -155,3 +155,41 @@ def test_the_real_package_s_losses_equal_their_formulas():
     assert got.item() == pytest.approx(want, rel=1e-6)
     for name in ("pml:TripletMarginLoss", "pml:ContrastiveLoss", "pml:MultiSimilarityLoss", "pml:CircleLoss"):
         assert torch.isfinite(tuple_loss(name, 0.7, query, positives, negatives, positive_mask, negative_mask))
+
+
+class NeedsLabels(nn.Module):
+    """Stands for a loss that knows nothing of pairs, or trips over an argument of the wrong type."""
+
+    def __init__(self, margin: float = 0.1) -> None:
+        super().__init__()
+        self.margin = margin
+
+    def forward(self, embeddings: Tensor, labels=None, indices_tuple=None) -> Tensor:
+        total = embeddings.sum() - self.margin
+        if labels is None:
+            raise ValueError("labels are required for this loss function")
+        return total
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"), [((), "labels are required"), (("margin=wide",), "unsupported operand|must be Tensor")]
+)
+def test_a_loss_that_cannot_be_taken_of_two_tuples_is_refused_before_training(fake, settings, said):
+    sys.modules["pytorch_metric_learning"].losses.NeedsLabels = NeedsLabels
+    with pytest.raises(UsageError, match=rf"^loss pml:NeedsLabels cannot be taken of tuples \(.*({said})"):
+        options_from_recipe("squeezenet1_1", loss="pml:NeedsLabels", loss_option=settings)
+
+
+@pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")
+def test_each_loss_of_the_real_package_works_or_says_what_it_lacks():
+    losses = pytest.importorskip("pytorch_metric_learning").losses
+    works, refused = set(), {}
+    for name in [name for name, kind in vars(losses).items() if isinstance(kind, type)]:
+        try:
+            build_loss(LossOptions(f"pml:{name}", 0.7))
+            works.add(name)
+        except UsageError as error:
+            refused[name] = str(error)
+    assert not any("\n" in said for said in refused.values())
+    assert {"ContrastiveLoss", "MultiSimilarityLoss", "TripletMarginLoss", "NTXentLoss"} <= works
+    assert {"FastAPLoss", "SmoothAPLoss", "VICRegLoss", "DynamicSoftMarginLoss", "SubCenterArcFaceLoss"} <= set(refused)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -23,19 +24,48 @@ def pml_loss(options: LossOptions) -> Loss:
     Raises
     ------
     UsageError
-        The package is not installed, it has no such loss or argument, or the loss has weights of its own: these are
-        by class, and tuples have no classes.
+        The package is not installed, it has no such loss or argument, the loss cannot be taken of two tuples (many
+        need labels), or it has weights of its own: these are by class, and tuples have no classes.
     """
     kind, arguments = _loss_class(options.name.partition(":")[2]), options.values()
     try:
         loss = kind(**arguments)
-    except (TypeError, ValueError, AttributeError) as error:
-        raise UsageError(f"loss {options.name} cannot be made of {arguments} ({first_line(error)})") from error
+    except Exception as error:  # whatever the package does with arguments that it does not expect
+        raise UsageError(f"loss {options.name} cannot be made of {arguments} ({_reason(error)})") from error
     if any(True for _ in loss.parameters()):
         raise UsageError(
             f"loss {options.name} learns weights by class, and tuples have no classes; choose a loss of pairs"
         )
+    _try_once(options)
     return lambda tuples: _sum_over_tuples(loss, tuples)
+
+
+@cache
+def _try_once(options: LossOptions) -> None:
+    """Take the loss of two made tuples, and its gradient; refuse one that cannot be."""
+    loss = _loss_class(options.name.partition(":")[2])(**options.values())
+    generator = torch.Generator().manual_seed(0)
+    query, positives, negatives = (
+        nn.functional.normalize(torch.randn(2, count, 8, generator=generator), dim=-1) for count in (1, 1, 5)
+    )
+    there = (torch.ones(2, 1, dtype=torch.bool), torch.ones(2, 5, dtype=torch.bool))
+    query = query[:, 0].requires_grad_()
+    described = DescribedTuples(query, positives, negatives, *there, overlap=torch.ones(2, 1))
+    try:
+        value = _sum_over_tuples(loss, described)
+        value.backward()
+        is_finite = bool(torch.isfinite(value))
+    except Exception as error:  # each loss of the package fails in its own way at what it does not know
+        needed = f"loss {options.name} cannot be taken of tuples ({_reason(error)})"
+        raise UsageError(f"{needed}; choose a loss of pairs, or mend loss_option") from error
+    if not is_finite:
+        raise UsageError(f"loss {options.name} of two tuples is {value.item()}; mend loss_option, or choose another")
+
+
+def _reason(error: Exception) -> str:
+    """The error's first line; its kind where it says next to nothing, as a KeyError does."""
+    said = first_line(error)
+    return said if " " in said else f"{type(error).__name__} {said}".strip()
 
 
 def _loss_class(name: str) -> type[nn.Module]:
