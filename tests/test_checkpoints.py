@@ -169,3 +169,10 @@ def test_entry_left_out_is_named(saved):
     for name in ("weights", "version"):
         torch.save({key: value for key, value in content.items() if key != name}, saved)
         refused(saved, f"without {name}")
+
+
+def test_the_same_network_gives_the_same_bytes(tmp_path: Path):
+    network = build_network("squeezenet1_1", "gem", seed=1)
+    for name in ("a.pt", "b.pt"):
+        save_checkpoint(tmp_path / name, network, round=1)
+    assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes()

@@ -52,8 +52,9 @@ def save_checkpoint(path: str | Path, network: Network, **state: Any) -> None:
         "fingerprint": network.fingerprint(),
         **state,
     }
-    with write_atomically(path) as temporary:
-        torch.save(content, temporary)
+    # Given a path, torch.save writes that file's name into the archive, and the temporary one differs each time.
+    with write_atomically(path) as temporary, temporary.open("wb") as file:
+        torch.save(content, file)
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:

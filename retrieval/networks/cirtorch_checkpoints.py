@@ -118,8 +118,9 @@ def write_cirtorch_checkpoint(
         "state_dict": _renamed(state, network.description),
         "min_loss": math.inf,
     }
-    with write_atomically(path) as temporary:
-        torch.save(content, temporary)
+    # Given a path, torch.save writes that file's name into the archive, and the temporary one differs each time.
+    with write_atomically(path) as temporary, temporary.open("wb") as file:
+        torch.save(content, file)
 
 
 def chosen_whitening(
