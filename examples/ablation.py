@@ -189,7 +189,7 @@ def run_cell(data: Path, work: Path, plan: Plan, variant: Variant, cell: Cell) -
             shelf = folder / SHELF.name / "seed0"
             options += ["--whitening-layer", own_models.learn_whitening(shelf, fold_tuples, start, plan.image_size)]
         own_models.train(tuples, place / "run", place / "trained.json", options)
-        network = ["--network", place / "run" / "best.pt"]
+        network = ["--network", own_models.network_of(place / "run")]
     photos = own_models.describe(data, place / f"photos_fold{fold}.h5", labels, network, plan.image_size)
     figures = {}
     for whitening in variant.whitenings:

@@ -158,6 +158,12 @@ def pretrained(data: Path, pooling: str) -> list[object]:
     return ["--backbone", "squeezenet1_1", "--weights", weights, "--pooling", pooling]
 
 
+def network_of(run: Path) -> Path:
+    """The network that a run recommends: its best, or, where no place was held out, its last."""
+    best = run / "best.pt"
+    return best if best.exists() else run / "last.pt"
+
+
 def run_fold(
     data: Path, work: Path, fold: int, pooling: str, seed: int, size: int, val_share: float, train_options: list[str]
 ) -> list[float]:
@@ -168,7 +174,7 @@ def run_fold(
     tuned = folder / f"{pooling}_seed{seed}"
     train(tuples, tuned / "run", tuned / "trained.json", [*start, "--seed", seed, *train_options])
     before = measure(data, folder / f"{pooling}_pretrained", tuples, labels, start, size)
-    after = measure(data, tuned, tuples, labels, ["--network", tuned / "run" / "best.pt"], size)
+    after = measure(data, tuned, tuples, labels, ["--network", network_of(tuned / "run")], size)
     return before + after
 
 

@@ -103,7 +103,7 @@ class Comparison:
         place = folder / (f"{self.pooling}_seed{seed}" if row.tuned else f"{self.pooling}_pretrained")
         if row.tuned:
             own_models.train(tuples, place / "run", place / "trained.json", [*start, "--seed", seed])
-            network = ["--network", place / "run" / "best.pt"]
+            network = ["--network", own_models.network_of(place / "run")]
         if row.multi_scale:
             network, place = [*network, "--scales", SCALES], place / "multi_scale"
         photos = own_models.describe(self.data, place / "photos.h5", labels, network, self.size)

@@ -7,6 +7,7 @@ import dataclasses
 import io
 import math
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from retrieval.networks.network import Network, build_network
 from retrieval.photos.tuple_photos import DECODERS, TuplePhotos
 from retrieval.protocols.sfm import MIN_SHARED
 from retrieval.training import passes, steps
+from retrieval.training.kept_out import keep_out
 from retrieval.training.loop import train, warn_of_short_margin
 from retrieval.training.optimisation import build_optimiser, learning_rate, parameter_groups, set_learning_rate
 from retrieval.training.options import TrainingOptions, options_from_recipe
@@ -581,13 +583,49 @@ def test_early_stopping_waits_for_patience_rounds(tuples: Path, tmp_path: Path):
     assert (run.round, run.best_round, run.stopped_early) == (2, 0, True)
 
 
-def test_without_validation_places_the_last_network_is_the_best(tmp_path: Path):
+def test_without_validation_places_no_network_is_called_the_best(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     path = make_tuples(tmp_path / "tuples.h5", val_places=0)
-    run = train(path, tmp_path / "run", quick(rounds=2, patience=1), network())
-    assert (run.round, run.best_round, run.stopped_early) == (2, 2, False)
-    assert all(math.isnan(figures.val_map) and math.isnan(figures.val_loss) for figures in run.history)
-    networks = [load_network(tmp_path / "run" / name).fingerprint() for name in ("best.pt", "last.pt")]
-    assert networks[0] == networks[1]
+    run = train(path, tmp_path / "run", quick(rounds=1), network())
+    assert run.is_blind
+    assert run.recommended == tmp_path / "run" / "last.pt"
+    assert sorted(file.name for file in run.folder.iterdir() if file.is_file()) == ["curves.csv", "last.pt"]
+    assert [record.message.split(";")[1] for record in caplog.records] == [
+        " it stops once the gap of 1 kept-out tuples has not grown for 2 rounds"
+    ]
+    with (run.folder / "curves.csv").open() as file:
+        assert [float(row["gap"]) for row in csv.DictReader(file)] == [figures.gap for figures in run.history]
+    again = train(path, run.folder, quick(rounds=2), network_of_run(run.folder), resume=True)
+    assert [figures.gap for figures in again.history[:2]] == [figures.gap for figures in run.history]
+    assert again.round == 2
+
+
+def test_a_blind_run_stops_where_the_gap_does_not_grow(tmp_path: Path):
+    path = make_tuples(tmp_path / "tuples.h5", val_places=0)
+    run = train(path, tmp_path / "run", quick(rounds=5, learning_rate=0.0), network())
+    assert (run.round, run.stopped_early, run.patience) == (2, True, 2)
+
+
+def test_kept_out_queries_are_in_no_tuple_of_the_training(tuples: Path):
+    file = read_tuples(tuples)
+    kept, train_set = keep_out(file, 0), file.tuples["train"]
+    assert len(kept.query) == 1
+    assert set(kept.query) <= set(train_set.query)
+    left = kept.without(train_set, file)
+    assert 0 < len(left.query) < len(train_set.query)
+    assert not np.isin(kept.query, np.column_stack([left.query, left.positive, left.negative])).any()
+
+
+def test_the_gap_is_the_mean_of_positives_less_that_of_negatives(tuples: Path):
+    file, net, options = read_tuples(tuples), network(), quick()
+    with TuplePhotos(file, SIZE) as photos:
+        state = state_of(file, photos, net, options)
+        kept = keep_out(file, 0)
+        values = state.describe(np.arange(len(file.images.key)), "all")
+        row = np.flatnonzero(np.isin(file.tuples["train"].query, kept.query))
+        held = file.tuples["train"]
+        query, positive, negative = values[held.query[row]], values[held.positive[row]], values[held.negative[row]]
+        expected = (query[:, None] * positive).sum(2).mean() - (query[:, None] * negative).sum(2).mean()
+        assert kept.gap(state, 1) == pytest.approx(expected, abs=1e-6)
 
 
 def test_photos_that_are_not_packed_are_read_from_their_folder(tmp_path: Path):
@@ -602,6 +640,25 @@ def test_a_missing_photo_is_one_line_with_its_path(tmp_path: Path):
     with pytest.raises(PhotoError, match=r"1/0\.jpg: no such photo") as caught:
         train(path, tmp_path / "run", quick(remine=False), network())
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("remine", "workers"), [(True, 0), (False, 0), (False, 2)])
+def test_a_tuple_whose_photo_cannot_be_read_is_left_out_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, remine: bool, workers: int
+):
+    path = make_tuples(tmp_path / "tuples.h5", train_places=6, val_places=0, root=tmp_path / "photos")
+    file, options = read_tuples(path), quick(remine=remine)
+    # The positive of one tuple, which is in no other tuple of the file.
+    (tmp_path / "photos" / file.images.key[file.tuples["train"].positive[2, 0]]).write_bytes(photo_of(0, 0)[:200])
+    with TuplePhotos(file, SIZE, workers=workers) as photos:
+        state = state_of(file, photos, network(), options)
+        chosen = tuples_of_round(state, 1)
+        figures = train_round(state, file.tuples["train"], 1)
+    assert len(chosen.query) == 6 or remine
+    assert (figures.queries, figures.left_out) == (5, 1)
+    assert "round 1: 1 of 6 tuples hold a photo that cannot be read and are left out, first: " in caplog.text
+    assert len(state.unreadable) == 1
+    assert math.isfinite(figures.loss)
 
 
 def test_a_photo_too_small_for_the_network_is_named(tuples: Path):
@@ -683,6 +740,44 @@ def test_a_run_killed_while_saving_resumes_to_the_same_bits(
         file.write("2,0,0,0,0,0,0,0,0,0\n")
     train(tuples, tmp_path / "run", quick(rounds=3), network(), resume=True)
     assert_same_run(tmp_path / "run", whole_run)
+
+
+@pytest.mark.parametrize("lost", ["best.pt", "curves.csv"])
+def test_what_a_killed_run_did_not_write_is_written_as_it_resumes(
+    tuples: Path, whole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+):
+    """Killed after last.pt of the last round, before the others; nothing but resuming is left to do."""
+    shutil.copytree(whole_run, tmp_path / "run")
+    (tmp_path / "run" / lost).write_bytes(b"of an earlier round")
+    best = load_checkpoint(whole_run / "best.pt")["round"]
+    if lost == "best.pt" and best != 3:
+        shutil.copy(whole_run / "best.pt", tmp_path / "run")
+    train(tuples, tmp_path / "run", quick(rounds=3), network(), resume=True)
+    assert_same_run(tmp_path / "run", whole_run)
+
+
+def test_force_keeps_the_old_run_until_the_new_one_has_a_checkpoint(
+    tuples: Path, whole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from retrieval.training import run_folder
+
+    def killed(*arguments: object, **state: object) -> None:
+        raise KeyboardInterrupt
+
+    shutil.copytree(whole_run, tmp_path / "run")
+    monkeypatch.setattr(run_folder, "save_checkpoint", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(tuples, tmp_path / "run", quick(rounds=0, seed=1), network(), force=True)
+    assert_same_run(tmp_path / "run", whole_run)
+
+
+def test_a_run_killed_in_its_round_0_starts_anew(tuples: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    train(tuples, run, quick(rounds=0), network())
+    (run / "last.pt").unlink()  # as earlier versions left it, which wrote best.pt first
+    (run / ".last.pt.1-abc.part").write_bytes(b"half")
+    train(tuples, run, quick(rounds=0), network())
+    assert sorted(file.name for file in run.iterdir() if file.is_file()) == ["best.pt", "curves.csv", "last.pt"]
 
 
 def test_more_rounds_can_be_added_to_a_finished_run(tuples: Path, whole_run: Path, tmp_path: Path):

@@ -157,6 +157,9 @@ def test_missing_torn_and_senseless_photos_are_left_out_and_named(world):
     network = NetworkChoice(backbone="squeezenet1_1")
     _, described = mine(world, "network.h5", descriptors=None, choice=network, image_size=64)
     assert described.images.key == tuples.images.key
+    # Neither packed nor described by a network: tried.
+    for name, how in (("file.h5", {}), ("tried.h5", {"options": dataclasses.replace(OPTIONS, negatives="random")})):
+        assert mine(world, name, **how)[1].images.key == tuples.images.key
 
 
 def test_descriptors_that_lack_images_are_refused_in_one_line(world):

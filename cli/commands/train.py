@@ -74,7 +74,13 @@ def _option(
 @_option("--queries-per-place", int, "queries of a place at most when mining anew", AS_MINED)
 @_option("--pool", str, "images that negatives are chosen from when mining anew", f"by recipe, else {AS_MINED}")
 @_option("--min-shared", int, "shared points that make a positive in validation", "15")
-@_option("--patience", int, "rounds without a better val mAP after which training stops", "never")
+@_option(
+    "--patience",
+    int,
+    "rounds without a better val mAP after which training stops; without held-out places, without a larger gap of "
+    "kept-out tuples",
+    "never; 2 without held-out places",
+)
 @_option("--precision", click.Choice(PRECISIONS), "precision, in mining too", FP32)
 @_option("--warm-up", int, "steps over which the rate rises to its full height", "0")
 @_option("--flip", float, "augmentation: probability that a tuple is mirrored", "0")
@@ -115,7 +121,7 @@ def command(
     output: Output,
     **flags: Any,
 ) -> None:
-    """Train a network on TUPLES, mining hard negatives anew each round; keep the best network on unseen places."""
+    """Train a network on TUPLES, mining hard negatives anew each round; keep the best network on held-out places."""
     from retrieval.training.loop import Execution, train
     from retrieval.training.run_folder import options_of_run
     from retrieval.training.team import join_team
@@ -161,6 +167,9 @@ def _network(run_dir: Path, choice: NetworkChoice, resume: bool, device: str | N
 
 
 def _line(figures: RoundFigures) -> str:
+    if figures.gap == figures.gap:
+        after = f"loss {figures.train_loss:.4f} over {figures.queries:,} tuples" if figures.round else "before training"
+        return f"round {figures.round}: {after}, gap of the kept-out tuples {figures.gap:.4f}, {figures.seconds:.0f} s"
     if figures.round == 0:
         return f"round 0 (before training): val mAP {_percent(figures.val_map)}, val loss {figures.val_loss:.4f}"
     return (
@@ -174,22 +183,22 @@ def _percent(share: float) -> str:
 
 
 def _conclude(run: Run, tuples: Path, output: Output) -> None:
-    """Say what `best.pt` is; it may be the network before training."""
-    from retrieval.training.run_folder import BEST
-
+    """Say which network to use: `best.pt`, which may be the network before training, or a blind run's last."""
     if run.stopped_early:
-        output.say(f"stopped early: {run.options.patience} rounds without a better val mAP")
+        what = "a larger gap of the kept-out tuples" if run.is_blind else "a better val mAP"
+        output.say(f"stopped early: {run.patience} rounds without {what}")
     before, best = run.history[0].val_map, run.best_map
-    if best != best:
-        what = f"the network after round {run.best_round}, the last; there is no val mAP to choose by"
+    if run.is_blind:
+        what = f"the network after round {run.round}, the last; no place is held out, so that none is known to be best"
     elif run.best_round == 0:
         what = f"the network before training (val mAP {_percent(before)}): no round of {run.round} made it better"
     else:
         what = (
             f"the network after round {run.best_round}, val mAP {_percent(best)} ({_percent(before)} before training)"
         )
-    output.result({"rounds": run.round, "best_round": run.best_round, "val_map": _json(best), "before": _json(before)})
-    path = run.folder / BEST
+    best_round = None if run.is_blind else run.best_round
+    output.result({"rounds": run.round, "best_round": best_round, "val_map": _json(best), "before": _json(before)})
+    path = run.recommended
     output.made(path, what, f"sfm2tuples whiten {tuples} -o whitening.h5 --network {path}")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import torch
 from torch import Tensor
 
 
@@ -48,3 +50,19 @@ class TuplePositions:
             self.negative >= 0,
             self.overlap,
         )
+
+
+def rows_and_positions(
+    query: np.ndarray, positive: np.ndarray, negative: np.ndarray
+) -> tuple[np.ndarray, TuplePositions]:
+    """The distinct rows that some tuples hold, rising, and the tuples as positions in them; no overlap is known.
+
+    Parameters
+    ----------
+    query, positive, negative : (B,), (B, P), (B, K) int64
+        Rows; -1 where missing.
+    """
+    rows = np.unique(np.concatenate([query, positive.ravel(), negative.ravel()]))
+    rows = rows[rows >= 0]
+    at = [torch.from_numpy(np.where(end >= 0, np.searchsorted(rows, end), -1)) for end in (query, positive, negative)]
+    return rows, TuplePositions(at[0], at[1], at[2], torch.full(positive.shape, torch.nan))

@@ -16,13 +16,23 @@ import torch
 from retrieval.networks.devices import FP16, FP32
 from retrieval.networks.network import Network
 from retrieval.photos.tuple_photos import TuplePhotos, default_decoders, default_workers
+from retrieval.training.kept_out import KeptOut, keep_out, nothing_kept_out
 from retrieval.training.losses_by_name import CONTRASTIVE, GRADED
 from retrieval.training.optimisation import build_optimiser, learning_rate
 from retrieval.training.options import TrainingOptions
 from retrieval.training.passes import forward_plan
 from retrieval.training.pooling_preparation import prepare_network
 from retrieval.training.remining import tuples_of_round
-from retrieval.training.run_folder import LAST, RoundFigures, Run, TensorBoard, refuse_taken, resume_run, start_run
+from retrieval.training.run_folder import (
+    BLIND_PATIENCE,
+    LAST,
+    RoundFigures,
+    Run,
+    TensorBoard,
+    refuse_taken,
+    resume_run,
+    start_run,
+)
 from retrieval.training.state import Resources, TrainingState
 from retrieval.training.steps import StepFigures, train_round
 from retrieval.training.team import Team
@@ -68,6 +78,21 @@ class Execution:
         return TrainingState(options, tuples, photos, network, build_optimiser(network, options), resources)
 
 
+@dataclass(frozen=True)
+class Watch:
+    """What is looked at after every round, and trained on in none."""
+
+    validation: Validation
+    """The validation places."""
+    kept: KeptOut
+    """Tuples of the training places, where no validation query is there."""
+
+    @property
+    def sees_nothing(self) -> bool:
+        """Whether no photo is described after a round."""
+        return not len(self.validation.rows) and not len(self.kept.rows)
+
+
 def train(
     tuple_path: Path,
     run_dir: Path,
@@ -79,7 +104,8 @@ def train(
     execution: Execution | None = None,
     on_round: Callable[[RoundFigures], None] | None = None,
 ) -> Run:
-    """Train a network on a tuple file. Round 0 is the network as given, so that `best.pt` is the better of both.
+    """Train a network on a tuple file. Round 0 is the network as given, so that
+    `best.pt` is the better of both; without validation places there is only `last.pt`.
 
     Parameters
     ----------
@@ -116,22 +142,40 @@ def train(
             refuse_taken(run_dir, force)
             prepare_network(network, tuples, state.photos, options.seed, state.title("prepare the pooling"))
             run = start_run(run_dir, state)
+        kept = nothing_kept_out() if validation.has_queries else keep_out(tuples, options.seed)
+        if not validation.has_queries and state.team.leads:
+            _warn_of_blindness(len(kept.query), run)
         state.team.same_weights(network)
         if execution.compile:
             network.compile(dynamic=True)
-        _remaining_rounds(run, state, validation, on_round)
+        _remaining_rounds(run, state, Watch(validation, kept), on_round)
     network.eval()
     return run
 
 
+def _warn_of_blindness(kept: int, run: Run) -> None:
+    """Say in one line that nothing vouches for a training without validation queries, and what it goes by."""
+    rounds = run.options.patience or BLIND_PATIENCE
+    goes_by = (
+        f"it stops once the gap of {kept:,} kept-out tuples has not grown for {rounds} rounds"
+        if kept
+        else "it does not stop early, for the file has too few tuples to keep some out"
+    )
+    logger.warning(
+        "no place is held out, so nothing can vouch for this training, and no round is called the best; %s; "
+        "build-index --val-share holds places out, and fewer --rounds and --queries-per-round harm less",
+        goes_by,
+    )
+
+
 def _remaining_rounds(
-    run: Run, state: TrainingState, validation: Validation, on_round: Callable[[RoundFigures], None] | None
+    run: Run, state: TrainingState, watch: Watch, on_round: Callable[[RoundFigures], None] | None
 ) -> None:
     """Go on with a run until its last round is over, or it stops early."""
     board = TensorBoard(run.folder, run.round + 1, state.team.leads)
     while run.round < run.options.rounds and not run.stopped_early:
         with _naming_what_is_left(run):
-            figures = state.team.agree(_one_round(state, validation, run.round + 1, run.steps))
+            figures = state.team.agree(_one_round(state, watch, run.round + 1, run.steps))
         run.add(figures, state)
         board.add(figures)
         if on_round is not None and state.team.leads:
@@ -153,15 +197,17 @@ def _naming_what_is_left(run: Run) -> Iterator[None]:
         raise NotFiniteError(f"round {run.round + 1}: {error.path}", error.what, f"{helps}; {left}") from error
 
 
-def _one_round(state: TrainingState, validation: Validation, round: int, steps_before: int) -> RoundFigures:
+def _one_round(state: TrainingState, watch: Watch, round: int, steps_before: int) -> RoundFigures:
     """Mine, train, validate; round 0 only validates."""
     started, steps, rate = time.monotonic(), NO_STEPS, math.nan
     if round > 0:
-        chosen = tuples_of_round(state, round)
+        chosen = watch.kept.without(tuples_of_round(state, round), state.tuples)
         if round == 1 and state.team.leads:
             warn_of_short_margin(chosen, state.options)
         steps, rate = train_round(state, chosen, round, steps_before), learning_rate(state.options, round)
-    val_map, val_loss = validate(state, validation, round)
+        if watch.sees_nothing:
+            state.describe(chosen.query[:1], f"round {round}")  # for the error, should the network have diverged
+    val_map, val_loss = validate(state, watch.validation, round)
     return RoundFigures(
         round=round,
         learning_rate=rate,
@@ -173,6 +219,7 @@ def _one_round(state: TrainingState, validation: Validation, round: int, steps_b
         positive_similarity=steps.positive_similarity,
         negative_similarity=steps.negative_similarity,
         queries=steps.queries,
+        gap=watch.kept.gap(state, round),
     )
 
 

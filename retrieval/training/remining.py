@@ -31,8 +31,6 @@ def tuples_of_round(state: TrainingState, round: int) -> TupleSet:
         The tuple file's places do not allow what is asked.
     DataError
         Without mining anew: the file has no training tuples, or they have no negatives, as imported ones.
-    PhotoError
-        A photo is absent or unreadable.
     SfmTuplesError
         Another process of the team failed at its share.
     """
@@ -42,7 +40,8 @@ def tuples_of_round(state: TrainingState, round: int) -> TupleSet:
     mining = options_of_round(tuples, state.options)
     candidates = tuples.candidates["train"]
     plan = plan_round(tuples.images, tuples.places, candidates, mining, "train", round)
-    descriptors = state.describe(plan.rows_needed, f"round {round} mine") if len(plan.rows_needed) else None
+    needed = plan.rows_needed
+    descriptors = state.describe(needed, f"round {round} mine", strict=False) if len(needed) else None
     search = search_for(mining.search, exact_search(state.network.device))
     chosen = choose_in_shares(RoundChoice(plan, descriptors, tuples.images, candidates, mining, search), state.team)
     if isinstance(search, IvfSearch):

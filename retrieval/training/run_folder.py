@@ -1,4 +1,8 @@
-"""A run's folder: `last.pt` to go on from, `best.pt` to use, `curves.csv` to look at."""
+"""A run's folder: `last.pt` to go on from, `best.pt` to use, `curves.csv` to look at.
+
+`last.pt` is written first and says what the others hold: a run killed in between writes them when it goes on. Without
+validation places there is no `best.pt`, since nothing says which round is better.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +14,19 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from retrieval.networks.checkpoints import load_checkpoint, network_of, save_checkpoint
 from retrieval.networks.network import Network
 from retrieval.networks.weights import load_state
 from retrieval.training.options import TrainingOptions, options_from_recipe
 from retrieval.training.state import TrainingState
-from sfm2tuples.errors import DataError, UsageError
-from sfm2tuples.files.atomic import write_text
+from sfm2tuples.errors import DataError, UsageError, WeightsError
+from sfm2tuples.files.atomic import remove_stale_temporaries, write_text
 
 LAST, BEST, CURVES = "last.pt", "best.pt", "curves.csv"
+BLIND_PATIENCE = 2
+"""Rounds without a growing gap after which a run without validation places stops, unless `patience` says."""
 MAY_GROW = ("rounds", "patience")
 """Options that a resumed run may change: no round depends on how many follow."""
 
@@ -47,6 +55,13 @@ class RoundFigures:
     """Mean cosine of queries and negatives during the round."""
     queries: int
     """Tuples that the round trained on."""
+    gap: float = math.nan
+    """Without validation places: mean cosine of kept-out queries and positives less that with negatives."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures by name; the gap only where there is one."""
+        values = asdict(self)
+        return values if not math.isnan(self.gap) else {name: values[name] for name in values if name != "gap"}
 
 
 @dataclass
@@ -64,7 +79,7 @@ class Run:
     history: list[RoundFigures] = field(default_factory=list)
     """The rounds that are over, round 0 (the network before training) first."""
     best_round: int = 0
-    """The round whose network is `BEST`."""
+    """The round whose network is `BEST`; of a blind run the last one, and there is no `BEST`."""
 
     @property
     def round(self) -> int:
@@ -77,10 +92,30 @@ class Run:
         return self.history[self.best_round].val_map
 
     @property
+    def is_blind(self) -> bool:
+        """Whether no validation query says how good a round is."""
+        return bool(self.history) and math.isnan(self.history[-1].val_map)
+
+    @property
+    def recommended(self) -> Path:
+        """The network to use."""
+        return self.folder / (LAST if self.is_blind else BEST)
+
+    @property
+    def patience(self) -> int:
+        """Rounds without anything better after which it stops; 0: never."""
+        return self.options.patience or (BLIND_PATIENCE if self.is_blind else 0)
+
+    @property
     def stopped_early(self) -> bool:
-        """Whether `patience` rounds have passed without a better validation mAP."""
-        waited = self.round - self.best_round
-        return 0 < self.options.patience <= waited and not math.isnan(self.best_map)
+        """Whether `patience` rounds have passed without a better validation mAP; of a blind run, a larger gap."""
+        best = self.best_round
+        if self.is_blind:
+            gaps = np.array([figures.gap for figures in self.history])
+            if np.isnan(gaps).any():
+                return False  # nothing is kept out, or an earlier version began the run
+            best = int(gaps.argmax())
+        return 0 < self.patience <= self.round - best
 
     @property
     def steps(self) -> int:
@@ -88,22 +123,26 @@ class Run:
         return sum(math.ceil(figures.queries / self.options.batch_size) for figures in self.history)
 
     def add(self, figures: RoundFigures, state: TrainingState) -> None:
-        """Close a round: write the best network where this is it, then the checkpoint to go on from, then curves.
+        """Close a round: write the checkpoint to go on from, then the best network where this is it, then curves.
 
-        In this order, so that a run killed in between does the round again and writes the same files. Of a team only
-        the leader writes.
+        The first of these makes the round count, and replaces the run that the folder may have held. Killed before it,
+        a run does the round again; after it, `write_what_follows` makes the others. Of a team only the leader writes.
         """
-        leads = state.team.leads
         self.history.append(figures)
-        # Without validation queries there is no better and no worse: the last network is the best known.
-        if figures.round == 0 or math.isnan(figures.val_map) or figures.val_map > self.best_map:
+        if figures.round == 0 or self.is_blind or figures.val_map > self.best_map:
             self.best_round = figures.round
-            if leads:
-                save_checkpoint(self.folder / BEST, state.network, **self._state())
-        if leads:
+        if state.team.leads:
             others = {"optimiser": state.optimiser.state_dict(), "scaler": state.resources.scaler.state_dict()}
             save_checkpoint(self.folder / LAST, state.network, **others, **self._state())
-            write_curves(self.folder / CURVES, self.history)
+            self.write_what_follows(state.network)
+
+    def write_what_follows(self, network: Network) -> None:
+        """Write what follows from `LAST`, whose network is given: `BEST` where that is it, and `CURVES`."""
+        if self.is_blind:
+            (self.folder / BEST).unlink(missing_ok=True)
+        elif self.best_round == self.round:
+            save_checkpoint(self.folder / BEST, network, **self._state())
+        write_curves(self.folder / CURVES, self.history)
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -111,7 +150,7 @@ class Run:
             "options": asdict(self.options),
             "parents": [self.parent],
             "started_from": self.started_from,
-            "history": [asdict(figures) for figures in self.history],
+            "history": [figures.as_dict() for figures in self.history],
             "best_round": self.best_round,
         }
 
@@ -119,33 +158,53 @@ class Run:
 def refuse_taken(folder: Path, force: bool) -> None:
     """Refuse a folder that holds a run already, unless `force` says to replace it.
 
+    A `best.pt` alone is taken for what a run left that was killed in its round 0, if it is of that round.
+
     Raises
     ------
     UsageError
         It does.
     """
-    taken = [name for name in (LAST, BEST) if (folder / name).exists()]
-    if taken and not force:
-        raise UsageError(f"{folder}: holds a run already ({taken[0]}); --resume goes on with it, --force replaces it")
+    if force:
+        return
+    if (folder / LAST).exists():
+        raise UsageError(f"{folder}: holds a run already ({LAST}); --resume goes on with it, --force replaces it")
+    if (folder / BEST).exists() and _round_of(folder / BEST) != 0:
+        raise UsageError(f"{folder}: holds a run already ({BEST}, without its {LAST}); --force replaces it")
+
+
+def _round_of(path: Path) -> int | None:
+    """The round of a checkpoint; None where it cannot be read."""
+    try:
+        return load_checkpoint(path).get("round")
+    except WeightsError:
+        return None
 
 
 def start_run(folder: Path, state: TrainingState) -> Run:
-    """Make the folder of a new run, without what another run left there; of a team, the leader makes it.
+    """Make the folder of a new run; of a team, the leader makes it.
+
+    What another run left there stays until the first checkpoint of this one replaces it.
 
     Raises
     ------
     DataError
         It cannot be made.
     """
-    state.team.agree(None)  # nobody empties the folder before everybody has looked into it
+    state.team.agree(None)  # nobody changes the folder before everybody has looked into it
     try:
         if state.team.leads:
             folder.mkdir(parents=True, exist_ok=True)
-            for name in (LAST, BEST, CURVES):
-                (folder / name).unlink(missing_ok=True)
+            _remove_parts(folder)
     except OSError as error:
         raise DataError(folder, f"cannot be made a run's folder ({error.strerror})") from error
     return Run(folder, state.options, state.tuples.header.fingerprint, started_from=state.network.fingerprint())
+
+
+def _remove_parts(folder: Path) -> None:
+    """Remove what a killed run was writing."""
+    for name in (LAST, BEST, CURVES):
+        remove_stale_temporaries(folder / name)
 
 
 def _read_last(folder: Path) -> dict[str, Any]:
@@ -194,7 +253,7 @@ def resume_run(folder: Path, state: TrainingState) -> Run:
     load_state(state.network, checkpoint["weights"], folder / LAST)
     state.optimiser.load_state_dict(checkpoint["optimiser"])
     state.resources.scaler.load_state_dict(checkpoint["scaler"])
-    return Run(
+    run = Run(
         folder=folder,
         options=state.options,
         parent=checkpoint["parents"][0],
@@ -202,6 +261,10 @@ def resume_run(folder: Path, state: TrainingState) -> Run:
         history=[RoundFigures(**figures) for figures in checkpoint["history"]],
         best_round=checkpoint["best_round"],
     )
+    if state.team.leads:
+        _remove_parts(folder)
+        run.write_what_follows(state.network)
+    return run
 
 
 def _refuse_others(folder: Path, checkpoint: dict[str, Any], state: TrainingState) -> None:
@@ -222,10 +285,13 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 def write_curves(path: Path, history: Sequence[RoundFigures]) -> None:
     """Write `curves.csv`, one row a round; NaN is an empty cell. The whole small file is written anew each time."""
     text = io.StringIO()
+    rows = [figures.as_dict() for figures in history]
+    # A run that an earlier version began without validation places has gaps from some round on.
+    names = [field.name for field in fields(RoundFigures) if any(field.name in row for row in rows)]
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([field.name for field in fields(RoundFigures)])
-    for figures in history:
-        writer.writerow([_cell(value) for value in asdict(figures).values()])
+    writer.writerow(names)
+    for row in rows:
+        writer.writerow([_cell(row.get(name, math.nan)) for name in names])
     write_text(path, text.getvalue())
 
 
@@ -261,7 +327,7 @@ class TensorBoard:
         """Write the scalars of one round."""
         if self._writer is None:
             return
-        for name, value in asdict(figures).items():
+        for name, value in figures.as_dict().items():
             if name != "round" and not math.isnan(value):
                 self._writer.add_scalar(name, value, figures.round)
         self._writer.flush()

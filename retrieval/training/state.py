@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from retrieval.descriptors.extraction import extract
+from retrieval.descriptors.extraction import extract_readable
 from retrieval.descriptors.soundness import warn_of_collapse
 from retrieval.networks.network import Network
 from retrieval.photos.tuple_photos import TuplePhotos
@@ -50,6 +50,8 @@ class TrainingState:
     """One process, one photo a forward, where left out."""
     warned: set[str] = field(default_factory=set)
     """What was warned of already: once a run is enough."""
+    unreadable: dict[int, str] = field(default_factory=dict)
+    """Rows of `/images` whose photos could not be read, and why; tuples that hold one are left out."""
 
     @property
     def team(self) -> Team:
@@ -65,7 +67,7 @@ class TrainingState:
         """Title of a progress bar; None where none is shown."""
         return work if self.resources.progress and self.team.leads else None
 
-    def describe(self, rows: np.ndarray, work: str) -> np.ndarray:
+    def describe(self, rows: np.ndarray, work: str, strict: bool = True) -> np.ndarray:
         """Describe photos of the tuple file; each process of a team describes its share.
 
         Parameters
@@ -74,6 +76,8 @@ class TrainingState:
             Of `/images`, each once.
         work : str
             Title of the progress bar.
+        strict : bool
+            False: a photo that cannot be read is kept in `unreadable`, and its descriptor is all zeros.
 
         Returns
         -------
@@ -83,20 +87,39 @@ class TrainingState:
         Raises
         ------
         PhotoError
-            A photo of this process's share is absent or unreadable.
+            A photo of this process's share is absent or unreadable, and `strict` is set.
         NotFiniteError
             The network's descriptor of a photo is not finite.
         SfmTuplesError
             Another process failed at its share.
         """
-        own, photos = rows[self.team.rows(len(rows))], self.photos
+        own = self.team.rows(len(rows))
         with self.team.shared_work():
-            described = extract(
-                self.network, photos.sources(own), self.options.extraction, photos.names(own), self.title(work)
-            )
+            described = self._describe_own(rows[own], work, strict)
         found = self.team.gather_rows(described, len(rows))
+        if not strict:
+            self._learn_of_unreadable(rows, own)
         if self.team.leads and "collapse" not in self.warned:
             remedy = "the loss is at a constant, so start again with a lower --learning-rate"
             if warn_of_collapse(found, work, remedy):
                 self.warned.add("collapse")
         return found
+
+    def _describe_own(self, rows: np.ndarray, work: str, strict: bool) -> np.ndarray:
+        sources, names = self.photos.sources(rows), self.photos.names(rows)
+        values, readable, errors = extract_readable(
+            self.network, sources, self.options.extraction, names, self.title(work), strict
+        )
+        if not errors:
+            return values
+        failed = np.setdiff1d(np.arange(len(rows)), readable)
+        self.unreadable.update(zip(rows[failed].tolist(), map(str, errors), strict=True))
+        found = np.zeros((len(rows), values.shape[1]), np.float32)
+        found[readable] = values
+        return found
+
+    def _learn_of_unreadable(self, rows: np.ndarray, own: np.ndarray) -> None:
+        """Let every process of a team know which photos another could not read."""
+        bad = np.array([[row in self.unreadable] for row in rows[own].tolist()], np.uint8).reshape(len(own), 1)
+        for row in rows[self.team.gather_rows(bad, len(rows))[:, 0] > 0].tolist():
+            self.unreadable.setdefault(row, f"{self.photos.names(np.array([row]))[0]}: cannot be read")

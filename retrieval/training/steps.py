@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,8 +20,13 @@ from retrieval.training.optimisation import learning_rate, set_learning_rate, wa
 from retrieval.training.passes import add_gradient, to_device
 from retrieval.training.state import TrainingState
 from sfm2tuples.compute.random_draws import draw, item_numbers
-from sfm2tuples.errors import NotFiniteError
+from sfm2tuples.errors import DataError, NotFiniteError, PhotoError
 from sfm2tuples.mining.tuple_file import TupleSet
+
+MOST_LEFT_OUT = 0.05
+"""Share of a round's tuples that may be left out for photos that cannot be read; one may in any case."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,9 @@ class StepFigures:
     negative_similarity: float
     """Mean cosine of queries and negatives; NaN without negatives."""
     queries: int
-    """Tuples."""
+    """Tuples that were trained on."""
+    left_out: int = 0
+    """Tuples that were not, since a photo of theirs cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +81,8 @@ def train_round(state: TrainingState, chosen: TupleSet, round: int, steps_before
     ------
     NotFiniteError
         A loss is not finite.
-    PhotoError
-        A photo is absent or unreadable.
+    DataError
+        More than `MOST_LEFT_OUT` of the tuples hold a photo that cannot be read.
     """
     options = state.options
     rate = learning_rate(options, round)
@@ -82,7 +90,8 @@ def train_round(state: TrainingState, chosen: TupleSet, round: int, steps_before
     order = _order(chosen, state.photos, options.seed, round)
     steps = [order[start : start + options.batch_size] for start in range(0, len(order), options.batch_size)]
     shares = [[_tuple(chosen, row) for row in state.team.share(step)] for step in steps]
-    totals: list[Tensor] = []  # (5,) each: loss; sum and count of positives' cosines; likewise of negatives
+    shares = [[one for one in share if state.unreadable.keys().isdisjoint(one.rows)] for share in shares]
+    totals: list[Tensor] = []  # (6,) each: loss; sum and count of positives' cosines; likewise of negatives; tuples
     state.network.train()
     state.optimiser.zero_grad(set_to_none=True)
     loaded = _load(state, [one for share in shares for one in share], round)
@@ -90,31 +99,49 @@ def train_round(state: TrainingState, chosen: TupleSet, round: int, steps_before
     with tqdm(total=len(order), desc=title, unit="tuple", disable=True if title is None else None, leave=False) as bar:
         for number, (step, share) in enumerate(zip(steps, shares, strict=True)):
             for portion in _portions(share, state.resources.plan.tuples):
-                pictures = [picture for group in islice(loaded, len(portion)) for picture in group]
-                totals.append(_add_portion(state, pictures, portion))
+                groups = list(islice(loaded, len(portion)))
+                read = [one for one, group in zip(portion, groups, strict=True) if group is not None]
+                if read:
+                    pictures = [picture for group in groups if group is not None for picture in group]
+                    totals.append(_add_portion(state, pictures, read))
             if options.warm_up:
                 set_learning_rate(state.optimiser, warmed_up(rate, steps_before + number, options.warm_up))
             _step(state)
             bar.update(len(step))
-    return _figures(state.team.add_up(_sum(totals)), len(order))
+    return _figures(state, state.team.add_up(_sum(totals)), len(order), round)
 
 
 def _sum(totals: Sequence[Tensor]) -> np.ndarray:
-    """(5,) float64; fetched from the device at the end, so that a GPU works while the next photos are gathered."""
-    return torch.stack([torch.zeros(5), *(total.cpu() for total in totals)]).numpy().sum(axis=0, dtype=np.float64)
+    """(6,) float64; fetched from the device at the end, so that a GPU works while the next photos are gathered."""
+    return torch.stack([torch.zeros(6), *(total.cpu() for total in totals)]).numpy().sum(axis=0, dtype=np.float64)
 
 
-def _figures(totals: np.ndarray, tuples: int) -> StepFigures:
-    loss, *cosines = totals
-    return StepFigures(_mean(loss, tuples), _mean(*cosines[:2]), _mean(*cosines[2:]), tuples)
+def _figures(state: TrainingState, totals: np.ndarray, tuples: int, round: int) -> StepFigures:
+    loss, *cosines, trained = totals
+    figures = StepFigures(
+        _mean(loss, trained), _mean(*cosines[:2]), _mean(*cosines[2:]), int(trained), tuples - int(trained)
+    )
+    if figures.left_out:
+        _say_left_out(state, figures, tuples, round)
+    return figures
+
+
+def _say_left_out(state: TrainingState, figures: StepFigures, tuples: int, round: int) -> None:
+    """Warn of tuples that were left out for their photos; refuse many."""
+    shown = "; ".join(list(state.unreadable.values())[:3])
+    what = f"round {round}: {figures.left_out:,} of {tuples:,} tuples hold a photo that cannot be read"
+    if figures.left_out > max(1, MOST_LEFT_OUT * tuples) or not figures.queries:
+        raise DataError(state.tuples.path, f"{what}, first: {shown}", "put the photos right, or mine the tuples again")
+    if state.team.leads:
+        logger.warning("%s and are left out, first: %s", what, shown)
 
 
 def _portions(share: Sequence[_Tuple], size: int) -> list[Sequence[_Tuple]]:
     return [share[start : start + size] for start in range(0, len(share), size)]
 
 
-def _load(state: TrainingState, tuples: Sequence[_Tuple], round: int) -> Iterator[list[np.ndarray]]:
-    """Photos of each tuple, decoded ahead, and augmented where that is asked for."""
+def _load(state: TrainingState, tuples: Sequence[_Tuple], round: int) -> Iterator[list[np.ndarray] | None]:
+    """Photos of each tuple, decoded ahead, and augmented where that is asked for; None where one cannot be read."""
     options, changes = state.options, None
     if not options.augmentation.is_off:
         queries = state.photos.names(np.array([one.rows[0] for one in tuples], np.int64))
@@ -122,7 +149,23 @@ def _load(state: TrainingState, tuples: Sequence[_Tuple], round: int) -> Iterato
             TupleChange(options.augmentation, options.seed, round, f"{query} {one.row}")
             for query, one in zip(queries, tuples, strict=True)
         ]
-    return state.photos.in_order([one.rows for one in tuples], changes)
+    first, groups = 0, [one.rows for one in tuples]
+    while first < len(groups):
+        try:
+            for group in state.photos.in_order(groups[first:], changes and changes[first:]):
+                first += 1
+                yield group
+        except PhotoError as error:
+            # The groups behind it are decoded anew: photos are tried when tuples are made, so this is rare.
+            state.unreadable.setdefault(_row_of(state, groups[first], error), str(error))
+            first += 1
+            yield None
+
+
+def _row_of(state: TrainingState, rows: Sequence[int], error: PhotoError) -> int:
+    """The row of a tuple whose photo an error names; its query's where it names none."""
+    names = state.photos.names(np.array(rows))
+    return next((row for row, name in zip(rows, names, strict=True) if error.path.endswith(name)), rows[0])
 
 
 def _add_portion(state: TrainingState, pictures: Sequence[np.ndarray], portion: Sequence[_Tuple]) -> Tensor:
@@ -138,7 +181,8 @@ def _add_portion(state: TrainingState, pictures: Sequence[np.ndarray], portion: 
 
     plan, scale = state.resources.plan, state.resources.scaler.scale
     loss, descriptors = add_gradient(state.network, pictures, state.options.precision, plan, loss_of, scale)
-    return torch.stack([loss, *_similarities(positions.take(descriptors))])
+    trained = loss.new_tensor(len(portion))
+    return torch.stack([loss, *_similarities(positions.take(descriptors)), trained])
 
 
 def _step(state: TrainingState) -> None:

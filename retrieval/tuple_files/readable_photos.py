@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -10,13 +11,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from tqdm import tqdm
 
 from retrieval.descriptors.extraction import ExtractionOptions
 from retrieval.networks.choice import NetworkChoice, load_on
 from retrieval.networks.devices import FP32
-from retrieval.photos.decoding import photo_size
+from retrieval.photos.decoding import photo_size, try_photo
 from retrieval.photos.packing import PackedStore
 from retrieval.tuple_files.descriptor_store import DescriptorStore, FileDescriptors, NetworkDescriptors, seen_with
+from sfm2tuples.compute.threads import own_cores
 from sfm2tuples.errors import PhotoError, UsageError
 from sfm2tuples.files.descriptors import read_descriptors
 from sfm2tuples.interop.cirtorch_tables import CirtorchTables
@@ -104,8 +107,9 @@ class ReadablePhotos:
     ) -> tuple[AnyTables, Plans, list[str]]:
         """Plan a round with the photos that can be read.
 
-        A photo that turns out to be unreadable, at packing or at description, is left out, and the plan made again
-        without it: nothing depends on when it was noticed. This ends, because each turn leaves out one photo more.
+        Every photo is tried: when it is packed, when it is described, or else by decoding it at the least size. One
+        that cannot be read is left out, and the plan made again without it: nothing depends on when it was noticed.
+        This ends, because each turn leaves out one photo more.
 
         Parameters
         ----------
@@ -122,12 +126,17 @@ class ReadablePhotos:
         """
         size_of = cache(photo_size)
         unreadable: dict[str, PhotoError] = {}
+        tried: set[str] = set()
         while True:
             tables, plans = tables_of(size_of, unreadable), {}
             failures = _add(self.packed, tables.images, np.arange(len(tables.images.key)))
             if not failures:
                 plans = plans_of(tables)
-                failures = _add(self.descriptors, tables.images, rows_needed(plans))
+                needed = rows_needed(plans)
+                failures = _add(self.descriptors, tables.images, needed)
+                read = needed if isinstance(self.descriptors, NetworkDescriptors) else needed[:0]
+            if not failures and self.packed is None:
+                failures = _try(tables.images, read, tried)
             if not failures:
                 return tables, plans, [str(error) for error in unreadable.values()]
             unreadable |= failures
@@ -194,6 +203,26 @@ class ReadablePhotos:
 def rows_needed(plans: Plans) -> np.ndarray:
     """Rows whose descriptors the choice of any split looks at: (m,) int64, rising."""
     return np.unique(np.concatenate([plan.rows_needed for plan in plans.values()]))
+
+
+def _try(images: ImageTable, read: np.ndarray, tried: set[str]) -> dict[str, PhotoError]:
+    """Decode the photos of a table that were not read nor tried before; what is wrong with those that cannot be."""
+    tried.update(images.key[row] for row in read.tolist())
+    rows = [row for row, key in enumerate(images.key) if key not in tried]
+    with ThreadPoolExecutor(own_cores(), thread_name_prefix="try") as pool:
+        trials = pool.map(_trial, [images.path(row) for row in rows])
+        found = tqdm(trials, "try photos", len(rows), unit="photo", disable=None)
+        errors = {images.key[row]: error for row, error in zip(rows, found, strict=True) if error is not None}
+    tried.update(images.key[row] for row in rows)
+    return errors
+
+
+def _trial(path: Path) -> PhotoError | None:
+    try:
+        try_photo(path)
+    except PhotoError as error:
+        return error
+    return None
 
 
 def _add(store: DescriptorStore | PackedStore | None, images: ImageTable, rows: np.ndarray) -> dict[str, PhotoError]:
