@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from retrieval.descriptors.described_photos import describe_photos
 from retrieval.descriptors.extraction import ExtractionOptions, at_scales, extract, extract_settings
 from retrieval.descriptors.query_crops import describe_crops
 from retrieval.networks.network import Network, build_network
@@ -20,6 +21,7 @@ from retrieval.photos.decoding import (
     turned,
     turned_box,
 )
+from retrieval.photos.sources import photos_of
 from sfm2tuples.errors import UsageError
 from sfm2tuples.files.descriptor_settings import differing
 from tests.textures import texture
@@ -78,13 +80,14 @@ def test_a_network_sees_photos_and_query_boxes_turned(tmp_path: Path, network: N
 
 
 def test_sideways_photos_are_counted_in_one_line_unless_they_are_turned(tmp_path: Path, network, caplog) -> None:
-    paths = [stored(tmp_path / f"{orientation}.png", orientation) for orientation in EVERY]
-    extract(network, paths, ExtractionOptions(64))
+    for orientation in EVERY:
+        stored(tmp_path / f"{orientation}.png", orientation, orientation + 100)
+    describe_photos(network, photos_of(tmp_path), ExtractionOptions(64))
     (record,) = caplog.records
     assert record.getMessage().startswith("5 of 8 photos lie sideways by their EXIF and are seen so, first: ")
     assert record.getMessage().endswith("; --upright exif turns them")
     caplog.clear()
-    extract(network, paths, TURNED)
+    describe_photos(network, photos_of(tmp_path), TURNED)
     assert not caplog.records
 
 

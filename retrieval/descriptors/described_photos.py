@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from retrieval.descriptors.extraction import ExtractionOptions, extract_readable, extract_settings
-from retrieval.descriptors.soundness import warn_of_collapse
+from retrieval.descriptors.soundness import warn_of_collapse, warn_of_sideways
 from retrieval.networks.choice import NetworkChoice, load_on
 from retrieval.networks.network import Network
 from retrieval.photos.sources import PhotoSources
@@ -45,7 +45,10 @@ def describe_photos(
     """
     distinct, which = np.unique(photos.same_as, return_inverse=True)
     names = [photos.keys[row] for row in distinct]
-    values, rows, failures = extract_readable(network, photos.sources.take(distinct), options, names, progress)
+    sideways: list[str] = []
+    sources = photos.sources.take(distinct)
+    values, rows, failures = extract_readable(network, sources, options, names, progress, sideways=sideways)
+    warn_of_sideways(sideways, len(distinct), "--upright exif turns them")
     if not len(distinct):
         raise DataError(photos.origin, "there are no photos to describe")
     if not len(rows):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -33,9 +32,7 @@ from retrieval.photos.decoding import (
     scaled_photo,
     turned,
 )
-from sfm2tuples.errors import PhotoError, UsageError, first_three
-
-log = logging.getLogger(__name__)
+from sfm2tuples.errors import PhotoError, UsageError
 
 Item = TypeVar("Item")
 Pyramid = list[np.ndarray]
@@ -126,6 +123,7 @@ def extract_readable(
     names: Sequence[str] | None = None,
     progress: str | None = None,
     strict: bool = False,
+    sideways: list[str] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, list[PhotoError]]:
     """Describe those photos that can be read, and say which could not.
 
@@ -135,6 +133,8 @@ def extract_readable(
         As `extract`.
     strict : bool
         Raise the first failure.
+    sideways : list of str, optional
+        See `photo_pyramids`.
 
     Returns
     -------
@@ -155,7 +155,6 @@ def extract_readable(
     exponent = scale_exponent(network, options)
     values = np.zeros((len(sources), network.dimension), dtype=np.float32)
     failures: dict[int, PhotoError] = {}
-    sideways: list[str] = []
     bar = tqdm(total=len(sources), desc=progress, unit="photo", disable=True if progress is None else None)
     # One context for all batches: the weights are cast once.
     with describing(network), autocast(network.device, options.precision), bar:
@@ -168,13 +167,6 @@ def extract_readable(
             called = [photo_name(sources[row], None if names is None else names[row]) for row in order]
             values[order] = require_finite(found.cpu().numpy(), called, options.precision)
             bar.update(len(batch))
-    if sideways:
-        log.warning(
-            "%s of %s photos lie sideways by their EXIF and are seen so, first: %s; --upright exif turns them",
-            f"{len(sideways):,}",
-            f"{len(sources):,}",
-            first_three(sorted(sideways)),
-        )
     rows = np.array([row for row in range(len(sources)) if row not in failures], dtype=np.int64)
     return values[rows] if failures else values, rows, [failures[row] for row in sorted(failures)]
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from retrieval.networks.devices import FP16
-from sfm2tuples.errors import NotFiniteError, UsageError
+from sfm2tuples.errors import NotFiniteError, UsageError, first_three
 
 ALIKE = 0.95
 """Mean cosine of two descriptors above which a network tells hardly any photos apart."""
@@ -91,3 +91,10 @@ def warn_of_collapse(values: np.ndarray, origin: str, remedy: str) -> bool:
             *(origin, cosine, remedy),
         )
     return cosine is not None
+
+
+def warn_of_sideways(names: list[str], count: int, remedy: str = "") -> None:
+    """Say in one line how many of `count` photos lie sideways by their EXIF and were seen so, where there are any."""
+    if names:
+        shown = f"{len(names):,} of {count:,} photos lie sideways by their EXIF and are seen so"
+        logger.warning("%s, first: %s%s", shown, first_three(sorted(names)), f"; {remedy}" if remedy else "")

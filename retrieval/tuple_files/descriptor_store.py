@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from retrieval.descriptors.extraction import ExtractionOptions, extract_readable
-from retrieval.descriptors.soundness import warn_of_collapse
+from retrieval.descriptors.soundness import warn_of_collapse, warn_of_sideways
 from retrieval.networks.network import Network
 from sfm2tuples.errors import PhotoError
 from sfm2tuples.files.descriptors import Descriptors, align
@@ -52,7 +52,10 @@ class NetworkDescriptors:
         if not waiting:
             return {}
         sources = [path for _, path in waiting]
-        values, readable, errors = extract_readable(self._network, sources, self.options, progress="describe")
+        sideways: list[str] = []
+        described = extract_readable(self._network, sources, self.options, progress="describe", sideways=sideways)
+        values, readable, errors = described
+        warn_of_sideways(sideways, len(sources))
         for position, i in enumerate(readable.tolist()):
             self._row[waiting[i][0]] = len(self._values) + position
         self._values = np.concatenate([self._values, values])
