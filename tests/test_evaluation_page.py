@@ -301,6 +301,14 @@ def spoilt(content: dict[str, Any], how: str) -> str:
         return json.dumps(content)[:-20]
     if how == "uneven":
         content["per_query"][0]["verdicts"].append("right")
+    if how == "no number":
+        content["figures"] = {setup: {key: {} for key in f} for setup, f in content["figures"].items()}
+    if how == "no texts":
+        content["parents"] = [7]
+    if how == "no path":
+        content["photos"]["images"] = ["a"]
+    if how == "half a letter":
+        content["per_query"][0]["query"] = "\ud800"
     return json.dumps({name: value for name, value in content.items() if name != how})
 
 
@@ -315,6 +323,10 @@ def spoilt(content: dict[str, Any], how: str) -> str:
         ("figures", "lacks the results of its queries"),
         ("settings", "lacks the results of its queries"),
         ("uneven", "lacks the results of its queries"),
+        ("no number", "lacks the results of its queries"),
+        ("no texts", "lacks the results of its queries"),
+        ("no path", "lacks the results of its queries"),
+        ("half a letter", "lacks the results of its queries"),
     ],
 )
 def test_other_files_are_refused_in_one_line(

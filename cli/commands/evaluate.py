@@ -27,8 +27,20 @@ NEEDS = (
         ("network", "backbone"),
         "--network or --backbone",
     ),
+    (
+        ("geometry", "ratio", "max_error", "min_inliers", "expand_inliers"),
+        ("rerank", "teacher"),
+        "--rerank geometry or --teacher",
+    ),
 )
 """Flags, the parameters of which one gives them something to do, and how to say that."""
+OF_PROTOCOLS = {
+    "min_shared": ("sfm",),
+    "max_distance": ("place-recognition",),
+    "unit_length": ("place-recognition",),
+    "split": ("sfm", "place-recognition"),
+}
+"""Flags that only some protocols have a use for; the protocol of --index is sfm."""
 
 
 @click.command("evaluate", epilog="Example: sfm2tuples evaluate --index index.h5 --network run/best.pt")
@@ -63,7 +75,7 @@ def command(target: Path | None, force: bool, output: Output, **asked: Any) -> N
     from retrieval.evaluation.request import EvaluationRequest
     from sfm2tuples.files.atomic import refuse_overwrite, write_text
 
-    _refuse_idle_flags(click.get_current_context())
+    _refuse_idle_flags(click.get_current_context(), asked["protocol"].name)
     if target is not None:
         refuse_overwrite(target, force)
     found = measure(EvaluationRequest(**asked))
@@ -81,9 +93,13 @@ def command(target: Path | None, force: bool, output: Output, **asked: Any) -> N
         output.made(target, "the table and every query's result")
 
 
-def _refuse_idle_flags(context: click.Context) -> None:
+def _refuse_idle_flags(context: click.Context, protocol: str) -> None:
     """Refuse flags that would change nothing: the user believes that they are in the figures."""
     for flags, masters, named in NEEDS:
         given = [flag for flag in flags if context.get_parameter_source(flag) is ParameterSource.COMMANDLINE]
         if given and not any(context.params[master] is not None for master in masters):
             raise UsageError(f"--{given[0].replace('_', '-')} is for {named}; leave it out, or name one")
+    for flag, protocols in OF_PROTOCOLS.items():
+        if protocol not in protocols and context.get_parameter_source(flag) is ParameterSource.COMMANDLINE:
+            which = " or ".join("--index" if name == "sfm" else f"--protocol {name}" for name in protocols)
+            raise UsageError(f"--{flag.replace('_', '-')} is for {which}; leave it out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,8 +151,9 @@ def read_evaluation(path: Path) -> EvaluationFile:
     try:
         setups = content.get("setups") or {next(iter(content["figures"])): content}
         named = set(setups) == set(content["figures"])
+        json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogateescape")
         complete = named and _is_complete(content) and all(_has_queries(setup) for setup in setups.values())
-    except (KeyError, TypeError, AttributeError, StopIteration):
+    except (KeyError, TypeError, AttributeError, StopIteration, UnicodeEncodeError):
         complete = False
     if not complete:
         raise FileFormatError(path, "lacks the results of its queries", remedy)
@@ -163,9 +165,14 @@ def _is_complete(content: dict[str, Any]) -> bool:
     kinds = {"protocol": str, "software": str, "settings": dict, "figures": dict, "photos": dict}
     kinds |= dict.fromkeys(("parents", "warnings", "notes"), list)
     alike = len({tuple(figures) for figures in content["figures"].values()}) == 1
+    where, numbers = content["photos"], [value for f in content["figures"].values() for value in f.values()]
+    texts = [one for name in ("parents", "warnings", "notes") for one in content[name]]
     return (
         all(isinstance(content[name], kind) for name, kind in kinds.items())
-        and isinstance(content["photos"]["data"], str)
+        and isinstance(where["data"], str)
+        and all(isinstance(where.get(name), str | None) for name in ("images", "distractors"))
+        and all(isinstance(value, int | float | None) for value in numbers)
+        and all(isinstance(text, str) for text in texts)
         and alike
     )
 
