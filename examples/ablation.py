@@ -118,7 +118,7 @@ class Ordering:
 
 
 def _orderings() -> Iterator[Ordering]:
-    """METHOD.md section 11; beside it what we would expect of choices that are not in the paper."""
+    """method.md section 11; beside it what we would expect of choices that are not in the paper."""
     chain = [("off-the-shelf", "m1"), ("m1", "m2"), ("m2", "base"), ("m1", "base"), ("N1", "base")]
     chain += [("triplet", "base"), ("six", "half"), ("half", "base")]
     ours = [("random", "base"), ("semi-hard", "base"), ("base", "graded")]

@@ -9,7 +9,7 @@ import numpy as np
 __all__ = ["math", "np"]
 
 
-# --- losses (METHOD.md section 6) ---------------------------------------------------------------------------------
+# --- losses (method.md section 6) ---------------------------------------------------------------------------------
 
 
 def contrastive_loss(query, positives, negatives, margin, eps=0.0):
@@ -39,7 +39,7 @@ def triplet_loss(query, positives, negatives, margin):
     return total
 
 
-# Mining: candidates, positives, queries, negatives (METHOD.md sections 3 to 5).
+# Mining: candidates, positives, queries, negatives (method.md sections 3 to 5).
 
 
 def candidate_set(index, row, k, min_shared=1, max_angle=None):
@@ -205,7 +205,7 @@ def hloc_global_descriptors(path):
         return {name: fd[name]["global_descriptor"].__array__() for name in sorted(set(names))}
 
 
-# --- co-visibility, twins, places (METHOD.md section 2, DESIGN.md) ---------------------------------------------------
+# --- co-visibility, twins, places (method.md section 2, DESIGN.md) ---------------------------------------------------
 
 
 def rotation_matrix(quaternion):
@@ -315,7 +315,7 @@ def pool_gem(x, p, eps=1e-6):
 
 
 def rmac_grid(height, width, levels=3):
-    """R-MAC's regions (top, left, side) as METHOD section 8 words them, all choices by trial."""
+    """R-MAC's regions (top, left, side) as method.md section 8 words them, all choices by trial."""
     short, long = min(height, width), max(height, width)
     extra = 0
     if height != width:
@@ -543,7 +543,7 @@ def match_joins_by_loops(models, pairs, needed):
     return {pair: evidence for pair, evidence in found.items() if evidence[0] >= needed}
 
 
-# --- more poolings and losses (METHOD.md sections 6 and 8) --------------------------------------------------------
+# --- more poolings and losses (method.md sections 6 and 8) --------------------------------------------------------
 
 
 def pool_gem_channels(x, p, eps=1e-6):
@@ -604,7 +604,7 @@ def graded_contrastive_loss(query, positives, negatives, margin, overlap, grade)
     return total
 
 
-# --- protocols of the field (METHOD.md section 10) ------------------------------------------------------------------
+# --- protocols of the field (method.md section 10) ------------------------------------------------------------------
 
 
 def holidays_average_precision(query, ranked, numbers):
@@ -672,7 +672,7 @@ def receptive_field(backbone, width, column):
     return int(columns[0]), int(columns[-1]), features.shape[3]
 
 
-# --- search, query expansion, re-ranking (METHOD.md section 10) ------------------------------------------------------
+# --- search, query expansion, re-ranking (method.md section 10) ------------------------------------------------------
 
 
 def most_similar_by_sorting(query, database, own, count):

@@ -54,7 +54,7 @@ class ExtractionOptions:
     scales: tuple[float, ...] = (1.0,)
     """Scales at which a photo is described, relative to `image_size`; the descriptors are combined."""
     exponent: float | None = None
-    """Of the generalised mean over scales; None is METHOD section 10: the p of plain GeM, else 1."""
+    """Of the generalised mean over scales; None is method.md section 10: the p of plain GeM, else 1."""
     precision: str = FP32
     """``fp32``, or ``bf16`` or ``fp16`` for the network's convolutions; what is pooled of them stays fp32."""
     resize_filter: str = BILINEAR
@@ -201,7 +201,7 @@ def extract_settings(network: Network, options: ExtractionOptions) -> dict[str, 
 
 
 def scale_exponent(network: Network, options: ExtractionOptions) -> float:
-    """The exponent that combines scales: as asked, else the network's (METHOD section 10)."""
+    """The exponent that combines scales: as asked, else the network's (method.md section 10)."""
     return network.scale_exponent if options.exponent is None else float(options.exponent)
 
 

@@ -32,7 +32,7 @@ SCALES = {"ss": (1.0,), "ms": (1.0, 2 ** (-1 / 2), 1 / 2)}
 THEIR_DATA_SETS = ("retrieval-SfM-120k", "retrieval-SfM-30k")
 """Names that cirtorch's test takes as `--whitening`; it takes no others."""
 WHITENING_SIZE = 1024
-"""Longest side in pixels that their whitenings are learned at (METHOD.md section 9)."""
+"""Longest side in pixels that their whitenings are learned at (method.md section 9)."""
 
 _reconstruct, _scalar = np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]
 _NUMPY: list[Any] = [

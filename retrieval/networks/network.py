@@ -82,7 +82,7 @@ class Network(nn.Module):
 
     @property
     def scale_exponent(self) -> float:
-        """Exponent that combines scales: p of plain GeM, 1 where values may be negative (METHOD section 10, [C])."""
+        """Exponent that combines scales: p of plain GeM, 1 where values may be negative (method.md section 10, [C])."""
         return self.pool.scale_exponent if self.whitening is None else 1.0
 
     def forward(self, x: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ class Network(nn.Module):
         return features
 
     def train(self, mode: bool = True) -> Network:
-        """Switch to training, except for batch norm, which keeps using its stored statistics (METHOD section 7)."""
+        """Switch to training, except for batch norm, which keeps using its stored statistics (method.md section 7)."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):

@@ -1,4 +1,4 @@
-"""The whitening layer at a network's end, trained with it ([E16] section 3.3, METHOD section 9)."""
+"""The whitening layer at a network's end, trained with it ([E16] section 3.3, method.md section 9)."""
 
 from __future__ import annotations
 

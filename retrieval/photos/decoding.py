@@ -80,7 +80,7 @@ _DECODING_ERRORS = (
 def load_photo(source: PhotoSource, size: int, name: str | None = None, resize_filter: str = BILINEAR) -> np.ndarray:
     """Decode a photo and make it smaller where its longest side exceeds `size`.
 
-    Never enlarged; not rotated by EXIF (see `load_oriented`), since COLMAP's coordinates are not (METHOD section 10).
+    Never enlarged; not turned by EXIF (see `load_oriented`): COLMAP's coordinates are not (method.md section 10).
     Greyscale, palette, CMYK and 16-bit photos become RGB; transparency is dropped.
 
     Parameters

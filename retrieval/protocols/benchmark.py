@@ -14,7 +14,7 @@ from retrieval.photos.sources import PhotoSources
 from sfm2tuples.errors import DataError, UsageError
 
 MIN_SHARED = 15
-"""Shared points that make a positive of the SfM protocol; METHOD names no number."""
+"""Shared points that make a positive of the SfM protocol; method.md names no number."""
 MAX_DISTANCE = 25.0
 """Metres within which a photo is right in place recognition, as usual since [A16]."""
 

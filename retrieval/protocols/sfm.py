@@ -1,6 +1,6 @@
 """Our protocol on sparse models: images that share points are right, the rest of the place is neither.
 
-METHOD.md section 10: each image of a place that has a positive is a query; its positives share at least
+method.md section 10: each image of a place that has a positive is a query; its positives share at least
 `min_shared` points with it; other images of its place are junk; the database is all given places and distractors.
 """
 

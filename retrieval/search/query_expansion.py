@@ -1,4 +1,4 @@
-"""Query expansion and database-side augmentation: a vector averaged with those that it finds (METHOD section 10)."""
+"""Query expansion and database-side augmentation: a vector averaged with those that it finds (method.md section 10)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Re-ranking by the best window of each photo: R of [R16], approximate max-pooling localisation (METHOD section 10).
+"""Re-ranking by the best window of each photo: R of [R16], approximate max-pooling localisation (method.md section 10).
 
 A window's MAC is approximated by (sum of x^10)^(1/10), which an integral image gives in four look-ups a channel. Of all
 windows with step 3 whose shape is about the query's the most similar one is taken, and its sides are then moved as

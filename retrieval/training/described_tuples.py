@@ -24,7 +24,7 @@ class DescribedTuples:
     has_negative: Tensor
     """(B, K) bool; False where one is missing."""
     overlap: Tensor
-    """(B, P) float: share of the query's points that the positive sees (METHOD.md section 2); NaN: not known."""
+    """(B, P) float: share of the query's points that the positive sees (method.md section 2); NaN: not known."""
 
 
 @dataclass(frozen=True)

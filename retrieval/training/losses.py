@@ -1,4 +1,4 @@
-"""Our losses of tuples (METHOD.md section 6): sums over the batch, in which what is missing counts for nothing."""
+"""Our losses of tuples (method.md section 6): sums over the batch, in which what is missing counts for nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Optimiser, parameter groups and learning rate (METHOD.md section 7)."""
+"""Optimiser, parameter groups and learning rate (method.md section 7)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from retrieval.training.options import TrainingOptions
 from retrieval.training.recipes import ADAM, GEM_CHANNELS_RATE_FACTOR, GEM_RATE_FACTOR, SGD
 
 MOMENTUM = 0.9
-"""Of SGD, [E16], [P18] (METHOD.md section 7)."""
+"""Of SGD, [E16], [P18] (method.md section 7)."""
 
 
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ class TrainingOptions:
     recipe: str
     """Name of the recipe that gave what was not chosen by hand."""
     loss: str
-    """``contrastive``, ``triplet`` (METHOD.md section 6), ``graded-contrastive`` (ours), or ``pml:NAME``."""
+    """``contrastive``, ``triplet`` (method.md section 6), ``graded-contrastive`` (ours), or ``pml:NAME``."""
     margin: float
     """Contrastive: distance from which on a negative is far enough; triplet: difference of squared distances.
 

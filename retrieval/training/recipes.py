@@ -1,4 +1,4 @@
-"""Named sets of training constants, each with its source (METHOD.md sections 6 and 7)."""
+"""Named sets of training constants, each with its source (method.md sections 6 and 7)."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ OTHERWISE = "otherwise"
 """The key of `Recipe.optimiser`, `learning_rate` and `margin` that stands for every backbone without one of its own."""
 
 GEM_RATE_FACTOR = 10.0
-"""GeM's exponent learns at ten times the rate, without weight decay [P18], [C] (METHOD.md section 7)."""
+"""GeM's exponent learns at ten times the rate, without weight decay [P18], [C] (method.md section 7)."""
 
 GEM_CHANNELS_RATE_FACTOR = 100.0
-"""Likewise where each channel has an exponent of its own [C] (METHOD.md section 7)."""
+"""Likewise where each channel has an exponent of its own [C] (method.md section 7)."""
 
 TRIPLET_MARGIN = 0.1
-"""Difference of squared distances [E16] (METHOD.md section 6)."""
+"""Difference of squared distances [E16] (method.md section 6)."""
 
 MARGINS_P18: Mapping[str, float] = {
     "alexnet": 0.7,
@@ -37,7 +37,7 @@ MARGINS_P18: Mapping[str, float] = {
     "resnet152": 0.85,
     OTHERWISE: 0.85,
 }
-"""Contrastive margin by backbone: [P18]; ours: SqueezeNet's, as AlexNet's (METHOD.md section 6), and timm's, as
+"""Contrastive margin by backbone: [P18]; ours: SqueezeNet's, as AlexNet's (method.md section 6), and timm's, as
 ResNet's."""
 
 
@@ -98,14 +98,14 @@ def margin_of(recipe: Recipe, loss: str, backbone: str) -> float:
     return TRIPLET_MARGIN if loss == TRIPLET else for_backbone(recipe.margin, backbone)
 
 
-_TABLE = "METHOD.md section 7, as in "
+_TABLE = "method.md section 7, as in "
 _PROTOTYPE = "ours: the prototype on 20 places of a few hundred photos (data/README.md)"
-_MARGINS = (MARGINS_P18, "METHOD.md section 6 [P18]; SqueezeNet's 0.7 is ours")
+_MARGINS = (MARGINS_P18, "method.md section 6 [P18]; SqueezeNet's 0.7 is ours")
 _COMMON: Mapping[str, Sourced] = {
-    "batch_size": (5, "METHOD.md section 7 [E16], [P18], [C]"),
-    "queries_per_round": (2000, "METHOD.md section 3, the common unit of all recipes"),
-    "image_size": (362, "METHOD.md section 7 [E16], [P18]; the option's default in [C] is 1024"),
-    "eps": (0.0, "METHOD.md section 6: 1e-6 in [C] alone"),
+    "batch_size": (5, "method.md section 7 [E16], [P18], [C]"),
+    "queries_per_round": (2000, "method.md section 3, the common unit of all recipes"),
+    "image_size": (362, "method.md section 7 [E16], [P18]; the option's default in [C] is 1024"),
+    "eps": (0.0, "method.md section 6: 1e-6 in [C] alone"),
     "weight_decay": (5e-4, _TABLE + "[E16], [P18]"),
     "epochs": (30, _TABLE + "[E16], [P18]"),
     "rounds_per_epoch": (3, _TABLE + "[M]"),
@@ -126,8 +126,8 @@ ECCV16 = _recipe(
     learning_rate=({OTHERWISE: 1e-3}, _TABLE + "[M]"),
     decay=(1 / 5, _TABLE + "[M]: divided by 5"),
     decay_every=(10, _TABLE + "[M]: every 10 epochs"),
-    pool=("ends+per-place:20", "METHOD.md section 5 [E16]"),
-    margin=({OTHERWISE: 0.7}, "METHOD.md section 6 [E16]"),
+    pool=("ends+per-place:20", "method.md section 5 [E16]"),
+    margin=({OTHERWISE: 0.7}, "method.md section 6 [E16]"),
 )
 TPAMI18 = _recipe(
     "tpami18",
@@ -141,7 +141,7 @@ TPAMI18 = _recipe(
     ),
     decay=(math.exp(-0.1), _TABLE + "[P18]: exp(-0.1 e)"),
     decay_every=(1, _TABLE + "[P18]"),
-    pool=("ends+random:22000", "METHOD.md section 5 [M]"),
+    pool=("ends+random:22000", "method.md section 5 [M]"),
     margin=_MARGINS,
 )
 CIRTORCH = _recipe(
@@ -153,9 +153,9 @@ CIRTORCH = _recipe(
     weight_decay=(1e-6, _TABLE + "[C]; 1e-4 before its version 1.2"),
     epochs=(100, _TABLE + "[C]"),
     rounds_per_epoch=(1, _TABLE + "[C]"),
-    pool=("random:22000", "METHOD.md section 5 [C]"),
+    pool=("random:22000", "method.md section 5 [C]"),
     margin=_MARGINS,
-    eps=(1e-6, "METHOD.md section 6 [C]"),
+    eps=(1e-6, "method.md section 6 [C]"),
 )
 SMALL = _recipe(
     "small",
@@ -165,7 +165,7 @@ SMALL = _recipe(
     decay_every=(1, _PROTOTYPE),
     weight_decay=(5e-4, _PROTOTYPE),
     epochs=(4, _PROTOTYPE + ": more rounds learn the few places by heart"),
-    rounds_per_epoch=(1, "METHOD.md section 7: on small data one round is an epoch"),
+    rounds_per_epoch=(1, "method.md section 7: on small data one round is an epoch"),
     pool=("", "ours: as the tuples were mined"),
     margin=_MARGINS,
 )

@@ -26,7 +26,7 @@ class Validation:
     database: np.ndarray
     """(d,) int64, positions in `rows` of the protocol's database: all images of the validation places."""
     truth: GroundTruth
-    """Over rows of the database (METHOD.md section 10)."""
+    """Over rows of the database (method.md section 10)."""
     tuples: TuplePositions
     """The validation tuples, as positions in `rows`."""
 

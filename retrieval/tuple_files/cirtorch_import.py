@@ -33,7 +33,7 @@ class ImportOptions:
     num_negatives: int = 5
     """Negatives of a tuple."""
     pool: str = "random:22000"
-    """What negatives are chosen from; cirtorch's by default (METHOD.md section 7)."""
+    """What negatives are chosen from; cirtorch's by default (method.md section 7)."""
     seed: int = 0
     """Seed of every draw."""
 

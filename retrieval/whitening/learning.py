@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 def learn_lw(
     descriptors: np.ndarray, pairs: np.ndarray, shrinkage: float = 0.0, all_rows: np.ndarray | None = None
 ) -> Whitening:
-    """Learn a whitening from matching pairs, after Mikolajczyk and Matas (METHOD.md section 9).
+    """Learn a whitening from matching pairs, after Mikolajczyk and Matas (method.md section 9).
 
     Parameters
     ----------

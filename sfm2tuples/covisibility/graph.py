@@ -20,7 +20,7 @@ out of the angle. The real data has such a point."""
 
 @dataclass(frozen=True)
 class Covisibility:
-    """The graph of one model as CSR over its images: symmetric, neighbours rising, METHOD.md section 2's figures."""
+    """The graph of one model as CSR over its images: symmetric, neighbours rising, method.md section 2's figures."""
 
     indptr: np.ndarray
     """(n + 1,) int64, where each image's neighbours start."""
@@ -42,7 +42,7 @@ class Covisibility:
 
 
 def covisibility(model: SparseModel, min_shared: int = 1, threads: int | None = None) -> Covisibility:
-    """Compute the co-visibility graph of a model, by METHOD.md section 2.
+    """Compute the co-visibility graph of a model, by method.md section 2.
 
     A point that an image observes twice counts once. Each pair is summed once, in a fixed order, and mirrored, so
     both directions carry the same bits.

@@ -106,7 +106,7 @@ class Points:
 
 @dataclass(frozen=True)
 class CovisibilityGraph:
-    """`/covisibility`: image to neighbour as CSR, symmetric, neighbours rising, with METHOD.md section 2's figures."""
+    """`/covisibility`: image to neighbour as CSR, symmetric, neighbours rising, with method.md section 2's figures."""
 
     indptr: np.ndarray
     """(n + 1,) int64, where each image's neighbours start."""

@@ -1,4 +1,4 @@
-"""Negatives: the pool, and the rules N1, N2, random and semi-hard. METHOD.md section 5."""
+"""Negatives: the pool, and the rules N1, N2, random and semi-hard. method.md section 5."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ SEARCHES = (EXACT, IVF)
 
 @dataclass(frozen=True)
 class PoolStrategy:
-    """Which images negatives are chosen from: METHOD.md section 5."""
+    """Which images negatives are chosen from: method.md section 5."""
 
     ends: bool
     """Whether the chosen queries and positives belong to it."""

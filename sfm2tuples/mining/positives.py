@@ -1,4 +1,4 @@
-"""Positives: the candidate set M(q) of each image, and the rules m1, m2, m3. METHOD.md section 4."""
+"""Positives: the candidate set M(q) of each image, and the rules m1, m2, m3. method.md section 4."""
 
 from __future__ import annotations
 

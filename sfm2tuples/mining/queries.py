@@ -11,7 +11,7 @@ from sfm2tuples.mining.options import MiningOptions
 def queries_of_places(place_size: np.ndarray, options: MiningOptions) -> np.ndarray:
     """How many queries each place may have: `query_share` of its images rounded up, at most `queries_per_place`.
 
-    [E16]: 10 % of a place's images, at most 30. METHOD.md section 3.
+    [E16]: 10 % of a place's images, at most 30. method.md section 3.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""One round of mining: plan which descriptors it needs, then choose the tuples with them. METHOD.md sections 3 to 5."""
+"""One round of mining: plan which descriptors it needs, then choose the tuples with them. method.md sections 3 to 5."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class PlaceTable:
 class Candidates:
     """`/train/candidates`, `/val/candidates`: M(q) of each possible query with evidence, as CSR.
 
-    METHOD.md section 4: the k images with most shared points, falling, ties by lower row. m1 and m3 choose from
+    method.md section 4: the k images with most shared points, falling, ties by lower row. m1 and m3 choose from
     them anew in each round, without index or models.
     """
 

@@ -1,6 +1,6 @@
 """The convolutional part of seven known networks, with torchvision's names for their weights.
 
-Each ends where METHOD section 8 pools: AlexNet and VGG without their last max-pool, ResNet without its last two
+Each ends where method.md section 8 pools: AlexNet and VGG without their last max-pool, ResNet without its last two
 layers, SqueezeNet with all of `features`. The last operation is a ReLU, or keeps its sign. Every other network comes
 from timm (`timm_backbones`).
 """

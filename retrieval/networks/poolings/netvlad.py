@@ -1,4 +1,4 @@
-"""NetVLAD: residuals of a map's cells to learned centres, softly assigned and summed ([A16], METHOD section 8)."""
+"""NetVLAD: residuals of a map's cells to learned centres, softly assigned and summed ([A16], method.md section 8)."""
 
 from __future__ import annotations
 

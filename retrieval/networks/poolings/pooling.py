@@ -1,4 +1,4 @@
-"""What every pooling is: a map of features to one vector (METHOD section 8)."""
+"""What every pooling is: a map of features to one vector (method.md section 8)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Pooling(nn.Module):
 
     @property
     def scale_exponent(self) -> float:
-        """Exponent that combines the descriptors of several scales (METHOD section 10, [C])."""
+        """Exponent that combines the descriptors of several scales (method.md section 10, [C])."""
         return 1.0
 
     def dimension(self, channels: int) -> int:

@@ -1,4 +1,4 @@
-"""R-MAC's grid of square regions ([R16], METHOD section 8), in integers: no torch, no rounding of floats."""
+"""R-MAC's grid of square regions ([R16], method.md section 8), in integers: no torch, no rounding of floats."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def extra_regions(height: int, width: int) -> int:
 
 @lru_cache(maxsize=1024)
 def rmac_regions(height: int, width: int, levels: int = 3) -> tuple[tuple[int, int, int], ...]:
-    """The regions of a map, level by level, row by row ([R16], METHOD section 8).
+    """The regions of a map, level by level, row by row ([R16], method.md section 8).
 
     Level l has squares of side ``2 w // (l + 1)``, ``l + extra`` of them along the long side and l along the short
     one, spread evenly; levels of side 0 are skipped.
