@@ -418,7 +418,7 @@ def test_a_collapse_is_warned_of_once(tuples: Path, caplog: pytest.LogCaptureFix
             parameter.fill_(float(parameter.dim() == 1))  # whatever the photo, the biases are all that is left
     with TuplePhotos(file, SIZE) as photos:
         state = state_of(file, photos, net, options)
-        for round in (1, 2):
+        for round in (0, 1, 2):
             state.describe(np.arange(len(file.images.key)), f"round {round} validate")
     assert [record.message.split(":")[0] for record in caplog.records] == ["round 1 validate"]
     assert "all alike" in caplog.text

@@ -99,7 +99,8 @@ class TrainingState:
         found = self.team.gather_rows(described, len(rows))
         if not strict:
             self._learn_of_unreadable(rows, own)
-        if self.team.leads and "collapse" not in self.warned:
+        # A random network describes photos alike before it is trained; that is no collapse.
+        if self.team.leads and "collapse" not in self.warned and not work.startswith("round 0 "):
             remedy = "the loss is at a constant, so start again with a lower --learning-rate"
             if warn_of_collapse(found, work, remedy):
                 self.warned.add("collapse")
