@@ -86,8 +86,8 @@ def test_state_may_not_take_the_header_s_names(tmp_path):
 def test_failed_writing_leaves_the_old_checkpoint(saved, monkeypatch):
     before = saved.read_bytes()
 
-    def fail(content, path):
-        Path(path).write_bytes(b"half")
+    def fail(content, file):
+        file.write(b"half")
         raise OSError("disk full")
 
     monkeypatch.setattr(torch, "save", fail)

@@ -23,7 +23,7 @@ from retrieval.training.options import options_from_recipe
 from retrieval.training.remining import choose_in_shares, tuples_of_round
 from retrieval.training.state import Resources
 from retrieval.training.team import Team
-from sfm2tuples.errors import MiningError, PhotoError, SfmTuplesError
+from sfm2tuples.errors import MiningError, SfmTuplesError
 from sfm2tuples.mining.options import PoolStrategy
 from sfm2tuples.mining.rounds import RoundChoice, choose_tuples, mining_options, plan_round
 from sfm2tuples.mining.tuple_file import TupleSet
@@ -178,18 +178,23 @@ def test_who_fails_at_its_share_of_the_queries_ends_the_round_for_all(error):
         assert str(other) == f"process 1 of 3 failed at its share: {str(error) or 'MemoryError'}"
 
 
-def test_a_photo_that_one_process_misses_ends_the_round_for_all(tuples, network):
+def test_every_process_learns_of_a_photo_that_one_of_them_misses(tuples, network):
     known = {f.name for f in dataclasses.fields(OPTIONS)}
     options = mining_options({k: v for k, v in tuples.header.options.items() if k in known})
     plan = plan_round(tuples.images, tuples.places, tuples.candidates["train"], options, "train", 1)
-    path = tuples.images.path(int(plan.rows_needed[1]))
-    path.unlink()
-    first, second, third = in_a_team(3, lambda team: again(tuples, network, team))
-    assert isinstance(second, PhotoError)
-    for other in (first, third):
-        assert isinstance(other, SfmTuplesError)
-        assert "process 1 of 3" in str(other)
-        assert path.name in str(other)
+    missing = int(plan.rows_needed[1])
+    tuples.images.path(missing).unlink()
+
+    def mine(team):
+        photos = TuplePhotos(tuples, 64, network.backbone.smallest, 0)
+        state = state_of(tuples, photos, network, TRAINING, Resources(team=team))
+        return tuples_of_round(state, 1), set(state.unreadable)
+
+    mined = in_a_team(3, mine)
+    assert [unreadable for _, unreadable in mined] == [{missing}] * 3
+    for found, _ in mined:
+        assert np.array_equal(found.query, mined[0][0].query)
+        assert np.array_equal(found.negative, mined[0][0].negative)
 
 
 def test_the_recall_of_lists_is_that_of_all_shares_and_said_once(tuples, network, caplog, monkeypatch):

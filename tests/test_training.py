@@ -436,11 +436,11 @@ def test_bf16_descriptors_agree_with_fp32(tuples: Path):
 def test_photos_are_described_for_mining_in_the_precision_of_training(tuples: Path, monkeypatch: pytest.MonkeyPatch):
     asked: list[str] = []
 
-    def note(network: Network, sources: list, options: ExtractionOptions, *_: object) -> np.ndarray:
+    def note(network: Network, sources: list, options: ExtractionOptions, *_: object) -> tuple:
         asked.append(options.precision)
-        return np.full((len(sources), 1), 1, np.float32)
+        return np.full((len(sources), 1), 1, np.float32), np.arange(len(sources)), []
 
-    monkeypatch.setattr("retrieval.training.state.extract", note)
+    monkeypatch.setattr("retrieval.training.state.extract_readable", note)
     file = read_tuples(tuples)
     with TuplePhotos(file, SIZE) as photos:
         for precision in ("fp32", "bf16"):

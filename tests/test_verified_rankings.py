@@ -294,7 +294,18 @@ def evaluated(photos: Path, target: Path, *words: object) -> dict:
 
 def test_search_puts_verified_photos_first_in_ranks_and_in_pairs(photos, tmp_path):
     pairs = tmp_path / "p.txt"
-    ranks = searched(photos, tmp_path / "r.h5", "--rerank", "geometry:5", "--pairs", pairs, "--num-matched", 2)
+    ranks = searched(
+        photos,
+        tmp_path / "r.h5",
+        "--rerank",
+        "geometry:5",
+        "--pairs",
+        pairs,
+        "--num-matched",
+        2,
+        "--min-similarity",
+        -1,
+    )
     for query, name in enumerate(ranks.queries):
         first = ranks.found(query)[:2]
         assert {Path(found).parent for found in first} == {Path(name).parent}

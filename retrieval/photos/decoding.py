@@ -254,6 +254,7 @@ def _load(source: PhotoSource, size: int, called: str, resize_filter: str) -> tu
         try:
             # JPEG's cheap decoding at a fraction of the size; other formats ignore it.
             image.draft(None, (DRAFT_MARGIN * width, DRAFT_MARGIN * height))
+            image.load()  # first: Pillow looks for EXIF behind a PNG's pixels, and would lose a fault of these
             orientation = _orientation(image)
             rgb = _to_rgb(image)
             if rgb.size != (width, height):

@@ -15,8 +15,8 @@ pytestmark = pytest.mark.real
 
 @pytest.fixture(scope="module")
 def table(shared: Path) -> dict[str, list[str]]:
-    """method.md section 7's table: row name to its cells for eccv16, tpami18, cirtorch."""
-    section = (shared.parent / "method.md").read_text(encoding="utf-8").split("\n## 7.")[1].split("\n## ")[0]
+    """METHOD.md section 7's table: row name to its cells for eccv16, tpami18, cirtorch."""
+    section = (shared.parent / "METHOD.md").read_text(encoding="utf-8").split("\n## 7.")[1].split("\n## ")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
     assert [cell.split(" ")[0] for cell in rows[0][1:]] == ["eccv16", "tpami18", "cirtorch"]
     return {row[0]: row[1:] for row in rows[2:]}
