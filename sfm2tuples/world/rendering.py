@@ -1,22 +1,144 @@
-"""A photo from panels: which panel each ray meets, with an inverse depth buffer, then light, shadow and haze."""
+"""Cameras, light and sky, and a photo of panels: what each ray meets, by inverse depth, then shadow and haze."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from sfm2tuples.world.cameras import Camera, look_at
-from sfm2tuples.world.solids import EXTRA, GROUND, WALL
-from sfm2tuples.world.textures import GLASS, LEVELS, OPEN, RESOLUTION, Texels
-from sfm2tuples.world.weather import Light, Sky
+from sfm2tuples.world.solids import EXTRA, GROUND, LEVELS, RESOLUTION, SOLID, WALL, Extent, Texels, noise
 
-NEAR = 0.2
-"""Nothing nearer is drawn, in metres."""
-TILE = 11.0
-"""Side of the ground's pattern in metres."""
+NEAR, TILE = 0.2, 11.0
+"""In metres: nothing nearer is drawn; side of the ground's pattern."""
 LINEAR = ((np.arange(256) / 255.0) ** 2.2).astype(np.float32)
 """Linear light of an sRGB value."""
+AROUND, CLOUDS = 1440, 512
+"""Columns of the horizon, and the side of the cloud table."""
+OFTEN = (0.58, 0.28, 0.09, 0.05)
+"""Shares of clear and overcast days, of low sun and of haze. The columns below are in the same order."""
+SUN = (0.95, 0.9, 0.82), (0, 0, 0), (0.9, 0.59, 0.32), (0.5, 0.475, 0.44)
+SKY = (0.3, 0.36, 0.46), (0.62, 0.64, 0.68), (0.22, 0.22, 0.3), (0.46, 0.48, 0.5)
+ZENITH = (0.1, 0.25, 0.58), (0.52, 0.56, 0.62), (0.16, 0.26, 0.5), (0.42, 0.52, 0.66)
+HORIZON = (0.5, 0.66, 0.84), (0.78, 0.8, 0.82), (0.92, 0.64, 0.42), (0.86, 0.86, 0.84)
+CLOUD = (0.95, 0.95, 0.95), (0.62, 0.64, 0.68), (1, 0.72, 0.52), (0.9, 0.9, 0.9)
+COVER, HAZE = ((0.1, 0.5), (0.7, 1.0), (0.1, 0.5), (0.2, 0.7)), (900, 500, 500, 170)
+ELEVATION = (22, 60), (40, 60), (7, 18), (25, 55)
+
+
+class Camera(NamedTuple):
+    """A pinhole camera in COLMAP's convention: x right, y down, z forward; the first pixel's middle is (0.5, 0.5).
+
+    Its rotation (3, 3) is from the world to the camera, its centre (3,) in metres; focal length, width and height are
+    in pixels.
+    """
+
+    rotation: np.ndarray
+    centre: np.ndarray
+    focal: float
+    size: tuple[int, int]
+
+    def matrix(self, scale: int = 1) -> np.ndarray:
+        """Projection ``(3, 4)`` to pixels of a photo `scale` times larger."""
+        wide, high = self.size
+        inner = np.diag([self.focal * scale, self.focal * scale, 1.0])
+        inner[:2, 2] = wide * scale / 2, high * scale / 2
+        return inner @ np.column_stack([self.rotation, -self.rotation @ self.centre])
+
+    def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels ``(n, 2)`` and depths ``(n,)`` of points ``(n, 3)``."""
+        matrix = self.matrix().astype(points.dtype)
+        homogeneous = points @ matrix[:, :3].T + matrix[:, 3]
+        depth = homogeneous[:, 2]
+        return homogeneous[:, :2] / np.where(np.abs(depth) > 1e-9, depth, 1e-9)[:, None], depth
+
+    def rays(self, scale: int) -> np.ndarray:
+        """Directions ``(h * w, 3) float32`` in the world, of unit length along the camera's axis."""
+        wide, high = self.size[0] * scale, self.size[1] * scale
+        x = (np.arange(wide, dtype=np.float32) + 0.5 - wide / 2) / (self.focal * scale)
+        y = (np.arange(high, dtype=np.float32) + 0.5 - high / 2) / (self.focal * scale)
+        across, down, ahead = self.rotation.astype(np.float32)
+        return (x[None, :, None] * across + (y[:, None, None] * down + ahead)).reshape(-1, 3)
+
+
+def look_at(centre: np.ndarray, target: np.ndarray, focal: float, size: tuple[int, int], roll: float = 0.0) -> Camera:
+    """A camera at `centre` that looks at `target`, turned by `roll` radians about its axis."""
+    forward = (target - centre) / np.linalg.norm(target - centre)
+    right = np.cross(forward, [0.0, 0.0, 1.0])
+    right /= np.linalg.norm(right)
+    turned = np.cos(roll) * right + np.sin(roll) * np.cross(forward, right)
+    return Camera(np.stack([turned, np.cross(forward, turned), forward]), np.asarray(centre, float), focal, size)
+
+
+class Light(NamedTuple):
+    """The light of one photo; colours (3,) float32, linear, 1 is a white wall in full sun.
+
+    What faces up receives that of the `sky`, what faces down `bounce` from the ground. `direction`, a unit vector, is
+    to the sun, whose colour is 0 under clouds. Of the sky a share of `cover` is under clouds, which `drift`. At `haze`
+    metres two thirds are veiled.
+    """
+
+    direction: np.ndarray
+    sun: np.ndarray
+    sky: np.ndarray
+    bounce: np.ndarray
+    zenith: np.ndarray
+    horizon: np.ndarray
+    cloud: np.ndarray
+    cover: float
+    haze: float
+    drift: np.ndarray
+
+
+def draw_light(random: np.random.Generator) -> Light:
+    """The light of one photo."""
+    mood = int(random.choice(len(OFTEN), p=OFTEN))
+    azimuth, elevation = random.normal(-np.pi / 2, 1.1), np.radians(random.uniform(*ELEVATION[mood]))
+    flat, up = np.cos(elevation), np.sin(elevation)
+    vary = 1 + random.normal(0, 0.035, 3)
+    sun, sky = np.multiply(SUN[mood], random.uniform(0.85, 1.15)), np.multiply(SKY[mood], vary)
+    bounce = 0.45 * sky + np.multiply(0.12 * up, SUN[mood])
+    far = np.multiply(ZENITH[mood], vary), np.multiply(HORIZON[mood], vary), CLOUD[mood]
+    sun, sky, bounce, zenith, horizon, cloud = np.asarray([sun, sky, bounce, *far], np.float32)
+    direction = np.asarray([flat * np.cos(azimuth), flat * np.sin(azimuth), up])
+    cover, haze = random.uniform(*COVER[mood]), HAZE[mood] * random.uniform(0.8, 1.3)
+    return Light(direction, sun, sky, bounce, zenith, horizon, cloud, cover, haze, random.uniform(0, CLOUDS, 2))
+
+
+class Sky(NamedTuple):
+    """What rays meet that miss everything else: the horizon of a place, clouds, the open sky.
+
+    `outline`, (AROUND,) float32, says how high the trees at the horizon reach, as a tangent, and `paint`, (AROUND, 3)
+    float32, their colour; `clouds`, (CLOUDS, CLOUDS) float32, how dense the clouds are.
+    """
+
+    outline: np.ndarray
+    paint: np.ndarray
+    clouds: np.ndarray
+
+    def colour(self, rays: np.ndarray, light: Light) -> np.ndarray:
+        """Linear light ``(n, 3) float32`` that comes along rays ``(n, 3) float32``."""
+        flat = np.maximum(np.hypot(rays[:, 0], rays[:, 1]), 1e-6)
+        slope = rays[:, 2] / flat
+        blend = np.sqrt(np.clip(slope / np.sqrt(1 + slope * slope), 0, 1))[:, None]
+        colour = light.horizon + blend * (light.zenith - light.horizon)
+        # The clouds are a ceiling; their table goes on as in a mirror, without a seam.
+        ceiling = rays[:, :2] * (90 / np.maximum(slope + 0.12, 0.02) / flat)[:, None] + light.drift.astype(np.float32)
+        row, column = np.abs(ceiling.astype(np.int64) % (2 * CLOUDS - 1) - (CLOUDS - 1)).T
+        density = np.clip((self.clouds[row, column] + light.cover * 1.6 - 0.85) * 1.6, 0, 1)[:, None]
+        colour += density * (light.cloud * (0.82 + 0.18 * self.clouds[column, row][:, None]) - colour)
+        around = ((np.arctan2(rays[:, 1], rays[:, 0]) / (2 * np.pi) + 0.5) * AROUND).astype(np.int64) % AROUND
+        behind = np.flatnonzero(slope < self.outline[around])
+        veil = 1 - np.exp(-160 / light.haze)
+        land = self.paint[around[behind]] * (light.sky * 0.8 + 0.35 * light.sun)
+        colour[behind] = land * (1 - veil) + veil * 0.8 * light.horizon
+        return colour
+
+
+def draw_sky(random: np.random.Generator) -> Sky:
+    """The horizon of a place and its supply of clouds."""
+    outline = 0.035 + 0.022 * noise(random, 2, AROUND, 160, 5)[0]
+    paint = np.asarray([0.05, 0.075, 0.03], np.float32) * (1 + 0.35 * noise(random, 2, AROUND, 10, 2)[0])[:, None]
+    return Sky(outline, paint, noise(random, CLOUDS, CLOUDS, 128, 6))
 
 
 class Buffers(NamedTuple):
@@ -94,23 +216,20 @@ def _draw(
     column = np.minimum((u * (columns / wide)).astype(np.int64), columns - 1)
     line = np.clip(((high - v) * (lines / high)).astype(np.int64), 0, lines - 1)
     texel = start + line * columns + column
-    solid = texels.texel[texel, 3] != OPEN
+    solid = texels.texel[texel, 3] >= SOLID
     line, column = np.divmod(where[solid], right - left)
     at = (line + top, column + left)
     buffers.inverse_depth[at], buffers.texel[at], buffers.panel[at] = near[solid], texel[solid], row
 
 
-Sun = tuple[Camera, Buffers]
-"""Its camera, and what it sees."""
-
-
-def sun_camera(light: Light, radius: float) -> Camera:
-    """A camera far off in the direction of the sun that sees the place within `radius` metres."""
+def sun_camera(light: Light, extent: Extent) -> Camera:
+    """A camera far off in the direction of the sun that sees a building and its close surroundings."""
+    radius = 0.6 * float(np.hypot(*extent[:2])) + 0.5 * extent[2] + 6
     far, target, pixels = 600.0, np.asarray([0.0, 0.0, radius * 0.2]), 420
     return look_at(target + far * light.direction, target, pixels * far / (2 * radius), (pixels, pixels))
 
 
-def _lit(sun: Sun, points: np.ndarray) -> np.ndarray:
+def _lit(sun: tuple[Camera, Buffers], points: np.ndarray) -> np.ndarray:
     """Whether the sun reaches points ``(n, 3) float32``."""
     camera, seen = sun
     pixel, depth = camera.project(points)
@@ -121,9 +240,9 @@ def _lit(sun: Sun, points: np.ndarray) -> np.ndarray:
 
 
 def shade(
-    panels: np.ndarray, texels: Texels, camera: Camera, buffers: Buffers, light: Light, sky: Sky, sun: Sun | None
+    panels: np.ndarray, texels: Texels, camera: Camera, buffers: Buffers, light: Light, sky: Sky, sun: Any
 ) -> np.ndarray:
-    """Light the rays: ``(h, w, 3) float32``, linear. `sun` is None where none shines."""
+    """Light the rays: ``(h, w, 3) float32``, linear. `sun` is its camera and what it sees, None where none shines."""
     high, wide = buffers.panel.shape
     rays, met = camera.rays(wide // camera.size[0]), buffers.panel.ravel()
     hit, missed = np.flatnonzero(met >= 0), np.flatnonzero(met < 0)
@@ -140,11 +259,7 @@ def shade(
         points = camera.centre.astype(np.float32) + rays[hit] * depth[:, None]
         colour += (facing * light.sun)[panel] * (_lit(sun, points) | extra[panel])[:, None]
     texel = texels.texel[buffers.texel.ravel()[hit]]
-    albedo = LINEAR[texel[:, :3]]
-    colour *= albedo
-    if light.evening:
-        glows = texel[:, 3] == GLASS
-        colour[glows] += (0.25 + albedo[glows]) * np.asarray([0.55, 0.4, 0.2], np.float32)
+    colour *= LINEAR[texel[:, :3]]
     veil = (1 - np.exp(-depth / np.float32(light.haze)))[:, None]
     image[hit] = colour + veil * (0.8 * light.horizon - colour)
     return image.reshape(high, wide, 3)

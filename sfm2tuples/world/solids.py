@@ -1,18 +1,21 @@
-"""Buildings as rectangles in space, some with parts cut away. All solids are rings of walls that may lean inwards.
+"""Solids: rectangles in space with textures. All are rings of walls that may lean inwards.
 
-Metres; x to the right and y away for someone before the front, z up.
+Metres; x to the right and y away for someone before the front, z up. A texture is an array ``(h, w, 4) uint8``, the
+first row on top: an sRGB colour and opacity.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageColor, ImageDraw
 
-from sfm2tuples.world.textures import OPEN
-
+RESOLUTION, LEVELS = 28, 6
+"""Texels per metre of every surface; a texture and its copies reduced by 2, 4, ..."""
+SOLID, FINE = 128, 2
+"""A texel is there where its opacity is at least this. Pictures are drawn larger and then reduced: smooth edges."""
 WALL, SHEET, GROUND, EXTRA = range(4)
 """What a panel is: a wall, which is seen from outside; a roof or parapet, seen from both sides; ground; a cut-out."""
 PANEL = np.dtype(
@@ -24,31 +27,141 @@ X, Y, Z = np.eye(3)
 
 Paint = Callable[[float, float], np.ndarray]
 """Makes the texture of a surface of some width and height in metres."""
+Paints = Sequence[Paint | None] | Paint
+Extent = tuple[float, float, float]
+"""Width, depth and height of a building in metres; thin spires may stand above the height."""
+Colour = tuple[int, int, int]
+MATERIALS = {
+    # course, block: metres; variation between blocks; joint: brightness; slope within a course; spots; grain
+    "brick": (0.14, 0.36, 0.12, 1.18, 0.0, 0.05, 0.03),
+    "stone": (0.5, 0.95, 0.09, 0.72, 0.0, 0.05, 0.03),
+    "plaster": (0, 0, 0, 0, 0, 0.05, 0.02),
+    "tiles": (0.42, 0.3, 0.1, 0.68, 0.34, 0.08, 0.03),
+    "slate": (0.3, 0.4, 0.14, 0.66, 0.3, 0.08, 0.02),
+    "metal": (99, 0.6, 0.03, 0.75, 0.0, 0.09, 0.02),
+    "cobbles": (0.22, 0.26, 0.12, 0.6, 0.0, 0.08, 0.04),
+    "slabs": (0.9, 1.2, 0.06, 0.7, 0.0, 0.05, 0.03),
+    "grass": (0, 0, 0, 0, 0, 0.14, 0.16),
+    "gravel": (0, 0, 0, 0, 0, 0.08, 0.12),
+    "asphalt": (0, 0, 0, 0, 0, 0.08, 0.08),
+}
 
 
-class Extent(NamedTuple):
-    """How much room a building takes, in metres; thin spires may stand above the height."""
+def texels(metres: float) -> int:
+    """Length in texels, at least one."""
+    return max(1, round(metres * RESOLUTION))
 
-    width: float
-    depth: float
-    height: float
+
+def noise(random: np.random.Generator, height: int, width: int, grain: float, octaves: int = 3) -> np.ndarray:
+    """Smooth noise ``(height, width) float32`` of about -1..1; `grain` is the size of the coarsest spots in texels."""
+    total = np.zeros((height, width), np.float32)
+    for octave in range(octaves):
+        spot = max(1.0, grain / 2**octave)
+        grid = random.uniform(-1, 1, (max(2, round(height / spot) + 1), max(2, round(width / spot) + 1)))
+        picture = Image.fromarray(grid.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
+        total += 0.55**octave * np.asarray(picture)
+    return total
+
+
+def surface(random: np.random.Generator, material: str, colour: Colour, width: float, height: float) -> np.ndarray:
+    """Texture of `width` x `height` metres of one of the `MATERIALS`, blocks in bond where it has any."""
+    course, block, variation, joint, slope, spots, grain = MATERIALS[material]
+    shape = texels(height), texels(width)
+    bright = 1 + spots * noise(random, *shape, 70) + grain * random.standard_normal(shape, np.float32)
+    if course:
+        tall, long = texels(course), texels(block)
+        row, within = np.divmod(np.arange(shape[0])[:, None], tall)
+        column, along = np.divmod(np.arange(shape[1])[None, :] + (row % 2) * (long // 2), long)
+        shade = random.normal(0, variation, (int(row.max()) + 1, int(column.max()) + 1))
+        bright = bright + shade[row, column] + slope * (within / tall - 0.6)
+        bright = np.where((within == 0) | (along == 0), joint, bright)
+    texture = np.full((*shape, 4), 255, np.uint8)
+    texture[..., :3] = np.clip(bright[..., None] * np.asarray(colour, np.float32), 0, 255)
+    return texture
+
+
+def pick(random: np.random.Generator, choices: Any) -> Any:
+    """One of some choices."""
+    return choices[int(random.integers(len(choices)))]
+
+
+def tint(random: np.random.Generator, codes: tuple[str, ...]) -> Colour:
+    """The colour of one of some codes like "9c4c38"."""
+    return ImageColor.getrgb(f"#{pick(random, codes)}")[:3]
+
+
+def darker(colour: Colour, share: float) -> Colour:
+    """The colour times `share`."""
+    red, green, blue = (min(255, int(channel * share)) for channel in colour)
+    return red, green, blue
+
+
+class Picture:
+    """A picture of some metres, y upwards, transparent where nothing is drawn."""
+
+    def __init__(self, width: float, height: float) -> None:
+        self.width, self.height, self._scale = width, height, texels(1.0) * FINE
+        self._image = Image.new("RGBA", (texels(width) * FINE, texels(height) * FINE))
+        self._draw = ImageDraw.Draw(self._image)
+
+    def draw(self, colour: Colour, *at: float) -> None:
+        """Draw a disc (x, y, radius), a box (left, foot, width, height) or a polygon (x, y, x, y, ...)."""
+        if len(at) == 3:
+            x, y, radius = at[0] * self._scale, self._image.height - at[1] * self._scale, at[2] * self._scale
+            self._draw.ellipse([x - radius, y - radius, x + radius, y + radius], colour)
+            return
+        if len(at) == 4:
+            right, top = at[0] + at[2], at[1] + at[3]
+            at = (at[0], at[1], right, at[1], right, top, at[0], top)
+        down = self._image.height
+        points = [(x * self._scale, down - y * self._scale) for x, y in zip(at[::2], at[1::2], strict=True)]
+        self._draw.polygon(points, colour)
+
+    def texture(self) -> np.ndarray:
+        """The picture as a texture."""
+        return np.asarray(self._image.reduce(FINE))
+
+    def over(self, texture: np.ndarray) -> np.ndarray:
+        """The picture on top of a texture of the same size."""
+        above = self.texture()
+        cover = above[..., 3:].astype(np.float32) / 255
+        return (texture * (1 - cover) + above * cover).astype(np.uint8)
+
+
+class Texels(NamedTuple):
+    """All textures with their reduced copies, so that a photo is shaded by one gather.
+
+    The texels are (n, 4) uint8; the layout, (textures, LEVELS, 3) int64, has a level's first texel, height and width.
+    """
+
+    texel: np.ndarray
+    layout: np.ndarray
 
 
 class Solids:
     """Collects the panels and the textures of a place."""
 
     def __init__(self) -> None:
-        self.textures: list[np.ndarray] = []
+        self._textures: list[np.ndarray] = []
         self._panels: list[tuple] = []
 
     def panels(self) -> np.ndarray:
         """All panels so far: (n,) PANEL."""
         return np.asarray(self._panels, PANEL)
 
+    def texels(self) -> Texels:
+        """The table of all textures and their reduced copies."""
+        whole = [Image.fromarray(texture) for texture in self._textures]
+        copies = [np.asarray(picture.reduce(2**level)) for picture in whole for level in range(LEVELS)]
+        shapes = np.asarray([copy.shape[:2] for copy in copies])
+        sizes = shapes.prod(axis=1)
+        layout = np.column_stack([np.cumsum(sizes) - sizes, shapes]).reshape(-1, LEVELS, 3)
+        return Texels(np.concatenate([copy.reshape(-1, 4) for copy in copies]), layout)
+
     def texture(self, picture: np.ndarray) -> int:
         """Add a texture, and return its number."""
-        self.textures.append(picture)
-        return len(self.textures) - 1
+        self._textures.append(picture)
+        return len(self._textures) - 1
 
     def panel(
         self, corner: np.ndarray, right: np.ndarray, up: np.ndarray, size: Sequence[float], texture: int, kind: int
@@ -56,18 +169,12 @@ class Solids:
         """Add one rectangle."""
         self._panels.append((corner, right / np.linalg.norm(right), up / np.linalg.norm(up), size, texture, kind))
 
-    def move(self, shift: np.ndarray) -> None:
-        """Move all panels so far."""
-        self._panels = [(corner + shift, *rest) for corner, *rest in self._panels]
+    def flat(self, middle: np.ndarray, size: tuple[float, float], texture: int, kind: int) -> None:
+        """Add a rectangle that lies flat."""
+        self.panel(middle - [size[0] / 2, size[1] / 2, 0], X, Y, size, texture, kind)
 
     def ring(
-        self,
-        at: np.ndarray,
-        foot: np.ndarray,
-        shrink: Sequence[float],
-        rise: float,
-        paints: Sequence[Paint | None] | Paint,
-        kind: int = WALL,
+        self, at: np.ndarray, foot: np.ndarray, shrink: Sequence[float], rise: float, paints: Paints, kind: int = WALL
     ) -> None:
         """Add a ring of walls or slopes that narrows towards its top.
 
@@ -104,7 +211,7 @@ def _cut(picture: np.ndarray, corners: list[tuple[float, float]]) -> np.ndarray:
     cover = Image.new("L", (width, height))
     ImageDraw.Draw(cover).polygon([(x * width, (1 - y) * height) for x, y in corners], 255)
     picture = picture.copy()
-    picture[np.asarray(cover) == 0, 3] = OPEN
+    picture[np.asarray(cover) == 0, 3] = 0
     return picture
 
 
