@@ -17,6 +17,9 @@ from retrieval.training.passes import ForwardPlan
 from retrieval.training.team import Team
 from sfm2tuples.mining.tuple_file import TupleFile
 
+UNTRAINED = ("round 0 ", "round 1 mine")
+"""Work that is done before the first step."""
+
 
 @dataclass(frozen=True)
 class Resources:
@@ -100,7 +103,7 @@ class TrainingState:
         if not strict:
             self._learn_of_unreadable(rows, own)
         # A random network describes photos alike before it is trained; that is no collapse.
-        if self.team.leads and "collapse" not in self.warned and not work.startswith("round 0 "):
+        if self.team.leads and "collapse" not in self.warned and not work.startswith(UNTRAINED):
             remedy = "the loss is at a constant, so start again with a lower --learning-rate"
             if warn_of_collapse(found, work, remedy):
                 self.warned.add("collapse")
