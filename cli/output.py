@@ -41,6 +41,11 @@ class Output:
         if not (self.quiet or self.json):
             click.echo(one_line(line))
 
+    def heading(self, title: str) -> None:
+        """Print a title, in bold where there is a terminal; the title is escaped as `say` does, our own bold is not."""
+        if not (self.quiet or self.json):
+            click.secho(one_line(title), bold=True)
+
     def warn(self, line: str) -> None:
         """Print a warning on stderr, whatever the mode."""
         click.echo(one_line(f"warning: {line}"), err=True)

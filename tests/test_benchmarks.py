@@ -498,3 +498,22 @@ def test_figures_are_written_as_people_read_them() -> None:
     truth = make_ground_truth(np.array([0]), [np.array([0])], [np.array([])], np.array([0]), ["g"])
     with pytest.raises(UsageError, match="no figure is called F1"):
         figure("F1", evaluate_rankings([np.array([0])], truth, 1))
+
+
+def test_val_and_test_below_one_folder_are_not_one_set() -> None:
+    both = [
+        f"images/{split}/{side}/@{x}@{y}@.jpg"
+        for split in ("val", "test")
+        for side in ("queries", "database")
+        for x, y in ((0, 0), (9, 0))
+    ]
+    with pytest.raises(UsageError, match=r"2 sets of queries and database, images/test, images/val; give the folder"):
+        named_positions_benchmark(PhotoNames(both, "data"))
+    with pytest.raises(UsageError, match=r"2 sets of queries and database, \., train; give the folder"):
+        named_positions_benchmark(
+            PhotoNames(["queries/@0@0@.jpg", "database/@0@0@.jpg", "train/database/@0@0@.jpg"], "data")
+        )
+    one = named_positions_benchmark(PhotoNames(both[:4], "data"))
+    assert (len(one.queries), len(one.database)) == (2, 2)
+    apart = named_positions_benchmark(PhotoNames(["day/queries/@0@0@.jpg", "all/database/@0@0@.jpg"], "data"))
+    assert (len(apart.queries), len(apart.database)) == (1, 1)

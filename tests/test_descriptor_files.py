@@ -11,8 +11,17 @@ import oracles
 import pytest
 
 from sfm2tuples.errors import DataError, FileFormatError, UsageError
-from sfm2tuples.files.container import read_header
-from sfm2tuples.files.descriptors import LAYOUTS, Descriptors, align, read_descriptors, write_descriptors
+from sfm2tuples.files.columns import write_strings
+from sfm2tuples.files.container import create_file, read_header
+from sfm2tuples.files.descriptors import (
+    FORMAT,
+    LAYOUTS,
+    VERSION,
+    Descriptors,
+    align,
+    read_descriptors,
+    write_descriptors,
+)
 
 NAMES = ["castle/images/0000.jpg", "castle/images/0001.jpg", "é/ü.jpg", "flat.jpg"]
 SETTINGS = {"size": 362, "scales": [1.0], "network": "abc"}
@@ -256,3 +265,30 @@ def test_a_large_file_is_mapped_and_gives_the_same_rows(
     assert isinstance(mapped.values, np.memmap)
     assert not isinstance(read.values, np.memmap)
     assert np.array_equal(mapped.values, read.values)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_netvlad_of_resnet50_is_read(tmp_path: Path, layout: str) -> None:
+    values = unit_rows(2, 131072)
+    write_descriptors(tmp_path / "d.h5", Descriptors(["a", "b"], values), layout)
+    np.testing.assert_allclose(read_descriptors(tmp_path / "d.h5").values, values, atol=1e-4)
+
+
+@pytest.mark.parametrize("dimension", [1 << 20, (1 << 20) + 1])
+def test_descriptors_that_a_file_says_and_does_not_hold_are_refused(tmp_path: Path, dimension: int) -> None:
+    with h5py.File(tmp_path / "global.h5", "w") as file:
+        for row in range(100):
+            file.create_dataset(f"{row}/global_descriptor", (dimension,), np.float16, fillvalue=1)
+    assert "holds no global_descriptor" in complaint(tmp_path / "global.h5")
+    with create_file(tmp_path / "d.h5", FORMAT, VERSION, {}) as file:
+        write_strings(file, "names", ["a", "b"])
+        file.create_dataset("descriptors", (2, dimension), np.float32, fillvalue=1)
+    assert "descriptors" in complaint(tmp_path / "d.h5")
+
+
+def test_descriptors_may_be_compressed(tmp_path: Path) -> None:
+    row = np.zeros(1 << 16, np.float32)
+    row[0] = 1
+    with h5py.File(tmp_path / "global.h5", "w") as file:
+        file.create_dataset("a/global_descriptor", data=row, compression="gzip")
+    assert np.array_equal(read_descriptors(tmp_path / "global.h5").values, row[None])

@@ -208,7 +208,7 @@ def test_requests_that_contradict_themselves_are_one_line(
     assert "name a network" in refusal(capsys, oxford)
     write_photos(tmp_path / "h", ["100000", "100001"], 2)
     said = refusal(capsys, tmp_path / "h", *NETWORK, "--crop", "image", protocol="holidays")
-    assert "--crop needs boxes" in said
+    assert "--crop image needs boxes" in said
     assert run("evaluate", "--protocol", "holidays") == 2
     assert "--protocol NAME and --data DIR go together" in capsys.readouterr().err
 
@@ -285,3 +285,19 @@ def test_a_flag_that_changes_nothing_is_refused(oxford: Path, capsys, flag: tupl
     answers = ("--protocol", "oxford5k", "--data", oxford, "--descriptors", oxford / "d.h5")
     assert run("evaluate", *answers, *flag) == 2
     assert said in capsys.readouterr().err
+
+
+def test_ground_truth_without_boxes_measures_whole_photos_and_refuses_crops(
+    oxford: Path, tmp_path: Path, capsys
+) -> None:
+    write_json(
+        tmp_path,
+        REVISITED | {"gnd": [{k: v for k, v in e.items() if k != "bbx"} for e in REVISITED["gnd"]]},
+        "roxford5k",
+    )
+    file = ("--descriptors", oxford / "d.h5")
+    boxless = evaluate(tmp_path, *file, protocol="roxford5k")
+    assert boxless["figures"] == evaluate(oxford, *file, protocol="roxford5k")["figures"]
+    said = refusal(capsys, tmp_path, *file, "--crop", "image", protocol="roxford5k")
+    assert "--crop image needs boxes" in said
+    assert "roxford5k.json: some of its queries have no bbx" in said

@@ -84,3 +84,13 @@ def test_json_that_nests_too_deep_or_counts_too_far_is_one_line(tmp_path):
         path = tmp_path / f"{number}.json"
         path.write_text(text)
         refused(path, "is no JSON")
+
+
+@pytest.mark.parametrize("suffix", [".json", ".pkl"])
+def test_queries_without_any_box_are_read_and_say_so(tmp_path, suffix):
+    whole = content()
+    without = content(entry={"bbx": None})
+    assert read_ground_truth(write(tmp_path, whole, ".json")).boxless == ""
+    truth = read_ground_truth(write(tmp_path, without, suffix))
+    assert truth.boxes is None
+    assert truth.boxless == f"{tmp_path / f'gnd{suffix}'}: some of its queries have no bbx"

@@ -229,3 +229,9 @@ def test_ranked_lists_say_how_many_were_searched_and_found(tmp_path: Path) -> No
     verified = np.array([[15, 0], [0, 0]])
     write_ranks(tmp_path / "v.h5", Ranks(["q", "r"], ["a", "b", "c"], row, similarity, inliers=verified))
     assert inspect_file(tmp_path / "v.h5")["content"]["verified"] == 1
+
+
+def test_titles_are_plain_where_there_is_no_terminal(index_file: Path) -> None:
+    lines = printed(index_file).splitlines()
+    assert {"file", "content", "places", "joined places"} <= set(lines)
+    assert "x1b" not in "".join(lines)

@@ -4,9 +4,11 @@ import logging
 import os
 from pathlib import Path
 
+import click
 import h5py
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 from cli.main import main
@@ -85,3 +87,12 @@ def test_names_are_shown_escaped_by_whatever_prints_them(capsys) -> None:
     shown = "".join(capsys.readouterr())
     assert "\x1b" not in shown
     assert shown.count("\\x1b[31m") >= 6
+
+
+def test_a_heading_is_bold_on_a_terminal_alone_and_its_title_is_escaped() -> None:
+    def shown(color: bool) -> str:
+        command = click.Command("x", callback=lambda: Output().heading(f"{RED}title"))
+        return CliRunner().invoke(command, color=color).output
+
+    assert shown(color=False) == "\\x1b[31mtitle\n"
+    assert shown(color=True) == "\x1b[1m\\x1b[31mtitle\x1b[0m\n"

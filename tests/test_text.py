@@ -95,3 +95,27 @@ def test_texts_are_read_in_one_room():
         encoded = [call for call in calls if any(word.arg == "encoding" for word in call.keywords)]
         opens = [call for call in encoded if ast.unparse(call.func).endswith("open")]
         assert not (reads or opens) or module.relative_to(Path(__file__).parents[1]) in READERS, module
+
+
+@pytest.mark.parametrize(
+    ("first", "said"),
+    [
+        ("image;label;role", "its columns are divided by semicolons, not by commas"),
+        ("image\tlabel\trole", "its columns are divided by tabs, not by commas"),
+        ("role|image|label", "its columns are divided by bars, not by commas"),
+        ('"image";"label";"role"', "its columns are divided by semicolons, not by commas"),
+        ('"image,label,role"', "its first line is one text in quotes"),
+        ("Image, label,role", "has no column image, label, but 'Image', ' label'; the first line of such a table is"),
+        ("photo,label,role", "has no column image; its first line is 'photo,label,role'; the first line of such"),
+        ("", "has no column image, label, role; its first line is ''"),
+    ],
+)
+def test_a_table_with_other_columns_says_what_its_first_line_is(write, first, said):
+    with pytest.raises(DataError) as caught:
+        read_labels(write("labels.csv", f"{first}\na.jpg,x,query\n".encode()))
+    assert said in str(caught.value)
+
+
+def test_a_list_that_names_a_photo_twice_is_at_fault_itself(write):
+    with pytest.raises(DataError, match=r"list.txt: 1 names occur more than once, first a.jpg; keep each once"):
+        photos_of(write("list.txt", b"a.jpg\nb.jpg\n# a.jpg\na.jpg\n"))

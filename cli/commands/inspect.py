@@ -27,7 +27,7 @@ def command(file: Path, show_all: bool, output: Output) -> None:
     for title, section in sections.items():
         if not section:
             continue
-        output.say(click.style(title, bold=True))
+        output.heading(title)
         if title == JOINED:
             joined = {f"{name}, {len(row['models']):,} models": row["why"] for name, row in section.items()}
             output.outline(joined, ("joined places", "reasons"), show_all)

@@ -133,8 +133,7 @@ def benchmark_descriptors(
 
 
 def _check_request(benchmark: Benchmark, request: EvaluationRequest, files: DescriptorFiles) -> None:
-    if request.crop != "none" and benchmark.boxes is None:
-        raise UsageError("--crop needs boxes, which the queries of Oxford and Paris have, original and revisited")
+    benchmark.boxes_for(request.crop)
     if files.database is None:
         return
     crops = request.crop != "none" and files.queries is None
@@ -194,7 +193,7 @@ class _ProtocolNetwork:
         """What finds windows in the photos of a database, whose names go on with those of distractors."""
         describer = Describer(self.network, self.request.extraction, whitening, self.request.dim)
         queries = self._called(self.benchmark.queries)
-        regions = query_regions(describer, queries, self.benchmark.boxes, self.request.crop)
+        regions = query_regions(describer, queries, self.benchmark.boxes_for(self.request.crop), self.request.crop)
         photos = self._called(self.benchmark.database)
         if self.request.distractors is not None and self.request.distractors.is_dir():
             photos = photos.joined(photos_of(self.request.distractors))
@@ -207,9 +206,14 @@ class _ProtocolNetwork:
     def describe_crops(self) -> Descriptors:
         """Descriptors of the boxes of the queries."""
         queries, request = self.benchmark.queries, self.request
-        boxes = np.empty((0, 4)) if self.benchmark.boxes is None else self.benchmark.boxes
+        boxes = self.benchmark.boxes_for(request.crop)
         return describe_crops(
-            self.network, self.photos(queries).sources, queries, boxes, request.crop, request.extraction
+            self.network,
+            self.photos(queries).sources,
+            queries,
+            np.empty((0, 4)) if boxes is None else boxes,
+            request.crop,
+            request.extraction,
         )
 
 

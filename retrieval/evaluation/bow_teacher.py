@@ -31,7 +31,7 @@ class Teacher:
         """What made its answers, as plain values."""
         return {"teacher": self.bag.features.settings | self.bag.options | self.options.as_dict()}
 
-    def evaluate(self, benchmark: Benchmark, database: list[str], crop: bool) -> dict[str, Evaluation]:
+    def evaluate(self, benchmark: Benchmark, database: list[str], crop: str) -> dict[str, Evaluation]:
         """Answer the queries of a protocol; by setup.
 
         Parameters
@@ -39,18 +39,19 @@ class Teacher:
         benchmark : Benchmark
         database : list of str
             Names of the benchmark's database and of distractors behind them.
-        crop : bool
-            Only features inside of the queries' boxes count.
+        crop : str
+            One of `cropping.CROPS`; but for ``none`` only features inside of the queries' boxes count.
 
         Raises
         ------
         DataError
             A photo is not in the bag.
+        UsageError
+            The queries have no boxes.
         """
+        boxes = benchmark.boxes_for(crop)
         called = self.names()
         asked = names_of(benchmark.queries, called, "the protocol")
         held = names_of(database, called, "the protocol")
-        rankings = rank_by_words(
-            self.bag, asked, held, own_junk(benchmark), self.options, benchmark.boxes if crop else None
-        )
+        rankings = rank_by_words(self.bag, asked, held, own_junk(benchmark), self.options, boxes)
         return benchmark.evaluate(rankings, database)

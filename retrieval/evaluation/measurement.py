@@ -132,7 +132,7 @@ def measure(request: EvaluationRequest) -> Measurement:
     found, database = _measure_descriptors(request, benchmark, files)
     if teacher is None:
         return found
-    answers = teacher.evaluate(benchmark, database, request.crop != "none")
+    answers = teacher.evaluate(benchmark, database, request.crop)
     return replace(
         found,
         evaluations=found.evaluations | {setup + SUFFIX: evaluation for setup, evaluation in answers.items()},
@@ -172,7 +172,7 @@ def _measure_descriptors(
 def _measure_teacher(request: EvaluationRequest, teacher: Teacher) -> Measurement:
     """What the teacher answers alone."""
     benchmark = load_benchmark(request.protocol, teacher.names)
-    evaluations = teacher.evaluate(benchmark, benchmark.database, request.crop != "none")
+    evaluations = teacher.evaluate(benchmark, benchmark.database, request.crop)
     return _measurement(request, benchmark, evaluations, teacher.settings(), [teacher.bag.fingerprint])
 
 
@@ -215,7 +215,7 @@ def _verifier(
     # A photo that has no features keeps its name here, and is refused by it below.
     known = PhotoNames(tables.names, tables.origin, whole=False)
     asked, held = (names_of(names, known, "the protocol") for names in (benchmark.queries, database))
-    boxes = benchmark.boxes if request.crop != "none" else None
+    boxes = benchmark.boxes_for(request.crop)
     return FeatureVerifier(tables, asked, held, request.verification.options, request.verification.jobs, boxes)
 
 

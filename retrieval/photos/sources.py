@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,7 @@ import numpy as np
 from retrieval.photos.decoding import PhotoSource
 from retrieval.photos.labels import Labels, read_labels
 from retrieval.photos.names import photos_below
-from sfm2tuples.errors import DataError, UsageError
+from sfm2tuples.errors import DataError, UsageError, first_three
 from sfm2tuples.files.columns import rows_of_names
 from sfm2tuples.files.container import read_header
 from sfm2tuples.files.text import filled_lines
@@ -113,7 +114,7 @@ def photos_of(source: Path, images: Path | None = None, size: int = 0) -> PhotoS
     Raises
     ------
     DataError
-        There is no such source, or it holds no photos.
+        There is no such source, it holds no photos, or a list names one twice.
     """
     if source.is_dir():
         return _of_paths(source, source, photos_below(source))
@@ -121,6 +122,11 @@ def photos_of(source: Path, images: Path | None = None, size: int = 0) -> PhotoS
         raise DataError(source, "no such file or folder")
     if source.suffix == ".txt":
         names = [name for name in filled_lines(source) if name[0] != "#"]
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise DataError(
+                source, f"{len(twice):,} names occur more than once, first {first_three(twice)}", "keep each once"
+            )
         return _of_paths(source, images or source.parent, names)
     if source.suffix == ".csv":
         return photos_of_labels(read_labels(source), source, images)

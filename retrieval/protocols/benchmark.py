@@ -33,12 +33,29 @@ class Benchmark:
     """Figures of each setup, as `figure` names them."""
     boxes: np.ndarray | None = None
     """(q, 4) float64: left, top, right, bottom of what is asked for, in pixels of the query's photo."""
+    boxless: str = ""
+    """Why there are no boxes, where the protocol has some and these data have none."""
     aliases: tuple[str, ...] = ()
     """Other names of the queries, in their order: Oxford's topics; empty where there are none."""
     notes: tuple[str, ...] = ()
     """What was left out, one line each."""
     photos: PhotoSources | None = None
     """The photos of `database`, where the data itself lists them, as an index and a table of labels do."""
+
+    def boxes_for(self, crop: str) -> np.ndarray | None:
+        """The boxes that a crop looks at; None for ``none``.
+
+        Raises
+        ------
+        UsageError
+            There are none.
+        """
+        if crop == "none":
+            return None
+        if self.boxes is None:
+            why = self.boxless or "the queries of Oxford and Paris have some, original and revisited"
+            raise UsageError(f"--crop {crop} needs boxes: {why}; leave out --crop")
+        return self.boxes
 
     def evaluate(self, rankings: Iterable[np.ndarray], database: Sequence[str]) -> dict[str, Evaluation]:
         """Evaluate rankings under every setup.

@@ -33,10 +33,15 @@ class ListedTruth:
     """Names of the queries."""
     topics: list[str]
     """What each query is called beside its photo's name: ``all_souls_1``; empty where the file has no topics."""
-    boxes: np.ndarray
-    """(q, 4) float64: left, top, right, bottom in pixels."""
+    boxes: np.ndarray | None
+    """(q, 4) float64: left, top, right, bottom in pixels; None where some query has none."""
     lists: dict[str, list[np.ndarray]]
     """By kind (``ok``, ``easy``, ``hard``, ``junk``): rows of `imlist` for each query, rising, int64."""
+
+    @property
+    def boxless(self) -> str:
+        """Why there are no boxes, for the one who asks for them; empty where there are."""
+        return "" if self.boxes is not None else f"{self.path}: some of its queries have no bbx"
 
     def topic_names(self) -> tuple[np.ndarray, list[str]]:
         """Group of each query, and the groups' names: the topics without their numbers."""
@@ -96,7 +101,7 @@ def read_ground_truth(path: Path) -> ListedTruth:
     Raises
     ------
     DataError
-        The file is torn, lacks a part, names a row beyond its list, or holds a box without area.
+        The file is torn, lacks a part, names a row beyond its list, or holds a box without area; no box at all is none.
     """
     if path.is_dir():
         return _read_texts(path)
@@ -174,8 +179,10 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and abs(value) < 1 << 53 and value == int(value)
 
 
-def _boxes(path: Path, queries: list[Any], corners: list[Any]) -> np.ndarray:
-    """(q, 4) float64; every query must have a box with an area."""
+def _boxes(path: Path, queries: list[Any], corners: list[Any]) -> np.ndarray | None:
+    """(q, 4) float64; a box must have an area. None where a query has none, as in sets that take whole photos."""
+    if any(box is None for box in corners):
+        return None
     boxes = np.empty((len(queries), 4))
     bad = []
     for row, (query, box) in enumerate(zip(queries, corners, strict=True)):

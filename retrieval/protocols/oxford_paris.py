@@ -69,6 +69,7 @@ def make_benchmark(choice: ProtocolChoice, names: Callable[[], PhotoNames]) -> B
         names_of(listed.qimlist, there.of_queries(), "qimlist"),
         {name: truth},
         boxes=listed.boxes,
+        boxless=listed.boxless,
         aliases=tuple(listed.topics),
         notes=tuple(notes),
     )

@@ -12,7 +12,7 @@ from retrieval.metrics.ground_truth import make_ground_truth
 from retrieval.photos.sources import photos_of_rows
 from retrieval.protocols.benchmark import MAX_DISTANCE, Benchmark, ProtocolChoice
 from retrieval.protocols.photo_names import PhotoNames
-from sfm2tuples.errors import DataError, UsageError, refuse_some
+from sfm2tuples.errors import DataError, UsageError, first_three, refuse_some
 from sfm2tuples.index.opened import OpenedIndex, open_index
 from sfm2tuples.index.schema import SPLITS
 
@@ -68,6 +68,8 @@ def named_positions_benchmark(names: PhotoNames, max_distance: float = MAX_DISTA
     ------
     DataError
         A name without a position, or no query or no database.
+    UsageError
+        Several sets, such as ``val`` and ``test``, lie below one folder.
     """
     queries, database = _two_sides(names)
     if not queries or not database:
@@ -147,13 +149,24 @@ def _not_comparable(item: np.ndarray, models: np.ndarray, places: np.ndarray) ->
 def _two_sides(names: PhotoNames) -> tuple[list[str], list[str]]:
     if names.queries is not None:
         return names.queries, names.database
-    queries = [name for name in names.database if _lies_in(name, QUERY_FOLDERS)]
-    database = [name for name in names.database if _lies_in(name, DATABASE_FOLDERS)]
-    return (queries, database) if queries or database else (names.database, names.database)
+    queries, database = (_below(names.database, folders) for folders in (QUERY_FOLDERS, DATABASE_FOLDERS))
+    sets = sorted(set(queries.values()) | set(database.values()))
+    if len(sets) > 1 and set(queries.values()) & set(database.values()):
+        # Photos of another set would be wrong answers that the published figures do not have.
+        what = f"holds {len(sets)} sets of queries and database, {first_three([name or '.' for name in sets])}"
+        raise UsageError(f"{names.origin}: {what}; give the folder or the descriptors of one")
+    return (list(queries), list(database)) if queries or database else (names.database, names.database)
 
 
-def _lies_in(name: str, folders: tuple[str, ...]) -> bool:
-    return any(part in folders for part in name.split("/")[:-1])
+def _below(names: Sequence[str], folders: tuple[str, ...]) -> dict[str, str]:
+    """Names that lie in one of some folders, and the path above that folder: the set that they belong to."""
+    found = {}
+    for name in names:
+        parts = name.split("/")[:-1]
+        depth = next((depth for depth, part in enumerate(parts) if part in folders), None)
+        if depth is not None:
+            found[name] = "/".join(parts[:depth])
+    return found
 
 
 def _near(queries: np.ndarray, database: np.ndarray, max_distance: float) -> list[np.ndarray]:

@@ -46,7 +46,7 @@ def make_benchmark(choice: ProtocolChoice, names: Callable[[], PhotoNames]) -> B
         positives = [_union(listed.lists, right, query) for query in range(len(queries))]
         junk = [_union(listed.lists, beside, query) for query in range(len(queries))]
         setups[setup] = make_ground_truth(np.arange(len(queries)), positives, junk, *listed.topic_names())
-    return Benchmark(database, queries, setups, MEASURES, listed.boxes)
+    return Benchmark(database, queries, setups, MEASURES, listed.boxes, boxless=listed.boxless)
 
 
 def _union(lists: dict[str, list[np.ndarray]], kinds: tuple[str, ...], query: int) -> np.ndarray:

@@ -25,9 +25,10 @@ VERSION = 1
 LAYOUTS = ("columnar", "hloc")
 NORM_TOLERANCE = 1e-3
 """How far a row's norm may be from 1 in our columns; float32 rounding stays far below."""
-LARGEST_DIMENSION = 1 << 16
-"""No descriptor is longer; a file that says so is damaged, and its size is not believed."""
-
+LARGEST_DIMENSION = 1 << 20
+"""No descriptor is longer; a file that says so is damaged. NetVLAD of ResNet-50 has 131,072 dimensions."""
+MOST_COMPRESSED = 1100
+"""Bytes that a stored byte stands for at most (deflate: 1,032). A size that fewer are there for is not believed."""
 MAPPED_FROM = 1 << 28
 """Bytes of descriptors from which on a file of ours is mapped, not read."""
 
@@ -249,6 +250,8 @@ def _read_columns(path: Path, file: h5py.File) -> tuple[list[str], np.ndarray]:
     dataset = file["descriptors"]
     check_names(path, names)
     _check_shape(path, len(names), dataset.shape, dataset.dtype)
+    if not _is_stored(dataset):
+        raise FileFormatError(path, "says more descriptors than it holds", "make it again")
     values = _mapped(dataset)
     if values is None:
         values = dataset[()].astype(np.float32, copy=False)
@@ -289,7 +292,7 @@ def _read_groups(path: Path, file: h5py.File) -> tuple[list[str], np.ndarray]:
         if not isinstance(item, h5py.Dataset):
             return
         image, _, column = name.rpartition("/")
-        if column == "global_descriptor" and item.size <= LARGEST_DIMENSION:
+        if column == "global_descriptor" and item.size <= LARGEST_DIMENSION and _is_stored(item):
             rows[image] = np.ravel(item[()])
         else:
             others.add(image)
@@ -300,6 +303,11 @@ def _read_groups(path: Path, file: h5py.File) -> tuple[list[str], np.ndarray]:
     absent = sorted(others - set(rows))
     refuse_some(path, absent, len(absent) + len(rows), "images have no usable global_descriptor")
     return list(rows), _stack(path, rows)
+
+
+def _is_stored(dataset: h5py.Dataset) -> bool:
+    """Whether a dataset's values are in the file: HDF5 makes up those that are not, as many as the file says."""
+    return bool(dataset.size * dataset.dtype.itemsize <= MOST_COMPRESSED * dataset.id.get_storage_size())
 
 
 def _stack(path: Path, rows: dict[str, np.ndarray]) -> np.ndarray:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sfm2tuples.errors import DataError, FileFormatError
+from sfm2tuples.errors import DataError, FileFormatError, shown
 
 REMEDY = "save it as UTF-8 (iconv -f {} -t UTF-8)"
 OTHER_MARKS = {
@@ -24,6 +24,10 @@ OTHER_MARKS = {
     codecs.BOM_UTF16_BE: "UTF-16",
 }
 """Marks of encodings that are not read; those of UTF-32 first, since one begins with UTF-16's."""
+
+
+DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+"""Signs that other programs put between columns."""
 
 
 def read_text(path: Path) -> str:
@@ -81,14 +85,33 @@ def read_csv(path: Path, needed: Sequence[str]) -> list[dict[str, Any]]:
     DataError
         As for `read_text`; or it is no CSV, or lacks a needed column.
     """
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    text = read_text(path)
+    reader = csv.DictReader(io.StringIO(text, newline=""))
     try:
         absent = [column for column in needed if column not in (reader.fieldnames or [])]
         if absent:
-            raise DataError(path, f"has no column {', '.join(absent)}", f"its first line names {','.join(needed)}")
+            raise DataError(path, *_why_columns_lack(text, reader.fieldnames or [], absent, needed))
         return list(reader)
     except csv.Error as error:
         raise DataError(path, f"is no CSV ({error})") from error
+
+
+def _why_columns_lack(text: str, found: Sequence[str], absent: Sequence[str], needed: Sequence[str]) -> tuple[str, str]:
+    """What is wrong with a table's first line, and the remedy."""
+    first, wanted = next(iter(text.splitlines()), ""), ",".join(needed)
+    for sign, name in DELIMITERS.items():
+        if set(needed) <= {column.strip(' "') for column in first.split(sign)}:
+            return f"its columns are divided by {name}, not by commas", "save it as CSV with commas"
+    if len(found) == 1 and set(needed) <= {column.strip(' "') for column in found[0].split(",")}:
+        return "its first line is one text in quotes, and no list of columns", f"write {wanted} without them"
+    spelled = {column.strip().lower(): column for column in found}
+    odd = [spelled[column] for column in absent if column in spelled]
+    what = (
+        f"has no column {', '.join(absent)}, but {', '.join(map(repr, odd))}"
+        if odd
+        else (f"has no column {', '.join(absent)}; its first line is {shown(first)}")
+    )
+    return what, f"the first line of such a table is {wanted}"
 
 
 def read_json(path: Path, remedy: str = "") -> Any:
