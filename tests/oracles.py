@@ -839,3 +839,15 @@ def first_and_last_by_lists(ranking, verdict_of, first, at_most, last):
         if sum(verdict_of[other] != 2 for other in seen) < first:
             seen.append(row)
     return seen, [verdict_of[row] for row in seen], (never + found)[:last]
+
+
+def most_shared_of_squares(rows, columns, shared, size, most):
+    """Neighbouring images are joined until at most `most` rows remain: the most that any pair of each square shares."""
+    together = 1
+    while (size + together - 1) // together > most:
+        together += 1
+    count = (size + together - 1) // together
+    table = [[0] * count for _ in range(count)]
+    for r, c, s in zip(rows.tolist(), columns.tolist(), shared.tolist(), strict=True):
+        table[r // together][c // together] = max(table[r // together][c // together], s)
+    return np.array(table)

@@ -278,13 +278,13 @@ def test_a_page_that_fails_leaves_the_old_one_and_nothing_beside(
 
 def test_other_files_are_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "notes.json").write_text("{}")
-    with create_file(tmp_path / "index.h5", "sfm2tuples-index", 1, {}) as file:
+    with create_file(tmp_path / "found.h5", "sfm2tuples-ranks", 1, {}) as file:
         file["x"] = np.zeros(1)
     (tmp_path / "notes.txt").write_text("notes")
     for name, message in (
         ("notes.txt", "is no file that"),
         ("notes.json", "is no evaluation"),
-        ("index.h5", "sfm2tuples-index, which has no report"),
+        ("found.h5", "sfm2tuples-ranks, which has no report"),
     ):
         with pytest.raises(FileFormatError, match=message) as error:
             write_report(tmp_path / name, tmp_path / "page", ReportOptions())

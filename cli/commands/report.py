@@ -21,11 +21,19 @@ PATH = click.Path(path_type=Path)
 @click.option("--setup", help="evaluation: the setup to show  [default: medium, or the first]")
 @click.option("--compare", type=PATH, help="evaluation: another to compare it with  [default: its teacher]")
 @click.option("--images", type=PATH, help="evaluation: folder of its photos  [default: where evaluate found them]")
+@click.option("--num-models", default=12, show_default=True, help="index: models seen from above, the largest")
+@click.option("--num-places", default=6, show_default=True, help="index: places whose shared points are drawn")
+@click.option("--num-pairs", default=20, show_default=True, help="index: pairs of places that look alike")
+@click.option("--descriptors", type=PATH, help="index: descriptors of its photos, to find places that look alike")
 @click.option("--photo-size", default=320, show_default=True, help="longest side of the page's photos, pixels")
 @click.option("--force", is_flag=True, help="replace an earlier page")
 @output_options
 def command(source: Path, target: Path, force: bool, output: Output, **shown: Any) -> None:
-    """Write an HTML page of FILE: of a tuple file, the evidence and tuples; of an evaluation, its queries."""
+    """Write an HTML page of FILE.
+
+    Of an index: its models seen from above, places, shared points, places that look alike. Of a tuple file: the
+    evidence and tuples. Of the folder of a training run: its curves. Of an evaluation: its worst and best queries.
+    """
     from retrieval.reports.options import ReportOptions
     from retrieval.reports.report import write_report
     from sfm2tuples.errors import first_three

@@ -1,5 +1,6 @@
 """Pages and summaries for people.
 
-`report` writes a page: a head and `sections`, whose form `page` says. `tuple_page` and `evaluation_page` read what is
-shown. `inspection` says what is in a file. Imports everything below.
+`report` writes a page: a head and `sections`, whose form `page` says. `index_page`, `tuple_page`, `run_page` and
+`evaluation_page` read what is shown; `plan_views`, `matrices`, `curves` and `drawings` draw. `inspection` says what is
+in a file. Imports everything below.
 """

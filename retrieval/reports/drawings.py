@@ -49,7 +49,7 @@ class Series:
 
 
 @dataclass(frozen=True)
-class _Frame:
+class Frame:
     """The area of a drawing in which both axes run from 0 to 1, and its margins, in units of the drawing."""
 
     width: int
@@ -60,19 +60,22 @@ class _Frame:
     bottom: int
 
     def x(self, share: float) -> float:
+        """Where a share of the width lies."""
         return self.left + share * (self.width - self.left - self.right)
 
     def y(self, share: float) -> float:
+        """Where a share of the height lies."""
         return self.height - self.bottom - share * (self.height - self.top - self.bottom)
 
     def drawing(self, css: str, label: str, parts: Sequence[Markup]) -> Markup:
+        """The `svg` element of parts; the label is for those who do not see it."""
         return Markup('<svg class="{}" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
             css, self.width, self.height, label, Markup("").join(parts)
         )
 
 
-_HISTOGRAM = _Frame(420, 216, 46, 14, 26, 44)
-_SCATTER = _Frame(412, 412, 56, 56, 56, 56)
+_HISTOGRAM = Frame(420, 216, 46, 14, 26, 44)
+_SCATTER = Frame(412, 412, 56, 56, 56, 56)
 
 
 def histogram(series: Sequence[Series], axis: str, decimals: int = 2) -> Markup:
@@ -97,13 +100,13 @@ def histogram(series: Sequence[Series], axis: str, decimals: int = 2) -> Markup:
     if drawn:
         parts = _bars_and_medians(drawn, decimals)
     else:
-        parts = [_text(frame.width / 2, frame.height / 2, "no values", "middle")]
-    parts.append(_text(frame.x(0.5), frame.height - 8, axis, "middle"))
+        parts = [text(frame.width / 2, frame.height / 2, "no values", "middle")]
+    parts.append(text(frame.x(0.5), frame.height - 8, axis, "middle"))
     return frame.drawing("histogram", f"Histogram of {axis}", parts)
 
 
 def _bars_and_medians(drawn: Sequence[Series], decimals: int) -> list[Markup]:
-    ticks = _ticks(min(s.finite.min() for s in drawn), max(s.finite.max() for s in drawn))
+    ticks = round_ticks(min(s.finite.min() for s in drawn), max(s.finite.max() for s in drawn))
     low, high = float(ticks[0]), float(ticks[-1])
     edges = np.linspace(low, high, BINS + 1)
     counts = [np.histogram(s.finite, edges)[0] for s in drawn]
@@ -115,17 +118,17 @@ def _bars_and_medians(drawn: Sequence[Series], decimals: int) -> list[Markup]:
     parts = []
     for share in (0.0, top / 2, top):
         y = _HISTOGRAM.y(share / top)
-        parts += [_line("grid", x(low), x(high), y, y), _text(x(low) - 6, y + 4, f"{100 * share:.0f} %", "end")]
-    parts += [_text(x(tick), _HISTOGRAM.y(0) + 16, f"{tick:g}", "middle") for tick in ticks.round(10)]
+        parts += [line("grid", x(low), x(high), y, y), text(x(low) - 6, y + 4, f"{100 * share:.0f} %", "end")]
+    parts += [text(x(tick), _HISTOGRAM.y(0) + 16, f"{tick:g}", "middle") for tick in ticks.round(10)]
     for s, count in zip(drawn, counts, strict=True):
         parts += _bars(s, count, edges, x, top, decimals)
     for s in drawn:
         middle = x(s.median)
-        parts.append(_line(f"median {s.css or s.name}", middle, middle, _HISTOGRAM.top - 8, _HISTOGRAM.y(0)))
+        parts.append(line(f"median {s.css or s.name}", middle, middle, _HISTOGRAM.top - 8, _HISTOGRAM.y(0)))
     return parts
 
 
-def _ticks(low: float, high: float) -> np.ndarray:
+def round_ticks(low: float, high: float) -> np.ndarray:
     """Round ticks around the values: at least four steps of 1, 2 or 5 times a power of ten."""
     span = (high - low) or max(abs(high), 1.0) * 0.1
     power = 10.0 ** math.floor(math.log10(span / 4))
@@ -170,14 +173,14 @@ def scatter(points: Sequence[Point], across: str, up: str, top: float = 1.0) -> 
     """
     frame = _SCATTER
     left, right, bottom = frame.x(0), frame.x(1), frame.y(0)
-    parts = [_line("grid", left, right, bottom, frame.y(1))]
+    parts = [line("grid", left, right, bottom, frame.y(1))]
     for tick in TICKS:
         y = frame.y(tick)
-        parts.append(_line("grid", left, right, y, y))
-        parts.append(_text(left - 6, y + 4, f"{top * tick:g}", "end"))
-        parts.append(_text(frame.x(tick), bottom + 16, f"{top * tick:g}", "middle"))
+        parts.append(line("grid", left, right, y, y))
+        parts.append(text(left - 6, y + 4, f"{top * tick:g}", "end"))
+        parts.append(text(frame.x(tick), bottom + 16, f"{top * tick:g}", "middle"))
     parts += [_point(together, top) for together in _cells(points, top)]
-    parts.append(_text(frame.x(0.5), frame.height - 14, across, "middle"))
+    parts.append(text(frame.x(0.5), frame.height - 14, across, "middle"))
     upright = Markup('<text transform="translate(16 {}) rotate(-90)" text-anchor="middle">{}</text>')
     parts.append(upright.format(frame.y(0.5), up))
     return frame.drawing("histogram scatter", f"{up} against {across}", parts)
@@ -210,11 +213,12 @@ def _point(together: list[Point], top: float) -> Markup:
     )
 
 
-def _line(css: str, x1: float, x2: float, y1: float, y2: float) -> Markup:
-    line = '<line class="{}" x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>'
-    return Markup(line).format(css, x1, x2, y1, y2)
+def line(css: str, x1: float, x2: float, y1: float, y2: float) -> Markup:
+    """A straight line of a drawing."""
+    element = '<line class="{}" x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>'
+    return Markup(element).format(css, x1, x2, y1, y2)
 
 
-def _text(x: float, y: float, text: str, anchor: str) -> Markup:
+def text(x: float, y: float, words: str, anchor: str) -> Markup:
     """Text in a drawing; `anchor` is SVG's ``start``, ``middle`` or ``end``."""
-    return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(x, y, anchor, text)
+    return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(x, y, anchor, words)

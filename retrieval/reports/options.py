@@ -28,9 +28,18 @@ class ReportOptions:
     images: Path | None = None
     """Folder of an evaluation's photos, where they are not where `evaluate` found them."""
 
+    num_models: int = 12
+    """Of an index: models seen from above, those with the most images."""
+    num_places: int = 6
+    """Of an index: places whose shared points are drawn, those with the most images."""
+    num_pairs: int = 20
+    """Of an index: pairs of places that look alike."""
+    descriptors: Path | None = None
+    """Descriptors of an index's photos, to look for places that look alike."""
+
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        for name in ("num_tuples", "num_queries"):
+        for name in ("num_tuples", "num_queries", "num_models", "num_places", "num_pairs"):
             value = getattr(self, name)
             if value < 0:
                 raise UsageError(f"--{name.replace('_', '-')} {value}: give a number of at least 0")

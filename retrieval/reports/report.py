@@ -9,14 +9,18 @@ import h5py
 
 from retrieval.evaluation import evaluation_file
 from retrieval.reports.evaluation_page import EvaluationPage
+from retrieval.reports.index_page import IndexPage
 from retrieval.reports.options import ReportOptions
 from retrieval.reports.page import Page
+from retrieval.reports.run_page import RunPage
 from retrieval.reports.thumbnails import FOLDER, Thumbnails
 from retrieval.reports.tuple_page import TuplePage
+from retrieval.training.run_folder import LAST
 from sfm2tuples.errors import DataError, FileFormatError
 from sfm2tuples.files.atomic import refuse_folder_overwrite, write_folder_atomically, write_text
 from sfm2tuples.files.container import read_header
 from sfm2tuples.files.text import begins_with
+from sfm2tuples.index import schema
 from sfm2tuples.mining import tuple_file
 
 PAGE = "index.html"
@@ -39,9 +43,23 @@ EVALUATION = Page(
         "differences",
     ),
 )
+INDEX = Page(
+    IndexPage,
+    "index.html.j2",
+    (
+        "models_from_above",
+        "places",
+        "alike_places",
+        "made_from",
+    ),
+)
+RUN = Page(RunPage, "run.html.j2", ("rounds",))
+RUN_FOLDER = "the folder of a training run"
 PAGES = {
+    schema.FORMAT: INDEX,
     tuple_file.FORMAT: TUPLES,
     evaluation_file.FORMAT: EVALUATION,
+    RUN_FOLDER: RUN,
 }
 """Format of a file to its page. A section is a module of the room `sections` and a line in a page's list."""
 
@@ -64,7 +82,7 @@ def write_report(source: Path, target: Path, options: ReportOptions, force: bool
     Parameters
     ----------
     source : Path
-        A tuple file, or an evaluation.
+        An index, a tuple file, an evaluation, or the folder of a training run.
     target : Path
         The folder to make.
     options : ReportOptions
@@ -91,10 +109,14 @@ def write_report(source: Path, target: Path, options: ReportOptions, force: bool
 
 
 def _format(source: Path) -> str:
-    """The format of a file that has a page; a JSON file is taken for an evaluation, whose reader tells more."""
+    """The format of what has a page; a JSON file is taken for an evaluation, whose reader tells more."""
+    remedy = "give an index (build-index), a tuple file (mine-tuples), an evaluation (evaluate -o) or a folder of train"
+    if source.is_dir():
+        if not (source / LAST).is_file():
+            raise DataError(source, f"is a folder without a training run ({LAST})", remedy)
+        return RUN_FOLDER
     if not source.is_file():
         raise DataError(source, "no such file")
-    remedy = "give a tuple file, which mine-tuples writes, or an evaluation, which evaluate -o does"
     if not h5py.is_hdf5(source):
         if not begins_with(source, b"{"):
             raise FileFormatError(source, "is no file that a report can be made of", remedy)

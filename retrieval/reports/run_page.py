@@ -1,0 +1,67 @@
+"""What the page of a training run shows: its rounds as curves and in numbers."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from retrieval.networks.checkpoints import load_checkpoint
+from retrieval.reports.options import ReportOptions
+from retrieval.reports.thumbnails import Thumbnails
+from retrieval.training.run_folder import BEST, LAST
+from sfm2tuples.errors import FileFormatError
+
+
+class RunPage:
+    """The folder of a training run.
+
+    Raises
+    ------
+    DataError, WeightsError
+        Its checkpoint is absent or torn.
+    FileFormatError
+        It is no checkpoint of a training run.
+    """
+
+    def __init__(self, path: Path, options: ReportOptions, thumbnails: Thumbnails) -> None:
+        self.name = path.name or str(path)
+        self.thumbnails = thumbnails
+        self.checkpoint = load_checkpoint(path / LAST)
+        self.rounds: list[dict[str, Any]] = self.checkpoint.get("history", [])
+        if not self.rounds:
+            raise FileFormatError(path / LAST, "holds no rounds of training", "give the folder that train wrote")
+
+    @property
+    def numbers(self) -> list[int]:
+        """Numbers of the rounds."""
+        return [row["round"] for row in self.rounds]
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether no validation query says how good a round is."""
+        return not any(math.isfinite(value) for value in self.column("val_map"))
+
+    @property
+    def used(self) -> int:
+        """The round whose network is used."""
+        return int(self.checkpoint["best_round"])
+
+    def column(self, name: str) -> list[float]:
+        """A figure of every round; NaN where there is none."""
+        return [float(row.get(name, math.nan)) for row in self.rounds]
+
+    def head(self) -> dict[str, Any]:
+        """What the template of the page's head shows."""
+        maps = self.column("val_map")
+        return {
+            "name": self.name,
+            "num_rounds": len(self.rounds) - 1,
+            "used": self.used,
+            "file": LAST if self.is_blind else BEST,
+            "is_blind": self.is_blind,
+            "before": maps[0],
+            "after": maps[self.numbers.index(self.used)],
+            "minutes": sum(value for value in self.column("seconds") if math.isfinite(value)) / 60,
+            "tuples": int(sum(self.column("queries")[1:])),
+        }
