@@ -17,6 +17,8 @@ from sfm2tuples.errors import UsageError, one_line
 
 OUTPUTS = ("target", "pairs")
 """Parameters of commands that are files to write; every other path is read."""
+SPOKEN = ("retrieval.networks.network", "retrieval.networks.choice")
+"""Modules whose log of what they do is heard without `--verbose`, but not with `--quiet`: what describes the photos."""
 HEADINGS, LINES, WIDTH = 20, 5, 160
 """A screenful of an outline: headings, lines of each, letters of a line."""
 
@@ -124,6 +126,8 @@ def output_options(function: Callable[..., None]) -> Callable[..., None]:
         logging.basicConfig(level=level, stream=sys.stderr, force=True)
         for handler in logging.root.handlers:
             handler.setFormatter(_OneLine("%(levelname)s: %(message)s"))
+        for name in SPOKEN:
+            logging.getLogger(name).setLevel(logging.WARNING if quiet else logging.INFO)
         # Warnings of libraries name lines of their source and no file of the user's: heard with --verbose alone.
         logging.captureWarnings(True)
         logging.getLogger("py.warnings").setLevel(logging.WARNING if verbose else logging.ERROR)

@@ -645,7 +645,8 @@ def revisited_lists(entry, setup):
 def receptive_field(backbone, width, column):
     """First and last pixel that a cell of the map's middle row sees along the width: where the gradient is not zero.
 
-    All weights are made positive and max-pools become means, so that nothing that is looked at has no influence.
+    All filters and max-pools become means, of a photo so dark that no ReLU6 is full: so nothing that is looked at has
+    no influence.
     """
     import copy
 
@@ -654,7 +655,7 @@ def receptive_field(backbone, width, column):
     seeing = copy.deepcopy(backbone).double().eval()
     with torch.no_grad():
         for name, weight in seeing.named_parameters():
-            weight.fill_(1.0 if name.endswith("weight") else 0.0)
+            weight.fill_(1.0 / weight[0].numel() if name.endswith("weight") else 0.0)
 
     def replaced(module):
         for name, child in module.named_children():
@@ -665,7 +666,7 @@ def receptive_field(backbone, width, column):
                 replaced(child)
 
     replaced(seeing)
-    photo = torch.ones(1, 3, 64, width, dtype=torch.float64, requires_grad=True)
+    photo = torch.full((1, 3, 64, width), 1e-6, dtype=torch.float64, requires_grad=True)
     features = seeing(photo)
     features[0, 0, features.shape[2] // 2, column].backward()
     columns = photo.grad.abs().sum(dim=(0, 1, 2)).nonzero().ravel()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import nn
 
+from retrieval.networks.backbones.efficientnet_lite import EfficientNetLite, SameConv2d
 from retrieval.networks.backbones.torchvision_backbones import ResNet, Sequential
 
 
@@ -26,13 +27,15 @@ def cell_centres(backbone: nn.Module, pixels: int, cells: int) -> np.ndarray:
     (cells,) float64
         In pixels from the photo's edge: the first pixel's centre is at 0.5.
     """
-    if not isinstance(backbone, (Sequential, ResNet)):
+    if not isinstance(backbone, (Sequential, ResNet, EfficientNetLite)):
         return (np.arange(cells) + 0.5) * pixels / cells
-    first, step = 0.0, 1
+    first, step, side = 0.0, 1, pixels
     for name, layer in backbone.named_modules():
         # The shortcuts of ResNet run beside the path that is followed, and look at the same pixels.
         if isinstance(layer, (nn.Conv2d, nn.MaxPool2d)) and "downsample" not in name:
             kernel, stride, padding = (_number(value) for value in (layer.kernel_size, layer.stride, layer.padding))
+            if isinstance(layer, SameConv2d):
+                padding, side = layer.before(side), (side + 1) // 2
             first += ((kernel - 1) / 2 - padding) * step
             step *= stride
     return 0.5 + first + step * np.arange(cells)

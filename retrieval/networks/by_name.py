@@ -29,10 +29,13 @@ POOLINGS = {
 }
 """Name of a pooling, as `--pooling` takes it, to its module and class in `poolings/`; the first is the default."""
 BACKBONES = {
+    "efficientnet_lite": tuple(f"efficientnet_lite{number}" for number in range(5)),
     "torchvision_backbones": ("squeezenet1_1", "alexnet", "vgg16", "resnet18", "resnet50", "resnet101", "resnet152"),
     "timm_backbones": ("timm:NAME",),
 }
-"""Module of a family in `backbones/` to the names that `--backbone` takes; ``X:NAME`` is every name after ``X:``."""
+"""Module of a family in `backbones/` to the names that `--backbone` takes; ``X:NAME`` is every name after ``X:``.
+
+The first name of all is the default."""
 
 
 def backbone_names() -> list[str]:

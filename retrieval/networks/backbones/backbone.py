@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -30,11 +31,17 @@ class Backbone(nn.Module):
     """The word of `--weights` for the weights that its makers publish; empty where there are none."""
     published_url: str = ""
     """Where a state dict of them lies; without one, `load_published` fetches them."""
+    published_in: str = ""
+    """The package that holds a file of them; empty where there is none."""
 
     @property
     def colours(self) -> tuple[Colour, Colour]:
         """Mean and deviation of the colours that it was trained with, RGB in 0..1."""
         return IMAGENET_MEAN, IMAGENET_STD
+
+    def published_file(self) -> Path | None:
+        """The file of them that lies on this machine already; None where none does."""
+        return None
 
     def load_published(self) -> None:
         """Fetch the published weights where they have no URL; see `published_as`."""

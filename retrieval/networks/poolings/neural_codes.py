@@ -39,6 +39,7 @@ class NeuralCodes(Pooling):
     """
 
     keeps_aspect = False
+    has_classifier = True
 
     def __init__(self, backbone: str, layer: str) -> None:
         super().__init__()

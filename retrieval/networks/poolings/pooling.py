@@ -26,6 +26,8 @@ class Pooling(nn.Module):
     """What to use instead, where it refuses that option."""
     keeps_aspect: ClassVar[bool] = True
     """Whether the network sees photos in their own shape, so that a part of a photo is a part of the map."""
+    has_classifier: ClassVar[bool] = False
+    """Whether it takes layers from the classifier that a file of weights holds."""
     unprepared: ClassVar[str] = ""
     """What to say where the network is used before its pooling has learned from photos; empty where it need not."""
 
