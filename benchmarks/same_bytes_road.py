@@ -66,9 +66,9 @@ small_bow:       build-bow features.h5 -o small_bow.h5 --num-words 128 --turns 3
 bow:             build-bow label_features.h5 -o bow.h5 --num-words 256 --turns 3 --samples-per-word 20 --num-nearest 2 --learn-from features.h5
 more_words:      build-bow label_features.h5 -o more_words.h5 --num-words 64 --turns 2 --seed 7
 short:           shorten-bow bow.h5 more_words.h5 -o short.h5 --dim 32
-teacher:         evaluate --labels {FEW} {TEACHER} --num-expanded 3 --hamming 24 --power 0.5 --geometry affine -o teacher.json
+teacher:         evaluate --labels {FEW} {TEACHER} --num-expanded 3 --hamming 24 --geometry affine -o teacher.json
 both:            evaluate --labels {FEW} {NETWORK} {TEACHER} -o both.json
-sfm_teacher:     evaluate --index small_index.h5 --teacher small_bow.h5 -o sfm_teacher.json
+sfm_teacher:     evaluate --index small_index.h5 --teacher small_bow.h5 --power 0.5 -o sfm_teacher.json
 geometry:        evaluate --labels {FEW} --descriptors short.h5 --rerank geometry:10 --features label_features.h5 --min-inliers 8 --qe average:3 -o geometry.json
 search_geometry: search --queries short.h5 --database short.h5 -o ranks_geometry.h5 --rerank geometry:5 --features label_features.h5 --geometry homography
 search_ivf:      search --queries short.h5 --database short.h5 -o ranks_ivf.h5 --engine ivf --nprobe 3 --min-similarity 0.1 --include-self

@@ -259,34 +259,6 @@ def test_one_name_in_two_descriptor_files_is_two_photos_unless_they_are_alike(tm
     assert "recall@20 1.000000" in said
 
 
-@pytest.mark.parametrize(
-    ("flag", "value", "named"),
-    [
-        ("--num-verified", 5, "--teacher"),
-        ("--hamming", 24, "--teacher"),
-        ("--image-size", 64, "--network or --backbone"),
-    ],
-)
-def test_a_flag_that_would_do_nothing_is_refused(oxford, capsys, flag, value, named):
-    error = refusal(capsys, oxford, "--descriptors", oxford / "d.h5", flag, value)
-    assert error == f"error: {flag} is for {named}; leave it out, or name one\n"
-
-
-@pytest.mark.parametrize(
-    ("flag", "said"),
-    [
-        (("--min-shared", "20"), "--min-shared is for --index; leave it out"),
-        (("--max-distance", "20"), "--max-distance is for --protocol place-recognition"),
-        (("--split", "val"), "--split is for --index or --protocol place-recognition"),
-        (("--ratio", "0.7"), "--ratio is for --rerank geometry"),
-    ],
-)
-def test_a_flag_that_changes_nothing_is_refused(oxford: Path, capsys, flag: tuple[str, str], said: str) -> None:
-    answers = ("--protocol", "oxford5k", "--data", oxford, "--descriptors", oxford / "d.h5")
-    assert run("evaluate", *answers, *flag) == 2
-    assert said in capsys.readouterr().err
-
-
 def test_ground_truth_without_boxes_measures_whole_photos_and_refuses_crops(
     oxford: Path, tmp_path: Path, capsys
 ) -> None:

@@ -269,7 +269,7 @@ def test_the_command_refuses_in_one_line(tmp_path, capsys):
         ((*same,), 2, "say what to write"),
         ((*other, *target), 2, "made otherwise"),
         ((*same, *target, "--rerank", "R:3"), 2, "give --photos"),
-        ((*same, *target, "--backbone", "alexnet"), 2, "are for --rerank"),
+        ((*same, *target, "--backbone", "alexnet"), 2, "--backbone is for --rerank R; leave it out"),
         ((*same, *target, "--qe", "best:3"), 2, "no expansion"),
         (("--queries", tmp_path / "none.h5", "--database", tmp_path / "d.h5", *target), 1, "no such file"),
     ):

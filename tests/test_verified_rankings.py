@@ -372,7 +372,7 @@ def test_what_does_not_fit_is_one_line(photos, tmp_path, capsys):
         (("search", *files, *features), 2, "are for --rerank geometry"),
         (("search", *files, *features, "--rerank", "R:3"), 2, "are for --rerank geometry"),
         (("search", *files, *features, "--rerank", "geometry:x"), 2, "no re-ranking such as"),
-        (("search", *files, *features, "--rerank", "geometry", "--photos", photos), 2, "are for --rerank R"),
+        (("search", *files, *features, "--rerank", "geometry", "--photos", photos), 2, "is for --rerank R"),
         (("search", *files, "--features", tmp_path / "few.h5", "--rerank", "geometry"), 1, "2 of 6 queries"),
         (("search", *files, "--features", photos / "d.h5", "--rerank", "geometry"), 1, "sfm2tuples-features"),
         (("search", *files, *features, "--rerank", "geometry", "--min-inliers", 3), 2, "min inliers 3"),

@@ -7,9 +7,21 @@ from typing import Any
 
 import click
 
+from cli.options.idle_flags import Use, refuse_idle_flags
 from cli.output import Output, output_options
 
 PATH = click.Path(path_type=Path)
+
+
+USES = (
+    Use(
+        ("num_words", "samples_per_word", "turns", "seed"),
+        "words that are learned, not those of --vocabulary",
+        lambda params: params["vocabulary"] is None,
+    ),
+    Use(("softness",), "--num-nearest above 1", lambda params: params["num_nearest"] > 1),
+)
+"""What flags are for that have nothing to do in some calls."""
 
 
 @click.command("build-bow", epilog="Example: sfm2tuples build-bow features.h5 --learn-from other.h5 -o bow.h5")
@@ -45,6 +57,7 @@ def command(
     from retrieval.local_features.vocabulary import WordOptions
     from sfm2tuples.files.atomic import refuse_overwrite
 
+    refuse_idle_flags(USES)
     refuse_overwrite(target, force)
     bag, parents = build_bag_of_words(features, WordOptions(**options), learn_from, vocabulary)
     write_bag_of_words(target, bag, parents)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from cli.options.extraction import extraction_options
+from cli.options.idle_flags import BY_A_NETWORK, EXPONENT, VERIFICATION, Use, by_geometry, given, refuse_idle_flags
 from cli.options.network import network_options
 from cli.options.protocol import protocol_options
 from cli.options.refinement import refinement_options
@@ -17,30 +18,58 @@ from cli.options.teacher import teacher_options
 from cli.options.verification import verification_options
 from cli.output import Output, output_options
 from retrieval.photos.cropping import CROPS
-from sfm2tuples.errors import UsageError
 
 PATH = click.Path(path_type=Path)
-NEEDS = (
-    (("num_verified", "num_expanded", "power", "hamming", "hamming_spread"), ("teacher",), "--teacher"),
-    (
-        ("image_size", "scales", "exponent", "precision", "resize_filter", "upright"),
-        ("network", "backbone"),
-        "--network or --backbone",
+
+
+def _protocol(params: Mapping[str, Any]) -> str:
+    """The protocol that is measured by."""
+    return "sfm" if params["index"] else "labels" if params["labels"] else params["protocol"]
+
+
+def _is_file(params: Mapping[str, Any]) -> bool:
+    """Whether the protocol's data is a file: an index, or a table of labels."""
+    data: Path = params["index"] or params["labels"] or params["data"]
+    return not data.is_dir()
+
+
+def _verifies(params: Mapping[str, Any]) -> bool:
+    return by_geometry(params) or bool(params["teacher"] and params["num_verified"])
+
+
+def _expands_verified(params: Mapping[str, Any]) -> bool:
+    of_teacher = bool(params["teacher"] and params["num_verified"] and params["num_expanded"])
+    return of_teacher or (by_geometry(params) and params["qe"] is not None)
+
+
+USES = (
+    Use(("num_verified", "num_expanded", "power", "hamming", "hamming_spread"), "--teacher", given("teacher")),
+    Use(("hamming_spread",), "--hamming", lambda params: params["hamming"] is not None),
+    Use(("power",), "--teacher without --hamming", lambda params: params["hamming"] is None),
+    BY_A_NETWORK,
+    Use(("weights",), "--backbone", given("backbone", "network")),
+    EXPONENT,
+    Use(VERIFICATION, "--rerank geometry, or --teacher with --num-verified", _verifies),
+    Use(
+        ("expand_inliers",),
+        "--rerank geometry with --qe, or --teacher with --num-verified and --num-expanded",
+        _expands_verified,
     ),
-    (
-        ("geometry", "ratio", "max_error", "min_inliers", "expand_inliers"),
-        ("rerank", "teacher"),
-        "--rerank geometry or --teacher",
+    Use(("min_shared",), "--index", lambda params: _protocol(params) == "sfm"),
+    Use(("max_distance",), "--protocol place-recognition", lambda params: _protocol(params) == "place-recognition"),
+    Use(
+        ("unit_length",),
+        "--protocol place-recognition of an index",
+        lambda params: _protocol(params) == "place-recognition" and _is_file(params),
     ),
+    Use(
+        ("split",),
+        "--index or --protocol place-recognition of an index",
+        lambda params: _protocol(params) in ("sfm", "place-recognition") and _is_file(params),
+    ),
+    Use(("images",), "--labels CSV", lambda params: _protocol(params) == "labels" and _is_file(params)),
 )
-"""Flags, the parameters of which one gives them something to do, and how to say that."""
-OF_PROTOCOLS = {
-    "min_shared": ("sfm",),
-    "max_distance": ("place-recognition",),
-    "unit_length": ("place-recognition",),
-    "split": ("sfm", "place-recognition"),
-}
-"""Flags that only some protocols have a use for; the protocol of --index is sfm."""
+"""What flags are for that have nothing to do in some calls."""
 
 
 @click.command("evaluate", epilog="Example: sfm2tuples evaluate --index index.h5 --network run/best.pt")
@@ -75,7 +104,7 @@ def command(target: Path | None, force: bool, output: Output, **asked: Any) -> N
     from retrieval.evaluation.request import EvaluationRequest
     from sfm2tuples.files.atomic import refuse_overwrite, write_text
 
-    _refuse_idle_flags(click.get_current_context(), asked["protocol"].name)
+    refuse_idle_flags(USES)
     if target is not None:
         refuse_overwrite(target, force)
     found = measure(EvaluationRequest(**asked))
@@ -91,15 +120,3 @@ def command(target: Path | None, force: bool, output: Output, **asked: Any) -> N
     if target is not None:
         write_text(target, json.dumps(found.as_dict(), indent=1) + "\n")
         output.made(target, "the table and every query's result")
-
-
-def _refuse_idle_flags(context: click.Context, protocol: str) -> None:
-    """Refuse flags that would change nothing: the user believes that they are in the figures."""
-    for flags, masters, named in NEEDS:
-        given = [flag for flag in flags if context.get_parameter_source(flag) is ParameterSource.COMMANDLINE]
-        if given and not any(context.params[master] is not None for master in masters):
-            raise UsageError(f"--{given[0].replace('_', '-')} is for {named}; leave it out, or name one")
-    for flag, protocols in OF_PROTOCOLS.items():
-        if protocol not in protocols and context.get_parameter_source(flag) is ParameterSource.COMMANDLINE:
-            which = " or ".join("--index" if name == "sfm" else f"--protocol {name}" for name in protocols)
-            raise UsageError(f"--{flag.replace('_', '-')} is for {which}; leave it out")

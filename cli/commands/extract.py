@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.options.extraction import extraction_options
+from cli.options.idle_flags import EXPONENT, NAMES_BELOW, refuse_idle_flags
 from cli.options.network import network_options
 from cli.output import Output, output_options
 from sfm2tuples.files.descriptors import LAYOUTS, check_layout, write_descriptors
@@ -51,6 +52,7 @@ def command(
     from sfm2tuples.errors import UsageError
     from sfm2tuples.files.atomic import refuse_overwrite
 
+    refuse_idle_flags((EXPONENT, NAMES_BELOW))
     refuse_overwrite(target, force)
     if dim is not None and whitening is None:
         raise UsageError("--dim keeps the first dimensions of a whitening; give --whitening too")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from cli.options.idle_flags import NAMES_BELOW, refuse_idle_flags
 from cli.output import Output, output_options
 
 PATH = click.Path(path_type=Path)
@@ -46,6 +47,7 @@ def command(
     from retrieval.photos.sources import photos_of
     from sfm2tuples.files.atomic import refuse_overwrite
 
+    refuse_idle_flags((NAMES_BELOW,))
     refuse_overwrite(target, force)
     options = FeatureOptions(image_size, SiftOptions(**sift))  # type: ignore[arg-type]
     photos = photos_of(source, images, image_size)

@@ -7,9 +7,21 @@ from typing import Any
 
 import click
 
+from cli.options.idle_flags import Use, refuse_idle_flags
 from cli.output import Output, output_options
 
 PATH = click.Path(path_type=Path)
+USES = (
+    Use(("num_tuples",), "a tuple file", lambda params: params["kind"] == "tuples"),
+    Use(
+        ("num_queries", "num_ranked", "setup", "compare", "images"),
+        "an evaluation",
+        lambda p: p["kind"] == "evaluation",
+    ),
+    Use(("num_models", "num_places", "num_pairs", "descriptors"), "an index", lambda params: params["kind"] == "index"),
+    Use(("photo_size",), "an index, a tuple file or an evaluation", lambda params: params["kind"] != "run"),
+)
+"""What flags are for that have nothing to do in the page of another file."""
 
 
 @click.command("report", epilog="Example: sfm2tuples report tuples.h5 -o page/")
@@ -35,9 +47,10 @@ def command(source: Path, target: Path, force: bool, output: Output, **shown: An
     evidence and tuples. Of the folder of a training run: its curves. Of an evaluation: its worst and best queries.
     """
     from retrieval.reports.options import ReportOptions
-    from retrieval.reports.report import write_report
+    from retrieval.reports.report import page_of, write_report
     from sfm2tuples.errors import first_three
 
+    refuse_idle_flags(USES, kind=page_of(source).kind)
     report = write_report(source, target, ReportOptions(**shown), force)
     if report.missing:
         output.warn(f"photos that cannot be shown: {len(report.missing):,}, first {first_three(report.missing)}")

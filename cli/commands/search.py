@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.options.network import network_options
+from cli.options.idle_flags import VERIFICATION, Use, by_geometry, by_windows, given, refuse_idle_flags
+from cli.options.network import FIELDS, network_options
 from cli.options.refinement import refinement_options
 from cli.options.verification import verification_options
 from cli.output import Output, output_options
@@ -17,6 +18,17 @@ if TYPE_CHECKING:
     from retrieval.networks.choice import NetworkChoice
 
 PATH = click.Path(path_type=Path)
+USES = (
+    Use(("num_matched",), "--pairs", given("pairs")),
+    Use(VERIFICATION, "--rerank geometry", by_geometry),
+    Use(("expand_inliers",), "--rerank geometry with --qe", lambda p: by_geometry(p) and p["qe"] is not None),
+    Use(
+        (*FIELDS, "whitening_layer", "photos", "query_photos", "images", "whitening"),
+        "--rerank R",
+        by_windows,
+    ),
+)
+"""What flags are for that have nothing to do in some calls."""
 
 
 @click.command("search", epilog="Example: sfm2tuples search --queries q.h5 --database d.h5 --pairs pairs.txt")
@@ -74,6 +86,7 @@ def command(
 
     if target is None and pairs is None:
         raise UsageError("say what to write: -o ranks.h5, --pairs pairs.txt, or both")
+    refuse_idle_flags(USES)
     for path in filter(None, (target, pairs)):
         refuse_overwrite(path, force)
     windows = WindowSources(choice, photos, query_photos, images, whitening, device)

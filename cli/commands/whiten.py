@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.options.extraction import extraction_options
+from cli.options.idle_flags import BY_A_NETWORK, EXPONENT, Use, refuse_idle_flags
 from cli.options.network import network_options
 from cli.output import Output, output_options
 from retrieval.whitening.projection import METHODS, write_whitening
@@ -16,6 +17,14 @@ from sfm2tuples.index.schema import SPLITS
 if TYPE_CHECKING:
     from retrieval.descriptors.extraction import ExtractionOptions
     from retrieval.networks.choice import NetworkChoice
+
+
+USES = (
+    BY_A_NETWORK,
+    EXPONENT,
+    Use(("min_overlap", "max_scale_change"), "--method lw", lambda params: params["method"] == "lw"),
+)
+"""What flags are for that have nothing to do in some calls."""
 
 
 @click.command("whiten", epilog="Example: sfm2tuples whiten tuples.h5 -o whitening.h5 --network run/best.pt")
@@ -56,6 +65,7 @@ def command(
     from retrieval.whitening.matching_pairs import WhiteningOptions, learn_whitening, read_pairs
     from sfm2tuples.files.atomic import refuse_overwrite
 
+    refuse_idle_flags(USES)
     refuse_overwrite(target, force)
     options = WhiteningOptions(method, dim, _shrinkage(shrinkage), split, min_overlap, max_scale_change)
     matches = read_pairs(source, options, extraction.image_size)

@@ -43,6 +43,11 @@ class Page:
     sections: Iterable[str]
     """Modules of the room `sections`, in the order of the page."""
 
+    @property
+    def kind(self) -> str:
+        """What it is a page of: ``tuples``, ``evaluation``, ``index`` or ``run``."""
+        return self.template.partition(".")[0]
+
     def html(self, path: Path, options: ReportOptions, thumbnails: Thumbnails) -> str:
         """The page as a text; its photos are written on the way."""
         content = self.read(path, options, thumbnails)

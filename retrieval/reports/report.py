@@ -99,7 +99,7 @@ def write_report(source: Path, target: Path, options: ReportOptions, force: bool
         A file is absent.
     """
     refuse_folder_overwrite(target, force, {PAGE, FOLDER}, "page that report made")
-    page = PAGES[_format(source)]
+    page = page_of(source)
     if options.compare is not None and not options.compare.is_file():
         raise DataError(options.compare, "no such file", "--compare takes what evaluate -o wrote")
     with write_folder_atomically(target) as folder:
@@ -108,20 +108,28 @@ def write_report(source: Path, target: Path, options: ReportOptions, force: bool
     return Report(target / PAGE, thumbnails.count, thumbnails.missing)
 
 
-def _format(source: Path) -> str:
-    """The format of what has a page; a JSON file is taken for an evaluation, whose reader tells more."""
+def page_of(source: Path) -> Page:
+    """The page that a source has; a JSON file is taken for an evaluation, whose reader tells more.
+
+    Raises
+    ------
+    FileFormatError
+        No page can be made of such a file.
+    DataError
+        It is absent, or a folder without a training run.
+    """
     remedy = "give an index (build-index), a tuple file (mine-tuples), an evaluation (evaluate -o) or a folder of train"
     if source.is_dir():
         if not (source / LAST).is_file():
             raise DataError(source, f"is a folder without a training run ({LAST})", remedy)
-        return RUN_FOLDER
+        return RUN
     if not source.is_file():
         raise DataError(source, "no such file")
     if not h5py.is_hdf5(source):
         if not begins_with(source, b"{"):
             raise FileFormatError(source, "is no file that a report can be made of", remedy)
-        return evaluation_file.FORMAT
+        return EVALUATION
     format = read_header(source).format
     if format not in PAGES:
         raise FileFormatError(source, f"is {format}, which has no report", remedy)
-    return format
+    return PAGES[format]
