@@ -1,6 +1,7 @@
 """The command line: `main` finds a command, `commands` has one file each, `options` the flags that several share.
 
-A command parses, calls one function, prints by `output`. Imports `retrieval` and `sfm2tuples`.
+A command parses, calls one function, prints by `output`; `interruption` is what Ctrl-C does.
+Imports `retrieval` and `sfm2tuples`.
 """
 
 from __future__ import annotations

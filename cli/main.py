@@ -9,6 +9,7 @@ import sys
 
 import click
 
+from cli import interruption
 from sfm2tuples import __version__
 from sfm2tuples.errors import SfmTuplesError, one_line
 
@@ -77,9 +78,8 @@ def main(arguments: list[str] | None = None) -> None:
     except SfmTuplesError as error:
         click.echo(one_line(f"error: {error}"), err=True)
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort) as interruption:
-        click.echo(f"interrupted{': ' + str(interruption) if str(interruption) else ''}", err=True)
-        sys.exit(130)
+    except (KeyboardInterrupt, click.Abort) as interrupted:
+        interruption.end(str(interrupted))
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
@@ -88,6 +88,14 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(1)
     except MemoryError as error:
         click.echo(f"error: {_short_of_memory(error)}", err=True)
+        sys.exit(1)
+    except Exception as error:
+        # Ctrl-C in the middle of a library's import may come out as anything.
+        if interruption.was_asked():
+            interruption.end()
+        if not isinstance(error, RecursionError):
+            raise
+        click.echo("error: something that was read is nested too deeply; is it what it should be?", err=True)
         sys.exit(1)
 
 

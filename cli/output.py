@@ -13,7 +13,9 @@ from typing import Any
 
 import click
 
+from cli import interruption
 from sfm2tuples.errors import UsageError, one_line
+from sfm2tuples.files.regular_files import refuse_odd_file
 
 OUTPUTS = ("target", "pairs")
 """Parameters of commands that are files to write; every other path is read."""
@@ -132,23 +134,30 @@ def output_options(function: Callable[..., None]) -> Callable[..., None]:
         logging.captureWarnings(True)
         logging.getLogger("py.warnings").setLevel(logging.WARNING if verbose else logging.ERROR)
         output = Output(quiet=quiet, json=as_json)
-        _refuse_to_replace_what_is_read(click.get_current_context().params)
+        interruption.raise_from_now_on()
+        _check_paths(click.get_current_context().params)
         function(*args, output=output, **kwargs)
         output.close()
 
     return wrapped
 
 
-def _refuse_to_replace_what_is_read(given: dict[str, Any]) -> None:
-    """Keep a command from writing to a file that it reads, or two results to one file: `--force` would lose them."""
+def _check_paths(given: dict[str, Any]) -> None:
+    """Keep a command from waiting for a pipe, and from writing to a file that it reads, or two results to one file.
+
+    `--force` would lose them.
+    """
     outputs = [given[name] for name in OUTPUTS if isinstance(given.get(name), Path)]
     if len({path.resolve() for path in outputs}) < len(outputs):
         raise UsageError(f"{outputs[0]}: is named for two outputs; give each a name of its own")
     values = [value for name, value in given.items() if name not in OUTPUTS]
     inputs = [path for value in values for path in (value if isinstance(value, tuple) else (value,))]
+    inputs = [path for path in inputs if isinstance(path, Path)]
+    for path in inputs:
+        refuse_odd_file(path)
     for output in outputs:
         for path in inputs:
-            if isinstance(path, Path) and output.is_file() and path.is_file() and output.samefile(path):
+            if output.is_file() and path.is_file() and output.samefile(path):
                 raise UsageError(f"{output}: is read by this command; give the output another name")
 
 

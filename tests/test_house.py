@@ -20,6 +20,7 @@ cli.main cli.__main__
 cli.commands
 cli.options
 cli.output
+cli.interruption
 
 retrieval.reports
 retrieval.evaluation retrieval.training retrieval.tuple_files

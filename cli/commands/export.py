@@ -122,11 +122,10 @@ def _cirtorch(request: _Request, output: Output) -> None:
 
 def _refuse_what_is_not_hdf5(request: _Request, wanted: str) -> None:
     """A checkpoint, say, is no HDF5 file; its own reader would say no more than that."""
-    import h5py
-
     from sfm2tuples.errors import DataError
+    from sfm2tuples.files.opening import is_hdf5
 
-    if request.source.is_file() and not h5py.is_hdf5(request.source):
+    if request.source.is_file() and not is_hdf5(request.source):
         remedy = f"--format {request.kind} takes {wanted}"
         raise DataError(request.source, "is neither an index nor a tuple file", remedy)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from retrieval.metrics.results import Evaluation
@@ -13,6 +12,8 @@ from retrieval.protocols.benchmark import Benchmark
 from retrieval.protocols.photo_names import PhotoNames
 from retrieval.search.ranks_file import read_ranks
 from sfm2tuples.errors import DataError, first_three, refuse_some
+from sfm2tuples.files.opening import is_hdf5
+from sfm2tuples.files.regular_files import require_file
 from sfm2tuples.files.text import filled_lines
 
 
@@ -38,13 +39,12 @@ def read_rankings(path: Path) -> dict[str, list[str]]:
     """
     if path.is_dir():
         rankings = {file.stem: filled_lines(file) for file in sorted(path.glob("*.txt"))}
-    elif path.is_file() and h5py.is_hdf5(path):
+    elif is_hdf5(path):
         ranks = read_ranks(path)
         rankings = {query: ranks.found(row) for row, query in enumerate(ranks.queries)}
-    elif path.is_file():
-        rankings = _of_lines(path)
     else:
-        raise DataError(path, "no such file or folder")
+        require_file(path, absent="no such file or folder")
+        rankings = _of_lines(path)
     if not rankings:
         raise DataError(path, "holds no ranking", "a file of lines, or a folder of QUERY.txt")
     return {query: list(dict.fromkeys(names)) for query, names in rankings.items()}

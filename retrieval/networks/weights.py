@@ -18,6 +18,7 @@ from retrieval.networks.backbones.backbone import Backbone
 from retrieval.networks.downloads import fetched, is_url
 from retrieval.networks.wrapped_weights import named_tensors, unwrapped, without_prefixes
 from sfm2tuples.errors import UsageError, WeightsError, first_line, first_three
+from sfm2tuples.files.regular_files import refuse_odd_file, require_file
 
 PUBLISHED = ("imagenet", "pretrained")
 """Values of `--weights` that stand for the weights that a backbone's makers publish; each family has one of them."""
@@ -136,6 +137,7 @@ def load_torch_file(path: str | Path) -> Any:
     WeightsError
         Absent, torn, or with content other than plain containers and tensors.
     """
+    refuse_odd_file(path, WeightsError)
     try:
         _refuse_bomb(Path(path))
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -168,8 +170,7 @@ def _read_url(url: str, needed: int) -> Any:
 
 
 def _read_file(path: Path, needed: int) -> Any:
-    if not path.is_file():
-        raise WeightsError(path, "no such file")
+    require_file(path, WeightsError)
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     if not _is_npz(path):

@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from retrieval.photos.formats import readable_formats
 from sfm2tuples.errors import PhotoError, UsageError, first_line
+from sfm2tuples.files.regular_files import refuse_odd_file
 
 PhotoSource = str | Path | bytes | Callable[[], bytes]
 """Where a photo comes from: a file, its bytes, or a function that fetches its bytes when needed."""
@@ -297,6 +298,8 @@ def _eight_bits(values: np.ndarray) -> np.ndarray:
 
 def _open(source: PhotoSource, called: str) -> Image.Image:
     """Read the header; the pixels follow when they are asked for."""
+    if isinstance(source, str | Path):
+        refuse_odd_file(source, PhotoError, called)
     try:
         file = source if isinstance(source, str | Path) else io.BytesIO(_read(source, called))
         image = Image.open(file, formats=readable_formats())
@@ -317,6 +320,7 @@ def _read(source: PhotoSource, called: str) -> bytes:
         return source
     if callable(source):
         return source()
+    refuse_odd_file(source, PhotoError, called)
     try:
         return Path(source).read_bytes()
     except FileNotFoundError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from retrieval.photos.names import leaves_root, photos_below
 from sfm2tuples.errors import DataError, UsageError, first_three
+from sfm2tuples.files.regular_files import require_file
 from sfm2tuples.files.text import read_csv
 
 COLUMNS = ("image", "label", "role")
@@ -70,8 +71,7 @@ def read_labels(path: str | Path) -> Labels:
     path = Path(path)
     if path.is_dir():
         return _labels_of_folders(path)
-    if not path.is_file():
-        raise DataError(path, "no such file")
+    require_file(path)
     table = [tuple((row[column] or "").strip() for column in COLUMNS) for row in read_csv(path, COLUMNS)]
     _check_table(path, table)
     images, labels, roles = (list(column) for column in zip(*table, strict=True))

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import overload
 
-import h5py
 import numpy as np
 
 from retrieval.photos.decoding import PhotoSource
@@ -18,6 +17,8 @@ from retrieval.photos.names import photos_below
 from sfm2tuples.errors import DataError, UsageError, first_three
 from sfm2tuples.files.columns import rows_of_names
 from sfm2tuples.files.container import read_header
+from sfm2tuples.files.opening import is_hdf5
+from sfm2tuples.files.regular_files import require_file
 from sfm2tuples.files.text import filled_lines
 from sfm2tuples.index.opened import OpenedIndex, open_index
 from sfm2tuples.index.schema import FORMAT as INDEX_FORMAT
@@ -118,8 +119,7 @@ def photos_of(source: Path, images: Path | None = None, size: int = 0) -> PhotoS
     """
     if source.is_dir():
         return _of_paths(source, source, photos_below(source))
-    if not source.is_file():
-        raise DataError(source, "no such file or folder")
+    require_file(source, absent="no such file or folder")
     if source.suffix == ".txt":
         names = [name for name in filled_lines(source) if name[0] != "#"]
         twice = [name for name, count in Counter(names).items() if count > 1]
@@ -130,7 +130,7 @@ def photos_of(source: Path, images: Path | None = None, size: int = 0) -> PhotoS
         return _of_paths(source, images or source.parent, names)
     if source.suffix == ".csv":
         return photos_of_labels(read_labels(source), source, images)
-    if not h5py.is_hdf5(source):
+    if not is_hdf5(source):
         raise UsageError(f"{source}: is no folder, .txt list, .csv of labels, index or tuple file")
     format = read_header(source).format
     if format == INDEX_FORMAT:

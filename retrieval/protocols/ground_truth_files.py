@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sfm2tuples.errors import DataError, first_three, shown
+from sfm2tuples.files.regular_files import require_file
 from sfm2tuples.files.safe_pickle import read_plain_pickle
 from sfm2tuples.files.text import read_json, read_text
 
@@ -152,8 +153,7 @@ def _read_texts(folder: Path) -> ListedTruth:
 
 
 def _words(path: Path) -> list[str]:
-    if not path.is_file():
-        raise DataError(path, "no such file", "each topic has _query, _good, _ok and _junk")
+    require_file(path, remedy="each topic has _query, _good, _ok and _junk")
     return read_text(path).split()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-import h5py
 import numpy as np
 
 from retrieval.metrics.ground_truth import make_ground_truth
@@ -13,6 +12,7 @@ from retrieval.photos.sources import photos_of_rows
 from retrieval.protocols.benchmark import MAX_DISTANCE, Benchmark, ProtocolChoice
 from retrieval.protocols.photo_names import PhotoNames
 from sfm2tuples.errors import DataError, UsageError, first_three, refuse_some
+from sfm2tuples.files.opening import is_hdf5
 from sfm2tuples.index.opened import OpenedIndex, open_index
 from sfm2tuples.index.schema import SPLITS
 
@@ -25,7 +25,7 @@ def make_benchmark(choice: ProtocolChoice, names: Callable[[], PhotoNames]) -> B
     """Make the protocol of a folder of photos with positions in their names, or of the camera centres of an index."""
     if choice.data.is_dir():
         return named_positions_benchmark(names(), choice.max_distance)
-    if not h5py.is_hdf5(choice.data):
+    if not is_hdf5(choice.data):
         raise DataError(choice.data, "is neither an index nor a folder of photos with positions in their names")
     with open_index(choice.data) as index:
         return index_positions_benchmark(index, SPLITS.index(choice.split), choice.max_distance, choice.unit_length)

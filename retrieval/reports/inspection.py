@@ -14,10 +14,12 @@ import numpy as np
 from retrieval.local_features import bag_of_words, feature_files
 from retrieval.search import ranks_file
 from retrieval.whitening import projection
-from sfm2tuples.errors import DataError, FileFormatError
+from sfm2tuples.errors import FileFormatError
 from sfm2tuples.files import descriptors
 from sfm2tuples.files.columns import read_strings
 from sfm2tuples.files.container import open_file, read_header
+from sfm2tuples.files.opening import is_hdf5
+from sfm2tuples.files.regular_files import require_file
 from sfm2tuples.files.tables import read_table
 from sfm2tuples.index import schema
 from sfm2tuples.index.schema import SPLITS, Models, Places
@@ -52,12 +54,11 @@ def inspect_file(path: Path) -> dict[str, Facts]:
     DataError
         There is no such file, it is torn, newer than this program, or no file of ours.
     """
-    if not path.is_file():
-        raise DataError(path, "no such file")
+    require_file(path)
     # PyTorch writes a zip archive; a torn or an old one is known by its suffix alone. All else of ours is HDF5.
     if path.suffix in (".pt", ".pth") or zipfile.is_zipfile(path):
         return _checkpoint(path)
-    if not h5py.is_hdf5(path):
+    if not is_hdf5(path):
         raise FileFormatError(path, "is no file of sfm2tuples", _REMEDY)
     header = read_header(path)
     if header.format not in FORMATS:

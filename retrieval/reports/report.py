@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
-
 from retrieval.evaluation import evaluation_file
 from retrieval.reports.evaluation_page import EvaluationPage
 from retrieval.reports.index_page import IndexPage
@@ -19,6 +17,8 @@ from retrieval.training.run_folder import LAST
 from sfm2tuples.errors import DataError, FileFormatError
 from sfm2tuples.files.atomic import refuse_folder_overwrite, write_folder_atomically, write_text
 from sfm2tuples.files.container import read_header
+from sfm2tuples.files.opening import is_hdf5
+from sfm2tuples.files.regular_files import require_file
 from sfm2tuples.files.text import begins_with
 from sfm2tuples.index import schema
 from sfm2tuples.mining import tuple_file
@@ -100,8 +100,8 @@ def write_report(source: Path, target: Path, options: ReportOptions, force: bool
     """
     refuse_folder_overwrite(target, force, {PAGE, FOLDER}, "page that report made")
     page = page_of(source)
-    if options.compare is not None and not options.compare.is_file():
-        raise DataError(options.compare, "no such file", "--compare takes what evaluate -o wrote")
+    if options.compare is not None:
+        require_file(options.compare, remedy="--compare takes what evaluate -o wrote")
     with write_folder_atomically(target) as folder:
         thumbnails = Thumbnails(folder, options.photo_size)
         write_text(folder / PAGE, page.html(source, options, thumbnails))
@@ -123,9 +123,8 @@ def page_of(source: Path) -> Page:
         if not (source / LAST).is_file():
             raise DataError(source, f"is a folder without a training run ({LAST})", remedy)
         return RUN
-    if not source.is_file():
-        raise DataError(source, "no such file")
-    if not h5py.is_hdf5(source):
+    require_file(source)
+    if not is_hdf5(source):
         if not begins_with(source, b"{"):
             raise FileFormatError(source, "is no file that a report can be made of", remedy)
         return EVALUATION

@@ -7,6 +7,7 @@ from pathlib import Path
 from retrieval.photos.names import leaves_root
 from retrieval.photos.sources import photos_of
 from sfm2tuples.errors import DataError
+from sfm2tuples.files.regular_files import require_file
 from sfm2tuples.files.text import read_csv
 from sfm2tuples.mining.photo_table import Distractors, key_of
 
@@ -44,8 +45,7 @@ def read_distractors(source: Path, key_root: Path | None) -> Distractors:
 
 def _read_labels(path: Path) -> tuple[list[str], list[str]]:
     """Images and labels of a CSV's distractors."""
-    if not path.is_file():
-        raise DataError(path, "no such file or folder")
+    require_file(path, absent="no such file or folder")
     rows = [row for row in read_csv(path, ("image", "label")) if row.get("role") in (None, "", ROLE)]
     if not rows:
         raise DataError(path, "names no distractor")

@@ -1,7 +1,8 @@
 """One way in and out of a file.
 
-Read `container` first (how an HDF5 file of ours is opened and made), then `columns` and `tables` (what lies in it),
-`new_file` (HDF5 that survives a full disk), `atomic` and `renames` (write beside, then rename), `descriptors` and
-`descriptor_settings`. `lazy_file` reads by rows, `safe_pickle` reads other people's pickles and calls nothing.
-Imports `compute`.
+Read `container` first (how an HDF5 file of ours is opened and made; `opening` opens anybody's), then `columns` and
+`tables` (what lies in it), `new_file` (HDF5 that survives a full disk), `atomic` and `renames` (write beside, then
+rename), `descriptors` and `descriptor_settings`. `lazy_file` reads by rows, `safe_pickle` reads other people's pickles
+and calls nothing, `text` reads lists and tables. `regular_files` refuses pipes before they are opened; `locks` goes on
+where a file system has none. Imports `compute`.
 """

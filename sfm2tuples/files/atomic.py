@@ -23,20 +23,22 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def refuse_overwrite(path: str | Path, force: bool) -> None:
-    """Fail early, before any work, where the output is a folder, exists and may not be replaced, or cannot be made.
+    """Fail early, before any work, where the output is no file, exists and may not be replaced, or cannot be made.
 
     Without `force` the name is claimed: writing refuses to replace what another process has put there meanwhile.
 
     Raises
     ------
     UsageError
-        The path exists and `force` is not set, is a folder, or is too long.
+        The path exists and `force` is not set, is no regular file, or is too long.
     DataError
         The folder that should hold it does not exist or cannot be written.
     """
     _refuse_taken(path, force)
     if Path(path).is_dir():
         raise UsageError(f"{path}: is a folder; give the name of a file")
+    if Path(path).exists() and not Path(path).is_file():
+        raise UsageError(f"{path}: is a pipe or a device, which --force does not replace; give the name of a file")
 
 
 def refuse_folder_overwrite(path: str | Path, force: bool, ours: Collection[str], what: str) -> None:

@@ -13,9 +13,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sfm2tuples.errors import DataError, FileFormatError
+from sfm2tuples.errors import FileFormatError
 from sfm2tuples.files.atomic import write_atomically
 from sfm2tuples.files.new_file import NewFile
+from sfm2tuples.files.opening import open_hdf5, short_reason
 from sfm2tuples.version import __version__
 
 SOFTWARE = f"sfm2tuples {__version__}"
@@ -88,23 +89,17 @@ def open_file(path: str | Path, format: str, version: int, cache: bool = True) -
     Raises
     ------
     DataError
-        There is no such file.
+        There is no such file, or another program writes it.
     FileFormatError
         It is torn, of another format, or newer than `version`; also where a dataset that the format has is absent.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataError(path, "no such file")
-    try:
-        file = h5py.File(path, "r", rdcc_nbytes=None if cache else 0)
-    except OSError as error:
-        raise _not_whole(path, error) from error
-    with file:
+    with open_hdf5(path, cache) as file:
         _check_format(path, file, format, version)
         try:
             yield file
         except (KeyError, OSError) as error:
-            raise FileFormatError(path, f"torn or incomplete ({_reason(error)})", "make it again") from error
+            raise FileFormatError(path, f"torn or incomplete ({short_reason(error)})", "make it again") from error
 
 
 def read_header(path: str | Path) -> Header:
@@ -116,15 +111,13 @@ def read_header(path: str | Path) -> Header:
         The file is torn, or no file of ours.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataError(path, "no such file")
-    try:
-        with h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
+        try:
             return header_of(file)
-    except OSError as error:
-        raise _not_whole(path, error) from error
-    except (KeyError, ValueError) as error:
-        raise FileFormatError(path, f"not a file of sfm2tuples ({_reason(error)})") from error
+        except OSError as error:
+            raise FileFormatError(path, f"torn or incomplete ({short_reason(error)})", "make it again") from error
+        except (KeyError, ValueError) as error:
+            raise FileFormatError(path, f"not a file of sfm2tuples ({short_reason(error)})") from error
 
 
 def header_of(file: h5py.File) -> Header:
@@ -185,12 +178,3 @@ def _check_format(path: Path, file: h5py.File, format: str, version: int) -> Non
         raise FileFormatError(
             path, f"version {file.attrs['version']} of {format} is newer than this program reads ({version})", "upgrade"
         )
-
-
-def _not_whole(path: Path, error: OSError) -> FileFormatError:
-    return FileFormatError(path, f"not a whole HDF5 file ({_reason(error)})", "make it again, or give another")
-
-
-def _reason(error: Exception) -> str:
-    """The short part of HDF5's long complaints."""
-    return str(error).strip("'\"").split("(", 1)[-1].rstrip(")") if "(" in str(error) else str(error).strip("'\"")

@@ -19,6 +19,7 @@ import numpy as np
 from sfm2tuples.errors import DataError, FileFormatError, UsageError, first_three, refuse_some
 from sfm2tuples.files.columns import mapped_column, read_strings, rows_of_names, write_strings
 from sfm2tuples.files.container import create_file, header_of, open_file
+from sfm2tuples.files.opening import is_hdf5, open_hdf5
 
 FORMAT = "sfm2tuples-descriptors"
 VERSION = 1
@@ -201,10 +202,8 @@ def read_hloc_rows(path: Path) -> tuple[list[str], np.ndarray]:
     DataError, FileFormatError
         The file is absent, torn, or holds no global descriptors.
     """
-    if not path.is_file():
-        raise DataError(path, "no such file")
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             return _read_groups(path, file)
     except (OSError, KeyError, RuntimeError) as error:
         raise FileFormatError(path, "torn or incomplete", "make it again") from error
@@ -212,18 +211,18 @@ def read_hloc_rows(path: Path) -> tuple[list[str], np.ndarray]:
 
 def _is_foreign(path: Path) -> bool:
     """Whether a readable HDF5 file has no header of ours; everything else is left to `open_file` and its errors."""
-    if not path.is_file() or not h5py.is_hdf5(path):
+    if not is_hdf5(path):
         return False
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             return "format" not in file.attrs
-    except OSError:
+    except FileFormatError:
         return False
 
 
 def _read_foreign(path: Path) -> Descriptors:
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             if _is_columnar(file):
                 raise FileFormatError(
                     path, "has /descriptors but no header", "use import-descriptors, which writes a file of ours"

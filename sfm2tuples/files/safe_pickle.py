@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from sfm2tuples.errors import DataError, first_line
+from sfm2tuples.files.regular_files import require_file
 
 MOST_BYTES = 1 << 29
 """A larger file is refused; a million images take a tenth of it."""
@@ -99,8 +100,7 @@ def read_plain_pickle(path: Path) -> Any:
         There is no such file, it is torn, too large, or names anything that is not on a short list; the message
         says what.
     """
-    if not path.is_file():
-        raise DataError(path, "no such file")
+    require_file(path)
     if path.stat().st_size > MOST_BYTES:
         raise DataError(path, f"{path.stat().st_size:,} bytes are more than a pickle of tuples has ({MOST_BYTES:,})")
     try:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sfm2tuples.errors import DataError, FileFormatError, shown
+from sfm2tuples.files.regular_files import refuse_odd_file
 
 REMEDY = "save it as UTF-8 (iconv -f {} -t UTF-8)"
 OTHER_MARKS = {
@@ -36,8 +37,9 @@ def read_text(path: Path) -> str:
     Raises
     ------
     DataError
-        It is absent, cannot be read, or is in another encoding than UTF-8, which the message names.
+        It is absent, no regular file, cannot be read, or is in another encoding than UTF-8, which the message names.
     """
+    refuse_odd_file(path)
     try:
         data = without_mark(path.read_bytes(), path)
     except FileNotFoundError as error:
@@ -63,7 +65,9 @@ def without_mark(data: bytes, path: Path, kind: type[DataError] = DataError) -> 
 
 
 def begins_with(path: Path, start: bytes) -> bool:
-    """Say whether a file can be read and begins with some bytes, a byte order mark aside."""
+    """Say whether a regular file can be read and begins with some bytes, a byte order mark aside."""
+    if not path.is_file():
+        return False
     try:
         with path.open("rb") as file:
             return file.read(len(codecs.BOM_UTF8) + len(start)).removeprefix(codecs.BOM_UTF8).startswith(start)

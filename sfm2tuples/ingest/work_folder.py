@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from sfm2tuples.errors import DataError, FileFormatError, SfmTuplesError
 from sfm2tuples.files.atomic import remove_stale_temporaries
+from sfm2tuples.files.locks import take_lock
 from sfm2tuples.ingest.part_files import Part, read_part
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def read_whole_parts(folder: Path) -> list[Part]:
 
 
 def _lock(folder: Path, target: Path) -> int:
-    """Take the lock, which the system lets go of however this process ends."""
+    """Take the lock, which the system lets go of however this process ends; go on without where there are no locks."""
     path = folder / "lock"
     while True:
         try:
@@ -93,7 +93,7 @@ def _lock(folder: Path, target: Path) -> int:
         except OSError as error:
             raise DataError(folder, f"cannot be made ({error.strerror})") from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            take_lock(descriptor, path)
             if os.path.exists(path) and os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 return descriptor
         except BlockingIOError:

@@ -18,6 +18,8 @@ from sfm2tuples.files.descriptors import (
     read_hloc_rows,
     row_norms,
 )
+from sfm2tuples.files.opening import is_hdf5, open_hdf5
+from sfm2tuples.files.regular_files import require_file
 from sfm2tuples.files.text import filled_lines
 
 
@@ -55,11 +57,10 @@ def read_foreign_descriptors(
         Neither HDF5 nor ``.npy``; a file of ours already; names or columns for HDF5.
     """
     source = Path(source)
-    if not source.is_file():
-        raise DataError(source, "is a folder; give a file in it" if source.is_dir() else "no such file")
+    require_file(source)
     if source.suffix == ".npy":
         listed, values = _read_array(source, Path(names) if names else source.with_suffix(".txt"), columns)
-    elif h5py.is_hdf5(source):
+    elif is_hdf5(source):
         if names is not None or columns:
             raise UsageError("--names and --columns go with a .npy array; HDF5 names its rows itself")
         listed, values = _read_datasets(source) or read_hloc_rows(source)
@@ -77,7 +78,7 @@ def read_foreign_descriptors(
 def _read_datasets(path: Path) -> tuple[list[str], np.ndarray] | None:
     """Two datasets, names and rows; None where the file is of another layout."""
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             if "format" in file.attrs:
                 raise UsageError(f"{path}: is {file.attrs['format']}, a file of ours, which needs no import")
             if not isinstance(file.get("descriptors"), h5py.Dataset):
@@ -112,6 +113,5 @@ def _read_array(path: Path, names: Path, columns: bool) -> tuple[list[str], np.n
 
 
 def _read_names(path: Path, source: Path) -> list[str]:
-    if not path.is_file():
-        raise DataError(path, f"no such file with the names of {source.name}", "give it by --names")
+    require_file(path, absent=f"no such file with the names of {source.name}", remedy="give it by --names")
     return filled_lines(path)

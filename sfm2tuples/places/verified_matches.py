@@ -14,6 +14,7 @@ import numpy as np
 
 from sfm2tuples.errors import DataError, first_three
 from sfm2tuples.files.columns import gather_rows, indptr_of
+from sfm2tuples.files.regular_files import require_file
 from sfm2tuples.places.grouping import Join
 from sfm2tuples.readers.colmap_database import VerifiedPairs, read_image_ids, read_verified_pairs
 from sfm2tuples.readers.discover import ModelLocation, split_root
@@ -39,8 +40,7 @@ class GivenDatabase:
     def parse(cls, text: str, roots: Sequence[Path]) -> GivenDatabase:
         """Read what the user wrote, given the ROOTs of the command; a FILE that is absent is a `DataError`."""
         root, file = split_root(text, roots)
-        if not file.is_file():
-            raise DataError(file, "no such file", "give --database [ROOT=]FILE, ROOT being one of the roots")
+        require_file(file, remedy="give --database [ROOT=]FILE, ROOT being one of the roots")
         return cls(file, root)
 
 

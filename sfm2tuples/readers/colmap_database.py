@@ -12,6 +12,7 @@ from urllib.parse import quote
 import numpy as np
 
 from sfm2tuples.errors import DataError, UsageError
+from sfm2tuples.files.regular_files import require_file
 from sfm2tuples.files.text import begins_with
 
 MIN_INLIERS = 15
@@ -90,8 +91,7 @@ def database_refusal(path: Path) -> UsageError:
 
 def _select(path: Path, table: str, query: str, values: tuple[int, ...]) -> Iterator[list[tuple]]:
     """Blocks of rows of a query on one table; whatever SQLite complains of is one error."""
-    if not path.is_file():
-        raise DataError(path, "no such file", "give COLMAP's database.db")
+    require_file(path, remedy="give COLMAP's database.db")
     try:
         with closing(sqlite3.connect(_read_only(path), uri=True)) as connection:
             connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")

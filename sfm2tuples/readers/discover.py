@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sfm2tuples.errors import DataError, UsageError
+from sfm2tuples.files.regular_files import refuse_odd_file
 from sfm2tuples.readers.colmap_database import database_refusal, is_database
 from sfm2tuples.readers.model_kinds import (
     KIND_OF,
@@ -186,6 +187,7 @@ def _models_below(root: Path) -> list[tuple[Path, ModelKind]]:
             raise DataError(root, "is not a folder, nor a file with a model", f"give a folder with {WHAT_A_MODEL_IS}")
         return models
     if not os.path.isdir(root):
+        refuse_odd_file(root)
         raise DataError(root, "does not exist", "give a folder with models")
     databases: list[Path] = []
     models = []
