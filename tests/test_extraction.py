@@ -25,7 +25,7 @@ from retrieval.descriptors.size_batches import in_batches
 from retrieval.networks.devices import autocast
 from retrieval.networks.network import Network, build_network
 from retrieval.photos.decoding import load_photo, resize_photo
-from sfm2tuples.errors import PhotoError, UsageError
+from sfm2tuples.errors import NotFiniteError, PhotoError, UsageError
 
 OPTIONS = ExtractionOptions(image_size=96)
 SIZES = [(120, 80), (80, 120), (120, 80), (60, 50), (120, 81), (120, 80), (80, 120)]
@@ -278,7 +278,7 @@ class TestPrecision:
         network = build_network("squeezenet1_1", "gem")
         with torch.no_grad():
             network.backbone.features[0].weight.mul_(1e6)
-        with pytest.raises(UsageError, match=r"--precision fp16: .* use bf16 or fp32"):
+        with pytest.raises(NotFiniteError, match=r"leave the range of fp16; use --precision bf16 or fp32"):
             extract(network, photos, ExtractionOptions(96, precision="fp16"))
         assert np.isfinite(extract(network, photos, ExtractionOptions(96, precision="bf16"))).all()
 

@@ -24,13 +24,15 @@ from retrieval.networks.network import Network, build_network
 from retrieval.photos.tuple_photos import DECODERS, TuplePhotos
 from retrieval.protocols.sfm import MIN_SHARED
 from retrieval.training import passes, steps
+from retrieval.training.curves import RoundFigures
 from retrieval.training.kept_out import keep_out
+from retrieval.training.last_round import LastRound
 from retrieval.training.loop import train, warn_of_short_margin
 from retrieval.training.optimisation import build_optimiser, learning_rate, parameter_groups, set_learning_rate
 from retrieval.training.options import TrainingOptions, options_from_recipe
 from retrieval.training.passes import describe
 from retrieval.training.remining import options_of_round, tuples_of_round
-from retrieval.training.run_folder import RoundFigures, Run, network_of_run, options_of_run
+from retrieval.training.run_folder import Run
 from retrieval.training.state import Resources, TrainingState
 from retrieval.training.steps import train_round
 from retrieval.training.validation import prepare_validation, validate
@@ -411,19 +413,6 @@ def test_a_network_that_is_not_finite_is_refused_before_training(tuples: Path, t
         train(tuples, tmp_path / "run", quick(), broken)
 
 
-def test_a_collapse_is_warned_of_once(tuples: Path, caplog: pytest.LogCaptureFixture):
-    file, net, options = read_tuples(tuples), network(), quick()
-    with torch.no_grad():
-        for parameter in net.backbone.parameters():
-            parameter.fill_(float(parameter.dim() == 1))  # whatever the photo, the biases are all that is left
-    with TuplePhotos(file, SIZE) as photos:
-        state = state_of(file, photos, net, options)
-        for round in (0, 1, 2):
-            state.describe(np.arange(len(file.images.key)), f"round {round} validate")
-    assert [record.message.split(":")[0] for record in caplog.records] == ["round 1 validate"]
-    assert "all alike" in caplog.text
-
-
 def test_bf16_descriptors_agree_with_fp32(tuples: Path):
     net = network().train()
     pictures = [TuplePhotos(read_tuples(tuples), SIZE).load(row) for row in range(6)]
@@ -594,7 +583,7 @@ def test_without_validation_places_no_network_is_called_the_best(tmp_path: Path,
     ]
     with (run.folder / "curves.csv").open() as file:
         assert [float(row["gap"]) for row in csv.DictReader(file)] == [figures.gap for figures in run.history]
-    again = train(path, run.folder, quick(rounds=2), network_of_run(run.folder), resume=True)
+    again = train(path, run.folder, quick(rounds=2), LastRound.read(run.folder).network(), resume=True)
     assert [figures.gap for figures in again.history[:2]] == [figures.gap for figures in run.history]
     assert again.round == 2
 
@@ -782,7 +771,7 @@ def test_a_run_killed_in_its_round_0_starts_anew(tuples: Path, tmp_path: Path):
 
 def test_more_rounds_can_be_added_to_a_finished_run(tuples: Path, whole_run: Path, tmp_path: Path):
     train(tuples, tmp_path / "run", quick(rounds=1), network())
-    run = train(tuples, tmp_path / "run", quick(rounds=3), network_of_run(tmp_path / "run"), resume=True)
+    run = train(tuples, tmp_path / "run", quick(rounds=3), LastRound.read(tmp_path / "run").network(), resume=True)
     assert run.round == 3
     assert same_content(*[dict(load_network(f / "last.pt").state_dict()) for f in (tmp_path / "run", whole_run)])
 
@@ -820,7 +809,7 @@ def test_nothing_to_resume_from_is_said(tuples: Path, tmp_path: Path):
     with pytest.raises(UsageError, match=r"no last\.pt to resume from"):
         train(tuples, tmp_path, quick(), network(), resume=True)
     with pytest.raises(UsageError, match=r"no last\.pt to resume from"):
-        options_of_run(tmp_path, "squeezenet1_1")
+        LastRound.read(tmp_path)
 
 
 def test_a_run_of_which_no_round_is_better_says_so():

@@ -84,7 +84,7 @@ def test_sideways_photos_are_counted_in_one_line_unless_they_are_turned(tmp_path
         stored(tmp_path / f"{orientation}.png", orientation, orientation + 100)
     describe_photos(network, photos_of(tmp_path), ExtractionOptions(64))
     (record,) = caplog.records
-    assert record.getMessage().startswith("5 of 8 photos lie sideways by their EXIF and are seen so, first: ")
+    assert record.getMessage().startswith("6 of 8 photos lie sideways by their EXIF and are seen so, first: ")
     assert record.getMessage().endswith("; --upright exif turns them")
     caplog.clear()
     describe_photos(network, photos_of(tmp_path), TURNED)

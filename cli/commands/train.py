@@ -18,7 +18,9 @@ from sfm2tuples.mining.options import NEGATIVES, POSITIVES
 if TYPE_CHECKING:
     from retrieval.networks.choice import NetworkChoice
     from retrieval.networks.network import Network
-    from retrieval.training.run_folder import RoundFigures, Run
+    from retrieval.training.curves import RoundFigures
+    from retrieval.training.last_round import LastRound
+    from retrieval.training.run_folder import Run
 
 
 AS_MINED = "as the file was mined"
@@ -123,15 +125,18 @@ def command(
 ) -> None:
     """Train a network on TUPLES, mining hard negatives anew each round; keep the best network on held-out places."""
     from retrieval.training.loop import Execution, train
-    from retrieval.training.run_folder import options_of_run
+    from retrieval.training.options import options_from_recipe
     from retrieval.training.team import join_team
 
     if click.get_current_context().get_parameter_source("recipe") is click.core.ParameterSource.DEFAULT:
         flags["recipe"] = None
+    flags = {name: value for name, value in flags.items() if value is not None}
     with join_team(device) as team:
         output = output if team.leads else output.silent()
-        network = _network(run_dir, choice, resume, device)
-        options = options_of_run(run_dir if resume else None, network.description.backbone, **flags)
+        last = _last_round(run_dir, choice) if resume else None
+        network = _network(last, choice, device)
+        backbone = network.description.backbone
+        options = options_from_recipe(backbone, **flags) if last is None else last.options_with(**flags)
         output.say(
             f"{options.recipe}: {options.rounds} rounds, {options.loss}, {options.optimiser} at "
             f"{options.learning_rate:g}{f', {team.size} processes' if team.size > 1 else ''}"
@@ -142,7 +147,7 @@ def command(
                 run_dir,
                 options,
                 network,
-                resume=resume,
+                resume=last or False,
                 force=force,
                 execution=Execution(photos_per_forward, chunked, compile, team, decoders, workers, not output.quiet),
                 on_round=lambda figures: output.say(_line(figures)),
@@ -153,17 +158,22 @@ def command(
         _conclude(run, tuples, output)
 
 
-def _network(run_dir: Path, choice: NetworkChoice, resume: bool, device: str | None) -> Network:
-    """The network to start from; a resumed run has its own."""
-    from retrieval.networks.choice import load_chosen
-    from retrieval.networks.devices import choose_device
-    from retrieval.training.run_folder import LAST, network_of_run
+def _last_round(run_dir: Path, choice: NetworkChoice) -> LastRound:
+    """The round that a run goes on from."""
+    from retrieval.training.last_round import LAST, LastRound
     from sfm2tuples.errors import UsageError
 
-    if resume and choice.named:
+    if choice.named:
         raise UsageError(f"--resume goes on with the network of {run_dir / LAST}; leave out --network and --backbone")
-    network = network_of_run(run_dir) if resume else load_chosen(choice)
-    return network.to(choose_device(device))
+    return LastRound.read(run_dir)
+
+
+def _network(last: LastRound | None, choice: NetworkChoice, device: str | None) -> Network:
+    """The network to start from; a resumed run has its own."""
+    from retrieval.networks.choice import load_on
+    from retrieval.networks.devices import choose_device
+
+    return load_on(device, choice) if last is None else last.network().to(choose_device(device))
 
 
 def _line(figures: RoundFigures) -> str:

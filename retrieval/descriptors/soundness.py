@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from retrieval.networks.devices import FP16
-from sfm2tuples.errors import NotFiniteError, UsageError, first_three
+from sfm2tuples.errors import NotFiniteError, first_three
 
 ALIKE = 0.95
 """Mean cosine of two descriptors above which a network tells hardly any photos apart."""
@@ -34,16 +34,15 @@ def require_finite(values: np.ndarray, names: Sequence[str], precision: str) -> 
     Raises
     ------
     NotFiniteError
-        Some are not: the network has diverged, or never was one.
-    UsageError
-        Likewise in fp16, whose range may be at fault: its largest number is 65,504.
+        Some are not: the network has diverged, or its activations leave the range of fp16, which ends at 65,504.
     """
     bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if not len(bad):
         return values
     name = names[bad[0]]
     if precision == FP16:
-        raise UsageError(f"--precision fp16: this network's activations leave its range at {name}; use bf16 or fp32")
+        what = "the network's descriptor of this photo is not finite: its activations leave the range of fp16"
+        raise NotFiniteError(name, what, "use --precision bf16 or fp32")
     what = "the network's descriptor of this photo is not finite: its weights have diverged"
     raise NotFiniteError(name, what, "use an earlier checkpoint, or train again with a lower --learning-rate")
 

@@ -29,8 +29,8 @@ UPRIGHT = (STORED, EXIF)
 """How a network sees a photo: as it is stored, as COLMAP does, or turned as its EXIF says."""
 ORIENTATION = 0x0112
 """EXIF's tag."""
-SIDEWAYS = (3, 5, 6, 7, 8)
-"""Its values of photos whose upper side is not up."""
+SIDEWAYS = (3, 4, 5, 6, 7, 8)
+"""Its values of photos whose upper side is not up; one of value 2 stands upright, mirrored."""
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,

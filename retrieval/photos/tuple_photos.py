@@ -61,12 +61,17 @@ class PhotoDecoder:
         PhotoError
             Absent, unreadable or too small.
         """
-        source = self.sources[row]
-        photo = load_photo(source, self.size, self.keys[row] if callable(source) else None)
+        called = self.called(row)
+        photo = load_photo(self.sources[row], self.size, called)
         if min(photo.shape[:2]) < self.smallest:
             height, width = photo.shape[:2]
-            raise PhotoError(self.keys[row], f"{width} x {height} pixels are too few for this network")
+            raise PhotoError(called, f"{width} x {height} pixels are too few for this network")
         return photo if change is None else change(photo, self.keys[row])
+
+    def called(self, row: int) -> str:
+        """What errors call a photo: its path, or its key where it is packed."""
+        source = self.sources[row]
+        return self.keys[row] if callable(source) else str(source)
 
 
 class TuplePhotos:
@@ -120,6 +125,10 @@ class TuplePhotos:
     def names(self, rows: np.ndarray) -> list[str]:
         """Keys of chosen rows of `/images`."""
         return [self._decode.keys[row] for row in rows.tolist()]
+
+    def row_called(self, name: str, rows: Sequence[int]) -> int | None:
+        """Which of some rows has the photo that an error of `load` or `in_order` names; None where none has."""
+        return next((row for row in rows if self._decode.called(row) == name), None)
 
     def sources(self, rows: np.ndarray) -> SourceColumns:
         """Where the photos of chosen rows of `/images` come from, for `extraction.extract`."""

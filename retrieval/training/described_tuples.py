@@ -26,6 +26,11 @@ class DescribedTuples:
     overlap: Tensor
     """(B, P) float: share of the query's points that the positive sees (method.md section 2); NaN: not known."""
 
+    def cosines(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Cosines of the queries with their positives (B, P), and which are there; likewise with negatives (B, K)."""
+        positive, negative = ((self.query[:, None] * ends).sum(dim=2) for ends in (self.positives, self.negatives))
+        return (positive, self.has_positive), (negative, self.has_negative)
+
 
 @dataclass(frozen=True)
 class TuplePositions:
@@ -51,6 +56,18 @@ class TuplePositions:
             self.overlap,
         )
 
+    def within(self, fit: np.ndarray) -> TuplePositions:
+        """The tuples all of whose positions are fit: (n,) bool, for each row of the table."""
+        missing_is_fit = np.append(fit, True)
+        held = torch.cat([self.query[:, None], self.positive, self.negative], dim=1).numpy()
+        kept = torch.from_numpy(missing_is_fit[held].all(axis=1))
+        return TuplePositions(self.query[kept], self.positive[kept], self.negative[kept], self.overlap[kept])
+
+
+def positions_in(rows: np.ndarray, wanted: np.ndarray) -> Tensor:
+    """Where each of `wanted` (any shape) lies in rising rows: int64 of that shape; -1 stays -1."""
+    return torch.from_numpy(np.where(wanted >= 0, np.searchsorted(rows, wanted), -1))
+
 
 def rows_and_positions(
     query: np.ndarray, positive: np.ndarray, negative: np.ndarray
@@ -64,5 +81,5 @@ def rows_and_positions(
     """
     rows = np.unique(np.concatenate([query, positive.ravel(), negative.ravel()]))
     rows = rows[rows >= 0]
-    at = [torch.from_numpy(np.where(end >= 0, np.searchsorted(rows, end), -1)) for end in (query, positive, negative)]
+    at = [positions_in(rows, end) for end in (query, positive, negative)]
     return rows, TuplePositions(at[0], at[1], at[2], torch.full(positive.shape, torch.nan))

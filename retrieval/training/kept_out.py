@@ -6,17 +6,20 @@ positives than like their negatives, over tuples whose queries the training neve
 
 from __future__ import annotations
 
+import logging
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from retrieval.training.described_tuples import TuplePositions, rows_and_positions
 from retrieval.training.state import TrainingState
-from sfm2tuples.compute.random_draws import draw, item_numbers
+from sfm2tuples.compute.random_draws import draw, item_numbers, smallest
 from sfm2tuples.errors import DataError
 from sfm2tuples.mining.tuple_file import TupleFile, TupleSet
+
+logger = logging.getLogger(__name__)
 
 SHARE = 0.1
 """Share of the file's training tuples that are kept out, rounded, and at least `FEWEST` ..."""
@@ -38,18 +41,27 @@ class KeptOut:
     """The tuples, as positions in `rows`."""
 
     def gap(self, state: TrainingState, round: int) -> float:
-        """Mean cosine of queries and positives less that of queries and negatives; NaN where nothing is kept out."""
+        """Mean cosine of queries and positives less that of queries and negatives; NaN where nothing is kept out.
+
+        A tuple with a photo that cannot be read is left out, with a warning.
+        """
         if not len(self.query):
             return math.nan
-        described = self.tuples.take(torch.from_numpy(state.describe(self.rows, f"round {round} kept-out tuples")))
-        cosines = [
-            (described.query[:, None] * others).sum(dim=2)[there].double().mean().item()
-            for others, there in (
-                (described.positives, described.has_positive),
-                (described.negatives, described.has_negative),
-            )
-        ]
-        return cosines[0] - cosines[1]
+        values = state.describe(self.rows, f"round {round} kept-out tuples", strict=False)
+        readable = self.tuples.within(~np.isin(self.rows, [*state.unreadable]))
+        self._warn_of_unreadable(state, len(self.tuples.query) - len(readable.query))
+        described = readable.take(torch.from_numpy(values))
+        positive, negative = (cosines[there].double().mean().item() for cosines, there in described.cosines())
+        return positive - negative
+
+    def _warn_of_unreadable(self, state: TrainingState, left_out: int) -> None:
+        """Say once how many tuples are left out for their photos."""
+        if not left_out or "kept out" in state.warned or not state.team.leads:
+            return
+        state.warned.add("kept out")
+        first = next(state.unreadable[row] for row in self.rows.tolist() if row in state.unreadable)
+        what = f"{left_out:,} of {len(self.tuples.query):,} kept-out tuples hold a photo that cannot be read"
+        logger.warning("%s and are left out of the gap, first: %s", what, first)
 
     def without(self, chosen: TupleSet, tuples: TupleFile) -> TupleSet:
         """Tuples of a round without the kept-out queries: where one is a negative, that negative is missing.
@@ -68,11 +80,10 @@ class KeptOut:
         if len(chosen.query) and not len(rows):
             what = f"all {len(chosen.query):,} tuples of the round hold one of the {len(self.query):,} kept-out queries"
             raise DataError(tuples.path, what, "mine more tuples, or hold places out by build-index --val-share")
-        away = np.isin(chosen.negative, self.query)
-        columns = {column.name: getattr(chosen, column.name) for column in fields(TupleSet)}
-        columns["negative"] = np.where(away, -1, chosen.negative)
-        columns["negative_similarity"] = np.where(away, np.float32(-np.inf), chosen.negative_similarity)
-        return TupleSet(**{name: value if name == "pool" else value[rows] for name, value in columns.items()})
+        left = chosen.take(rows)
+        away = np.isin(left.negative, self.query)
+        similarity = np.where(away, np.float32(-np.inf), left.negative_similarity)
+        return replace(left, negative=np.where(away, -1, left.negative), negative_similarity=similarity)
 
 
 def keep_out(tuples: TupleFile, seed: int) -> KeptOut:
@@ -89,7 +100,7 @@ def keep_out(tuples: TupleFile, seed: int) -> KeptOut:
     count = min(max(round(SHARE * len(fit)), FEWEST), len(fit) // FEWEST, MOST)
     names = [f"{tuples.images.key[train.query[row]]} {row}" for row in fit.tolist()]
     luck = draw(seed, 0, "tuples kept out", item_numbers(names))
-    drawn = np.sort(fit[np.argsort(luck, kind="stable")[:count]])
+    drawn = fit[smallest(luck, count)]
     rows, positions = rows_and_positions(train.query[drawn], train.positive[drawn], train.negative[drawn])
     return KeptOut(np.unique(train.query[drawn]), rows, positions)
 

@@ -16,23 +16,16 @@ import torch
 from retrieval.networks.devices import FP16, FP32
 from retrieval.networks.network import Network
 from retrieval.photos.tuple_photos import TuplePhotos, default_decoders, default_workers
+from retrieval.training.curves import RoundFigures, TensorBoard
 from retrieval.training.kept_out import KeptOut, keep_out, nothing_kept_out
+from retrieval.training.last_round import LAST, LastRound
 from retrieval.training.losses_by_name import CONTRASTIVE, GRADED
 from retrieval.training.optimisation import build_optimiser, learning_rate
 from retrieval.training.options import TrainingOptions
 from retrieval.training.passes import forward_plan
 from retrieval.training.pooling_preparation import prepare_network
 from retrieval.training.remining import tuples_of_round
-from retrieval.training.run_folder import (
-    BLIND_PATIENCE,
-    LAST,
-    RoundFigures,
-    Run,
-    TensorBoard,
-    refuse_taken,
-    resume_run,
-    start_run,
-)
+from retrieval.training.run_folder import BLIND_PATIENCE, Run, refuse_taken, resume_run, start_run
 from retrieval.training.state import Resources, TrainingState
 from retrieval.training.steps import StepFigures, train_round
 from retrieval.training.team import Team
@@ -43,6 +36,8 @@ from sfm2tuples.mining.tuple_file import TupleFile, TupleSet, read_tuples
 logger = logging.getLogger(__name__)
 FEW = 0.05
 """Share of tuples with a negative within the margin that is next to none."""
+FIRST = 3
+"""Photos that are described after a round of a training that looks at nothing else."""
 NO_STEPS = StepFigures(loss=math.nan, positive_similarity=math.nan, negative_similarity=math.nan, queries=0)
 """What round 0 trains on."""
 
@@ -99,7 +94,7 @@ def train(
     options: TrainingOptions,
     network: Network,
     *,
-    resume: bool = False,
+    resume: bool | LastRound = False,
     force: bool = False,
     execution: Execution | None = None,
     on_round: Callable[[RoundFigures], None] | None = None,
@@ -115,7 +110,7 @@ def train(
         See `options_from_recipe`.
     network : Network
         Trained in place, where its weights are; with `resume` its weights are replaced by the run's.
-    resume, force : bool
+    resume, force : bool (or LastRound), bool
         Go on after the last whole round (on a CPU, to an uninterrupted run's weights); replace the folder's run.
     execution : Execution, optional
         One process, as the device likes it, where left out.
@@ -137,14 +132,14 @@ def train(
     state = execution.state(tuples, network, options)
     with state.photos:
         if resume:
-            run = resume_run(run_dir, state)
+            run = resume_run(run_dir, state, LastRound.read(run_dir) if resume is True else resume)
         else:
             refuse_taken(run_dir, force)
             prepare_network(network, tuples, state.photos, options.seed, state.title("prepare the pooling"))
             run = start_run(run_dir, state)
         kept = nothing_kept_out() if validation.has_queries else keep_out(tuples, options.seed)
         if not validation.has_queries and state.team.leads:
-            _warn_of_blindness(len(kept.query), run)
+            _warn_of_blindness(len(kept.tuples.query), run)
         state.team.same_weights(network)
         if execution.compile:
             network.compile(dynamic=True)
@@ -206,7 +201,8 @@ def _one_round(state: TrainingState, watch: Watch, round: int, steps_before: int
             warn_of_short_margin(chosen, state.options)
         steps, rate = train_round(state, chosen, round, steps_before), learning_rate(state.options, round)
         if watch.sees_nothing:
-            state.describe(chosen.query[:1], f"round {round}")  # for the error, should the network have diverged
+            # For the error, should the network have diverged.
+            state.describe(np.unique(chosen.query)[:FIRST], f"round {round}", strict=False)
     val_map, val_loss = validate(state, watch.validation, round)
     return RoundFigures(
         round=round,

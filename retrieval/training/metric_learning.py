@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -36,14 +35,12 @@ def pml_loss(options: LossOptions) -> Loss:
         raise UsageError(
             f"loss {options.name} learns weights by class, and tuples have no classes; choose a loss of pairs"
         )
-    _try_once(options)
+    _try_once(loss, options.name)
     return lambda tuples: _sum_over_tuples(loss, tuples)
 
 
-@cache
-def _try_once(options: LossOptions) -> None:
+def _try_once(loss: nn.Module, name: str) -> None:
     """Take the loss of two made tuples, and its gradient; refuse one that cannot be."""
-    loss = _loss_class(options.name.partition(":")[2])(**options.values())
     generator = torch.Generator().manual_seed(0)
     query, positives, negatives = (
         nn.functional.normalize(torch.randn(2, count, 8, generator=generator), dim=-1) for count in (1, 1, 5)
@@ -56,10 +53,10 @@ def _try_once(options: LossOptions) -> None:
         value.backward()
         is_finite = bool(torch.isfinite(value))
     except Exception as error:  # each loss of the package fails in its own way at what it does not know
-        needed = f"loss {options.name} cannot be taken of tuples ({_reason(error)})"
+        needed = f"loss {name} cannot be taken of tuples ({_reason(error)})"
         raise UsageError(f"{needed}; choose a loss of pairs, or mend loss_option") from error
     if not is_finite:
-        raise UsageError(f"loss {options.name} of two tuples is {value.item()}; mend loss_option, or choose another")
+        raise UsageError(f"loss {name} of two tuples is {value.item()}; mend loss_option, or choose another")
 
 
 def _reason(error: Exception) -> str:

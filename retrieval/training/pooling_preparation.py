@@ -13,15 +13,16 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from retrieval.descriptors.extraction import to_input
+from retrieval.descriptors.extraction import describing, to_input
 from retrieval.descriptors.soundness import require_finite
 from retrieval.networks.devices import FP32
 from retrieval.networks.network import Network
 from retrieval.networks.poolings.netvlad import NetVLAD, cell_descriptors
 from retrieval.networks.poolings.projected_regions import ProjectedRegions
+from retrieval.networks.whitening_layer import layer_of
 from retrieval.photos.tuple_photos import TuplePhotos
 from retrieval.whitening.learning import learn_pca
-from sfm2tuples.compute.random_draws import draw, item_numbers
+from sfm2tuples.compute.random_draws import draw, item_numbers, smallest
 from sfm2tuples.errors import UsageError
 from sfm2tuples.mining.tuple_file import TRAIN, TupleFile
 
@@ -89,19 +90,17 @@ def sample_vectors(
     network: Network, photos: TuplePhotos, rows: np.ndarray, seed: int, progress: str | None = None
 ) -> np.ndarray:
     """What the pooling sees of some photos: (n, K) float32, at most `CELLS` cells, or regions, of each."""
-    training, found = network.training, []
-    network.eval()
+    found = []
     bar = tqdm(total=len(rows), desc=progress, unit="photo", disable=True if progress is None else None, leave=False)
-    with torch.inference_mode(), bar:
+    with describing(network), bar:
         names = photos.names(rows)
         loaded = photos.in_order([[row] for row in rows.tolist()])
         for number, name, (photo,) in zip(item_numbers(names), names, loaded, strict=True):
             vectors = _vectors(network, network.feature_map(to_input([photo], network.device))).cpu().numpy()
             require_finite(vectors, [name] * len(vectors), FP32)
             luck = draw(seed, 0, "cells of a photo", number, np.arange(len(vectors), dtype=np.uint64))
-            found.append(vectors[np.sort(np.argsort(luck, kind="stable")[:CELLS])])
+            found.append(vectors[smallest(luck, CELLS)])
             bar.update()
-    network.train(training)
     return np.concatenate([np.zeros((0, network.backbone.channels), np.float32), *found])
 
 
@@ -134,13 +133,10 @@ def _vectors(network: Network, features: Tensor) -> Tensor:
 
 
 def _whiten_regions(pool: ProjectedRegions, vectors: np.ndarray) -> None:
-    whitening = learn_pca(vectors, REGION_SHRINKAGE)
-    with torch.no_grad():
-        pool.projection.weight.copy_(torch.from_numpy(whitening.projection))
-        pool.projection.bias.copy_(torch.from_numpy(-whitening.projection @ whitening.mean))
+    pool.projection.load_state_dict(layer_of(learn_pca(vectors, REGION_SHRINKAGE)).state_dict())
 
 
 def _drawn(rows: np.ndarray, photos: TuplePhotos, seed: int) -> np.ndarray:
     """`PHOTOS` of the rows at most, drawn by seed and name, in rising order."""
     luck = draw(seed, 0, "photos that a pooling learns from", item_numbers(photos.names(rows)))
-    return np.sort(rows[np.argsort(luck, kind="stable")[:PHOTOS]])
+    return rows[smallest(luck, PHOTOS)]

@@ -11,7 +11,7 @@ from retrieval.search.torch_similarity import exact_search
 from retrieval.training.options import TrainingOptions
 from retrieval.training.state import TrainingState
 from retrieval.training.team import Team
-from sfm2tuples.compute.random_draws import draw, item_numbers
+from sfm2tuples.compute.random_draws import draw, item_numbers, smallest
 from sfm2tuples.errors import DataError
 from sfm2tuples.mining.rounds import MiningOptions, Negatives, RoundChoice, mining_options, plan_round, search_for
 from sfm2tuples.mining.tuple_file import TupleFile, TupleSet
@@ -110,6 +110,4 @@ def _from_file(tuples: TupleFile, options: TrainingOptions, round: int) -> Tuple
         return train
     number = item_numbers([str(row) for row in range(len(train.query))])
     luck = draw(options.seed, round, "tuples of round", number)
-    rows = np.sort(np.argsort(luck, kind="stable")[: options.queries_per_round])
-    columns = {field.name: getattr(train, field.name) for field in fields(TupleSet)}
-    return TupleSet(**{name: value if name == "pool" else value[rows] for name, value in columns.items()})
+    return train.take(smallest(luck, options.queries_per_round))

@@ -6,62 +6,27 @@ validation places there is no `best.pt`, since nothing says which round is bette
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from retrieval.networks.checkpoints import load_checkpoint, network_of, save_checkpoint
+from retrieval.networks.checkpoints import load_checkpoint, save_checkpoint
 from retrieval.networks.network import Network
-from retrieval.networks.weights import load_state
-from retrieval.training.options import TrainingOptions, options_from_recipe
+from retrieval.training.curves import RoundFigures, write_curves
+from retrieval.training.last_round import LAST, LastRound
+from retrieval.training.options import TrainingOptions
 from retrieval.training.state import TrainingState
 from sfm2tuples.errors import DataError, UsageError, WeightsError
-from sfm2tuples.files.atomic import remove_stale_temporaries, write_text
+from sfm2tuples.files.atomic import remove_stale_temporaries
 
-LAST, BEST, CURVES = "last.pt", "best.pt", "curves.csv"
+BEST, CURVES = "best.pt", "curves.csv"
 BLIND_PATIENCE = 2
 """Rounds without a growing gap after which a run without validation places stops, unless `patience` says."""
 MAY_GROW = ("rounds", "patience")
 """Options that a resumed run may change: no round depends on how many follow."""
-
-
-@dataclass(frozen=True)
-class RoundFigures:
-    """One round in numbers; NaN where there is none. Round 0 is the network before training."""
-
-    round: int
-    """Number of the round, from 0."""
-    learning_rate: float
-    """Rate of the round."""
-    train_loss: float
-    """Mean loss of the round's tuples, each at the moment it was trained on."""
-    val_loss: float
-    """Mean loss of the tuple file's validation tuples, the same ones after every round."""
-    val_map: float
-    """mAP over the validation places after the round, 0..1."""
-    gem_p: float
-    """GeM's exponent after the round."""
-    seconds: float
-    """Wall time of the round: mining, training, validation."""
-    positive_similarity: float
-    """Mean cosine of queries and positives during the round."""
-    negative_similarity: float
-    """Mean cosine of queries and negatives during the round."""
-    queries: int
-    """Tuples that the round trained on."""
-    gap: float = math.nan
-    """Without validation places: mean cosine of kept-out queries and positives less that with negatives."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """The figures by name; the gap only where there is one."""
-        values = asdict(self)
-        return values if not math.isnan(self.gap) else {name: values[name] for name in values if name != "gap"}
 
 
 @dataclass
@@ -191,7 +156,7 @@ def start_run(folder: Path, state: TrainingState) -> Run:
     DataError
         It cannot be made.
     """
-    state.team.agree(None)  # nobody changes the folder before everybody has looked into it
+    state.team.meet()  # nobody changes the folder before everybody has looked into it
     try:
         if state.team.leads:
             folder.mkdir(parents=True, exist_ok=True)
@@ -207,59 +172,25 @@ def _remove_parts(folder: Path) -> None:
         remove_stale_temporaries(folder / name)
 
 
-def _read_last(folder: Path) -> dict[str, Any]:
-    """The checkpoint that a run would go on from; a UsageError where there is none, or it is not one of training."""
-    path = folder / LAST
-    if not path.is_file():
-        raise UsageError(f"{folder}: holds no {LAST} to resume from; start the run without --resume")
-    checkpoint = load_checkpoint(path)
-    missing = [name for name in ("optimiser", "scaler", "options", "history", "parents") if name not in checkpoint]
-    if missing:
-        raise UsageError(f"{path}: is no checkpoint of a training run (it has no {missing[0]})")
-    return checkpoint
-
-
-def options_of_run(folder: Path | None, backbone: str, **chosen: Any) -> TrainingOptions:
-    """What a run is asked to do: a new one by `options_from_recipe`; a resumed one as before, with what is chosen.
-
-    Parameters
-    ----------
-    folder : Path, optional
-        Of the run to resume; None for a new one.
-    backbone, **chosen
-        As for `options_from_recipe`; `recipe` may be None.
-    """
-    chosen = {name: value for name, value in chosen.items() if value is not None}
-    if folder is None:
-        return options_from_recipe(backbone, **chosen)
-    return TrainingOptions(**{**_read_last(folder)["options"], **chosen})
-
-
-def network_of_run(folder: Path) -> Network:
-    """The network that a run would go on with."""
-    return network_of(_read_last(folder), folder / LAST)
-
-
-def resume_run(folder: Path, state: TrainingState) -> Run:
-    """Put network, optimiser and fp16's scaler into the state that `LAST` holds.
+def resume_run(folder: Path, state: TrainingState, last: LastRound) -> Run:
+    """Put network, optimiser and fp16's scaler into the state that the folder's last round left them in.
 
     Raises
     ------
     UsageError
-        Nothing to resume from, or the run was made with other options, tuples or another network.
+        The run was made with other options, tuples or another network.
+    WeightsError
+        What the checkpoint holds does not fit them.
     """
-    checkpoint = _read_last(folder)
-    _refuse_others(folder, checkpoint, state)
-    load_state(state.network, checkpoint["weights"], folder / LAST)
-    state.optimiser.load_state_dict(checkpoint["optimiser"])
-    state.resources.scaler.load_state_dict(checkpoint["scaler"])
+    _refuse_others(folder, last.content, state)
+    last.put_into(state.network, state.optimiser, state.resources.scaler)
     run = Run(
         folder=folder,
         options=state.options,
-        parent=checkpoint["parents"][0],
-        started_from=checkpoint["started_from"],
-        history=[RoundFigures(**figures) for figures in checkpoint["history"]],
-        best_round=checkpoint["best_round"],
+        parent=last.content["parents"][0],
+        started_from=last.content["started_from"],
+        history=last.history,
+        best_round=last.content["best_round"],
     )
     if state.team.leads:
         _remove_parts(folder)
@@ -280,59 +211,3 @@ def _refuse_others(folder: Path, checkpoint: dict[str, Any], state: TrainingStat
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return [f"{name} {before.get(name)} (now {value})" for name, value in now.items() if before.get(name) != value]
-
-
-def write_curves(path: Path, history: Sequence[RoundFigures]) -> None:
-    """Write `curves.csv`, one row a round; NaN is an empty cell. The whole small file is written anew each time."""
-    text = io.StringIO()
-    rows = [figures.as_dict() for figures in history]
-    # A run that an earlier version began without validation places has gaps from some round on.
-    names = [field.name for field in fields(RoundFigures) if any(field.name in row for row in rows)]
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    for row in rows:
-        writer.writerow([_cell(row.get(name, math.nan)) for name in names])
-    write_text(path, text.getvalue())
-
-
-def _cell(value: float | int) -> str:
-    """Digits that read back to the same number."""
-    return "" if isinstance(value, float) and math.isnan(value) else repr(value)
-
-
-class TensorBoard:
-    """Scalars for TensorBoard in `run/tensorboard`; does nothing where TensorBoard is not installed.
-
-    Parameters
-    ----------
-    run_dir : Path
-        Folder of the run.
-    next_round : int
-        First round that will be written; a resumed run hides later ones that an interrupted run left behind.
-    writes : bool
-        False for the processes of a team that do not lead it.
-    """
-
-    def __init__(self, run_dir: Path, next_round: int, writes: bool = True) -> None:
-        self._writer: Any = None
-        if not writes:
-            return
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            return
-        self._writer = SummaryWriter(str(run_dir / "tensorboard"), purge_step=next_round)
-
-    def add(self, figures: RoundFigures) -> None:
-        """Write the scalars of one round."""
-        if self._writer is None:
-            return
-        for name, value in figures.as_dict().items():
-            if name != "round" and not math.isnan(value):
-                self._writer.add_scalar(name, value, figures.round)
-        self._writer.flush()
-
-    def close(self) -> None:
-        """Close the event file."""
-        if self._writer is not None:
-            self._writer.close()

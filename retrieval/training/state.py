@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -16,9 +17,6 @@ from retrieval.training.options import TrainingOptions
 from retrieval.training.passes import ForwardPlan
 from retrieval.training.team import Team
 from sfm2tuples.mining.tuple_file import TupleFile
-
-UNTRAINED = ("round 0 ", "round 1 mine")
-"""Work that is done before the first step."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +59,9 @@ class TrainingState:
         """The processes that train together."""
         return self.resources.team
 
-    @property
+    @cached_property
     def loss(self) -> Loss:
-        """The loss of the options."""
+        """The loss of the options, built when it is first asked for."""
         return build_loss(self.options.loss_options)
 
     def title(self, work: str) -> str | None:
@@ -102,8 +100,8 @@ class TrainingState:
         found = self.team.gather_rows(described, len(rows))
         if not strict:
             self._learn_of_unreadable(rows, own)
-        # A random network describes photos alike before it is trained; that is no collapse.
-        if self.team.leads and "collapse" not in self.warned and not work.startswith(UNTRAINED):
+        # A random network describes photos alike before its first step; that is no collapse.
+        if self.team.leads and "collapse" not in self.warned and self.optimiser.state:
             remedy = "the loss is at a constant, so start again with a lower --learning-rate"
             if warn_of_collapse(found, work, remedy):
                 self.warned.add("collapse")

@@ -157,15 +157,12 @@ def _load(state: TrainingState, tuples: Sequence[_Tuple], round: int) -> Iterato
                 yield group
         except PhotoError as error:
             # The groups behind it are decoded anew: photos are tried when tuples are made, so this is rare.
-            state.unreadable.setdefault(_row_of(state, groups[first], error), str(error))
+            row = state.photos.row_called(error.path, groups[first])
+            if row is None:
+                raise
+            state.unreadable.setdefault(row, str(error))
             first += 1
             yield None
-
-
-def _row_of(state: TrainingState, rows: Sequence[int], error: PhotoError) -> int:
-    """The row of a tuple whose photo an error names; its query's where it names none."""
-    names = state.photos.names(np.array(rows))
-    return next((row for row, name in zip(rows, names, strict=True) if error.path.endswith(name)), rows[0])
 
 
 def _add_portion(state: TrainingState, pictures: Sequence[np.ndarray], portion: Sequence[_Tuple]) -> Tensor:
@@ -186,8 +183,12 @@ def _add_portion(state: TrainingState, pictures: Sequence[np.ndarray], portion: 
 
 
 def _step(state: TrainingState) -> None:
+    """Follow the gradient of a step; nothing where no process has any, since all its tuples were left out."""
     scaler = state.resources.scaler
-    state.team.add_up_gradients(state.network)
+    if not state.team.add_up_gradients(state.network):
+        return
+    # Makes the scale where this process had no tuple of its own yet, and could not step else.
+    scaler.scale(torch.zeros((), device=state.network.device))
     scaler.step(state.optimiser)
     scaler.update()
     state.optimiser.zero_grad(set_to_none=True)
@@ -223,8 +224,7 @@ def _positions(portion: Sequence[_Tuple], device: torch.device) -> TuplePosition
 def _similarities(tuples: DescribedTuples) -> list[Tensor]:
     """Sum and count of the queries' cosines with their positives, then with their negatives."""
     values: list[Tensor] = []
-    for others, there in ((tuples.positives, tuples.has_positive), (tuples.negatives, tuples.has_negative)):
-        cosines = (tuples.query[:, None] * others).sum(dim=2)
+    for cosines, there in tuples.cosines():
         values += [torch.where(there, cosines, 0.0).sum(), there.sum().float()]
     return values
 

@@ -86,15 +86,19 @@ class Team:
         """Sum of an array over all processes, the same bits in each."""
         return values if self.size == 1 else self._summed(torch.from_numpy(values.copy())).numpy()
 
-    def add_up_gradients(self, network: nn.Module) -> None:
-        """Give every process the sum of all gradients, in one message."""
-        if self.size == 1:
-            return
+    def add_up_gradients(self, network: nn.Module) -> bool:
+        """Give every process the sum of all gradients, in one message; False where no process has any."""
         parameters = [p for p in network.parameters() if p.requires_grad]
+        has_one = any(p.grad is not None for p in parameters)
+        if self.size == 1:
+            return has_one
         own = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        flat = self._summed(torch.cat([gradient.reshape(-1) for gradient in own]))
-        for parameter, gradient in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        flat = self._summed(torch.cat([own[0].new_tensor([has_one]), *(gradient.reshape(-1) for gradient in own)]))
+        if not flat[0].item():
+            return False
+        for parameter, gradient in zip(parameters, flat[1:].split([p.numel() for p in parameters]), strict=True):
             parameter.grad = gradient.view_as(parameter)
+        return True
 
     @contextmanager
     def shared_work(self) -> Iterator[None]:
@@ -134,6 +138,10 @@ class Team:
             raise SfmTuplesError(
                 f"process {failed[0]} of {self.size}{others} failed at its share: {complaints[failed[0]]}"
             )
+
+    def meet(self) -> None:
+        """Go on once every process has come here; a message of the leader alone would not make the leader wait."""
+        self.add_up(np.zeros(1))
 
     def agree(self, value: Any) -> Any:
         """The leader's value, in every process."""

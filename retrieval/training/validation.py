@@ -11,7 +11,7 @@ import torch
 from retrieval.metrics.ground_truth import GroundTruth
 from retrieval.metrics.results import evaluate_descriptors
 from retrieval.protocols.sfm import tuples_ground_truth
-from retrieval.training.described_tuples import TuplePositions
+from retrieval.training.described_tuples import TuplePositions, positions_in
 from retrieval.training.state import TrainingState
 from sfm2tuples.index.schema import VAL
 from sfm2tuples.mining.tuple_file import TupleFile
@@ -49,9 +49,9 @@ def prepare_validation(tuples: TupleFile, min_shared: int) -> Validation:
         database=np.searchsorted(rows, wanted[0]),
         truth=protocol.truth,
         tuples=TuplePositions(
-            query=_positions(rows, val.query),
-            positive=_positions(rows, val.positive),
-            negative=_positions(rows, val.negative),
+            query=positions_in(rows, val.query),
+            positive=positions_in(rows, val.positive),
+            negative=positions_in(rows, val.negative),
             overlap=torch.from_numpy(val.overlap),
         ),
     )
@@ -78,8 +78,3 @@ def validate(state: TrainingState, validation: Validation, round: int) -> tuple[
     database = descriptors[validation.database]
     result = evaluate_descriptors(database[validation.truth.queries], database, validation.truth)
     return result.mean_over_queries, loss
-
-
-def _positions(rows: np.ndarray, wanted: np.ndarray) -> torch.Tensor:
-    """Where each of `wanted` lies in `rows`; -1 stays -1."""
-    return torch.from_numpy(np.where(wanted >= 0, np.searchsorted(rows, wanted), -1))

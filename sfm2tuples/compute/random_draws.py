@@ -39,6 +39,11 @@ def draw(seed: int, round: int, purpose: str, *items: np.ndarray) -> np.ndarray:
     return value
 
 
+def smallest(luck: np.ndarray, count: int) -> np.ndarray:
+    """Positions of the `count` smallest of some draws (n,), or of all where there are fewer: int64, rising."""
+    return np.sort(np.argsort(luck, kind="stable")[:count])
+
+
 def _mix(value: np.ndarray) -> np.ndarray:
     """SplitMix64's step on arrays; overflow wraps, as it should."""
     value = value + np.uint64(0x9E3779B97F4A7C15)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,11 @@ class TupleSet:
     """(t, K) float32, likewise of query and negative."""
     pool: np.ndarray
     """(s,) int64, rising rows that negatives were chosen from."""
+
+    def take(self, rows: np.ndarray) -> TupleSet:
+        """The tuples of some rows, with the whole pool."""
+        columns = {column.name: getattr(self, column.name) for column in fields(TupleSet)}
+        return TupleSet(**{name: value if name == "pool" else value[rows] for name, value in columns.items()})
 
 
 @dataclass(frozen=True)
