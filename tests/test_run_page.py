@@ -17,7 +17,7 @@ from retrieval.networks.network import Network
 from retrieval.reports.curves import Curve, curves
 from retrieval.reports.options import ReportOptions
 from retrieval.reports.report import write_report
-from retrieval.training.run_folder import RoundFigures
+from retrieval.training.curves import RoundFigures
 from sfm2tuples.errors import FileFormatError
 
 

@@ -13,7 +13,7 @@ from retrieval.reports.page import Page
 from retrieval.reports.run_page import RunPage
 from retrieval.reports.thumbnails import FOLDER, Thumbnails
 from retrieval.reports.tuple_page import TuplePage
-from retrieval.training.run_folder import LAST
+from retrieval.training.last_round import LAST
 from sfm2tuples.errors import DataError, FileFormatError
 from sfm2tuples.files.atomic import refuse_folder_overwrite, write_folder_atomically, write_text
 from sfm2tuples.files.container import read_header

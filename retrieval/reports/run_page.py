@@ -9,7 +9,8 @@ from typing import Any
 from retrieval.networks.checkpoints import load_checkpoint
 from retrieval.reports.options import ReportOptions
 from retrieval.reports.thumbnails import Thumbnails
-from retrieval.training.run_folder import BEST, LAST
+from retrieval.training.last_round import LAST
+from retrieval.training.run_folder import BEST
 from sfm2tuples.errors import FileFormatError
 
 
