@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,7 @@ def command(
     """Describe the photos of SOURCE: a folder, a .txt list, a .csv of labels, an index or a tuple file."""
     from retrieval.descriptors.described_photos import describe_photos, mismatch_warning, whiten_descriptors
     from retrieval.networks.choice import load_on
+    from retrieval.photos.origins import origins_of
     from retrieval.photos.sources import photos_of
     from retrieval.whitening.projection import read_whitening
     from sfm2tuples.errors import UsageError
@@ -67,7 +69,7 @@ def command(
         output.warn_if(mismatch_warning(whitening, learned, descriptors))
         descriptors = whiten_descriptors(descriptors, learned, dim)
     parents = [fingerprint for fingerprint in (photos.parent, learned.fingerprint if learned else "") if fingerprint]
-    write_descriptors(target, descriptors, layout, parents)
+    write_descriptors(target, replace(descriptors, origins=origins_of(photos.origin)), layout, parents)
     count, length = descriptors.values.shape
     output.result({"photos": count, "dim": length, "unreadable": len(failures)})
     output.made(target, f"{count:,} descriptors of {length} dimensions")

@@ -16,12 +16,19 @@ ROWS = 20
 @click.command("inspect", epilog="Example: sfm2tuples inspect tuples.h5")
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 @click.option("--all", "show_all", is_flag=True, help="print every place and every reason, not a screenful")
+@click.option("--verify", is_flag=True, help="read it all and compare it with its fingerprint; nothing else is said")
 @output_options
-def command(file: Path, show_all: bool, output: Output) -> None:
+def command(file: Path, show_all: bool, verify: bool, output: Output) -> None:
     """Say what is in a file of ours, made from what and how: index, tuples, descriptors, ranks, whitening,
     features, bag of words or checkpoint."""
     from retrieval.reports.inspection import JOINED, inspect_file
+    from retrieval.reports.verification import verify_file
 
+    if verify:
+        fingerprint = verify_file(file)
+        output.result({"fingerprint": fingerprint, "verified": True})
+        output.say(f"{file}: fingerprint right ({_text('fingerprint', fingerprint)})")
+        return
     sections = inspect_file(file)
     output.result(sections)
     for title, section in sections.items():

@@ -12,6 +12,7 @@ from retrieval.descriptors.extraction import ExtractionOptions, extract_readable
 from retrieval.descriptors.soundness import warn_of_collapse, warn_of_sideways
 from retrieval.networks.choice import NetworkChoice, load_on
 from retrieval.networks.network import Network
+from retrieval.photos.origins import refuse_others
 from retrieval.photos.sources import PhotoSources
 from retrieval.whitening.projection import Whitening, apply, settings_mismatch
 from sfm2tuples.errors import DataError, PhotoError, UsageError
@@ -91,7 +92,7 @@ def descriptors_of(
     UsageError
         Both a file and a network are named, or neither.
     DataError
-        A photo has no descriptor in the file.
+        A photo has no descriptor in the file, or it was made of another index.
     PhotoError
         A photo cannot be read.
     """
@@ -108,6 +109,8 @@ def descriptors_of(
     descriptors = read_descriptors(path)
     if check is not None:
         check(descriptors.values.shape[1])
+    if photos.parent:
+        refuse_others(descriptors, photos.origin, photos.parent)
     warn_of_collapse(descriptors.values, f"{path}", "extract them with another network")
     rows = align(descriptors, photos.keys, str(photos.origin))
     return replace(descriptors, names=photos.keys, values=descriptors.values[rows])

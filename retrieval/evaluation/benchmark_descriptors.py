@@ -16,6 +16,7 @@ from retrieval.descriptors.query_crops import describe_crops
 from retrieval.evaluation.request import EvaluationRequest
 from retrieval.networks.choice import load_on
 from retrieval.networks.network import Network
+from retrieval.photos.origins import refuse_others
 from retrieval.photos.sources import PhotoSources, photos_of
 from retrieval.protocols.benchmark import Benchmark, ProtocolChoice
 from retrieval.protocols.photo_names import PhotoNames, names_of, photos_in
@@ -43,6 +44,11 @@ class DescriptorFiles:
     def read(cls, request: EvaluationRequest) -> DescriptorFiles:
         """Read `--descriptors` and `--queries` where they are given."""
         return cls(*(read_descriptors(path) if path else None for path in (request.descriptors, request.queries)))
+
+    def refuse_others(self, index: Path, fingerprint: str) -> None:
+        """Raise DataError where one of them was made of another index."""
+        for described in filter(None, (self.database, self.queries)):
+            refuse_others(described, index, fingerprint)
 
     def names(self, protocol: ProtocolChoice) -> PhotoNames:
         """Names of the photos that are described; without files, of those in the protocol's folder."""
@@ -102,6 +108,8 @@ def benchmark_descriptors(
         A network is missing or too much, or does not fit the files; a photo has no descriptor or cannot be read.
     """
     _check_request(benchmark, request, files)
+    if benchmark.photos and benchmark.photos.parent:
+        files.refuse_others(benchmark.photos.origin, benchmark.photos.parent)
     describer = None
     if files.database is None or request.choice.named:
         describer = _ProtocolNetwork(load_on(request.device, request.choice), request, benchmark)

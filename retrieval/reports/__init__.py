@@ -2,5 +2,5 @@
 
 `report` writes a page: a head and `sections`, whose form `page` says. `index_page`, `tuple_page`, `run_page` and
 `evaluation_page` read what is shown; `plan_views`, `matrices`, `curves` and `drawings` draw. `inspection` says what is
-in a file. Imports everything below.
+in a file, `verification` whether it is still what was written. Imports everything below.
 """

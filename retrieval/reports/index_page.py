@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from retrieval.photos.origins import refuse_others
 from retrieval.reports.inspection import inspect_file
 from retrieval.reports.matrices import shared_matrix
 from retrieval.reports.options import ReportOptions
@@ -135,6 +136,7 @@ class IndexPage:
 
 def _described(path: Path, index: OpenedIndex) -> DescribedImages:
     described = read_descriptors(path)
+    refuse_others(described, index.path, index.header.fingerprint)
     row_of = {name: row for row, name in enumerate(described.names)}
     found = [(row, row_of[key]) for row, key in enumerate(index.images.key[:]) if key in row_of]
     if not found:

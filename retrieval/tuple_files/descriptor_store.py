@@ -11,6 +11,7 @@ import numpy as np
 from retrieval.descriptors.extraction import ExtractionOptions, extract_readable
 from retrieval.descriptors.soundness import warn_of_collapse, warn_of_sideways
 from retrieval.networks.network import Network
+from retrieval.photos.origins import refuse_others
 from sfm2tuples.errors import PhotoError
 from sfm2tuples.files.descriptors import Descriptors, align
 from sfm2tuples.similarity.rows import Matrix, MatrixRows
@@ -85,6 +86,10 @@ class FileDescriptors:
         warn_of_collapse(descriptors.values, descriptors.path, "extract them with another network")
         self._descriptors = descriptors
         self._index_path = index_path
+
+    def refuse_others(self, index: Path, fingerprint: str) -> None:
+        """Raise DataError where the file was made of another index."""
+        refuse_others(self._descriptors, index, fingerprint)
 
     def add(self, keys: Sequence[str], paths: Sequence[Path]) -> dict[str, PhotoError]:
         """Check that the file holds them all; a DataError says which it does not."""

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from retrieval.networks.devices import choose_device
+from retrieval.photos.origins import origins_of_index
 from retrieval.search.torch_similarity import exact_search
+from retrieval.tuple_files.descriptor_store import FileDescriptors
 from retrieval.tuple_files.distractors import read_distractors
 from retrieval.tuple_files.readable_photos import FIRST_ROUND, PhotoOptions, ReadablePhotos, rows_needed
 from sfm2tuples.errors import UsageError
@@ -94,11 +96,13 @@ def mine_tuple_file(
                     f"{options.positives} with {options.negatives} looks at descriptors: give --network CHECKPOINT, "
                     "--backbone NAME with --weights FILE, or --descriptors FILE"
                 )
+            if isinstance(readable.descriptors, FileDescriptors):
+                readable.descriptors.refuse_others(source, index.header.fingerprint)
             tables, plans, unreadable = readable.plan(tables_of, plans_of)
             tables = replace(tables, unreadable=tables.unreadable + unreadable)
             tuples, searches = readable.choose(tables, plans, options, exact_search(device, block))
             parents = [index.header.fingerprint]
-            readable.write(target, tables, tuples, options.as_dict(), parents, searches)
+            readable.write(target, tables, tuples, options.as_dict(), parents, searches, origins_of_index(index))
         return MinedTuples(tables, plans, tuples, _suspicious(readable, tables, plans), searches)
 
 

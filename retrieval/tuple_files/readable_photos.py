@@ -172,6 +172,7 @@ class ReadablePhotos:
         options: Mapping[str, Any],
         parents: Sequence[str],
         reports: Mapping[str, SearchReport] | None = None,
+        origins: Sequence[str] = (),
     ) -> None:
         """Write the tuple file; an existing one is replaced once the new one is whole.
 
@@ -184,6 +185,8 @@ class ReadablePhotos:
             Fingerprint of the file that the tuples are made from.
         reports : mapping, optional
             Of the searches by lists, by split name.
+        origins : sequence of str
+            Whose photos these are, for the header.
         """
         size = self.packed.size if self.packed else 0
         write_tuples(
@@ -197,6 +200,7 @@ class ReadablePhotos:
             self.packed.photos(tables.images.key) if self.packed else None,
             size,
             {split: asdict(report) for split, report in (reports or {}).items()},
+            origins,
         )
 
 

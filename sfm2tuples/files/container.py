@@ -38,6 +38,8 @@ class Header:
     """The options that changed the content."""
     software: str
     """Name and version of the writer."""
+    origins: tuple[str, ...] = ()
+    """What tells whose photos it is about (`retrieval.photos.origins`); empty where nothing does."""
 
 
 @contextmanager
@@ -49,12 +51,13 @@ def create_file(
     parents: Sequence[str] = (),
     leave_out: Sequence[str] = (),
     digests: Mapping[str, str] | None = None,
+    origins: Sequence[str] = (),
 ) -> Iterator[NewFile]:
     """Open a new file beside `path`; on a clean exit fingerprint it, write its header, sync and rename.
 
     Parameters
     ----------
-    format, version, options, parents
+    format, version, options, parents, origins
         Become the header's fields.
     leave_out : sequence of str
         Datasets that the fingerprint does not cover (where photos lie on this machine).
@@ -68,6 +71,8 @@ def create_file(
         file.attrs["software"] = SOFTWARE
         file.attrs["options"] = json.dumps(options, sort_keys=True)
         file.attrs["parents"] = json.dumps(list(parents))
+        if origins:
+            file.attrs["origins"] = json.dumps(list(origins))
         file.attrs["fingerprint"] = content_fingerprint(file, leave_out, digests or {})
 
 
@@ -129,6 +134,7 @@ def header_of(file: h5py.File) -> Header:
         parents=tuple(json.loads(file.attrs["parents"])),
         options=json.loads(file.attrs["options"]),
         software=str(file.attrs["software"]),
+        origins=tuple(json.loads(file.attrs.get("origins", "[]"))),
     )
 
 

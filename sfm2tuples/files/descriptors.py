@@ -48,6 +48,8 @@ class Descriptors:
     """The file they were read from, for messages."""
     fingerprint: str = ""
     """Fingerprint of that file's content; empty for a foreign file."""
+    origins: tuple[str, ...] = ()
+    """The header's: whose photos these are."""
 
 
 def read_descriptors(path: str | Path) -> Descriptors:
@@ -80,7 +82,7 @@ def read_descriptors(path: str | Path) -> Descriptors:
         else:
             names, values = _read_groups(path, file)
             values = normalise_rows(path, names, values)
-    return Descriptors(names, values, header.options, str(path), header.fingerprint)
+    return Descriptors(names, values, header.options, str(path), header.fingerprint, header.origins)
 
 
 def write_descriptors(
@@ -93,7 +95,7 @@ def write_descriptors(
     path : str or Path
         The file to make; written beside and renamed.
     descriptors : Descriptors
-        Its settings become the header's options.
+        Its settings and origins become the header's.
     layout : {"columnar", "hloc"}
         hloc's layout holds float16, as hloc writes it.
     parents : sequence of str
@@ -110,7 +112,7 @@ def write_descriptors(
     check_names(path, descriptors.names)
     check_values(path, descriptors.names, descriptors.values)
     write = _write_columns if layout == "columnar" else _write_groups
-    with create_file(path, FORMAT, VERSION, descriptors.settings, parents) as file:
+    with create_file(path, FORMAT, VERSION, descriptors.settings, parents, origins=descriptors.origins) as file:
         write(file, descriptors)
 
 

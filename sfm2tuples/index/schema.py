@@ -18,6 +18,8 @@ from sfm2tuples.files.tables import Column, write_columns
 
 FORMAT = "sfm2tuples-index"
 VERSION = 1
+LEFT_OUT = ("models/photo_root",)
+"""What the fingerprint does not cover: where photos lie on this machine."""
 TRAIN, VAL = 0, 1
 SPLITS = ("train", "val")
 
@@ -187,7 +189,7 @@ def write_index(
         How many columns are gathered, written and hashed at a time; the file is the same for any number.
     """
     digests: dict[str, str] = {}
-    with create_file(path, FORMAT, VERSION, options, parents, ("models/photo_root",), digests) as file:
+    with create_file(path, FORMAT, VERSION, options, parents, LEFT_OUT, digests) as file:
         streams: list[tuple[h5py.Dataset, ColumnStream]] = []
         for name, table in TABLES.items():
             columns = {field.name: tables[name][field.name] for field in fields(table)}

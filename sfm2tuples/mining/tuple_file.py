@@ -20,6 +20,8 @@ __all__ = ["SPLITS", "TRAIN", "VAL", "Candidates", "ImageTable", "PlaceTable", "
 
 FORMAT = "sfm2tuples-tuples"
 VERSION = 1
+LEFT_OUT = ("images/root",)
+"""What the fingerprint does not cover: where photos lie on this machine."""
 UNKNOWN_SHARED = np.int32(-1)
 """Shared points of a pair that came from elsewhere without evidence."""
 
@@ -152,12 +154,14 @@ def write_tuples(
     photos: Iterable[bytes] | None = None,
     packed_size: int = 0,
     searches: Mapping[str, Mapping[str, Any]] | None = None,
+    origins: Sequence[str] = (),
 ) -> None:
     """Write `tuples.h5`; `photos` gives the JPEG bytes of every image, in order, where they are to be packed.
 
     `searches`: by split name, how well its negatives were found, where they were searched by inverted lists.
+    `origins`: whose photos these are, for the header.
     """
-    with create_file(path, FORMAT, VERSION, options, parents, leave_out=("images/root",)) as file:
+    with create_file(path, FORMAT, VERSION, options, parents, leave_out=LEFT_OUT, origins=origins) as file:
         write_table(file.create_group("images"), images)
         write_table(file.create_group("places"), places)
         for split in SPLITS:
