@@ -21,6 +21,7 @@ OUTPUTS = ("target", "pairs")
 """Parameters of commands that are files to write; every other path is read."""
 SPOKEN = ("retrieval.networks.network", "retrieval.networks.choice")
 """Modules whose log of what they do is heard without `--verbose`, but not with `--quiet`: what describes the photos."""
+LARGEST_NUMBER, LARGEST_SEED = 2**31 - 1, 2**63 - 1
 HEADINGS, LINES, WIDTH = 20, 5, 160
 """A screenful of an outline: headings, lines of each, letters of a line."""
 
@@ -134,12 +135,21 @@ def output_options(function: Callable[..., None]) -> Callable[..., None]:
         logging.captureWarnings(True)
         logging.getLogger("py.warnings").setLevel(logging.WARNING if verbose else logging.ERROR)
         output = Output(quiet=quiet, json=as_json)
+        _refuse_numbers_beyond_all(click.get_current_context().params)
         interruption.raise_from_now_on()
         _check_paths(click.get_current_context().params)
         function(*args, output=output, **kwargs)
         output.close()
 
     return wrapped
+
+
+def _refuse_numbers_beyond_all(given: dict[str, Any]) -> None:
+    """Keep counts and sizes to what columns and loops can hold; a seed may be any of 64 bits."""
+    for name, value in given.items():
+        most = LARGEST_SEED if name == "seed" else LARGEST_NUMBER
+        if isinstance(value, int) and abs(value) > most:
+            raise UsageError(f"--{name.replace('_', '-')} {value}: give at most {most:,}")
 
 
 def _check_paths(given: dict[str, Any]) -> None:

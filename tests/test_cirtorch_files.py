@@ -34,7 +34,8 @@ from retrieval.tuple_files.cirtorch_export import cautions, export_cirtorch
 from retrieval.tuple_files.cirtorch_import import ImportOptions, import_tuple_file
 from retrieval.tuple_files.mining import mine_tuple_file
 from retrieval.tuple_files.readable_photos import PhotoOptions
-from retrieval.whitening.matching_pairs import WhiteningOptions, pairs_of_tuples
+from retrieval.whitening.matching_pairs import pairs_of_tuples
+from retrieval.whitening.options import WhiteningOptions
 from sfm2tuples.errors import DataError, MiningError, UsageError
 from sfm2tuples.files.container import Header
 from sfm2tuples.files.descriptors import Descriptors, write_descriptors

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from retrieval.networks.cirtorch_checkpoints import SCALES
 from retrieval.networks.devices import PRECISIONS
 from retrieval.search.options import SearchOptions
 from retrieval.training.options import TrainingOptions
-from retrieval.whitening.matching_pairs import WhiteningOptions
+from retrieval.whitening.options import WhiteningOptions
 from sfm2tuples.ingest.options import IngestOptions
 from sfm2tuples.interop.graph_export import NAMES
 from sfm2tuples.mining.rounds import MiningOptions
@@ -52,6 +53,25 @@ def test_every_command_explains_itself_with_an_example(name: str, capsys: pytest
     assert set(undocumented) <= {"method", "layout"}
 
 
+HEAVY = ("torch", "numpy", "h5py", "PIL", "scipy", "numba", "faiss", "jinja2")
+
+
+def test_help_loads_nothing_that_takes_long() -> None:
+    code = f"""
+import importlib, sys
+import cli.main
+for name in {list(COMMANDS)!r}:
+    importlib.import_module("cli.commands." + name.replace("-", "_"))
+    heavy = [module for module in {HEAVY!r} if module in sys.modules]
+    if heavy:
+        sys.exit(name + " loads " + ", ".join(heavy))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("name", OPTIONS)
 def test_every_option_field_is_a_flag_of_the_same_name(name: str) -> None:
     table, without_flag = OPTIONS[name]
@@ -72,6 +92,32 @@ def test_the_flags_of_export_offer_every_kind_of_name_and_of_scales() -> None:
     flags = {p.name: p for p in command_of("export").params}
     assert tuple(flags["names"].type.choices) == NAMES
     assert tuple(flags["scales"].type.choices) == tuple(SCALES)
+
+
+def words_of_huge_numbers() -> Iterator[tuple[str, ...]]:
+    """Each flag that takes a whole number, in a call of its command."""
+    for name in COMMANDS:
+        params = command_of(name).params
+        needed = [p.opts[-1] for p in params if isinstance(p, click.Option) and p.required]
+        values = {"--format": "pairs"}
+        call = [name, *("x.h5" for p in params if isinstance(p, click.Argument))]
+        call += [word for flag in needed for word in (flag, values.get(flag, "out"))]
+        if name == "evaluate":
+            call += ["--index", "x.h5"]
+        for flag in (p for p in params if isinstance(p.type, (click.IntRange, click.types.IntParamType))):
+            if not getattr(flag, "is_flag", False):
+                yield (*call, flag.opts[-1], str(10**20))
+
+
+@pytest.mark.parametrize("words", list(words_of_huge_numbers()), ids=lambda words: f"{words[0]} {words[-2]}")
+def test_a_number_beyond_all_is_refused(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(*words) == 2
+    error = capsys.readouterr().err
+    assert words[-2] in error or words[-1] in error
+    assert "Traceback" not in error
 
 
 @pytest.mark.parametrize(

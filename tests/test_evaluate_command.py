@@ -20,7 +20,7 @@ from retrieval.evaluation.request import EvaluationRequest
 from retrieval.local_features.options import VerificationOptions
 from retrieval.networks.choice import NetworkChoice
 from retrieval.networks.network import build_network
-from retrieval.photos.cropping import CROPS
+from retrieval.photos.choices import CROPS
 from retrieval.protocols.benchmark import ProtocolChoice
 from retrieval.protocols.by_name import PROTOCOLS
 from retrieval.search.options import Refinement, TeacherOptions

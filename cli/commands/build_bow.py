@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from cli.options.idle_flags import Use, refuse_idle_flags
+from cli.options.target import target_option
 from cli.output import Output, output_options
 
 PATH = click.Path(path_type=Path)
@@ -26,7 +27,7 @@ USES = (
 
 @click.command("build-bow", epilog="Example: sfm2tuples build-bow features.h5 --learn-from other.h5 -o bow.h5")
 @click.argument("features", type=PATH)
-@click.option("-o", "--output", "target", type=PATH, required=True, help="the file to write")
+@target_option()
 @click.option("--learn-from", type=PATH, help="features that words are learned from  [default: the same]")
 @click.option("--vocabulary", type=PATH, help="take the words of a bag of words that is there")
 @click.option("--num-words", type=click.IntRange(1), default=16384, show_default=True, help="words to learn")
@@ -41,24 +42,20 @@ USES = (
     "--softness", type=float, default=0.15, show_default=True, help="distance at which a further word counts less"
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="seed of the sample and of k-means")
-@click.option("--force", is_flag=True, help="replace the output where it exists")
 @output_options
 def command(
     features: Path,
     target: Path,
     learn_from: Path | None,
     vocabulary: Path | None,
-    force: bool,
     output: Output,
     **options: Any,
 ) -> None:
     """Learn visual words and give each feature its own: the teacher that `evaluate --teacher` asks."""
     from retrieval.local_features.bag_of_words import build_bag_of_words, write_bag_of_words
     from retrieval.local_features.vocabulary import WordOptions
-    from sfm2tuples.files.atomic import refuse_overwrite
 
     refuse_idle_flags(USES)
-    refuse_overwrite(target, force)
     bag, parents = build_bag_of_words(features, WordOptions(**options), learn_from, vocabulary)
     write_bag_of_words(target, bag, parents)
     count, words = len(bag.features.names), len(bag.words)

@@ -13,6 +13,7 @@ import click
 from tqdm import tqdm
 
 from cli.options.fields import field_options
+from cli.options.target import target_option
 from cli.output import Output, output_options
 from sfm2tuples.compute.dask_cluster import DASK_TIMEOUT
 from sfm2tuples.ingest.options import IngestOptions
@@ -46,7 +47,7 @@ def _refuse_database(context: click.Context, option: click.Parameter, database: 
 
 @click.command("build-index", epilog="Example: sfm2tuples build-index my_models/ -o index.h5 --places places.csv")
 @click.argument("roots", nargs=-1, required=True, metavar="ROOT...", type=click.Path(path_type=Path))
-@click.option("-o", "--output", "target", type=click.Path(path_type=Path), required=True, help="the index to write")
+@target_option("the index to write")
 @click.option(
     "--images",
     multiple=True,
@@ -98,7 +99,6 @@ def _refuse_database(context: click.Context, option: click.Parameter, database: 
     callback=_refuse_database,
     help="always refused, with what to run first: matches without a model have no 3D points",
 )
-@click.option("--force", is_flag=True, help="replace the index where it exists")
 @output_options
 def command(
     roots: tuple[Path, ...],
@@ -106,17 +106,14 @@ def command(
     images: tuple[str, ...],
     databases: tuple[str, ...],
     options: IngestOptions,
-    force: bool,
     output: Output,
     **reading: Any,
 ) -> None:
     """Find and read the models below each ROOT; write their co-visibility graph, places and splits."""
-    from sfm2tuples.files.atomic import refuse_overwrite
     from sfm2tuples.ingest.build import build_index
     from sfm2tuples.places.verified_matches import GivenDatabase
     from sfm2tuples.readers.discover import PhotoFolder
 
-    refuse_overwrite(target, force)
     photo_roots = [PhotoFolder.parse(text, roots) for text in images]
     given = [GivenDatabase.parse(text, roots) for text in databases]
     try:

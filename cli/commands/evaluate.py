@@ -14,10 +14,11 @@ from cli.options.idle_flags import BY_A_NETWORK, EXPONENT, VERIFICATION, Use, by
 from cli.options.network import network_options
 from cli.options.protocol import protocol_options
 from cli.options.refinement import refinement_options
+from cli.options.target import target_option
 from cli.options.teacher import teacher_options
 from cli.options.verification import verification_options
 from cli.output import Output, output_options
-from retrieval.photos.cropping import CROPS
+from retrieval.photos.choices import CROPS
 
 PATH = click.Path(path_type=Path)
 
@@ -95,18 +96,15 @@ USES = (
 @click.option("--teacher", type=PATH, help="a bag of words of the photos (build-bow), beside a network or alone")
 @teacher_options
 @click.option("--distractors", type=PATH, help="descriptor file or folder of photos to add to the database")
-@click.option("-o", "--output", "target", type=PATH, help="JSON with every query's result")
-@click.option("--force", is_flag=True, help="replace the output where it exists")
+@target_option("JSON with every query's result", required=False)
 @output_options
-def command(target: Path | None, force: bool, output: Output, **asked: Any) -> None:
+def command(target: Path | None, output: Output, **asked: Any) -> None:
     """Measure on places unseen in training (--index), labelled photos (--labels) or a protocol of the field."""
     from retrieval.evaluation.measurement import measure
     from retrieval.evaluation.request import EvaluationRequest
-    from sfm2tuples.files.atomic import refuse_overwrite, write_text
+    from sfm2tuples.files.atomic import write_text
 
     refuse_idle_flags(USES)
-    if target is not None:
-        refuse_overwrite(target, force)
     found = measure(EvaluationRequest(**asked))
     for warning in found.warnings:
         output.warn(warning)

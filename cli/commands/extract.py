@@ -11,8 +11,9 @@ import click
 from cli.options.extraction import extraction_options
 from cli.options.idle_flags import EXPONENT, NAMES_BELOW, refuse_idle_flags
 from cli.options.network import network_options
+from cli.options.target import target_option
 from cli.output import Output, output_options
-from sfm2tuples.files.descriptors import LAYOUTS, check_layout, write_descriptors
+from sfm2tuples.files.layouts import LAYOUTS
 
 if TYPE_CHECKING:
     from retrieval.descriptors.extraction import ExtractionOptions
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.command("extract", epilog="Example: sfm2tuples extract photos/ -o descriptors.h5 --network run/best.pt")
 @click.argument("source", type=click.Path(path_type=Path))
-@click.option("-o", "--output", "target", type=click.Path(path_type=Path), required=True, help="the file to write")
+@target_option()
 @click.option("--images", type=click.Path(path_type=Path), help="folder that the names of a list or CSV start from")
 @network_options
 @extraction_options
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 @click.option("--dim", type=click.IntRange(1), help="keep the first dimensions of the whitening")
 @click.option("--layout", type=click.Choice(LAYOUTS), default=LAYOUTS[0], show_default=True)
 @click.option("--strict", is_flag=True, help="stop where a photo cannot be read")
-@click.option("--force", is_flag=True, help="replace the output where it exists")
 @output_options
 def command(
     source: Path,
@@ -42,7 +42,6 @@ def command(
     dim: int | None,
     layout: str,
     strict: bool,
-    force: bool,
     output: Output,
 ) -> None:
     """Describe the photos of SOURCE: a folder, a .txt list, a .csv of labels, an index or a tuple file."""
@@ -52,10 +51,9 @@ def command(
     from retrieval.photos.sources import photos_of
     from retrieval.whitening.projection import read_whitening
     from sfm2tuples.errors import UsageError
-    from sfm2tuples.files.atomic import refuse_overwrite
+    from sfm2tuples.files.descriptors import check_layout, write_descriptors
 
     refuse_idle_flags((EXPONENT, NAMES_BELOW))
-    refuse_overwrite(target, force)
     if dim is not None and whitening is None:
         raise UsageError("--dim keeps the first dimensions of a whitening; give --whitening too")
     learned = read_whitening(whitening) if whitening else None

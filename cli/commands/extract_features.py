@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from cli.options.idle_flags import NAMES_BELOW, refuse_idle_flags
+from cli.options.target import target_option
 from cli.output import Output, output_options
 
 PATH = click.Path(path_type=Path)
@@ -14,7 +15,7 @@ PATH = click.Path(path_type=Path)
 
 @click.command("extract-features", epilog="Example: sfm2tuples extract-features photos/ -o features.h5")
 @click.argument("source", type=PATH)
-@click.option("-o", "--output", "target", type=PATH, required=True, help="the file to write")
+@target_option()
 @click.option("--images", type=PATH, help="folder that the names of a list or CSV start from")
 @click.option("--image-size", type=click.IntRange(1), default=1024, show_default=True, help="longest side, pixels")
 @click.option(
@@ -27,7 +28,6 @@ PATH = click.Path(path_type=Path)
 @click.option("--domain-size-pooling", is_flag=True, help="average descriptors over sizes; three times as slow")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="processes that look for features")
 @click.option("--strict", is_flag=True, help="stop where a photo cannot be read")
-@click.option("--force", is_flag=True, help="replace the output where it exists")
 @output_options
 def command(
     source: Path,
@@ -36,7 +36,6 @@ def command(
     image_size: int,
     jobs: int,
     strict: bool,
-    force: bool,
     output: Output,
     **sift: float,
 ) -> None:
@@ -45,10 +44,8 @@ def command(
     from retrieval.local_features.feature_files import write_features
     from retrieval.local_features.sift import SiftOptions
     from retrieval.photos.sources import photos_of
-    from sfm2tuples.files.atomic import refuse_overwrite
 
     refuse_idle_flags((NAMES_BELOW,))
-    refuse_overwrite(target, force)
     options = FeatureOptions(image_size, SiftOptions(**sift))  # type: ignore[arg-type]
     photos = photos_of(source, images, image_size)
     features, failures = extract_features(photos, options, jobs)

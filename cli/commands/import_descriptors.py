@@ -6,25 +6,23 @@ from pathlib import Path
 
 import click
 
+from cli.options.target import target_option
 from cli.output import Output, output_options
 
 
 @click.command("import-descriptors", epilog="Example: sfm2tuples import-descriptors features.npy -o descriptors.h5")
 @click.argument("source", type=click.Path(path_type=Path))
-@click.option("-o", "--output", "target", type=click.Path(path_type=Path), required=True, help="the file to write")
+@target_option()
 @click.option(
     "--names", type=click.Path(path_type=Path), help="names of a .npy's rows, one a line  [default: its .txt]"
 )
 @click.option("--columns", is_flag=True, help="each column of the .npy is a descriptor, as in cirtorch's files")
-@click.option("--force", is_flag=True, help="replace the output where it exists")
 @output_options
-def command(source: Path, target: Path, names: Path | None, columns: bool, force: bool, output: Output) -> None:
+def command(source: Path, target: Path, names: Path | None, columns: bool, output: Output) -> None:
     """Check and normalise the descriptors of SOURCE: hloc's HDF5, or a .npy array with a list of names."""
-    from sfm2tuples.files.atomic import refuse_overwrite
     from sfm2tuples.files.descriptors import write_descriptors
     from sfm2tuples.interop.foreign_descriptors import read_foreign_descriptors
 
-    refuse_overwrite(target, force)
     found = read_foreign_descriptors(source, names, columns)
     write_descriptors(target, found.descriptors)
     count, length = found.descriptors.values.shape

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.options.photos import photo_options
+from cli.options.target import target_option
 from cli.output import Output, output_options
 from sfm2tuples.mining.options import NEGATIVES
 
@@ -28,7 +29,7 @@ _LEFT_OUT = {
 @click.command("import-tuples", epilog="Example: sfm2tuples import-tuples retrieval-SfM-120k.pkl -o tuples.h5")
 @click.argument("file", metavar="FILE.pkl", type=click.Path(path_type=Path))
 @click.option("--images", type=click.Path(path_type=Path), help="folder of the photos  [default: ims/ beside FILE.pkl]")
-@click.option("-o", "--output", "target", type=click.Path(path_type=Path), required=True, help="tuple file to write")
+@target_option("tuple file to write")
 @click.option(
     "--global-clusters", is_flag=True, help="a cluster's number is one place in both splits; it is then trained on"
 )
@@ -48,7 +49,6 @@ _LEFT_OUT = {
     help="images that negatives are chosen from: ends+per-place:N, ends+random:N, random:N",
 )
 @click.option("--seed", default=0, show_default=True, help="seed of every draw")
-@click.option("--force", is_flag=True, help="replace the output where it exists")
 @output_options
 def command(
     file: Path,
@@ -56,7 +56,6 @@ def command(
     target: Path,
     global_clusters: bool,
     photos: PhotoOptions,
-    force: bool,
     output: Output,
     **values: Any,
 ) -> None:
@@ -65,10 +64,8 @@ def command(
     Without a network or descriptors the file has pairs only: train mines negatives for them in each round.
     """
     from retrieval.tuple_files.cirtorch_import import ImportOptions, import_tuple_file
-    from sfm2tuples.files.atomic import refuse_overwrite
     from sfm2tuples.interop.cirtorch_files import PHOTOS
 
-    refuse_overwrite(target, force)
     images = file.parent / PHOTOS if images is None else images
     found = import_tuple_file(file, images, target, ImportOptions(**values), photos, global_clusters)
     _say_left_out(found, output)

@@ -10,6 +10,7 @@ import click
 
 from cli.options.mining import mining_flags
 from cli.options.photos import photo_options
+from cli.options.target import target_option
 from cli.output import Output, output_options
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _MEDIANS = ("overlap", "scale_change", "angle", "positive_similarity", "negative
     epilog="Example: sfm2tuples mine-tuples index.h5 -o tuples.h5 --backbone squeezenet1_1 --weights squeezenet1_1.npz",
 )
 @click.argument("index", type=click.Path(path_type=Path))
-@click.option("-o", "--output", "target", type=click.Path(path_type=Path), required=True, help="tuple file to write")
+@target_option("tuple file to write")
 @photo_options
 @mining_flags
 @click.option(
@@ -48,7 +49,6 @@ _MEDIANS = ("overlap", "scale_change", "angle", "positive_similarity", "negative
     show_default=True,
     help="pool images compared at once: bounds the memory, changes no result",
 )
-@click.option("--force", is_flag=True, help="replace the output where it exists")
 @output_options
 def command(
     index: Path,
@@ -57,14 +57,11 @@ def command(
     options: MiningOptions,
     distractors: Path | None,
     block: int,
-    force: bool,
     output: Output,
 ) -> None:
     """Choose queries, positives and negatives from INDEX, with the evidence for each choice."""
     from retrieval.tuple_files.mining import mine_tuple_file
-    from sfm2tuples.files.atomic import refuse_overwrite
 
-    refuse_overwrite(target, force)
     mined = mine_tuple_file(index, target, options, photos, distractors, block)
     _say_left_out(mined, output)
     _say_tuples(mined, options, output)

@@ -10,6 +10,7 @@ import click
 from cli.options.idle_flags import VERIFICATION, Use, by_geometry, by_windows, given, refuse_idle_flags
 from cli.options.network import FIELDS, network_options
 from cli.options.refinement import refinement_options
+from cli.options.target import target_option
 from cli.options.verification import verification_options
 from cli.output import Output, output_options
 from retrieval.search.options import ENGINES, FLAT, Refinement, SearchOptions, VerificationSources
@@ -34,7 +35,7 @@ USES = (
 @click.command("search", epilog="Example: sfm2tuples search --queries q.h5 --database d.h5 --pairs pairs.txt")
 @click.option("--queries", "query_file", type=PATH, required=True, help="descriptors of the queries")
 @click.option("--database", "database_file", type=PATH, required=True, help="descriptors to search; may be the same")
-@click.option("-o", "--output", "target", type=PATH, help="the ranked lists, as a file of ours")
+@target_option("the ranked lists, as a file of ours", required=False)
 @click.option("--pairs", type=PATH, help="pairs of names as text, for hloc")
 @click.option("--num-matched", type=click.IntRange(1), default=20, show_default=True, help="pairs of each query")
 @click.option(
@@ -57,7 +58,6 @@ USES = (
 @click.option("--images", type=PATH, help="--rerank R: folder that the names of a list or CSV start from")
 @click.option("--whitening", type=PATH, help="--rerank R: the whitening of the descriptors, where they have one")
 @click.option("--device", help="where to run, such as cpu or cuda  [default: the products on the processor]")
-@click.option("--force", is_flag=True, help="replace the outputs where they exist")
 @output_options
 def command(
     query_file: Path,
@@ -73,7 +73,6 @@ def command(
     images: Path | None,
     whitening: Path | None,
     device: str | None,
-    force: bool,
     output: Output,
     **engine: Any,
 ) -> None:
@@ -82,13 +81,10 @@ def command(
     from retrieval.search.ranks_file import write_pairs, write_ranks
     from retrieval.search.windows_of_files import WindowSources
     from sfm2tuples.errors import UsageError
-    from sfm2tuples.files.atomic import refuse_overwrite
 
     if target is None and pairs is None:
         raise UsageError("say what to write: -o ranks.h5, --pairs pairs.txt, or both")
     refuse_idle_flags(USES)
-    for path in filter(None, (target, pairs)):
-        refuse_overwrite(path, force)
     windows = WindowSources(choice, photos, query_photos, images, whitening, device)
     options = SearchOptions(**engine)
     found = search_files(SearchRequest(query_file, database_file, options, refinement, windows, verification))

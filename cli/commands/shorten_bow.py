@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from cli.options.target import target_option
 from cli.output import Output, output_options
 
 PATH = click.Path(path_type=Path)
@@ -13,7 +14,7 @@ PATH = click.Path(path_type=Path)
 
 @click.command("shorten-bow", epilog="Example: sfm2tuples shorten-bow bow1.h5 bow2.h5 --dim 128 -o descriptors.h5")
 @click.argument("bags", type=PATH, nargs=-1, required=True)
-@click.option("-o", "--output", "target", type=PATH, required=True, help="the file to write")
+@target_option()
 @click.option(
     "--learn-from",
     type=PATH,
@@ -24,7 +25,6 @@ PATH = click.Path(path_type=Path)
 @click.option(
     "--power", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="exponent of counts; tames bursts"
 )
-@click.option("--force", is_flag=True, help="replace the output where it exists")
 @output_options
 def command(
     bags: tuple[Path, ...],
@@ -32,15 +32,12 @@ def command(
     learn_from: tuple[Path, ...],
     dim: int,
     power: float,
-    force: bool,
     output: Output,
 ) -> None:
     """Join the BAGS of words of the same photos, made by several vocabularies, and reduce them by PCA whitening."""
     from retrieval.local_features.short_vectors import ShortOptions, short_descriptors
-    from sfm2tuples.files.atomic import refuse_overwrite
     from sfm2tuples.files.descriptors import write_descriptors
 
-    refuse_overwrite(target, force)
     descriptors, parents = short_descriptors(bags, learn_from, ShortOptions(dim, power))
     write_descriptors(target, descriptors, parents=parents)
     count = len(descriptors.names)

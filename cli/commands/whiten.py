@@ -10,9 +10,10 @@ import click
 from cli.options.extraction import extraction_options
 from cli.options.idle_flags import BY_A_NETWORK, EXPONENT, Use, refuse_idle_flags
 from cli.options.network import network_options
+from cli.options.target import target_option
 from cli.output import Output, output_options
-from retrieval.whitening.projection import METHODS, write_whitening
-from sfm2tuples.index.schema import SPLITS
+from retrieval.whitening.options import ALL_SPLITS, METHODS, WhiteningOptions
+from sfm2tuples.index.splits import SPLITS
 
 if TYPE_CHECKING:
     from retrieval.descriptors.extraction import ExtractionOptions
@@ -29,7 +30,7 @@ USES = (
 
 @click.command("whiten", epilog="Example: sfm2tuples whiten tuples.h5 -o whitening.h5 --network run/best.pt")
 @click.argument("source", metavar="PAIRS", type=click.Path(path_type=Path))
-@click.option("-o", "--output", "target", type=click.Path(path_type=Path), required=True, help="the file to write")
+@target_option()
 @network_options
 @extraction_options
 @click.option("--descriptors", type=click.Path(path_type=Path), help="descriptors of the photos, in place of a network")
@@ -38,10 +39,11 @@ USES = (
 @click.option(
     "--shrinkage", default="auto", show_default=True, help="auto: best on places left out; or λ; 0 as published"
 )
-@click.option("--split", type=click.Choice([*SPLITS, "all"]), default=SPLITS[0], show_default=True, help="places used")
+@click.option(
+    "--split", type=click.Choice([*SPLITS, ALL_SPLITS]), default=SPLITS[0], show_default=True, help="places used"
+)
 @click.option("--min-overlap", default=0.2, show_default=True, help="least overlap of a pair, as m3's")
 @click.option("--max-scale-change", default=1.5, show_default=True, help="most change of scale of a pair, as m3's")
-@click.option("--force", is_flag=True, help="replace the output where it exists")
 @output_options
 def command(
     source: Path,
@@ -56,17 +58,15 @@ def command(
     split: str,
     min_overlap: float,
     max_scale_change: float,
-    force: bool,
     output: Output,
 ) -> None:
     """Learn L_w or PCA_w from the matching pairs of PAIRS, an index or a tuple file, at the size of the test."""
     from retrieval.descriptors.described_photos import descriptors_of
     from retrieval.whitening.linear_algebra import refuse_beyond_memory
-    from retrieval.whitening.matching_pairs import WhiteningOptions, learn_whitening, read_pairs
-    from sfm2tuples.files.atomic import refuse_overwrite
+    from retrieval.whitening.matching_pairs import learn_whitening, read_pairs
+    from retrieval.whitening.projection import write_whitening
 
     refuse_idle_flags(USES)
-    refuse_overwrite(target, force)
     options = WhiteningOptions(method, dim, _shrinkage(shrinkage), split, min_overlap, max_scale_change)
     matches = read_pairs(source, options, extraction.image_size)
     photos = matches.photos

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from cli.options.network import device_option, precision_option
+from retrieval.photos.choices import BILINEAR, RESIZE_FILTERS, STORED, UPRIGHT
 
 
 def extraction_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -24,15 +25,15 @@ def extraction_options(function: Callable[..., None]) -> Callable[..., None]:
     @click.option("--exponent", type=float, help="exponent of the mean over scales  [default: GeM's p, else 1]")
     @click.option(
         "--resize-filter",
-        type=click.Choice(["bilinear", "lanczos"]),
-        default="bilinear",
+        type=click.Choice(RESIZE_FILTERS),
+        default=BILINEAR,
         show_default=True,
         help="what makes photos smaller; cirtorch has lanczos",
     )
     @click.option(
         "--upright",
-        type=click.Choice(["stored", "exif"]),
-        default="stored",
+        type=click.Choice(UPRIGHT),
+        default=STORED,
         show_default=True,
         help="how the network sees a photo: as stored, or turned as its EXIF says; geometry never turns",
     )

@@ -11,6 +11,7 @@ import click
 
 from retrieval.protocols.by_name import PROTOCOLS
 from sfm2tuples.errors import UsageError
+from sfm2tuples.index.splits import SPLITS, VAL
 
 PATH = click.Path(path_type=Path)
 NUMBERS = ("images", "split", "min_shared", "max_distance", "unit_length")
@@ -26,7 +27,7 @@ def protocol_options(function: Callable[..., None]) -> Callable[..., None]:
     @click.option("--data", type=PATH, help="its folder: ground truth and photos; or a file")
     @click.option("--images", type=PATH, help="folder of the labelled photos; the CSV's by default")
     @click.option(
-        "--split", type=click.Choice(["train", "val"]), default="val", show_default=True, help="places of an index"
+        "--split", type=click.Choice(SPLITS), default=SPLITS[VAL], show_default=True, help="places of an index"
     )
     @click.option(
         "--min-shared", type=click.IntRange(1), default=15, show_default=True, help="shared points of a positive"

@@ -19,13 +19,10 @@ from retrieval.descriptors.size_batches import in_batches
 from retrieval.descriptors.soundness import require_finite
 from retrieval.networks.devices import FP32, PRECISIONS, autocast
 from retrieval.networks.network import Network
+from retrieval.photos.choices import BILINEAR, EXIF, STORED, UPRIGHT
 from retrieval.photos.decoding import (
-    BILINEAR,
-    EXIF,
     FILTERS,
     SIDEWAYS,
-    STORED,
-    UPRIGHT,
     PhotoSource,
     load_oriented,
     photo_name,

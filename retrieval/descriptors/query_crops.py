@@ -21,8 +21,9 @@ from retrieval.descriptors.extraction import (
 from retrieval.descriptors.receptive_fields import cell_centres, cells_in
 from retrieval.descriptors.soundness import require_finite
 from retrieval.networks.network import Network
-from retrieval.photos.cropping import CROPS, cut_picture
-from retrieval.photos.decoding import EXIF, PhotoSource, load_oriented, photo_name, photo_size, turned, turned_box
+from retrieval.photos.choices import CROPS, EXIF
+from retrieval.photos.cropping import cut_picture
+from retrieval.photos.decoding import PhotoSource, load_oriented, photo_name, photo_size, turned, turned_box
 from sfm2tuples.errors import PhotoError, UsageError
 from sfm2tuples.files.descriptors import Descriptors
 

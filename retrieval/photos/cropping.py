@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from retrieval.photos.decoding import BILINEAR, resize_photo
+from retrieval.photos.choices import BILINEAR
+from retrieval.photos.decoding import resize_photo
 from sfm2tuples.errors import UsageError
-
-CROPS = ("none", "image", "activations")
-"""The whole photo; the box cut out of the picture (Crop_I); the activations whose centres lie in the box (Crop_X)."""
 
 
 def cut_picture(photo: np.ndarray, box: np.ndarray, size: int, resize_filter: str = BILINEAR) -> np.ndarray:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from retrieval.photos.choices import BILINEAR, LANCZOS
 from retrieval.photos.formats import readable_formats
 from sfm2tuples.errors import PhotoError, UsageError, first_line
 from sfm2tuples.files.regular_files import refuse_odd_file
@@ -19,14 +20,10 @@ from sfm2tuples.files.regular_files import refuse_odd_file
 PhotoSource = str | Path | bytes | Callable[[], bytes]
 """Where a photo comes from: a file, its bytes, or a function that fetches its bytes when needed."""
 
-FILTERS = {"bilinear": Image.Resampling.BILINEAR, "lanczos": Image.Resampling.LANCZOS}
+FILTERS = {BILINEAR: Image.Resampling.BILINEAR, LANCZOS: Image.Resampling.LANCZOS}
 """Filters that make photos smaller (Pillow's, widened to the scale); named in every descriptor file."""
 # [C] has Lanczos. With torchvision's weights, which were trained on photos made smaller by this filter, it is worse:
 # SqueezeNet GeM on the collection at 256 px 71.6 mAP, bicubic 72.4, bilinear 73.4; the same order at 362 and 450 px.
-BILINEAR = "bilinear"
-STORED, EXIF = "stored", "exif"
-UPRIGHT = (STORED, EXIF)
-"""How a network sees a photo: as it is stored, as COLMAP does, or turned as its EXIF says."""
 ORIENTATION = 0x0112
 """EXIF's tag."""
 SIDEWAYS = (3, 4, 5, 6, 7, 8)

@@ -10,7 +10,7 @@ from retrieval.descriptors.extraction import ExtractionOptions, extract_settings
 from retrieval.networks.choice import NetworkChoice, load_on
 from retrieval.networks.devices import FP32
 from retrieval.networks.network import Network
-from retrieval.photos.decoding import BILINEAR, STORED
+from retrieval.photos.choices import BILINEAR, STORED
 from retrieval.photos.sources import photos_of
 from retrieval.search.window_descriptors import Describer, PhotoWindows, query_regions
 from retrieval.whitening.projection import Whitening, read_whitening

@@ -1,5 +1,5 @@
 """Whitening: L_w and PCA_w.
 
-Read `learning` first, then `projection` (file and use), `shrinkage`, `matching_pairs` and `linear_algebra`. Imports
-`metrics` and `photos`.
+Read `learning` first, then `projection` (file and use), `shrinkage`, `matching_pairs`, `options` and `linear_algebra`.
+Imports `metrics` and `photos`.
 """

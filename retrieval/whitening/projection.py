@@ -16,7 +16,6 @@ from sfm2tuples.files.descriptor_settings import differing
 
 FORMAT = "sfm2tuples-whitening"
 VERSION = 1
-METHODS = ("lw", "pca")
 
 
 @dataclass(frozen=True)

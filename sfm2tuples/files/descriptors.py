@@ -19,11 +19,11 @@ import numpy as np
 from sfm2tuples.errors import DataError, FileFormatError, UsageError, first_three, refuse_some
 from sfm2tuples.files.columns import mapped_column, read_strings, rows_of_names, write_strings
 from sfm2tuples.files.container import create_file, header_of, open_file
+from sfm2tuples.files.layouts import LAYOUTS as LAYOUTS
 from sfm2tuples.files.opening import is_hdf5, open_hdf5
 
 FORMAT = "sfm2tuples-descriptors"
 VERSION = 1
-LAYOUTS = ("columnar", "hloc")
 NORM_TOLERANCE = 1e-3
 """How far a row's norm may be from 1 in our columns; float32 rounding stays far below."""
 LARGEST_DIMENSION = 1 << 20

@@ -15,13 +15,14 @@ import numpy as np
 from sfm2tuples.files.columns import ColumnStream, fill_column
 from sfm2tuples.files.container import create_file
 from sfm2tuples.files.tables import Column, write_columns
+from sfm2tuples.index.splits import SPLITS as SPLITS
+from sfm2tuples.index.splits import TRAIN as TRAIN
+from sfm2tuples.index.splits import VAL as VAL
 
 FORMAT = "sfm2tuples-index"
 VERSION = 1
 LEFT_OUT = ("models/photo_root",)
 """What the fingerprint does not cover: where photos lie on this machine."""
-TRAIN, VAL = 0, 1
-SPLITS = ("train", "val")
 
 
 @dataclass(frozen=True)
