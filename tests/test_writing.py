@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import subprocess
@@ -12,13 +13,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from worlds import random_index
 
 from cli.main import main
 from sfm2tuples.errors import DataError, UsageError
 from sfm2tuples.files import atomic
 from sfm2tuples.files.atomic import refuse_folder_overwrite, refuse_overwrite, write_atomically, write_folder_atomically
+from sfm2tuples.files.columns import ColumnStream
 from sfm2tuples.files.container import create_file
 from sfm2tuples.files.descriptors import Descriptors, read_descriptors, write_descriptors
+from sfm2tuples.index import schema
 
 
 @contextmanager
@@ -126,6 +130,50 @@ def test_the_second_of_two_writers_without_force_refuses(tmp_path: Path, no_clai
     atomic.write_text(path, "third")
     assert path.read_text() == "third"
     assert sorted(os.listdir(tmp_path)) == ["page", "x.txt"]
+
+
+@pytest.mark.parametrize("spelt", ["{0}/in/../{1}", "{0}/link/{1}", "{0}/in/../link/./{1}"])
+def test_a_name_is_claimed_however_it_is_spelt(tmp_path: Path, no_claims: None, spelt: str) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "link").symlink_to(".")
+    refuse_overwrite(spelt.format(tmp_path, "x.txt"), force=False)
+    refuse_folder_overwrite(spelt.format(tmp_path, "page"), False, {"index.html"}, "page that report made")
+    (tmp_path / "x.txt").write_text("first")
+    (tmp_path / "page").mkdir()
+    with pytest.raises(DataError, match=r"x\.txt: was made by another process meanwhile"):
+        atomic.write_text(tmp_path / "x.txt", "second")
+    with (
+        pytest.raises(DataError, match="page: was made by another process meanwhile"),
+        write_folder_atomically(spelt.format(tmp_path, "page")),
+    ):
+        pass
+    assert (tmp_path / "x.txt").read_text() == "first"
+
+
+@pytest.mark.parametrize("failing", ["fsync", "pwrite"])
+def test_what_a_disk_says_of_a_column_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """The system tells of a failed write once, here to the request that goes out before the end."""
+    told: list[int] = []
+
+    def fail_once(descriptor: int, *more: object) -> int:
+        if told:
+            return 0 if failing == "fsync" else whole(descriptor, *more)
+        told.append(descriptor)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    whole = getattr(os, failing)
+    monkeypatch.setattr(schema, "SYNCED_EARLY", 1)
+    index = random_index(np.random.default_rng(0), (4, 5), (0, 1))
+    streamed = ColumnStream(np.dtype("i8"), (1,), lambda: iter([np.zeros(1, np.int64)]))
+    tables = {name: dict(vars(getattr(index, name))) for name in schema.TABLES}
+    tables["observations"]["point"] = streamed
+    monkeypatch.setattr(os, failing, fail_once)
+    with pytest.raises(DataError, match=r"i\.h5: cannot be written: Input/output error"):
+        schema.write_index(tmp_path / "i.h5", tables, {})
+    assert len(told) == 1
+    assert os.listdir(tmp_path) == []
 
 
 KILLED = """

@@ -77,7 +77,12 @@ def _refuse_taken(path: str | Path, force: bool) -> None:
         raise DataError(path.parent, "no such folder to write to", "make it first")
     if not os.access(path.parent, os.W_OK):
         raise DataError(path.parent, "the folder cannot be written to")
-    (_CLAIMED.discard if force else _CLAIMED.add)(os.path.abspath(path))
+    (_CLAIMED.discard if force else _CLAIMED.add)(_claim(path))
+
+
+def _claim(path: Path) -> str:
+    """One name for a place, however it is written: with `..`, by a link to its folder, from here or from the root."""
+    return os.path.join(os.path.realpath(path.parent), path.name)
 
 
 @contextmanager
@@ -105,8 +110,8 @@ def write_atomically(path: str | Path, sync: bool = True) -> Iterator[Path]:
             yield temporary
             if sync:
                 sync_file(temporary)
-            (rename_new if os.path.abspath(path) in _CLAIMED else os.replace)(temporary, path)
-            _CLAIMED.discard(os.path.abspath(path))
+            (rename_new if _claim(path) in _CLAIMED else os.replace)(temporary, path)
+            _CLAIMED.discard(_claim(path))
             if sync:
                 _sync(path.parent, os.O_RDONLY)
         finally:
@@ -203,7 +208,7 @@ def _take_name(temporary: Path, path: Path) -> None:
     """Rename a folder. One that has the name leaves it in the same step, or where that cannot be, a step earlier."""
     if not os.path.lexists(path):
         os.replace(temporary, path)
-    elif str(path) in _CLAIMED:
+    elif _claim(path) in _CLAIMED:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(temporary), None, str(path))
     elif not exchange(temporary, path):
         replaced = _beside(path, "old")
@@ -214,7 +219,7 @@ def _take_name(temporary: Path, path: Path) -> None:
             os.replace(replaced, path)
             raise
         shutil.rmtree(replaced, ignore_errors=True)
-    _CLAIMED.discard(str(path))
+    _CLAIMED.discard(_claim(path))
 
 
 def _beside(path: Path, ending: str) -> Path:

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from sfm2tuples.errors import refuse_some
-from sfm2tuples.files.new_file import write_all
+from sfm2tuples.files.new_file import NewFile
 
 
 @dataclass(frozen=True)
@@ -83,18 +83,18 @@ def allocate_column(group: h5py.Group, name: str, column: ColumnStream) -> h5py.
     return h5py.Dataset(h5py.h5d.create(group.id, name.encode(), kind, space, plan))
 
 
-def fill_column(descriptor: int, dataset: h5py.Dataset, column: ColumnStream) -> str:
+def fill_column(file: NewFile, dataset: h5py.Dataset, column: ColumnStream) -> str:
     """Write the blocks of a column one after the other; gives the SHA-256 of its bytes as hex digits.
 
-    The bytes go straight to the dataset's place in the file, whose open `descriptor` is given. HDF5 lets one thread
-    write at a time; this way several datasets of a file are filled by as many threads.
+    The bytes go straight to the dataset's place in the file. HDF5 lets one thread write at a time; this way several
+    datasets of a file are filled by as many threads.
     """
     digest = hashlib.sha256()
     at = dataset.id.get_offset() or 0
     for block in column.blocks():
         content = np.ascontiguousarray(block, column.dtype).reshape(-1).view(np.uint8).data
         digest.update(content)
-        write_all(descriptor, content, at)
+        file.write_at(content, at)
         at += len(content)
     return digest.hexdigest()
 

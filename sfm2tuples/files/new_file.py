@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,15 @@ class NewFile(h5py.File):
         self._disk = _Disk(path)
         super().__init__(self._disk, "w", libver="v110")
 
-    @property
-    def descriptor(self) -> int:
-        """The open file of the system, for those who write a dataset's bytes themselves."""
-        return self._disk.descriptor
+    def write_at(self, content: memoryview, at: int) -> None:
+        """Write bytes to a place in the file, for those who fill a dataset themselves; several threads may."""
+        with self._disk.named():
+            write_all(self._disk.descriptor, content, at)
+
+    def sync(self) -> None:
+        """Wait until the disk has what was written so far; an error of it is raised here alone."""
+        with self._disk.named():
+            os.fsync(self._disk.descriptor)
 
     def check(self) -> None:
         """Raise what the first failed write raised, if one failed: for long work between two writes."""
@@ -49,7 +56,17 @@ class _Disk:
     def __init__(self, path: str | Path) -> None:
         self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         self.error: OSError | None = None
+        self._path = path
         self._at = 0
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Let errors of the system, which knows the open file by its number, name the path."""
+        try:
+            yield
+        except OSError as error:
+            error.filename = str(self._path)
+            raise
 
     def close(self) -> None:
         if self.descriptor >= 0:
@@ -78,7 +95,8 @@ class _Disk:
         view = memoryview(content).cast("B")
         if self.error is None:
             try:
-                write_all(self.descriptor, view, self._at)
+                with self.named():
+                    write_all(self.descriptor, view, self._at)
             except OSError as error:
                 self.error = error
         self._at += len(view)
@@ -87,7 +105,8 @@ class _Disk:
     def truncate(self, size: int) -> int:
         if self.error is None:
             try:
-                os.ftruncate(self.descriptor, size)
+                with self.named():
+                    os.ftruncate(self.descriptor, size)
             except OSError as error:
                 self.error = error
         return size

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -192,15 +191,17 @@ def write_index(
     digests: dict[str, str] = {}
     with create_file(path, FORMAT, VERSION, options, parents, LEFT_OUT, digests) as file:
         streams: list[tuple[h5py.Dataset, ColumnStream]] = []
+        synced: list[Future[None]] = []
         for name, table in TABLES.items():
             columns = {field.name: tables[name][field.name] for field in fields(table)}
             streams += write_columns(file.create_group(name), columns)
         streams.sort(key=lambda stream: -stream[0].nbytes)
         # The disk writes what is done while the rest is gathered, and has little left to do at the end.
         with ThreadPoolExecutor(threads) as pool, ThreadPoolExecutor(1) as syncing:
-            for (dataset, _), digest in zip(
-                streams, pool.map(lambda s: fill_column(file.descriptor, *s), streams), strict=True
-            ):
+            for (dataset, _), digest in zip(streams, pool.map(lambda s: fill_column(file, *s), streams), strict=True):
                 digests[dataset.name.strip("/")] = digest
                 if dataset.nbytes >= SYNCED_EARLY:
-                    syncing.submit(os.fsync, file.descriptor)
+                    synced.append(syncing.submit(file.sync))
+        # The system tells of a failed write once: it may be here, and not when the whole file is synced.
+        for early in synced:
+            early.result()
