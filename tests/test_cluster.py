@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import dask
@@ -17,6 +18,7 @@ from hand_made import write_binary_model
 from lost_workers import make_workers_slow
 
 from cli.main import group
+from sfm2tuples.compute.dask_cluster import DaskCluster
 from sfm2tuples.errors import DataError, UsageError
 from sfm2tuples.ingest.build import IngestOptions, build_index
 from sfm2tuples.ingest.part_building import Progress
@@ -162,3 +164,34 @@ def test_without_the_package_the_error_names_the_extra(
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(UsageError, match=r"sfm2tuples\[cluster\]"):
         build_index([root], tmp_path / "index.h5", IngestOptions(), dask="tcp://127.0.0.1:9")
+
+
+def test_a_job_that_ends_shows_that_the_cluster_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs end all the time, so that nobody asks after workers; then all are lost, and the waiting begins only then."""
+    now = [0.0]
+    monkeypatch.setattr("sfm2tuples.compute.dask_cluster.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(DaskCluster, "__init__", lambda self: None)
+    monkeypatch.setattr(DaskCluster, "_trouble", lambda self: "the cluster has had no workers")
+    cluster = DaskCluster()  # type: ignore[call-arg]
+    cluster._url, cluster._timeout, cluster._well_at, cluster._killed = "url", 300.0, 0.0, ValueError
+    done: Future[int] = Future()
+    done.set_result(7)
+    now[0] = 1000.0
+    assert cluster.outcome(done) == 7
+    now[0] = 1010.0
+    cluster.check_workers()
+    now[0] = 1301.0
+    with pytest.raises(DataError, match="for 301 seconds"):
+        cluster.check_workers()
+
+
+def test_a_relative_root_is_built_on_a_cluster_as_an_absolute_one(
+    root: Path, tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "0/images").mkdir()
+    for name in NAMES:
+        (root / "0/images" / name).write_bytes(name.encode())
+    build_index([root], tmp_path / "alone.h5", IngestOptions())
+    monkeypatch.chdir(tmp_path)
+    build_index([Path("models")], tmp_path / "cluster.h5", IngestOptions(), dask=url)
+    assert (tmp_path / "cluster.h5").read_bytes() == (tmp_path / "alone.h5").read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -406,3 +407,27 @@ def test_the_folder_distorted_of_gaussian_splatting_is_of_its_scene_and_its_phot
     assert [distorted.scene, undistorted.scene] == [tmp_path / "castle"] * 2
     assert find_photo_root(distorted, [], ["a.jpg"]) == tmp_path / "castle/input"
     assert find_photo_root(undistorted, [], ["a.jpg"]) == tmp_path / "castle/images"
+
+
+def test_photos_are_looked_for_where_only_one_of_model_and_root_is_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_model(tmp_path / "scenes/a/sparse/0")
+    photo = put_photo(tmp_path / "scenes/images/1.jpg")
+    monkeypatch.chdir(tmp_path)
+    (location,) = find_models([Path("scenes")])
+    moved = replace(location, path=location.path.absolute())  # as a build on a cluster does
+    for odd in (moved, location, replace(moved, root=moved.root.absolute())):
+        found = find_photo_root(odd, [], ["1.jpg"])
+        assert found is not None
+        assert found.resolve() == photo.parent
+
+
+def test_a_root_that_is_a_file_names_its_own_photos(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.nvm").write_text("NVM_V3\n\n1\n1.jpg 800 1 0 0 0 0 0 0 0 0\n\n0\n0\n")
+        put_photo(tmp_path / f"photos_{name}/1.jpg")
+    roots = [tmp_path / "a.nvm", tmp_path / "b.nvm"]
+    folders = [PhotoFolder.parse(f"{root}={tmp_path}/photos_{root.stem}", roots) for root in roots]
+    found = [find_photo_root(location, folders, ["1.jpg"]) for location in find_models(roots)]
+    assert found == [tmp_path / "photos_a", tmp_path / "photos_b"]

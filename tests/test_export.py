@@ -200,3 +200,13 @@ def test_a_checkpoint_or_a_descriptor_file_is_no_index(tmp_path: Path, capsys: p
         error = capsys.readouterr().err
         assert f"{name}: is neither an index nor a tuple file; --format {kind} takes" in error
         assert error.count("\n") == 1
+
+
+def test_graphml_leaves_out_what_is_not_known(index: Index, tmp_path: Path) -> None:
+    unknown = np.full_like(index.covisibility.angle, np.nan)
+    odd = dataclasses.replace(index, covisibility=dataclasses.replace(index.covisibility, angle=unknown))
+    _, edges = write_graphml(odd.opened(), tmp_path / "graph.graphml")
+    found = [data for *_, data in networkx.read_graphml(tmp_path / "graph.graphml").edges(data=True)]
+    assert len(found) == edges > 0
+    assert not any("angle" in data for data in found)
+    assert "nan" not in (tmp_path / "graph.graphml").read_text().lower()

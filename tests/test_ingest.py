@@ -19,7 +19,7 @@ from sfm2tuples.errors import DataError, ModelError, UsageError
 from sfm2tuples.files.container import read_header
 from sfm2tuples.ingest.build import IngestOptions, IngestSummary, build_index
 from sfm2tuples.ingest.part_building import Progress
-from sfm2tuples.readers.discover import PhotoFolder
+from sfm2tuples.readers.discover import PhotoFolder, find_photo_root
 
 
 def photos(*names: str, salt: str = "") -> dict[str, bytes]:
@@ -345,3 +345,32 @@ def test_a_failed_build_leaves_the_old_index(root: Path, tmp_path: Path) -> None
     with pytest.raises(DataError, match="holds no model"):
         build(root)
     assert (tmp_path / "index.h5").read_bytes() == before
+
+
+def test_the_photo_near_a_relative_root_is_hinted_at(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = write_scene(root, "a", photos("1.jpg", "2.jpg"))
+    text = (model / "images.txt").read_text()
+    (model / "images.txt").write_text(text.replace("1.jpg", "images/1.jpg").replace("2.jpg", "images/2.jpg"))
+    monkeypatch.chdir(root)
+    build_index([Path("a")], tmp_path / "index.h5", IngestOptions())
+    assert f"give --images {root}/a" in caplog.text
+
+
+def test_each_models_photos_are_looked_for_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for scene in ("a", "b"):
+        write_scene(root, scene, photos("1.jpg", salt=scene))
+    (root / "a/images/1.jpg").unlink()
+    looked = []
+
+    def counted(location: object, *arguments: object) -> Path | None:
+        looked.append(location)
+        return find_photo_root(location, *arguments)
+
+    monkeypatch.setattr("sfm2tuples.ingest.build.find_photo_root", counted)
+    build(root)
+    assert len(looked) == 2
+    assert f"looked in {root}/a/images" in caplog.text

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import drawn_worlds, unit_rows
 
-from sfm2tuples.compute.random_draws import item_numbers
+from sfm2tuples.compute.random_draws import draw, item_numbers
 from sfm2tuples.errors import UsageError
-from sfm2tuples.mining.negatives import RULES, NegativePool, Queries, choose_negatives, choose_pool
+from sfm2tuples.mining.negatives import RULES, NegativePool, Queries, choose_negatives, choose_pool, semi_hard_bounds
 from sfm2tuples.mining.options import NEGATIVES, MiningOptions, PoolStrategy, mining_options
 from sfm2tuples.similarity.best_rows import PoolRules
 from sfm2tuples.similarity.exact_search import most_similar
@@ -209,3 +209,38 @@ def test_a_pool_is_written_as_it_was_given(name):
 
 def test_every_name_of_a_rule_for_negatives_has_a_function():
     assert set(RULES) == set(NEGATIVES)
+
+
+@settings(deadline=None, max_examples=60)
+@given(WORLDS)
+def test_semi_hard_searches_again_only_for_queries_that_lack_negatives(world):
+    queries, pool = make(**world)
+    options = MiningOptions(negatives="semi-hard", num_negatives=world["count"], margin=0.2)
+    asked = []
+
+    def search(descriptors, *arguments):
+        asked.append(len(descriptors))
+        return most_similar(descriptors, *arguments)
+
+    choose_negatives(queries, pool, options, 0, search)
+    above, below = semi_hard_bounds(queries.positive_similarity, 0.2)
+    rules = PoolRules(queries.place, pool.place, pool.place, above, below)
+    position, _ = most_similar(queries.descriptors, pool.descriptors, world["count"], rules)
+    short = int((position < 0).any(axis=1).sum())
+    assert asked == [len(queries.place)] + [short] * (short > 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "drawn"), [("ends+per-place:2", [8]), ("random:3", [8]), ("ends+random:1", []), ("ends+random:5", [6])]
+)
+def test_a_pool_draws_only_for_images_that_may_be_chosen(text, drawn, monkeypatch):
+    asked = []
+
+    def counted(seed, round, purpose, numbers):
+        asked.append(len(numbers))
+        return draw(seed, round, purpose, numbers)
+
+    monkeypatch.setattr("sfm2tuples.mining.negatives.draw", counted)
+    numbers = item_numbers([str(i) for i in range(8)])
+    choose_pool(PoolStrategy.of(text), np.arange(8), np.arange(8) // 4, numbers, np.array([1, 6]), 0, 0)
+    assert asked == drawn

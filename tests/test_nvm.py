@@ -206,3 +206,9 @@ def test_changed_bytes_give_a_model_or_one_line(tmp_path: Path) -> None:
         assert count_models(path) >= 1
         count += refused(read, path)
     assert 300 < count < 1500
+
+
+def test_a_file_that_is_called_by_the_ending_alone_is_read(tmp_path: Path) -> None:
+    file = write(tmp_path, name=".nvm")
+    first, second = (read_model(location) for location in find_models([file]))
+    assert (len(first.image_names), len(second.image_names)) == (2, 3)

@@ -296,3 +296,12 @@ def twin(path: str, images: str, listed: bool = False, points: int = 0, scene: s
 )
 def test_a_model_whose_images_are_all_in_another_is_left_out(models: list[TwinCandidate], twins: dict) -> None:
     assert find_twins(models) == twins
+
+
+def test_a_places_file_elsewhere_names_a_model_in_a_root_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    model = tmp_path / "models/castle.nvm"
+    model.write_text("")
+    listed = tmp_path / "places.csv"
+    listed.write_text("model,place\ncastle.nvm,castle\n")
+    assert read_places(listed, [model, model / "1"], [model]).place == ["castle", "castle"]

@@ -15,6 +15,7 @@ from sfm2tuples.covisibility.graph import covisibility
 from sfm2tuples.covisibility.shared_points import SharedPoints, shared_points
 from sfm2tuples.errors import ModelError
 from sfm2tuples.readers.any_kind import read_model
+from sfm2tuples.readers.discover import find_models
 from tests import oracles
 
 pycolmap = pytest.importorskip("pycolmap")
@@ -113,3 +114,16 @@ def test_a_street_is_the_same_each_time_and_points_are_before_their_cameras(tmp_
     rotation = np.array(oracles.rotation_matrix(model.quaternions[image]))
     x, y, z = rotation @ model.points[model.observation_points[7]] + model.translations[image]
     np.testing.assert_allclose(model.observation_xy[7], [512 + 900 * x / z, 384 + 900 * y / z])
+
+
+def test_an_images_bin_left_beside_a_text_model_is_not_read(tmp_path: Path) -> None:
+    write_text_model(tmp_path / "m", ["a.jpg", "b.jpg"])
+    write_images_bin(tmp_path / "old", {"other.jpg": [1, 2], "another.jpg": [1, 2]})
+    (tmp_path / "old/images.bin").rename(tmp_path / "m/images.bin")
+    expected = shared_points(read_model(tmp_path / "m"))
+    assert expected.image_names == ["a.jpg", "b.jpg"]
+    (location,) = find_models([tmp_path / "m"])
+    for model in (tmp_path / "m", location):
+        found = shared_points(model)
+        assert found.image_names == expected.image_names
+        np.testing.assert_array_equal(found.matrix().toarray(), expected.matrix().toarray())

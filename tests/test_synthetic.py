@@ -13,7 +13,8 @@ from scipy.ndimage import uniform_filter
 from sfm2tuples.covisibility.graph import covisibility
 from sfm2tuples.errors import UsageError
 from sfm2tuples.readers.any_kind import read_model
-from sfm2tuples.world.synthetic import WorldSummary, write_world
+from sfm2tuples.world.rendering import Camera
+from sfm2tuples.world.synthetic import Shot, WorldSummary, _scene, _write_models, write_world
 
 PLACES, PHOTOS = 3, 8
 SIZE = (160, 120)
@@ -166,3 +167,15 @@ def test_a_folder_that_holds_something_is_refused(world: WorldSummary) -> None:
 def test_arguments_out_of_range_are_refused(tmp_path: Path, argument: str, value: int | tuple[int, int]) -> None:
     with pytest.raises(UsageError, match=argument):
         write_world(tmp_path / "world", **{argument: value})
+
+
+def test_photos_beyond_the_ten_thousandth_keep_their_own_pose(tmp_path: Path) -> None:
+    count = 10_003
+    shots = [
+        Shot(b"x", Camera(np.eye(3), np.array([float(number), 0, 0]), 100.0, (64, 64)), np.array([0]), np.ones((1, 2)))
+        for number in range(count)
+    ]
+    _write_models([_scene(tmp_path / "scene", shots, np.zeros((1, 3)))])
+    model = read_model(tmp_path / "scene/sparse/0")
+    place = {name: -t[0] for name, t in zip(model.image_names, model.translations, strict=True)}
+    assert {int(Path(name).stem): round(x) for name, x in place.items()} == {n: n for n in range(count)}

@@ -362,3 +362,15 @@ def test_names_of_a_database_are_read_as_those_of_models(tmp_path: Path) -> None
     with closing(sqlite3.connect(path)) as file, file:
         file.execute("INSERT INTO images VALUES (7, ?, 1)", ("cam0\\b.jpg",))
     assert read_image_ids(path) == {"a": 1, "cam0/b.jpg": 7}
+
+
+def test_a_view_is_refused_however_its_name_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "d.db"
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("CREATE VIEW Images AS SELECT 'a.jpg' AS name, 1 AS image_id")
+    with pytest.raises(DataError, match="images is no table"):
+        read_image_ids(path)
+
+
+def test_images_whose_names_differ_in_case_alone_stay_apart(tmp_path: Path) -> None:
+    assert read_image_ids(write_database(tmp_path / "d.db", "aA", {})) == {"a": 1, "A": 2}

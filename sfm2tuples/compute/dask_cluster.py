@@ -74,6 +74,8 @@ class DaskCluster:
 
     def outcome(self, future: Future[R]) -> R:
         """The result; DeadWorkerError where several workers died doing it."""
+        # A job that ends, however, shows that the cluster was well: `check_workers` looks only while none does.
+        self._well_at = time.monotonic()
         try:
             return future.result()
         except self._killed as error:

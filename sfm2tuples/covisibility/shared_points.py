@@ -16,6 +16,7 @@ from sfm2tuples.readers.any_kind import read_model
 from sfm2tuples.readers.assembly import names_in_order
 from sfm2tuples.readers.colmap_binary import read_images
 from sfm2tuples.readers.discover import ModelLocation
+from sfm2tuples.readers.model_kinds import BINARY, folder_kind
 from sfm2tuples.readers.records import observations_with_point
 from sfm2tuples.readers.sparse_model import SparseModel
 
@@ -75,10 +76,8 @@ def shared_points(
     >>> pairs = shared_points(Path("sparse/0"), min_shared=15)            # doctest: +SKIP
     >>> first, others = pairs.image_names[0], pairs.matrix()[0].indices   # doctest: +SKIP
     """
-    folder = model.path if isinstance(model, ModelLocation) else model
-    found = None
-    if isinstance(folder, Path) and (folder / "images.bin").is_file():
-        found = _tracks_of_images(folder / "images.bin", threads)
+    folder = _binary_folder(model)
+    found = None if folder is None else _tracks_of_images(folder / "images.bin", threads)
     if found is not None:
         names, tracks = found
     else:
@@ -87,6 +86,18 @@ def shared_points(
         tracks = tracks_of(whole.observation_indptr, whole.observation_points, len(whole.points), threads)
     pairs = pairs_of(tracks, min_shared, None, threads)
     return SharedPoints(names, pairs.indptr, pairs.neighbour, pairs.shared)
+
+
+def _binary_folder(model: SparseModel | ModelLocation | Path) -> Path | None:
+    """The folder of a binary COLMAP model; None for any other model, though an `images.bin` be left beside it."""
+    if isinstance(model, ModelLocation):
+        folder, kind = model.path, model.kind
+    elif isinstance(model, Path):
+        found = folder_kind(model)
+        folder, kind = model, "" if found is None else found.reader
+    else:
+        return None
+    return folder if kind == BINARY and (folder / "images.bin").is_file() else None
 
 
 def _tracks_of_images(path: Path, threads: int | None) -> tuple[list[str], Tracks] | None:

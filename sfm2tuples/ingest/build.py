@@ -117,9 +117,14 @@ def build_index(
             locations, folder, options.min_shared, Workers(jobs, dask, dask_timeout, strict), progress
         )
         models, twins = _without_twins(models, listed)
-        merged = _merge(models, photo_roots, listed, databases, options, strict)
+        folders = [find_photo_root(m.location, photo_roots, m.image_names) for m in models]
+        merged = _merge(models, folders, listed, databases, options, strict)
         write_index(target, merged.tables, asdict(options), threads=max(jobs, default_threads()))
-    return _warned_of(_summary(models, merged, failed, twins), options.min_shared, models, photo_roots)
+    summary = _summary(models, merged, failed, twins)
+    without = next((model for model, folder in zip(models, folders, strict=True) if folder is None), None)
+    hint = "" if without is None else where_photos_may_be(without.location, photo_roots, without.image_names[0])
+    _warn_of(summary, options.min_shared, hint)
+    return summary
 
 
 @dataclass(frozen=True)
@@ -163,15 +168,14 @@ def _without_twins(
 
 def _merge(
     models: Sequence[StoredModel],
-    photo_folders: Sequence[PhotoFolder],
+    folders: Sequence[Path | None],
     listed: _PlacesByName,
     databases: Sequence[GivenDatabase],
     options: IngestOptions,
     strict: bool,
 ) -> MergedIndex:
-    """Find the models' photos, and merge by what the places file, the options and COLMAP's databases say."""
-    found = [find_photo_root(m.location, photo_folders, m.image_names) for m in models]
-    photo_roots = ["" if root is None else os.path.abspath(root) for root in found]
+    """Merge by what the places file, the options and COLMAP's databases say; `folders` have the models' photos."""
+    photo_roots = ["" if folder is None else os.path.abspath(folder) for folder in folders]
     matches = joins_by_matches(
         [m.location for m in models],
         [m.image_names for m in models],
@@ -216,26 +220,15 @@ def _summary(
     )
 
 
-def _where_photos_may_be(models: Sequence[StoredModel], photo_folders: Sequence[PhotoFolder]) -> str:
-    """Of the first model none of whose photos was found: what may be the cause, and what to do."""
-    for model in models:
-        if find_photo_root(model.location, photo_folders, model.image_names) is None:
-            return f"; {where_photos_may_be(model.location, photo_folders, model.image_names[0])}"
-    return ""
-
-
-def _warned_of(
-    summary: IngestSummary, min_shared: int, models: Sequence[StoredModel], photo_folders: Sequence[PhotoFolder]
-) -> IngestSummary:
-    """Log one line for each kind of trouble, with its count."""
+def _warn_of(summary: IngestSummary, min_shared: int, hint: str) -> None:
+    """Log one line for each kind of trouble, with its count; `hint` says where missing photos may be."""
     if min_shared > 1 and not summary.num_edges:
         log.warning("no two images share %d points: nothing can be mined; lower --min-shared", min_shared)
     missing = summary.missing
     if missing:
         said = f"{len(missing)} of {summary.num_images} photos are missing, first {first_three(missing)}"
-        log.warning("%s%s", said, _where_photos_may_be(models, photo_folders))
+        log.warning("%s%s", said, f"; {hint}" if hint else "")
     for reason, count in sorted(summary.dropped.items()):
         log.warning("left out while reading: %d x %s", count, reason)
     if summary.contradictions:
         log.warning("%d joins overruled, first %s", len(summary.contradictions), first_three(summary.contradictions))
-    return summary

@@ -97,7 +97,7 @@ def build_parts(
         No model can be used, or the workers cannot be reached or cannot write.
     """
     if workers.dask is not None:
-        locations = [replace(location, path=location.path.absolute()) for location in locations]
+        locations = [replace(one, path=one.path.absolute(), root=one.root.absolute()) for one in locations]
     found = [find_files(location, min_shared) for location in locations]
     stored = _stored_before(found, folder)
     missing = [model for model in found if model.location.name not in stored]

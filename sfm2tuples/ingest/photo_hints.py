@@ -27,7 +27,7 @@ def where_photos_may_be(location: ModelLocation, overrides: Sequence[PhotoFolder
         if other is not None:
             return f"{other} is there, whose name differs in upper and lower case: rename the photos or the images"
     for folder in folders:
-        for parent in folder.parents:
+        for parent in Path(os.path.normpath(folder.absolute())).parents:
             if location.scene.parent in parent.parents and os.path.isfile(parent / name):
                 return f"{parent / name} is there: give --images {parent}"
     looked = f"looked in {first_three([str(f) for f in folders])}" if folders else "there is no images/ near the model"

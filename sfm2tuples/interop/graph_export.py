@@ -78,7 +78,7 @@ def write_graphml(index: OpenedIndex, path: Path, places: Collection[str] = (), 
     ----------
     index : OpenedIndex
     path : Path
-        The file to write. Angles are in radians; a scale change that is not known is left out.
+        The file to write. Angles are in radians; an angle or a scale change that is not known is left out.
     places : collection of str
         Names of the places to write; all by default.
     min_shared : int
@@ -116,9 +116,9 @@ def write_graphml(index: OpenedIndex, path: Path, places: Collection[str] = (), 
     scale_change, angle = index.graph.scale_change[:], index.graph.angle[:]
     for i in np.flatnonzero(keep).tolist():
         edge = edges.edge[i]
-        evidence: dict[str, int | float] = {"shared": int(edges.shared[i]), "angle": float(angle[edge])}
-        if not np.isnan(scale_change[edge]):
-            evidence["scale_change"] = float(scale_change[edge])
+        evidence: dict[str, int | float] = {"shared": int(edges.shared[i])}
+        known = {"angle": float(angle[edge]), "scale_change": float(scale_change[edge])}
+        evidence |= {name: value for name, value in known.items() if not np.isnan(value)}
         ends = (one_line(key[row]) for row in edges.row[[edges.query[i], edges.other[i]]].tolist())
         graph.add_edge(*ends, **evidence)
     content = io.BytesIO()

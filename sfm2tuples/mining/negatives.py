@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sfm2tuples.compute.random_draws import draw
+from sfm2tuples.compute.random_draws import draw, smallest
 from sfm2tuples.mining.options import MiningOptions, PoolStrategy
 from sfm2tuples.mining.queries import rank_in_run
 from sfm2tuples.similarity.best_rows import PoolRules
@@ -45,16 +45,18 @@ def choose_pool(
         Rising rows.
     """
     ends = np.unique(ends) if strategy.ends else np.zeros(0, np.int64)
-    others = np.setdiff1d(images, ends)
-    luck = draw(seed, round, "pool", image_number[others])
     if strategy.per_place:
         # [E16]: 20 of every place, whether or not they are ends already.
         luck = draw(seed, round, "pool", image_number[images])
         order = np.lexsort((images, luck, image_place[images]))
         drawn = images[order[rank_in_run(image_place[images][order]) < strategy.per_place]]
-    else:
-        drawn = others[np.lexsort((others, luck))[: max(0, strategy.total - len(ends))]]
-    return np.union1d(ends, drawn)
+        return np.union1d(ends, drawn)
+    wanted = strategy.total - len(ends)
+    if wanted <= 0:
+        return ends
+    others = np.setdiff1d(images, ends)
+    luck = draw(seed, round, "pool", image_number[others])
+    return np.union1d(ends, others[smallest(luck, wanted)])
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,11 @@ class Queries:
     """(t, D) float32, L2-normalised; None for random negatives."""
     positive_similarity: np.ndarray
     """(t,) float64, similarity to the first positive, for semi-hard."""
+
+    def take(self, rows: np.ndarray) -> Queries:
+        """Some of the queries."""
+        descriptors = None if self.descriptors is None else self.descriptors[rows]
+        return Queries(self.place[rows], self.number[rows], descriptors, self.positive_similarity[rows])
 
 
 def choose_negatives(
@@ -131,14 +138,16 @@ def _semi_hard(queries: Queries, pool: NegativePool, options: MiningOptions, rou
     count, ceiling = options.num_negatives, _ceiling(queries, options)
     above, below = semi_hard_bounds(queries.positive_similarity, options.margin)
     row, similarity = _nearest(queries, pool, count, pool.place, above, np.minimum(below, ceiling), search)
-    # A query that lacks negatives has fewer than `count` places, so the best 2 x count places hold enough others.
-    more, more_similarity = _nearest(queries, pool, 2 * count, pool.place, None, ceiling, search)
-    place_of = dict(zip(pool.row.tolist(), pool.place.tolist(), strict=True))
-    for t in np.flatnonzero((row < 0).any(axis=1)):
-        taken = {place_of[r] for r in row[t].tolist() if r >= 0}
-        spare = [i for i, r in enumerate(more[t].tolist()) if r >= 0 and place_of[r] not in taken]
-        for slot, i in zip(np.flatnonzero(row[t] < 0), spare, strict=False):
-            row[t, slot], similarity[t, slot] = more[t, i], more_similarity[t, i]
+    short = np.flatnonzero((row < 0).any(axis=1))
+    if len(short):
+        # A query that lacks negatives has fewer than `count` places, so the best 2 x count places hold enough others.
+        more, more_similarity = _nearest(queries.take(short), pool, 2 * count, pool.place, None, ceiling[short], search)
+        place_of = dict(zip(pool.row.tolist(), pool.place.tolist(), strict=True))
+        for position, t in enumerate(short.tolist()):
+            taken = {place_of[r] for r in row[t].tolist() if r >= 0}
+            spare = [i for i, r in enumerate(more[position].tolist()) if r >= 0 and place_of[r] not in taken]
+            for slot, i in zip(np.flatnonzero(row[t] < 0), spare, strict=False):
+                row[t, slot], similarity[t, slot] = more[position, i], more_similarity[position, i]
     order = np.lexsort((row, -similarity), axis=1)
     return np.take_along_axis(row, order, 1), np.take_along_axis(similarity, order, 1)
 

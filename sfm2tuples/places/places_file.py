@@ -36,6 +36,7 @@ def read_places(path: str | Path, folders: Sequence[Path], roots: Sequence[Path]
     folders : sequence of Path
         Folders of the models that were found.
     roots : sequence of Path
+        Paths are relative to the folder of one that is a file.
 
     Returns
     -------
@@ -50,7 +51,7 @@ def read_places(path: str | Path, folders: Sequence[Path], roots: Sequence[Path]
     """
     path = Path(path)
     rows = _read_rows(path)
-    bases = {os.path.abspath(base) for base in (path.parent, *roots)}
+    bases = {os.path.abspath(base.parent if base.is_file() else base) for base in (path.parent, *roots)}
     folder_paths = [_upwards(os.path.abspath(folder)) for folder in folders]
     row_paths = _full_paths([model for model, _, _ in rows], bases, {p for paths in folder_paths for p in paths})
     listed: dict[str, str] = {}

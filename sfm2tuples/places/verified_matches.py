@@ -185,11 +185,10 @@ def _models_of(
 
     Names alone are no proof: every camera makes a 0001.jpg. Where several photo roots fit, the user has to say.
     """
-    root = None if choice.root is None else choice.root.resolve()
     models = [
         row
         for row, (location, names) in enumerate(zip(locations, image_names, strict=True))
-        if (root is None or location.root.resolve() == root) and 2 * sum(name in ids for name in names) > len(names)
+        if (choice.root is None or location.is_of(choice.root)) and 2 * sum(name in ids for name in names) > len(names)
     ]
     if not models:
         raise DataError(choice.file, "holds the images of no model", "its names are relative to the models' photo root")

@@ -108,7 +108,9 @@ def _select(path: Path, table: str, query: str, values: tuple[int, ...]) -> Iter
 
 def _check_table(connection: sqlite3.Connection, table: str, path: Path) -> None:
     """Refuse a view or a virtual table in place of a table: what it answers may have no end."""
-    found = connection.execute("SELECT type, sql FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+    # SQLite tells tables' names apart without regard to case: a view `Images` would be read for `images`.
+    query = "SELECT type, sql FROM sqlite_master WHERE name = ? COLLATE NOCASE"
+    found = connection.execute(query, (table,)).fetchone()
     if found is not None and (found[0] != "table" or str(found[1]).upper().startswith("CREATE VIRTUAL")):
         raise DataError(path, f"{table} is no table of COLMAP's but a view or a virtual table", _REMEDY)
 

@@ -47,6 +47,12 @@ class ModelLocation:
     kind: str
     """The name of its kind, which is that of its reader, see `model_kinds.KINDS`."""
 
+    def is_of(self, root: Path) -> bool:
+        """Whether it was found below this ROOT, or in it where the ROOT is a file."""
+        kind = KIND_OF[self.kind]
+        given = [self.root, kind.file_of(self.path)] if isinstance(kind, FileKind) else [self.root]
+        return root.resolve() in [path.resolve() for path in given]
+
 
 @dataclass(frozen=True)
 class PhotoFolder:
@@ -172,8 +178,7 @@ def photo_folders(location: ModelLocation, overrides: Sequence[PhotoFolder]) -> 
         candidates += [folder / "images", folder] if in_a_file else [folder / "images"]
         if _is_left_by_splatting(folder):
             candidates.append(folder.parent / "input")
-    root = location.root.resolve()
-    own = [choice.folder for choice in overrides if choice.root is not None and choice.root.resolve() == root]
+    own = [choice.folder for choice in overrides if choice.root is not None and location.is_of(choice.root)]
     return candidates + own + [choice.folder for choice in overrides if choice.root is None]
 
 
@@ -223,10 +228,15 @@ def _is_left_by_hloc(path: Path) -> bool:
 def _parents(path: Path, root: Path) -> Iterator[Path]:
     """The model's folder, its parents up to the root, and the folder that the root lies in."""
     yield path
-    while path != root:
+    while not _same(path, root) and path != path.parent:
         path = path.parent
         yield path
     yield Path(os.path.normpath(root.absolute())).parent
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two paths are one, of which one may be absolute and the other relative to where we are."""
+    return one == other or os.path.abspath(one) == os.path.abspath(other)
 
 
 def _folders(root: Path) -> Iterator[Path]:

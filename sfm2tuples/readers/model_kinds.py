@@ -59,8 +59,10 @@ class FileKind:
 
 ModelKind = FolderKind | FileKind
 
+BINARY = "colmap_binary"
+"""COLMAP's binary models: the kind whose images can be read without its points."""
 KINDS: tuple[ModelKind, ...] = (
-    FolderKind("colmap_binary", ("cameras.bin", "images.bin", "points3D.bin"), ("rigs.bin", "frames.bin")),
+    FolderKind(BINARY, ("cameras.bin", "images.bin", "points3D.bin"), ("rigs.bin", "frames.bin")),
     FolderKind("colmap_text", ("cameras.txt", "images.txt", "points3D.txt"), ("rigs.txt", "frames.txt")),
     FileKind("bundler", "*.out", bundler.models_of, bundler.choose, bundler.find_list, ("bundle", "pmvs")),
     FileKind("nvm", "*.nvm", nvm.models_of),

@@ -42,7 +42,7 @@ def models_of(file: Path) -> list[Path]:
 
 def file_and_number(model: Path) -> tuple[Path, int]:
     """The file of a model and its number there: the other way round."""
-    return (model, 0) if model.suffix == ".nvm" else (model.parent, int(model.name))
+    return (model, 0) if model.name.endswith(".nvm") else (model.parent, int(model.name))
 
 
 def count_models(path: Path) -> int:

@@ -154,12 +154,18 @@ def _scene(folder: Path, shots: list[Shot], points: np.ndarray) -> SceneModel:
     """Write a scene's photos; its model has the points that two of them observe, numbered anew."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     for number, shot in enumerate(shots):
-        with write_atomically(folder / "images" / f"{number:04d}.jpg") as temporary:
+        # A world is made again where it was cut short, so that no photo waits for the disk.
+        with write_atomically(folder / "images" / _name(number), sync=False) as temporary:
             temporary.write_bytes(shot.jpeg)
     kept = np.bincount(np.concatenate([shot.rows for shot in shots]), minlength=len(points)) >= 2
     row = np.cumsum(kept) - 1
     seen = [Shot(b"", shot.camera, row[shot.rows[kept[shot.rows]]], shot.xy[kept[shot.rows]]) for shot in shots]
     return SceneModel(folder, seen, points[kept])
+
+
+def _name(number: int) -> str:
+    """File name of a photo of a scene."""
+    return f"{number:04d}.jpg"
 
 
 def _shoot(item: list[int], place: Place, details: Details, photos: int, size: tuple[int, int]) -> Shot:
@@ -258,13 +264,12 @@ def _write_models(models: list[SceneModel]) -> None:
     for row, model in enumerate(models):
         reconstruction = pycolmap.Reconstruction()
         tracks: list[list] = [[] for _ in model.points]
-        names = sorted(path.name for path in (model.folder / "images").iterdir())
-        for number, (name, (_, camera, observed, xy)) in enumerate(zip(names, model.shots, strict=True), 1):
+        for number, (_, camera, observed, xy) in enumerate(model.shots, 1):
             kind, focal = ("SIMPLE_PINHOLE", [camera.focal]) if number % 2 else ("PINHOLE", [camera.focal] * 2)
             wide, high = camera.size
             intrinsics = {"model": kind, "width": wide, "height": high, "params": [*focal, wide / 2, high / 2]}
             reconstruction.add_camera_with_trivial_rig(pycolmap.Camera(camera_id=number, **intrinsics))
-            image = pycolmap.Image(name=name, keypoints=xy, camera_id=number, image_id=number)
+            image = pycolmap.Image(name=_name(number - 1), keypoints=xy, camera_id=number, image_id=number)
             pose = pycolmap.Rigid3d(pycolmap.Rotation3d(camera.rotation), -camera.rotation @ camera.centre)
             reconstruction.add_image_with_trivial_frame(image, pose)
             for place_in_image, point in enumerate(observed.tolist()):
