@@ -113,18 +113,13 @@ def build_index(
     locations = sorted(find_models(roots), key=lambda location: location.name)
     listed = _listed_places(places, locations, roots)
     with work_folder(target, resume) as folder:
-        models, failed = build_parts(
-            locations, folder, options.min_shared, Workers(jobs, dask, dask_timeout, strict), progress
-        )
+        workers = Workers(jobs, dask, dask_timeout, strict)
+        models, failed = build_parts(locations, folder, options.min_shared, workers, progress)
         models, twins = _without_twins(models, listed)
         folders = [find_photo_root(m.location, photo_roots, m.image_names) for m in models]
         merged = _merge(models, folders, listed, databases, options, strict)
         write_index(target, merged.tables, asdict(options), threads=max(jobs, default_threads()))
-    summary = _summary(models, merged, failed, twins)
-    without = next((model for model, folder in zip(models, folders, strict=True) if folder is None), None)
-    hint = "" if without is None else where_photos_may_be(without.location, photo_roots, without.image_names[0])
-    _warn_of(summary, options.min_shared, hint)
-    return summary
+    return _warned_of(_summary(models, merged, failed, twins), options, _hint(models, folders, photo_roots))
 
 
 @dataclass(frozen=True)
@@ -220,10 +215,16 @@ def _summary(
     )
 
 
-def _warn_of(summary: IngestSummary, min_shared: int, hint: str) -> None:
+def _hint(models: Sequence[StoredModel], folders: Sequence[Path | None], photo_folders: Sequence[PhotoFolder]) -> str:
+    """Of the first model none of whose photos was found: what may be the cause, and what to do; "" where none is."""
+    lost = (model for model, folder in zip(models, folders, strict=True) if folder is None)
+    return next((where_photos_may_be(m.location, photo_folders, m.image_names[0]) for m in lost), "")
+
+
+def _warned_of(summary: IngestSummary, options: IngestOptions, hint: str) -> IngestSummary:
     """Log one line for each kind of trouble, with its count; `hint` says where missing photos may be."""
-    if min_shared > 1 and not summary.num_edges:
-        log.warning("no two images share %d points: nothing can be mined; lower --min-shared", min_shared)
+    if options.min_shared > 1 and not summary.num_edges:
+        log.warning("no two images share %d points: nothing can be mined; lower --min-shared", options.min_shared)
     missing = summary.missing
     if missing:
         said = f"{len(missing)} of {summary.num_images} photos are missing, first {first_three(missing)}"
@@ -232,3 +233,4 @@ def _warn_of(summary: IngestSummary, min_shared: int, hint: str) -> None:
         log.warning("left out while reading: %d x %s", count, reason)
     if summary.contradictions:
         log.warning("%d joins overruled, first %s", len(summary.contradictions), first_three(summary.contradictions))
+    return summary
