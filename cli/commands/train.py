@@ -11,6 +11,7 @@ import click
 from cli.options.network import device_option, network_options
 from cli.output import Output, output_options
 from retrieval.networks.devices import FP32, PRECISIONS
+from retrieval.photos.choices import UPRIGHT
 from retrieval.training.losses_by_name import CONTRASTIVE, LOSSES
 from retrieval.training.recipes import OPTIMISERS, RECIPES, SMALL
 from sfm2tuples.mining.options import NEGATIVES, POSITIVES
@@ -83,6 +84,7 @@ def _option(
     "kept-out tuples",
     "never; 2 without held-out places",
 )
+@_option("--upright", click.Choice(UPRIGHT), "photos as stored, or turned as their EXIF says", AS_MINED)
 @_option("--precision", click.Choice(PRECISIONS), "precision, in mining too", FP32)
 @_option("--warm-up", int, "steps over which the rate rises to its full height", "0")
 @_option("--flip", float, "augmentation: probability that a tuple is mirrored", "0")

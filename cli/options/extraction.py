@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from cli.options.network import device_option, precision_option
-from retrieval.photos.choices import BILINEAR, RESIZE_FILTERS, STORED, UPRIGHT
+from cli.options.network import device_option, precision_option, upright_option
+from retrieval.photos.choices import BILINEAR, RESIZE_FILTERS
 
 
 def extraction_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -30,13 +30,7 @@ def extraction_options(function: Callable[..., None]) -> Callable[..., None]:
         show_default=True,
         help="what makes photos smaller; cirtorch has lanczos",
     )
-    @click.option(
-        "--upright",
-        type=click.Choice(UPRIGHT),
-        default=STORED,
-        show_default=True,
-        help="how the network sees a photo: as stored, or turned as its EXIF says; geometry never turns",
-    )
+    @upright_option
     @precision_option
     @device_option
     @functools.wraps(function)
@@ -47,7 +41,7 @@ def extraction_options(function: Callable[..., None]) -> Callable[..., None]:
         exponent: float | None,
         precision: str,
         resize_filter: str,
-        upright: str,
+        upright: str | None,
         **kwargs: Any,
     ) -> None:
         from retrieval.descriptors.extraction import ExtractionOptions

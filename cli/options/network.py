@@ -14,6 +14,7 @@ import click
 
 from retrieval.networks.by_name import POOLINGS, backbone_names, family_of
 from retrieval.networks.devices import FP32, PRECISIONS
+from retrieval.photos.choices import UPRIGHT
 
 FIELDS = ("network", "backbone", "weights", "pooling", "regional", "whole_image", "clusters")
 """Of `retrieval.networks.choice.NetworkChoice`, beside the whitening layer."""
@@ -27,6 +28,13 @@ precision_option = click.option(
     help="of the network that describes photos: half is faster where the device has it",
 )
 """`--precision`, which a command gets as `precision`: that of `retrieval.descriptors.extraction.ExtractionOptions`."""
+upright_option = click.option(
+    "--upright",
+    type=click.Choice(UPRIGHT),
+    help="how the network sees a photo: as stored, or turned as its EXIF says; geometry never turns  "
+    "[default: as the network was trained, else stored]",
+)
+"""`--upright`, which a command gets as `upright`: None where it is not given."""
 
 
 class BackboneType(click.ParamType):

@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from cli.options.network import device_option, network_options, precision_option
+from cli.options.network import device_option, network_options, precision_option, upright_option
 
-FIELDS = ("choice", "descriptors", "image_size", "precision", "device", "pack_images")
+FIELDS = ("choice", "descriptors", "image_size", "upright", "precision", "device", "pack_images")
 """Of `retrieval.tuple_files.readable_photos.PhotoOptions`."""
 
 
@@ -23,6 +23,7 @@ def photo_options(function: Callable[..., None]) -> Callable[..., None]:
         "--descriptors", type=click.Path(path_type=Path), help="descriptors of the photos, in place of a network"
     )
     @click.option("--image-size", type=click.IntRange(1), default=362, show_default=True, help="longest side, pixels")
+    @upright_option
     @precision_option
     @device_option
     @click.option("--pack-images", type=click.IntRange(0), default=0, help="pack photos of this longest side, pixels")

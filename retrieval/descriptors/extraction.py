@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -56,12 +56,13 @@ class ExtractionOptions:
     """``fp32``, or ``bf16`` or ``fp16`` for the network's convolutions; what is pooled of them stays fp32."""
     resize_filter: str = BILINEAR
     """What makes photos smaller: ``bilinear``, or ``lanczos`` as cirtorch does."""
-    upright: str = STORED
-    """``stored``: photos are seen as they lie; ``exif``: turned as their EXIF says. Geometry never turns."""
+    upright: str | None = None
+    """``stored``: photos are seen as they lie; ``exif``: turned as their EXIF says; None: as the network was trained.
+    Geometry never turns."""
 
     def __post_init__(self) -> None:
         """Refuse values without meaning."""
-        if self.resize_filter not in FILTERS or self.upright not in UPRIGHT:
+        if self.resize_filter not in FILTERS or self.upright not in (None, *UPRIGHT):
             known = f"{', '.join(FILTERS)}; {', '.join(UPRIGHT)}"
             raise UsageError(f"resize filter {self.resize_filter!r}, upright {self.upright!r}: known are {known}")
         if self.image_size < 1:
@@ -147,7 +148,7 @@ def extract_readable(
     NotFiniteError
         The network's descriptor of a photo is not finite.
     """
-    options = options or ExtractionOptions()
+    options = seen_by(network, options or ExtractionOptions())
     kind = "cpu" if network.device.type == "cpu" else "cuda"
     exponent = scale_exponent(network, options)
     values = np.zeros((len(sources), network.dimension), dtype=np.float32)
@@ -183,7 +184,8 @@ def describing(network: Network) -> Iterator[None]:
 def extract_settings(network: Network, options: ExtractionOptions) -> dict[str, Any]:
     """What made a descriptor, as plain values: goes into descriptor and whitening files and is compared there."""
     # Only what is not the default: files that were made before there was a choice keep their bytes.
-    seen = {} if options.upright == STORED else {"upright": options.upright}
+    upright = seen_by(network, options).upright
+    seen = {} if upright == STORED else {"upright": upright}
     return {
         "image_size": options.image_size,
         "scales": [float(scale) for scale in options.scales],
@@ -195,6 +197,11 @@ def extract_settings(network: Network, options: ExtractionOptions) -> dict[str, 
         "network": network.fingerprint(),
         **seen,
     }
+
+
+def seen_by(network: Network, options: ExtractionOptions) -> ExtractionOptions:
+    """The options, with photos as the network saw them in training where nothing else is asked for."""
+    return options if options.upright is not None else replace(options, upright=network.upright)
 
 
 def scale_exponent(network: Network, options: ExtractionOptions) -> float:

@@ -17,6 +17,7 @@ from retrieval.descriptors.extraction import (
     extract_settings,
     feature_map,
     scale_exponent,
+    seen_by,
 )
 from retrieval.descriptors.receptive_fields import cell_centres, cells_in
 from retrieval.descriptors.soundness import require_finite
@@ -96,7 +97,7 @@ def crop_maps(
 ) -> list[Tensor]:
     """Maps (1, K, h, w) of the box of a photo at each scale, as `describe_crops` pools them."""
     maps = _of_cut_picture if crop == "image" else _of_activations
-    return maps(network, source, name, box, options)
+    return maps(network, source, name, box, seen_by(network, options))
 
 
 def _of_cut_picture(

@@ -15,6 +15,7 @@ from retrieval.networks.description import NetworkDescription
 from retrieval.networks.network import Network
 from retrieval.networks.weights import CHECKPOINT_FORMAT, load_state, load_torch_file
 from retrieval.networks.wrapped_weights import named_tensors
+from retrieval.photos.choices import STORED, UPRIGHT
 from sfm2tuples.errors import UsageError, WeightsError, shown
 from sfm2tuples.files.atomic import write_atomically
 from sfm2tuples.files.container import SOFTWARE
@@ -50,6 +51,8 @@ def save_checkpoint(path: str | Path, network: Network, **state: Any) -> None:
         "network": network.description.to_dict(),
         "weights": {name: value.detach().cpu() for name, value in network.state_dict().items()},
         "fingerprint": network.fingerprint(),
+        # Only what is not the default: checkpoints that were made before there was a choice keep their bytes.
+        **({} if network.upright == STORED else {"upright": network.upright}),
         **state,
     }
     # Given a path, torch.save writes that file's name into the archive, and the temporary one differs each time.
@@ -116,6 +119,9 @@ def network_of(checkpoint: dict[str, Any], path: str | Path) -> Network:
     load_state(network, checkpoint["weights"], path)
     if network.fingerprint() != checkpoint["fingerprint"]:
         raise WeightsError(path, "its weights are not those that its fingerprint says", "make it again")
+    network.upright = checkpoint.get("upright", STORED)
+    if network.upright not in UPRIGHT:
+        raise WeightsError(path, f"its upright is {shown(network.upright)}, not {' or '.join(UPRIGHT)}")
     return network.eval()
 
 

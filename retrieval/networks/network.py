@@ -19,6 +19,7 @@ from retrieval.networks.downloads import without_hash
 from retrieval.networks.poolings.gem import GeM
 from retrieval.networks.poolings.pooling import l2_normalise, single_precision
 from retrieval.networks.weights import load_backbone_weights
+from retrieval.photos.choices import STORED
 from sfm2tuples.errors import UsageError, first_three, one_line
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,8 @@ class Network(nn.Module):
     def __init__(self, description: NetworkDescription, backbone: Backbone | None = None) -> None:
         super().__init__()
         self.description = description
+        self.upright = STORED
+        """How photos lie that it was trained on, one of `photos.choices.UPRIGHT`; checkpoints keep it."""
         self.backbone = backbone or build_backbone(description.backbone)
         channels = self.backbone.channels
         self.local_whitening = nn.Linear(channels, channels) if description.local_whitening else None

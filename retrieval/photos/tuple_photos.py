@@ -10,7 +10,8 @@ from types import TracebackType
 
 import numpy as np
 
-from retrieval.photos.decoding import load_photo
+from retrieval.photos.choices import EXIF, STORED
+from retrieval.photos.decoding import load_oriented, turned
 from retrieval.photos.decoding_processes import Change, DecodingProcesses
 from retrieval.photos.sources import SourceColumns, photos_of_tuples
 from sfm2tuples.compute.threads import own_cores
@@ -52,6 +53,8 @@ class PhotoDecoder:
     """Longest side in pixels."""
     smallest: int
     """Least side in pixels that the network can take."""
+    upright: str = STORED
+    """Whether photos are turned as their EXIF says, one of `choices.UPRIGHT`."""
 
     def __call__(self, row: int, change: Change | None = None) -> np.ndarray:
         """Decode one photo, and change it: (H, W, 3) uint8.
@@ -62,7 +65,9 @@ class PhotoDecoder:
             Absent, unreadable or too small.
         """
         called = self.called(row)
-        photo = load_photo(self.sources[row], self.size, called)
+        photo, orientation = load_oriented(self.sources[row], self.size, called)
+        if self.upright == EXIF:
+            photo = turned(photo, orientation)
         if min(photo.shape[:2]) < self.smallest:
             height, width = photo.shape[:2]
             raise PhotoError(called, f"{width} x {height} pixels are too few for this network")
@@ -90,6 +95,8 @@ class TuplePhotos:
     decoders : str
         ``threads`` or ``processes``; the photos are the same to the last bit. Processes are started when photos are
         first wanted, and kept.
+    upright : str
+        One of `choices.UPRIGHT`.
 
     Raises
     ------
@@ -98,12 +105,18 @@ class TuplePhotos:
     """
 
     def __init__(
-        self, tuples: TupleFile, size: int, smallest: int = 1, workers: int = 2, decoders: str = THREADS
+        self,
+        tuples: TupleFile,
+        size: int,
+        smallest: int = 1,
+        workers: int = 2,
+        decoders: str = THREADS,
+        upright: str = STORED,
     ) -> None:
         if decoders not in DECODERS:
             raise UsageError(f"decoders {decoders!r} are unknown; one of {', '.join(DECODERS)}")
         found = photos_of_tuples(tuples, size)
-        self._decode = PhotoDecoder(found.keys, found.sources, size, smallest)
+        self._decode = PhotoDecoder(found.keys, found.sources, size, smallest, upright)
         self._workers = workers
         self._decoders = decoders
         self._processes: DecodingProcesses | None = None

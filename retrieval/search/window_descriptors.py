@@ -21,6 +21,7 @@ from retrieval.descriptors.extraction import (
     feature_map,
     photo_pyramids,
     scale_exponent,
+    seen_by,
 )
 from retrieval.descriptors.query_crops import check_crop, crop_maps
 from retrieval.descriptors.soundness import require_finite
@@ -74,7 +75,8 @@ class Describer:
         """
         network = self.network
         threads = DECODERS["cpu" if network.device.type == "cpu" else "cuda"]
-        for levels in photo_pyramids(sources, names, self.options, network.backbone.smallest, threads):
+        options = seen_by(network, self.options)
+        for levels in photo_pyramids(sources, names, options, network.backbone.smallest, threads):
             if isinstance(levels, PhotoError):
                 raise levels
             yield [feature_map(network, [level], self.options) for level in levels]

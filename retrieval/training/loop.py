@@ -66,7 +66,7 @@ class Execution:
         device = network.device
         workers = default_workers(device.type) if self.workers is None else self.workers
         decoders = self.decoders or default_decoders(device.type, workers)
-        photos = TuplePhotos(tuples, options.image_size, network.backbone.smallest, workers, decoders)
+        photos = TuplePhotos(tuples, options.image_size, network.backbone.smallest, workers, decoders, network.upright)
         plan = forward_plan(device, options.batch_size, self.photos_per_forward, self.chunked)
         scaler = torch.amp.GradScaler(device.type, enabled=options.precision == FP16)
         resources = Resources(plan, self.team, scaler, self.progress)
@@ -129,6 +129,7 @@ def train(
     execution = execution or Execution()
     tuples = read_tuples(tuple_path)
     validation = prepare_validation(tuples, options.min_shared)
+    network.upright = options.upright_with(tuples.header.options)
     state = execution.state(tuples, network, options)
     with state.photos:
         if resume:

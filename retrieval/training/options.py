@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from retrieval.descriptors.extraction import ExtractionOptions
 from retrieval.networks.devices import FP32, PRECISIONS
 from retrieval.photos.augmentation import Augmentation
+from retrieval.photos.choices import STORED, UPRIGHT
 from retrieval.protocols.benchmark import MIN_SHARED
 from retrieval.training.losses_by_name import CONTRASTIVE, LossOptions, build_loss
 from retrieval.training.recipes import OPTIMISERS, RECIPES, SMALL, for_backbone, margin_of
@@ -71,6 +73,8 @@ class TrainingOptions:
     """Shared points that make an image a positive in validation."""
     patience: int = 0
     """Stop after so many rounds without a better validation mAP; 0: never."""
+    upright: str | None = None
+    """How the network sees photos, ``stored`` or ``exif`` (see `ExtractionOptions`); None: as the file was mined."""
     precision: str = FP32
     """``fp32``, or ``bf16`` or ``fp16`` for the network, in training, mining and validation (the loss and the weights
     stay fp32)."""
@@ -90,6 +94,8 @@ class TrainingOptions:
         build_loss(self.loss_options)
         _require_known("optimiser", self.optimiser, OPTIMISERS)
         _require_known("precision", self.precision, PRECISIONS)
+        if self.upright is not None:
+            _require_known("upright", self.upright, UPRIGHT)
         counts = ("decay_every", "batch_size", "rounds_per_epoch", "queries_per_round", "image_size", "min_shared")
         for name in counts:
             if getattr(self, name) < 1:
@@ -119,8 +125,12 @@ class TrainingOptions:
 
     @property
     def extraction(self) -> ExtractionOptions:
-        """How photos are described for mining and validation: at the size and precision of training."""
+        """How photos are described for mining and validation: at the size and precision of training, lying as there."""
         return ExtractionOptions(self.image_size, precision=self.precision)
+
+    def upright_with(self, mined: Mapping[str, Any]) -> str:
+        """How the network sees photos, given the options of the tuple file."""
+        return self.upright or str(mined.get("upright", STORED))
 
     def mining_overrides(self) -> dict[str, Any]:
         """The fields of `MINING_FIELDS` that were chosen."""

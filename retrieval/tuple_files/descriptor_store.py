@@ -8,11 +8,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from retrieval.descriptors.extraction import ExtractionOptions, extract_readable
+from retrieval.descriptors.extraction import ExtractionOptions, extract_readable, seen_by
 from retrieval.descriptors.soundness import warn_of_collapse, warn_of_sideways
 from retrieval.networks.network import Network
+from retrieval.photos.choices import EXIF, STORED
 from retrieval.photos.origins import refuse_others
-from sfm2tuples.errors import PhotoError
+from sfm2tuples.errors import PhotoError, UsageError
 from sfm2tuples.files.descriptors import Descriptors, align
 from sfm2tuples.similarity.rows import Matrix, MatrixRows
 
@@ -41,7 +42,7 @@ class NetworkDescriptors:
 
     def __init__(self, network: Network, options: ExtractionOptions) -> None:
         self.fingerprint = network.fingerprint()
-        self.options = options
+        self.options = seen_by(network, options)
         self._network = network
         self._row: dict[str, int] = {}
         self._warned = False
@@ -56,7 +57,7 @@ class NetworkDescriptors:
         sideways: list[str] = []
         described = extract_readable(self._network, sources, self.options, progress="describe", sideways=sideways)
         values, readable, errors = described
-        warn_of_sideways(sideways, len(sources))
+        warn_of_sideways(sideways, len(sources), "--upright exif turns them")
         for position, i in enumerate(readable.tolist()):
             self._row[waiting[i][0]] = len(self._values) + position
         self._values = np.concatenate([self._values, values])
@@ -79,10 +80,22 @@ class FileDescriptors:
     descriptors : Descriptors
     index_path : Path
         The index whose images are asked for, for messages.
+    upright : str, optional
+        How photos are to be seen, see `ExtractionOptions`.
+
+    Raises
+    ------
+    UsageError
+        The descriptors were made of photos that were seen otherwise.
     """
 
-    def __init__(self, descriptors: Descriptors, index_path: Path) -> None:
+    def __init__(self, descriptors: Descriptors, index_path: Path, upright: str | None = None) -> None:
         self.fingerprint = descriptors.fingerprint
+        # Foreign files do not say how they were made.
+        own = descriptors.settings.get("upright", STORED) if "network" in descriptors.settings else None
+        if own and upright and own != upright:
+            raise UsageError(f"{descriptors.path}: was extracted with --upright {own}; leave out --upright {upright}")
+        self.upright = own or upright
         warn_of_collapse(descriptors.values, descriptors.path, "extract them with another network")
         self._descriptors = descriptors
         self._index_path = index_path
@@ -101,7 +114,15 @@ class FileDescriptors:
         return MatrixRows(self._descriptors.values, align(self._descriptors, keys, self._index_path))
 
 
-def seen_with(store: DescriptorStore | None) -> dict[str, Any]:
-    """How a network looked at photos, for the options of the file that is made; None each where no network did."""
+def seen_with(store: DescriptorStore | None, upright: str | None = None) -> dict[str, Any]:
+    """How a network looked at photos, for the options of the file that is made; None each where no network did.
+
+    Where photos are turned, that is said too: by the descriptors, or by `upright` where there are none.
+    """
     options = store.options if isinstance(store, NetworkDescriptors) else None
-    return {name: getattr(options, name, None) for name in ("image_size", "precision")}
+    seen = {name: getattr(options, name, None) for name in ("image_size", "precision")}
+    if isinstance(store, NetworkDescriptors):
+        upright = store.options.upright
+    elif isinstance(store, FileDescriptors):
+        upright = store.upright
+    return seen | ({"upright": EXIF} if upright == EXIF else {})

@@ -52,6 +52,8 @@ class PhotoOptions:
     """A file of descriptors, in place of a network."""
     image_size: int = 362
     """Longest side in pixels at which the network sees photos; the papers' training size."""
+    upright: str | None = None
+    """How the network sees photos, see `ExtractionOptions`; a training on the file sees them likewise."""
     precision: str = FP32
     """Of the network, see `ExtractionOptions`."""
     device: str | None = None
@@ -72,10 +74,10 @@ class PhotoOptions:
         """
         descriptors = self._descriptors(source, options)
         if not self.pack_images:
-            yield ReadablePhotos(descriptors, None)
+            yield ReadablePhotos(descriptors, None, self.upright)
             return
         with PackedStore(target.parent, self.pack_images) as packed:
-            yield ReadablePhotos(descriptors, packed)
+            yield ReadablePhotos(descriptors, packed, self.upright)
 
     def _descriptors(self, source: Path, options: MiningOptions) -> DescriptorStore | None:
         """Where descriptors come from; None where no choice looks at any, or none are given."""
@@ -84,10 +86,10 @@ class PhotoOptions:
         if not options.needs_descriptors:
             return None
         if self.descriptors is not None:
-            return FileDescriptors(read_descriptors(self.descriptors), source)
+            return FileDescriptors(read_descriptors(self.descriptors), source, self.upright)
         if not self.choice.named and self.choice.weights is None:
             return None
-        extraction = ExtractionOptions(self.image_size, precision=self.precision)
+        extraction = ExtractionOptions(self.image_size, precision=self.precision, upright=self.upright)
         return NetworkDescriptors(load_on(self.device, self.choice), extraction)
 
 
@@ -98,7 +100,9 @@ class ReadablePhotos:
     descriptors: DescriptorStore | None
     """Where descriptors come from; None where there are none."""
     packed: PackedStore | None
-    """Where packed photos wait; None where none are packed."""
+    """Where packed photos wait, as they are stored and with their EXIF's orientation; None where none are packed."""
+    upright: str | None = None
+    """How photos are to be seen, where no descriptors say it."""
 
     def plan(
         self,
@@ -195,7 +199,7 @@ class ReadablePhotos:
             tables.places,
             tuples,
             tables.candidates,
-            {**options, "pack_images": size, **seen_with(self.descriptors)},
+            {**options, "pack_images": size, **seen_with(self.descriptors, self.upright)},
             [*parents, *([self.descriptors.fingerprint] if self.descriptors else [])],
             self.packed.photos(tables.images.key) if self.packed else None,
             size,
