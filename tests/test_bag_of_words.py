@@ -125,5 +125,5 @@ def test_words_beyond_the_vocabulary_are_refused(tmp_path: Path) -> None:
     write_bag_of_words(tmp_path / "bow.h5", made_bag())
     with h5py.File(tmp_path / "bow.h5", "a") as file:
         file["word"][0, 0] = 99
-    with pytest.raises(FileFormatError, match="a word beyond its 5 words"):
+    with pytest.raises(FileFormatError, match="word names the row 99 of 5 words"):
         read_bag_of_words(tmp_path / "bow.h5")

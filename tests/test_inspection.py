@@ -50,7 +50,7 @@ def test_an_index_says_its_counts_places_and_why_models_were_joined(index_file: 
         "images": 15,
         "images with a photo": 13,
         "different photos": 13,
-        "cameras": 0,
+        "cameras": 1,
         "points": 75,
         "observations": len(index.observations.point),
         "pairs that share points": len(index.covisibility.neighbour) // 2,

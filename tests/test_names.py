@@ -18,8 +18,10 @@ from retrieval.photos.names import leaves_root, photos_below
 from sfm2tuples.compute.random_draws import item_numbers
 from sfm2tuples.errors import DataError
 from sfm2tuples.files.atomic import write_text
-from sfm2tuples.files.columns import read_strings, write_strings
+from sfm2tuples.files.checked_columns import CheckedColumns
+from sfm2tuples.files.columns import write_strings
 from sfm2tuples.files.descriptors import Descriptors, read_descriptors, write_descriptors
+from sfm2tuples.files.rules import text_rules
 
 LATIN = os.fsdecode(b"caf\xe9.jpg")
 RED = "\x1b[31m"
@@ -40,7 +42,7 @@ def test_names_that_are_not_utf8_keep_their_bytes_in_files(tmp_path: Path, latin
     with h5py.File(tmp_path / "x.h5", "w") as file:
         write_strings(file, "names", names)
         assert file["names/utf8"][()].tobytes() == b"a.jpgcaf\xe9.jpg"
-        assert read_strings(file, "names") == names
+        assert CheckedColumns(tmp_path / "x.h5", file, text_rules("names", "names")).read("names") == names
     write_descriptors(tmp_path / "d.h5", Descriptors(names, np.eye(2, dtype=np.float32)))
     assert read_descriptors(tmp_path / "d.h5").names == names
     write_text(tmp_path / "pairs.txt", " ".join(names))

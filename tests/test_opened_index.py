@@ -26,6 +26,7 @@ import sfm2tuples
 from sfm2tuples.errors import DataError, FileFormatError, UsageError
 from sfm2tuples.files.container import create_file, read_header
 from sfm2tuples.files.lazy_file import LazyColumn, LazyFile
+from sfm2tuples.files.rules import Rule, text_rules
 from sfm2tuples.index.key_lookup import KeyLookup
 from sfm2tuples.index.opened import EVIDENCE, OpenedIndex, open_index
 from sfm2tuples.ingest.build import IngestOptions, build_index
@@ -160,7 +161,7 @@ def test_keys_of_any_letters_are_found(tmp_path_factory: pytest.TempPathFactory,
     path = tmp_path_factory.mktemp("keys") / "f.h5"
     with create_file(path, "keys", 1, {}) as file:
         write_strings(file, "key", keys)
-    lookup = KeyLookup(LazyFile(path, "keys", 1), "key")
+    lookup = KeyLookup(LazyFile(path, "keys", 1, text_rules("key", "keys")), "key")
     assert [lookup.row(key) for key in keys] == list(range(len(keys)))
     assert lookup.row("?" * 13) is None
 
@@ -324,7 +325,7 @@ def test_rows_far_apart_are_read_one_by_one(tmp_path: Path, rows_read: dict[str,
     with create_file(tmp_path / "f.h5", "far", 1, {}) as file:
         file["x"] = np.arange(1 << 18)
     rows_read.clear()
-    column = LazyFile(tmp_path / "f.h5", "far", 1).column("x")
+    column = LazyFile(tmp_path / "f.h5", "far", 1, {"x": Rule(("values",), "int64")}).column("x")
     rows = np.array([250_000, 3, 250_001, 3, 100_000])
     assert column[rows].tolist() == rows.tolist()
     assert rows_read["x"] <= 10
@@ -358,8 +359,8 @@ def test_forked_processes_and_the_one_they_come_from_read_at_once(opened: Opened
 
 def inherited(connection: object) -> None:
     """Read with an index that was open before the fork."""
-    handle = INHERITED[0]._file._file
-    connection.send((INHERITED[0].covisible(0).row.tolist(), INHERITED[0]._file._file is not handle))  # type: ignore[attr-defined]
+    handle = INHERITED[0]._file._opened
+    connection.send((INHERITED[0].covisible(0).row.tolist(), INHERITED[0]._file._opened is not handle))  # type: ignore[attr-defined]
 
 
 INHERITED: list[OpenedIndex] = []
@@ -432,13 +433,13 @@ def test_a_file_that_is_no_index_is_refused_at_once(tmp_path: Path) -> None:
         open_index(tmp_path / "other.h5")
 
 
-def test_an_index_without_a_column_is_refused_where_it_is_read(tmp_path: Path, path: Path) -> None:
+def test_an_index_without_a_column_is_refused_as_it_is_opened(tmp_path: Path, path: Path) -> None:
     copy = tmp_path / "i.h5"
     copy.write_bytes(path.read_bytes())
     with h5py.File(copy, "a") as file:
         del file["covisibility/angle"]
-    with open_index(copy) as index, pytest.raises(FileFormatError, match="no covisibility/angle"):
-        index.covisible(0)
+    with pytest.raises(FileFormatError, match="no covisibility/angle"):
+        open_index(copy)
 
 
 def test_an_index_without_images_opens(tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ def spoil(file, name, change):
     [
         (lambda d: np.where(np.arange(16) == 3, np.nan, d), "30 of 30 descriptors hold NaN"),
         (lambda d: d * np.float32(2), "30 of 30 descriptors are not L2-normalised"),
-        (lambda d: d[:-1], "30 names, but descriptors of shape (29, 16)"),
+        (lambda d: d[:-1], "descriptors has the shape (29, 16), which does not fit 30 names"),
         (lambda d: d[:, :0], "30 names, but descriptors of shape (30, 0)"),
         (lambda d: d * np.float32(0), "30 of 30 descriptors are all zeros"),
     ],

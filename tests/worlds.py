@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from sfm2tuples.files.checked_columns import CheckedColumns
 from sfm2tuples.files.columns import indptr_of
 from sfm2tuples.files.container import open_file
 from sfm2tuples.files.tables import read_table
@@ -75,7 +76,8 @@ def write_whole(path: Path, index: Index, options: dict[str, Any] | None = None,
 def read_whole(path: Path) -> Index:
     """Read every table of an index."""
     with open_file(path, schema.FORMAT, schema.VERSION) as file:
-        return Index(**{name: read_table(file[name], table) for name, table in TABLES.items()})
+        columns = CheckedColumns(path, file, schema.RULES)
+        return Index(**{name: read_table(columns, name, table) for name, table in TABLES.items()})
 
 
 def random_index(rng: np.random.Generator, sizes: tuple[int, ...], place: tuple[int, ...], val: int = 0) -> Index:
@@ -98,9 +100,15 @@ def random_index(rng: np.random.Generator, sizes: tuple[int, ...], place: tuple[
             place=np.array(place, np.int64),
             image_start=image_start,
             point_start=np.arange(len(sizes) + 1) * points_of_model,
-            camera_start=np.zeros(len(sizes) + 1, np.int64),
+            camera_start=np.minimum(np.arange(len(sizes) + 1), 1),
         ),
-        cameras=Cameras(*(np.zeros(0, np.int64),) * 5),
+        cameras=Cameras(
+            id=np.ones(1, np.int64),
+            model=np.zeros(1, np.int32),
+            size=np.full((1, 2), 100),
+            indptr=np.array([0, 3]),
+            params=np.array([100.0, 50, 50]),
+        ),
         images=Images(
             key=[f"model{model[i]}/{i}.jpg" for i in range(n)],
             name=[f"model{model[i]}/{i}.jpg" for i in range(n)],

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from retrieval.local_features import feature_files
 from retrieval.local_features.feature_files import (
+    DIMENSIONS,
     LocalFeatures,
     load_features,
     read_features,
@@ -18,13 +20,26 @@ from retrieval.local_features.feature_files import (
     warn_if_found_otherwise,
 )
 from retrieval.local_features.hamming import Embedding, SignedFeatures, learn_embedding, sign_descriptors
+from retrieval.local_features.options import BITS
 from retrieval.local_features.vocabulary import WordOptions, assign_words, learn_words
 from sfm2tuples.errors import FileFormatError, UsageError
+from sfm2tuples.files.checked_columns import CheckedColumns
 from sfm2tuples.files.columns import gather_rows
 from sfm2tuples.files.container import create_file, header_of, open_file
+from sfm2tuples.files.rules import Rule, Rules
 
 FORMAT = "sfm2tuples-bow"
 VERSION = 1
+RULES: Rules = {
+    **feature_files.RULES,
+    "words": Rule(("words", DIMENSIONS), "float32", finite=True),
+    "word": Rule(("features", "words of a feature"), "int32", row_of="words"),
+    "weight": Rule(("features", "words of a feature"), "float32", finite=True),
+    "projection": Rule((BITS, DIMENSIONS), "float32", finite=True),
+    "thresholds": Rule(("words", BITS), "float32", finite=True),
+    "signature": Rule(("features",), "uint64"),
+}
+"""What is true of every column."""
 LEARNING = ("num_words", "samples_per_word", "turns", "seed")
 """Options of `WordOptions` that made the words, not what they were given to."""
 QUERIES = 64
@@ -226,15 +241,13 @@ def write_bag_of_words(path: str | Path, bag: BagOfWords, parents: Sequence[str]
 def read_bag_of_words(path: str | Path) -> BagOfWords:
     """Read a bag of words; errors as of `open_file`, and FileFormatError for columns that do not fit together."""
     with open_file(path, FORMAT, VERSION) as file:
-        header = header_of(file)
+        header, columns = header_of(path, file), CheckedColumns(path, file, RULES)
         options = dict(header.options)
-        features = load_features(file, str(path), options.pop("settings", {}), header.fingerprint)
-        words, word, weight = file["words"][()], file["word"][()], file["weight"][()]
-        embedding = Embedding(file["projection"][()], file["thresholds"][()])
-        signature = file["signature"][()]
-    lengths = len(word) == len(signature) == len(features.descriptors) and len(words) == len(embedding.thresholds)
-    if word.ndim != 2 or word.shape != weight.shape or not lengths:
-        raise FileFormatError(path, "its features and their words do not fit together", "make it again")
-    if word.size and not 0 <= word.min() <= word.max() < len(words):
-        raise FileFormatError(path, f"names a word beyond its {len(words):,} words", "make it again")
+        settings = options.pop("settings", {})
+        if not isinstance(settings, dict):
+            raise FileFormatError(path, "its options say no settings of features", "make it again")
+        features = load_features(columns, settings, header.fingerprint)
+        words, word, weight = columns.read("words"), columns.read("word"), columns.read("weight")
+        embedding = Embedding(columns.read("projection"), columns.read("thresholds"))
+        signature = columns.read("signature")
     return BagOfWords(words, features, word, weight, embedding, signature, options, header.fingerprint)

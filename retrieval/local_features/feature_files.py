@@ -11,14 +11,24 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sfm2tuples.errors import FileFormatError
-from sfm2tuples.files.columns import gather_rows, mapped_column, read_strings, rows_of_names, write_strings
+from sfm2tuples.files.checked_columns import CheckedColumns
+from sfm2tuples.files.columns import gather_rows, mapped_column, rows_of_names, write_strings
 from sfm2tuples.files.container import create_file, header_of, open_file
 from sfm2tuples.files.descriptor_settings import differing
+from sfm2tuples.files.rules import Rule, Rules, text_rules
 
 FORMAT = "sfm2tuples-features"
 VERSION = 1
 DIMENSIONS = 128
+RULES: Rules = {
+    **text_rules("names", "photos"),
+    "size": Rule(("photos", 2), "int32", least=1),
+    "zoom": Rule(("photos",), "float64", finite=True),
+    "indptr": Rule(("photos + 1",), "int64", starts_of="features"),
+    "keypoints": Rule(("features", 4), "float32", finite=True),
+    "descriptors": Rule(("features", DIMENSIONS), "uint8"),
+}
+"""What is true of every column."""
 logger = logging.getLogger(__name__)
 
 
@@ -104,15 +114,15 @@ def write_features(path: str | Path, features: LocalFeatures, parents: Sequence[
 def read_features(path: str | Path) -> LocalFeatures:
     """Read features; errors as of `open_file`, and FileFormatError for columns that do not fit together."""
     with open_file(path, FORMAT, VERSION) as file:
-        header = header_of(file)
-        return load_features(file, str(path), header.options, header.fingerprint)
+        header = header_of(path, file)
+        return load_features(CheckedColumns(path, file, RULES), header.options, header.fingerprint)
 
 
 def map_features(path: str | Path) -> LocalFeatures:
     """`read_features`, with keypoints and descriptors that stay in the file until rows of them are asked for."""
     with open_file(path, FORMAT, VERSION) as file:
-        header = header_of(file)
-        return load_features(file, str(path), header.options, header.fingerprint, _mapped_or_whole)
+        header = header_of(path, file)
+        return load_features(CheckedColumns(path, file, RULES), header.options, header.fingerprint, _mapped_or_whole)
 
 
 def store_features(group: h5py.Group, features: LocalFeatures) -> None:
@@ -125,35 +135,24 @@ def store_features(group: h5py.Group, features: LocalFeatures) -> None:
     group["descriptors"] = np.asarray(features.descriptors, np.uint8).reshape(-1, DIMENSIONS)
 
 
-def _whole(dataset: h5py.Dataset) -> np.ndarray:
-    return np.asarray(dataset[()])
-
-
-def _mapped_or_whole(dataset: h5py.Dataset) -> np.ndarray:
-    values = mapped_column(dataset)
-    return _whole(dataset) if values is None else values
+def _mapped_or_whole(columns: CheckedColumns, name: str) -> np.ndarray:
+    values = mapped_column(columns.dataset(name))
+    return np.asarray(columns.read(name)) if values is None else values
 
 
 def load_features(
-    group: h5py.Group,
-    path: str,
+    columns: CheckedColumns,
     settings: dict[str, Any],
     fingerprint: str,
-    load: Callable[[h5py.Dataset], np.ndarray] = _whole,
+    load: Callable[[CheckedColumns, str], np.ndarray] = CheckedColumns.read,
 ) -> LocalFeatures:
-    """Read the columns of a group of a file; `load` says how the two large ones, keypoints and descriptors.
+    """Read the columns of a file; `load` says how the two large ones, keypoints and descriptors.
 
     Raises
     ------
     FileFormatError
-        They do not fit together.
+        A value is none that the rules allow; those of a large column that is mapped are not looked at.
     """
-    names, indptr = read_strings(group, "names"), group["indptr"][()]
-    size, zoom = group["size"][()], group["zoom"][()]
-    keypoints, descriptors = load(group["keypoints"]), load(group["descriptors"])
-    lengths = len(size) == len(zoom) == len(indptr) - 1 == len(names)
-    if not lengths or keypoints.shape != (indptr[-1], 4) or descriptors.shape != (indptr[-1], DIMENSIONS):
-        raise FileFormatError(path, "its photos, keypoints and descriptors do not fit together", "make it again")
-    if indptr[0] != 0 or np.any(np.diff(indptr) < 0):
-        raise FileFormatError(path, "its indptr does not rise from 0", "make it again")
-    return LocalFeatures(names, size, zoom, indptr, keypoints, descriptors, settings, path, fingerprint)
+    names, size, zoom, indptr = (columns.read(name) for name in ("names", "size", "zoom", "indptr"))
+    keypoints, descriptors = load(columns, "keypoints"), load(columns, "descriptors")
+    return LocalFeatures(names, size, zoom, indptr, keypoints, descriptors, settings, str(columns.path), fingerprint)

@@ -16,9 +16,10 @@ from retrieval.search import ranks_file
 from retrieval.whitening import projection
 from sfm2tuples.errors import FileFormatError
 from sfm2tuples.files import descriptors
-from sfm2tuples.files.columns import read_strings
+from sfm2tuples.files.checked_columns import CheckedColumns
 from sfm2tuples.files.container import open_file, read_header
 from sfm2tuples.files.opening import is_hdf5
+from sfm2tuples.files.plain_items import walk
 from sfm2tuples.files.regular_files import require_file
 from sfm2tuples.files.tables import read_table
 from sfm2tuples.index import schema
@@ -81,19 +82,20 @@ def _file(path: Path, format: str, version: int, software: str, fingerprint: str
 
 def _index(path: Path) -> dict[str, Facts]:
     with open_file(path, schema.FORMAT, schema.VERSION) as file:
-        models, places = read_table(file["models"], Models), read_table(file["places"], Places)
-        image_model, photo = file["images/model"][()], file["images/photo"][()]
-        has_photo = file["images/has_photo"][()]
+        columns = CheckedColumns(path, file, schema.RULES)
+        models, places = read_table(columns, "models", Models), read_table(columns, "places", Places)
+        image_model, photo = columns.read("images/model"), columns.read("images/photo")
+        has_photo = columns.read("images/has_photo")
         content = {
             "models": len(models.name),
             "places": len(places.name),
             "images": len(image_model),
             "images with a photo": int(has_photo.sum()),
             "different photos": len(np.unique(photo[has_photo])),
-            "cameras": len(file["cameras/id"]),
-            "points": len(file["points/id"]),
-            "observations": len(file["observations/point"]),
-            "pairs that share points": len(file["covisibility/neighbour"]) // 2,
+            "cameras": columns.sizes["cameras"],
+            "points": columns.sizes["points"],
+            "observations": columns.sizes["observations"],
+            "pairs that share points": columns.sizes["pairs"] // 2,
         }
     table = _places(models, places, image_model)
     return {"content": content, "places": table, JOINED: _joined(models, places, table)}
@@ -180,27 +182,25 @@ def _median(values: np.ndarray, digits: int = 3) -> float | None:
 
 def _descriptors(path: Path) -> dict[str, Facts]:
     with open_file(path, descriptors.FORMAT, descriptors.VERSION) as file:
-        if isinstance(file.get("descriptors"), h5py.Dataset):
-            (count, dimension), names = file["descriptors"].shape, read_strings(file, "names")
-            layout, kind = "columnar", str(file["descriptors"].dtype)
+        if descriptors.is_columnar(path, file):
+            columns = CheckedColumns(path, file, descriptors.RULES)
+            names, dataset = columns.read("names"), columns.dataset("descriptors")
+            (count, dimension), layout, kind = dataset.shape, "columnar", str(dataset.dtype)
         else:
-            found = _global_descriptors(file)
+            found = _global_descriptors(path, file)
             names, count, layout = list(found), len(found), "hloc"
             dimension, kind = next(iter(found.values()), (0, "none"))
     content = {"descriptors": count, "dimensions": dimension, "layout": layout, "type": kind}
     return {"content": {**content, "first": names[0] if names else "none", "last": names[-1] if names else "none"}}
 
 
-def _global_descriptors(file: h5py.File) -> dict[str, tuple[int, str]]:
+def _global_descriptors(path: Path, file: h5py.File) -> dict[str, tuple[int, str]]:
     """Length and type of the descriptor of each image in hloc's layout."""
-    found: dict[str, tuple[int, str]] = {}
-
-    def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
-        if isinstance(item, h5py.Dataset) and name.endswith("/global_descriptor"):
-            found[name.rpartition("/")[0]] = (int(item.size), str(item.dtype))
-
-    file.visititems(visit)
-    return found
+    return {
+        name.rpartition("/")[0]: (int(item.size), str(item.dtype))
+        for name, item in walk(path, file)
+        if item is not None and name.endswith("/global_descriptor") and descriptors.is_usable(path, name, item)
+    }
 
 
 def _whitening(path: Path) -> dict[str, Facts]:

@@ -9,13 +9,24 @@ from typing import Any
 
 import numpy as np
 
-from sfm2tuples.errors import FileFormatError, UsageError
-from sfm2tuples.files.columns import read_strings, write_strings
+from sfm2tuples.errors import UsageError
+from sfm2tuples.files.checked_columns import CheckedColumns
+from sfm2tuples.files.columns import write_strings
 from sfm2tuples.files.container import create_file, header_of, open_file
+from sfm2tuples.files.plain_items import plain_item
+from sfm2tuples.files.rules import Rule, Rules, text_rules
 from sfm2tuples.interop.pair_lists import write_pair_list
 
 FORMAT = "sfm2tuples-ranks"
 VERSION = 1
+RULES: Rules = {
+    **text_rules("queries", "queries"),
+    **text_rules("names", "names"),
+    "row": Rule(("queries", "results"), "int64", row_of="names", or_none=True),
+    "similarity": Rule(("queries", "results"), "float32", unknown=-np.inf),
+}
+INLIER_RULES: Rules = {"inliers": Rule(("queries", "results"), "int32", least=0)}
+"""Of the column that verified lists have."""
 
 
 @dataclass(frozen=True)
@@ -70,15 +81,10 @@ def write_ranks(path: str | Path, ranks: Ranks, parents: Sequence[str] = ()) -> 
 def read_ranks(path: str | Path) -> Ranks:
     """Read ranked lists; errors as of `open_file`, and FileFormatError for columns that do not fit together."""
     with open_file(path, FORMAT, VERSION) as file:
-        queries, names = read_strings(file, "queries"), read_strings(file, "names")
-        row, similarity, header = file["row"][()], file["similarity"][()], header_of(file)
-        inliers = file["inliers"][()] if "inliers" in file else None
-    if row.ndim != 2 or row.shape != similarity.shape or len(row) != len(queries):
-        raise FileFormatError(path, f"{len(queries):,} queries, rows {row.shape}, similarities {similarity.shape}")
-    if inliers is not None and inliers.shape != row.shape:
-        raise FileFormatError(path, f"rows {row.shape}, inliers {inliers.shape}", "make it again")
-    if row.size and not -1 <= row.min() <= row.max() < len(names):
-        raise FileFormatError(path, f"names a row beyond its {len(names):,} names", "make it again")
+        verified, header = plain_item(path, file, "inliers") is not None, header_of(path, file)
+        columns = CheckedColumns(path, file, {**RULES, **INLIER_RULES} if verified else RULES)
+        queries, names, row, similarity = (columns.read(name) for name in ("queries", "names", "row", "similarity"))
+        inliers = columns.read("inliers") if verified else None
     return Ranks(queries, names, row, similarity, header.options, header.fingerprint, inliers)
 
 

@@ -10,12 +10,30 @@ from typing import Any
 import numpy as np
 
 from retrieval.whitening.linear_algebra import BLOCK_ROWS
+from retrieval.whitening.options import METHODS
 from sfm2tuples.errors import FileFormatError, UsageError
+from sfm2tuples.files.checked_columns import CheckedColumns
 from sfm2tuples.files.container import create_file, header_of, open_file
 from sfm2tuples.files.descriptor_settings import differing
+from sfm2tuples.files.rules import Rule, Rules
 
 FORMAT = "sfm2tuples-whitening"
 VERSION = 1
+OPTIONS: dict[str, Any] = {
+    "method": str,
+    "shrinkage": (int, float),
+    "settings": dict,
+    "num_pairs": int,
+    "rank": int,
+    "jitter": (int, float),
+}
+"""The options of a file that `Whitening` has as fields, and their types."""
+RULES: Rules = {
+    "mean": Rule(("dimensions of descriptors",), "float64", finite=True),
+    "projection": Rule(("dimensions kept", "dimensions of descriptors"), "float64", finite=True),
+}
+FARTHEST = 1e15
+"""No whitening that is learned takes a dimension so far; single precision, which layers have, holds its square."""
 
 
 @dataclass(frozen=True)
@@ -113,15 +131,34 @@ def write_whitening(path: str | Path, whitening: Whitening, parents: Sequence[st
 def read_whitening(path: str | Path) -> Whitening:
     """Read a whitening file; errors are those of `open_file`, and FileFormatError where it cannot be one."""
     with open_file(path, FORMAT, VERSION) as file:
-        mean, projection, header = file["mean"][()], file["projection"][()], header_of(file)
-        options = {
-            key: header.options[key] for key in ("method", "shrinkage", "settings", "num_pairs", "rank", "jitter")
-        }
-    if projection.ndim != 2 or mean.shape != projection.shape[1:] or not 0 < len(projection) <= len(mean):
+        columns, header = CheckedColumns(path, file, RULES), header_of(path, file)
+        mean, projection = columns.read("mean"), columns.read("projection")
+    if not 0 < len(projection) <= len(mean):
         raise FileFormatError(path, f"a mean of shape {mean.shape} does not fit a projection of {projection.shape}")
-    if not (np.isfinite(mean).all() and np.isfinite(projection).all()):
-        raise FileFormatError(path, "holds NaN or infinity", "learn it again")
+    options: dict[str, Any] = {key: header.options.get(key) for key in OPTIONS}
+    odd = [key for key, value in options.items() if not isinstance(value, OPTIONS[key])]
+    if odd or options["method"] not in METHODS:
+        raise FileFormatError(path, f"its options say no {(odd or ['method'])[0]} of a whitening", "learn it again")
+    check_reach(path, mean, projection)
     return Whitening(mean, projection, fingerprint=header.fingerprint, **options)
+
+
+def check_reach(path: str | Path, mean: np.ndarray, projection: np.ndarray) -> None:
+    """Refuse a whitening that could take a descriptor to more than `FARTHEST`; `path` is the file at fault.
+
+    A descriptor f has length 1, so that no dimension of P (f - m) is beyond the length of its row of P times (1 + |m|).
+
+    Raises
+    ------
+    FileFormatError
+        See above; also where a value is NaN or infinite.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        reach = np.sqrt(np.einsum("dk,dk->d", projection, projection)) * (1 + np.sqrt(mean @ mean))
+    if not (reach <= FARTHEST).all():
+        largest = max(np.abs(values).max(initial=0) for values in (mean, projection))
+        what = f"whitened descriptors would overflow (its largest value is {largest:.3g})"
+        raise FileFormatError(path, what, "learn it again")
 
 
 def settings_mismatch(learned: dict[str, Any], applied: dict[str, Any]) -> str | None:

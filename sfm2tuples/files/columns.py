@@ -57,11 +57,6 @@ def write_strings(group: h5py.Group, name: str, strings: Sequence[str] | Utf8Str
     column["offsets"] = encoded.offsets
 
 
-def read_strings(group: h5py.Group, name: str) -> list[str]:
-    """Read back what `write_strings` stored."""
-    return Utf8Strings(group[name]["utf8"][()], group[name]["offsets"][()]).tolist()
-
-
 def mapped_column(dataset: h5py.Dataset) -> np.ndarray | None:
     """A column mapped into memory read-only, so that it may be larger than that; None where it cannot be.
 

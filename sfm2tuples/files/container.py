@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
@@ -17,8 +17,11 @@ from sfm2tuples.errors import FileFormatError
 from sfm2tuples.files.atomic import write_atomically
 from sfm2tuples.files.new_file import NewFile
 from sfm2tuples.files.opening import open_hdf5, short_reason
+from sfm2tuples.files.plain_items import reading, walk
 from sfm2tuples.version import __version__
 
+Json = TypeVar("Json", dict[str, Any], list[Any])
+Value = TypeVar("Value")
 SOFTWARE = f"sfm2tuples {__version__}"
 
 
@@ -117,42 +120,80 @@ def read_header(path: str | Path) -> Header:
     """
     path = Path(path)
     with open_hdf5(path) as file:
-        try:
-            return header_of(file)
-        except OSError as error:
-            raise FileFormatError(path, f"torn or incomplete ({short_reason(error)})", "make it again") from error
-        except (KeyError, ValueError) as error:
-            raise FileFormatError(path, f"not a file of sfm2tuples ({short_reason(error)})") from error
+        return header_of(path, file)
 
 
-def header_of(file: h5py.File) -> Header:
-    """The header of an open file."""
+def header_of(path: str | Path, file: h5py.File) -> Header:
+    """The header of an open file; `path` is the file, for messages.
+
+    Raises
+    ------
+    FileFormatError
+        An attribute is absent, or none that `create_file` writes.
+    """
+    text = {name: _attribute(path, file, name, str) for name in ("format", "fingerprint", "software")}
+    version = number_attribute(path, file, "version")
+    options, parents = json_attribute(path, file, "options", dict), json_attribute(path, file, "parents", list)
+    origins = json_attribute(path, file, "origins", list) if "origins" in file.attrs else []
+    for name, prints in (("parents", parents), ("origins", origins)):
+        if not all(isinstance(fingerprint, str) for fingerprint in prints):
+            raise _bad_header(path, name)
     return Header(
-        format=str(file.attrs["format"]),
-        version=int(file.attrs["version"]),
-        fingerprint=str(file.attrs["fingerprint"]),
-        parents=tuple(json.loads(file.attrs["parents"])),
-        options=json.loads(file.attrs["options"]),
-        software=str(file.attrs["software"]),
-        origins=tuple(json.loads(file.attrs.get("origins", "[]"))),
+        format=text["format"],
+        version=version,
+        fingerprint=text["fingerprint"],
+        parents=tuple(parents),
+        options=options,
+        software=text["software"],
+        origins=tuple(origins),
     )
+
+
+def json_attribute(path: str | Path, item: h5py.Group, name: str, kind: type[Json]) -> Json:
+    """An attribute that holds JSON of a kind, ``dict`` or ``list``; `path` is the file, for messages.
+
+    Raises
+    ------
+    FileFormatError
+        It is absent, no JSON, or of another kind.
+    """
+    try:
+        value = json.loads(_attribute(path, item, name, str))
+    except (ValueError, RecursionError) as error:
+        raise _bad_header(path, name) from error
+    if not isinstance(value, kind):
+        raise _bad_header(path, name)
+    return value
+
+
+def number_attribute(path: str | Path, item: h5py.Group, name: str) -> int:
+    """An attribute that holds a whole number; `path` is the file, for messages.
+
+    Raises
+    ------
+    FileFormatError
+        It is absent, or no whole number.
+    """
+    value = _attribute(path, item, name, object)
+    if not isinstance(value, np.integer):
+        raise _bad_header(path, name)
+    return int(value)
 
 
 def content_fingerprint(
     file: h5py.File, leave_out: Sequence[str] = (), digests: Mapping[str, str] | None = None
 ) -> str:
     """SHA-256 over a line for each dataset, in the order of their names: name, type, shape, SHA-256 of the bytes."""
-    names: list[str] = []
-    file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-    skip = tuple(leave_out)
-    known = digests or {}
+    skip, known, path = tuple(leave_out), digests or {}, str(file.filename)
+    lines: dict[str, str] = {}
+    for name, dataset in walk(path, file, made_here=isinstance(file, NewFile)):
+        if dataset is not None and not any(name == s or name.startswith(s + "/") for s in skip):
+            with reading(path, name):
+                content = known[name] if name in known else _digest(dataset)
+                lines[name] = f"{name} {dataset.dtype.str} {dataset.shape} {content}\n"
     whole = hashlib.sha256()
-    for name in sorted(names):
-        if any(name == s or name.startswith(s + "/") for s in skip):
-            continue
-        dataset = file[name]
-        content = known[name] if name in known else _digest(dataset)
-        whole.update(f"{name} {dataset.dtype.str} {dataset.shape} {content}\n".encode())
+    for name in sorted(lines):
+        whole.update(lines[name].encode())
     return whole.hexdigest()
 
 
@@ -177,10 +218,25 @@ def _blocks(dataset: h5py.Dataset, size: int = 1 << 24) -> Iterator[np.ndarray]:
 
 
 def _check_format(path: Path, file: h5py.File, format: str, version: int) -> None:
-    found = file.attrs.get("format")
-    if found != format:
-        raise FileFormatError(path, f"is {found or 'no file of sfm2tuples'}, not {format}")
-    if int(file.attrs["version"]) > version:
+    with reading(path, "its header"):
+        found = file.attrs.get("format")
+    if not isinstance(found, str) or found != format:
+        said = found if isinstance(found, str) and found else "no file of sfm2tuples"
+        raise FileFormatError(path, f"is {said[:80]}, not {format}")
+    made = number_attribute(path, file, "version")
+    if made > version:
         raise FileFormatError(
-            path, f"version {file.attrs['version']} of {format} is newer than this program reads ({version})", "upgrade"
+            path, f"version {made} of {format} is newer than this program reads ({version})", "upgrade"
         )
+
+
+def _attribute(path: str | Path, item: h5py.Group, name: str, kind: type[Value]) -> Value:
+    with reading(path, f"its header's {name}"):
+        value = item.attrs.get(name)
+    if not isinstance(value, kind):
+        raise _bad_header(path, name)
+    return value
+
+
+def _bad_header(path: str | Path, name: str) -> FileFormatError:
+    return FileFormatError(path, f"not a file of sfm2tuples (its header has no valid {name})", "make it again")

@@ -17,10 +17,13 @@ import h5py
 import numpy as np
 
 from sfm2tuples.errors import DataError, FileFormatError, UsageError, first_three, refuse_some
-from sfm2tuples.files.columns import mapped_column, read_strings, rows_of_names, write_strings
+from sfm2tuples.files.checked_columns import CheckedColumns
+from sfm2tuples.files.columns import mapped_column, rows_of_names, write_strings
 from sfm2tuples.files.container import create_file, header_of, open_file
 from sfm2tuples.files.layouts import LAYOUTS as LAYOUTS
 from sfm2tuples.files.opening import is_hdf5, open_hdf5
+from sfm2tuples.files.plain_items import plain_item, reading, walk
+from sfm2tuples.files.rules import Rule, Rules, text_rules
 
 FORMAT = "sfm2tuples-descriptors"
 VERSION = 1
@@ -28,10 +31,11 @@ NORM_TOLERANCE = 1e-3
 """How far a row's norm may be from 1 in our columns; float32 rounding stays far below."""
 LARGEST_DIMENSION = 1 << 20
 """No descriptor is longer; a file that says so is damaged. NetVLAD of ResNet-50 has 131,072 dimensions."""
-MOST_COMPRESSED = 1100
-"""Bytes that a stored byte stands for at most (deflate: 1,032). A size that fewer are there for is not believed."""
 MAPPED_FROM = 1 << 28
 """Bytes of descriptors from which on a file of ours is mapped, not read."""
+
+RULES: Rules = {**text_rules("names", "names"), "descriptors": Rule(("names", "dimensions"), "float")}
+"""What is true of our columns; that rows are finite and of length 1 is looked at by `check_values`."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,8 @@ def read_descriptors(path: str | Path) -> Descriptors:
     if _is_foreign(path):
         return _read_foreign(path)
     with open_file(path, FORMAT, VERSION) as file:
-        header = header_of(file)
-        if _is_columnar(file):
+        header = header_of(path, file)
+        if is_columnar(path, file):
             names, values = _read_columns(path, file)
         else:
             names, values = _read_groups(path, file)
@@ -216,7 +220,7 @@ def _is_foreign(path: Path) -> bool:
     if not is_hdf5(path):
         return False
     try:
-        with open_hdf5(path) as file:
+        with open_hdf5(path) as file, reading(path, "its header"):
             return "format" not in file.attrs
     except FileFormatError:
         return False
@@ -225,7 +229,7 @@ def _is_foreign(path: Path) -> bool:
 def _read_foreign(path: Path) -> Descriptors:
     try:
         with open_hdf5(path) as file:
-            if _is_columnar(file):
+            if is_columnar(path, file):
                 raise FileFormatError(
                     path, "has /descriptors but no header", "use import-descriptors, which writes a file of ours"
                 )
@@ -236,9 +240,9 @@ def _read_foreign(path: Path) -> Descriptors:
     return Descriptors(names, values, {}, str(path), "")
 
 
-def _is_columnar(file: h5py.File) -> bool:
-    """An image of hloc's layout may be called "descriptors" too, but is a group then."""
-    return isinstance(file.get("descriptors"), h5py.Dataset)
+def is_columnar(path: str | Path, file: h5py.File) -> bool:
+    """Tell our columns from hloc's layout: an image may be called "descriptors" there too, but is a group then."""
+    return isinstance(plain_item(path, file, "descriptors"), h5py.Dataset)
 
 
 def _write_columns(file: h5py.File, descriptors: Descriptors) -> None:
@@ -247,15 +251,13 @@ def _write_columns(file: h5py.File, descriptors: Descriptors) -> None:
 
 
 def _read_columns(path: Path, file: h5py.File) -> tuple[list[str], np.ndarray]:
-    names = read_strings(file, "names")
-    dataset = file["descriptors"]
+    columns = CheckedColumns(path, file, RULES)
+    names, dataset = columns.read("names"), columns.dataset("descriptors")
     check_names(path, names)
     _check_shape(path, len(names), dataset.shape, dataset.dtype)
-    if not _is_stored(dataset):
-        raise FileFormatError(path, "says more descriptors than it holds", "make it again")
     values = _mapped(dataset)
     if values is None:
-        values = dataset[()].astype(np.float32, copy=False)
+        values = columns.read("descriptors").astype(np.float32, copy=False)
     check_values(path, names, values)
     return names, values
 
@@ -288,17 +290,15 @@ def _check_group_names(path: str | Path, names: Sequence[str]) -> None:
 def _read_groups(path: Path, file: h5py.File) -> tuple[list[str], np.ndarray]:
     rows: dict[str, np.ndarray] = {}
     others: set[str] = set()
-
-    def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
-        if not isinstance(item, h5py.Dataset):
-            return
+    for name, item in walk(path, file):
         image, _, column = name.rpartition("/")
-        if column == "global_descriptor" and item.size <= LARGEST_DIMENSION and _is_stored(item):
-            rows[image] = np.ravel(item[()])
+        if item is None:
+            others.add(name)
+        elif column == "global_descriptor" and is_usable(path, name, item):
+            with reading(path, name):
+                rows[image] = np.ravel(item[()])
         else:
             others.add(image)
-
-    file.visititems(visit)
     if not rows:
         raise DataError(path, "holds no global_descriptor", "a file of local features, or no file of descriptors")
     absent = sorted(others - set(rows))
@@ -306,9 +306,10 @@ def _read_groups(path: Path, file: h5py.File) -> tuple[list[str], np.ndarray]:
     return list(rows), _stack(path, rows)
 
 
-def _is_stored(dataset: h5py.Dataset) -> bool:
-    """Whether a dataset's values are in the file: HDF5 makes up those that are not, as many as the file says."""
-    return bool(dataset.size * dataset.dtype.itemsize <= MOST_COMPRESSED * dataset.id.get_storage_size())
+def is_usable(path: str | Path, name: str, dataset: h5py.Dataset) -> bool:
+    """Whether a ``global_descriptor`` can be one: numbers, and not too many."""
+    with reading(path, name):
+        return dataset.shape is not None and dataset.dtype.kind in "fiu" and dataset.size <= LARGEST_DIMENSION
 
 
 def _stack(path: Path, rows: dict[str, np.ndarray]) -> np.ndarray:

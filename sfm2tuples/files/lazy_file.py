@@ -11,17 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
-from sfm2tuples.errors import DataError, FileFormatError
-from sfm2tuples.files.columns import Utf8Strings
+from sfm2tuples.errors import DataError
+from sfm2tuples.files.checked_columns import CheckedColumns, RowSelection
 from sfm2tuples.files.container import Header, header_of, open_file
+from sfm2tuples.files.rules import Rules
 
-RowSelection = slice | np.ndarray
-"""Which rows: a slice, row numbers, or a mask (n,)."""
-_NEAR = 1 << 16
-"""Bytes between two rows that are read too, since a jump would take longer."""
 _ITERATED = 1 << 13
 
 
@@ -50,86 +46,82 @@ class LazyFile:
     path : Path
     format, version
         As in `sfm2tuples.files.container.open_file`.
+    rules : Rules
+        Of every dataset that is read.
     fingerprint : str
         What the file's must be; "": any at first, and then always that one.
     cache : bool
         As in `open_file`.
     """
 
-    def __init__(self, path: Path, format: str, version: int, fingerprint: str = "", cache: bool = True) -> None:
+    def __init__(
+        self, path: Path, format: str, version: int, rules: Rules, fingerprint: str = "", cache: bool = True
+    ) -> None:
         self.path = Path(os.path.abspath(path))
-        self._format, self._version, self._fingerprint = format, version, fingerprint
+        self._format, self._version, self._rules, self._fingerprint = format, version, rules, fingerprint
         self._cache = cache
-        self._file: h5py.File | None = None
+        self._opened: tuple[Header, CheckedColumns] | None = None
         self._stack = ExitStack()
         self._process = 0
         self._closed = False
 
-    def __reduce__(self) -> tuple[type[LazyFile], tuple[Path, str, int, str, bool]]:
+    def __reduce__(self) -> tuple[type[LazyFile], tuple[Path, str, int, Rules, str, bool]]:
         """Travel to another process as a path."""
-        return type(self), (self.path, self._format, self._version, self._fingerprint, self._cache)
+        return type(self), (self.path, self._format, self._version, self._rules, self._fingerprint, self._cache)
 
-    def open(self) -> h5py.File:
-        """The open file.
+    def open(self) -> tuple[Header, CheckedColumns]:
+        """What the open file says of itself, and its columns.
 
         Raises
         ------
         DataError, FileFormatError
-            It was closed, or it is absent, replaced, torn, of another format or newer than this program.
+            It was closed, or it is absent, replaced, torn, of another format or newer than this program; a column is
+            not as the rules say.
         """
         if self._closed:
             raise DataError(self.path, "was closed", "open it again")
-        if self._file is None or self._process != os.getpid():
+        opened = self._opened if self._process == os.getpid() else None
+        if opened is None:
             with _OpenLock.lock:
-                if self._file is None or self._process != os.getpid():
+                opened = self._opened if self._process == os.getpid() else None
+                if opened is None:
+                    self._opened = None
                     self._stack.close()
                     self._stack = ExitStack()
                     file = self._stack.enter_context(open_file(self.path, self._format, self._version, self._cache))
-                    self._check_content(header_of(file).fingerprint)
-                    self._file, self._process = file, os.getpid()
-        return self._file
+                    header = header_of(self.path, file)
+                    self._check_content(header.fingerprint)
+                    opened = header, CheckedColumns(self.path, file, self._rules)
+                    self._opened, self._process = opened, os.getpid()
+        return opened
 
     def close(self) -> None:
         """Close the file for good."""
         self._closed = True
-        self._file = None
+        self._opened = None
         self._stack.close()
 
     def header(self) -> Header:
         """What the file says of itself."""
-        return header_of(self.open())
+        return self.open()[0]
 
     def num_rows(self, name: str) -> int:
         """Rows of a column."""
-        item = self._item(name)
-        return len(item["offsets"]) - 1 if isinstance(item, h5py.Group) else len(item)
+        return self.open()[1].num_rows(name)
 
     def column(self, name: str) -> LazyColumn:
         """A column whose rows are read as they are asked for."""
         return LazyColumn(self.num_rows(name), partial(self.read, name))
 
     def read(self, name: str, rows: RowSelection) -> Any:
-        """Read rows of a column: an array, or a list of strings.
-
-        Row numbers are from 0 to the number of rows; far fewer bytes than the column has are read for a few.
-        """
-        item = self._item(name)
-        try:
-            return _strings(item, rows) if isinstance(item, h5py.Group) else _values(item, rows)
-        except OSError as error:
-            raise FileFormatError(self.path, f"{name} cannot be read ({error})", "make it again") from error
+        """Read rows of a column, checked: see `CheckedColumns.read`."""
+        return self.open()[1].read(name, rows)
 
     def _check_content(self, fingerprint: str) -> None:
         """Rows of one file must not be looked up in another that took its place."""
         if fingerprint != (self._fingerprint or fingerprint):
             raise DataError(self.path, "was replaced since it was first opened", "open it again")
         self._fingerprint = fingerprint
-
-    def _item(self, name: str) -> h5py.Group | h5py.Dataset:
-        try:
-            return self.open()[name]
-        except KeyError as error:
-            raise FileFormatError(self.path, f"torn or incomplete (no {name})", "make it again") from error
 
 
 class LazyColumn(Sequence):
@@ -208,31 +200,3 @@ class LazyTable:
     def __dir__(self) -> list[str]:
         """The columns too."""
         return [*super().__dir__(), *self._names]
-
-
-def _values(dataset: h5py.Dataset, rows: RowSelection) -> np.ndarray:
-    if isinstance(rows, slice):
-        return dataset[rows]
-    width = dataset.dtype.itemsize * int(np.prod(dataset.shape[1:]))
-    wanted, where = np.unique(rows, return_inverse=True)
-    parts = [dataset[run[0] : run[-1] + 1][run - run[0]] for run in _runs(wanted, _NEAR // max(1, width))]
-    return np.concatenate([dataset[:0], *parts])[where.ravel()]
-
-
-def _strings(group: h5py.Group, rows: RowSelection) -> list[str]:
-    if not isinstance(rows, slice):
-        wanted, where = np.unique(rows, return_inverse=True)
-        found: list[str] = []
-        for run in _runs(wanted, _NEAR >> 6):
-            texts = _strings(group, slice(run[0], run[-1] + 1))
-            found += [texts[row] for row in (run - run[0]).tolist()]
-        return [found[row] for row in where.ravel().tolist()]
-    if rows.stop == rows.start:
-        return []
-    offsets = group["offsets"][rows.start : rows.stop + 1]
-    return Utf8Strings(group["utf8"][offsets[0] : offsets[-1]], offsets - offsets[0]).tolist()
-
-
-def _runs(wanted: np.ndarray, near: int) -> list[np.ndarray]:
-    """Rising rows in parts, each of rows that lie near each other."""
-    return [run for run in np.split(wanted, np.flatnonzero(np.diff(wanted) > near) + 1) if len(run)]

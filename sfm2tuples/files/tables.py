@@ -9,7 +9,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sfm2tuples.files.columns import ColumnStream, Utf8Strings, allocate_column, read_strings, write_strings
+from sfm2tuples.files.checked_columns import CheckedColumns
+from sfm2tuples.files.columns import ColumnStream, Utf8Strings, allocate_column, write_strings
 
 Column = list[str] | Utf8Strings | np.ndarray | ColumnStream
 """Strings, strings as they lie in a file, an array, or an array that is still to be gathered."""
@@ -20,10 +21,9 @@ def write_table(group: h5py.Group, table: Any) -> None:
     write_columns(group, {field.name: getattr(table, field.name) for field in fields(table)})
 
 
-def read_table(group: h5py.Group, table: type[Any]) -> Any:
-    """Read a dataclass of columns back."""
-    strings = {f.name: read_strings(group, f.name) for f in fields(table) if "list" in str(f.type)}
-    return table(**strings, **{f.name: group[f.name][()] for f in fields(table) if f.name not in strings})
+def read_table(columns: CheckedColumns, group: str, table: type[Any]) -> Any:
+    """Read a dataclass of columns back from a group of a file; errors as of `CheckedColumns.read`."""
+    return table(**{field.name: columns.read(f"{group}/{field.name}") for field in fields(table)})
 
 
 def write_columns(group: h5py.Group, columns: Mapping[str, Column]) -> list[tuple[h5py.Dataset, ColumnStream]]:

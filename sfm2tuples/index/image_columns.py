@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from sfm2tuples.files.lazy_file import LazyColumn, LazyFile, LazyTable, RowSelection
+from sfm2tuples.files.checked_columns import RowSelection
+from sfm2tuples.files.lazy_file import LazyColumn, LazyFile, LazyTable
 from sfm2tuples.index.schema import Images, Models, Places
 
 

@@ -15,7 +15,7 @@ from sfm2tuples.files.lazy_file import LazyFile, LazyTable
 from sfm2tuples.index.answers import ImageCamera, Neighbours, ObservedPoints, Track
 from sfm2tuples.index.image_columns import ImageColumns
 from sfm2tuples.index.key_lookup import KeyLookup
-from sfm2tuples.index.schema import FORMAT, VERSION, CovisibilityGraph, Models, Places, Points, distinct_points
+from sfm2tuples.index.schema import FORMAT, RULES, VERSION, CovisibilityGraph, Models, Places, Points, distinct_points
 from sfm2tuples.readers.camera_models import CAMERA_MODELS
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class OpenedIndex:
     """
 
     def __init__(self, path: str | Path, fingerprint: str = "") -> None:
-        self._file = LazyFile(Path(path), FORMAT, VERSION, fingerprint)
+        self._file = LazyFile(Path(path), FORMAT, VERSION, RULES, fingerprint)
         self.header: Header = self._file.header()
         self.num_images: int = self._file.num_rows("images/id")
         self.num_points: int = self._file.num_rows("points/id")

@@ -13,6 +13,7 @@ import numpy as np
 
 from sfm2tuples.files.columns import ColumnStream, fill_column
 from sfm2tuples.files.container import create_file
+from sfm2tuples.files.rules import Rule, Rules, text_rules
 from sfm2tuples.files.tables import Column, write_columns
 from sfm2tuples.index.splits import SPLITS as SPLITS
 from sfm2tuples.index.splits import TRAIN as TRAIN
@@ -167,6 +168,45 @@ TABLES = {
     "places": Places,
 }
 """By group of the file, the dataclass of its columns."""
+
+RULES: Rules = {
+    **text_rules("models/name", "models"),
+    **text_rules("models/photo_root", "models"),
+    "models/place": Rule(("models",), "int64", row_of="places"),
+    **text_rules("images/key", "images"),
+    **text_rules("images/name", "images"),
+    "images/id": Rule(("images",), "int64"),
+    "images/model": Rule(("images",), "int64", row_of="models"),
+    "images/camera": Rule(("images",), "int64", row_of="cameras"),
+    "images/quaternion": Rule(("images", 4), "float64", finite=True),
+    "images/translation": Rule(("images", 3), "float64", finite=True),
+    "images/photo": Rule(("images",), "int64", row_of="images"),
+    "images/has_photo": Rule(("images",), "bool"),
+    "cameras/id": Rule(("cameras",), "int64"),
+    "cameras/model": Rule(("cameras",), "int32"),
+    "cameras/size": Rule(("cameras", 2), "int64"),
+    "cameras/indptr": Rule(("cameras + 1",), "int64", starts_of="camera parameters"),
+    "cameras/params": Rule(("camera parameters",), "float64"),
+    "points/id": Rule(("points",), "int64"),
+    "points/xyz": Rule(("points", 3), "float64", finite=True),
+    "points/error": Rule(("points",), "float64"),
+    "models/image_start": Rule(("models + 1",), "int64", starts_of="images"),
+    "models/point_start": Rule(("models + 1",), "int64", starts_of="points"),
+    "models/camera_start": Rule(("models + 1",), "int64", starts_of="cameras"),
+    "observations/indptr": Rule(("images + 1",), "int64", starts_of="observations"),
+    "observations/point": Rule(("observations",), "int64", row_of="points"),
+    "observations/xy": Rule(("observations", 2), "float32"),
+    "covisibility/indptr": Rule(("images + 1",), "int64", starts_of="pairs"),
+    "covisibility/neighbour": Rule(("pairs",), "int64", row_of="images"),
+    "covisibility/shared": Rule(("pairs",), "int32", least=1),
+    "covisibility/scale_change": Rule(("pairs",), "float32"),
+    "covisibility/angle": Rule(("pairs",), "float32"),
+    "covisibility/axis_angle": Rule(("pairs",), "float32"),
+    **text_rules("places/name", "places"),
+    "places/split": Rule(("places",), "int8", least=TRAIN, most=VAL),
+    **text_rules("places/reason", "places"),
+}
+"""What is true of every column: whatever reads an index holds it to them."""
 
 
 def write_index(

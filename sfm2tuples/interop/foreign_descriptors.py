@@ -14,11 +14,13 @@ from sfm2tuples.files.descriptors import (
     NORM_TOLERANCE,
     Descriptors,
     check_names,
+    is_columnar,
     normalise_rows,
     read_hloc_rows,
     row_norms,
 )
 from sfm2tuples.files.opening import is_hdf5, open_hdf5
+from sfm2tuples.files.plain_items import plain_dataset, plain_item
 from sfm2tuples.files.regular_files import require_file
 from sfm2tuples.files.text import filled_lines
 
@@ -81,12 +83,12 @@ def _read_datasets(path: Path) -> tuple[list[str], np.ndarray] | None:
         with open_hdf5(path) as file:
             if "format" in file.attrs:
                 raise UsageError(f"{path}: is {file.attrs['format']}, a file of ours, which needs no import")
-            if not isinstance(file.get("descriptors"), h5py.Dataset):
+            if not is_columnar(path, file):
                 return None
-            names = file.get("names")
+            names = plain_item(path, file, "names")
             if not isinstance(names, h5py.Dataset) or h5py.check_string_dtype(names.dtype) is None or names.ndim != 1:
                 raise DataError(path, "has /descriptors, but no dataset of text /names beside")
-            listed, values = [str(name) for name in names.asstr()[()]], file["descriptors"][()]
+            listed, values = [str(name) for name in names.asstr()[()]], plain_dataset(path, file, "descriptors")[()]
     except (OSError, KeyError, RuntimeError, UnicodeDecodeError) as error:
         raise FileFormatError(path, "torn or incomplete", "make it again") from error
     return listed, _checked(path, values, len(listed), "its /names")

@@ -10,9 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from sfm2tuples.files.container import Header, create_file, header_of, open_file
+from sfm2tuples.errors import FileFormatError, first_three
+from sfm2tuples.files.checked_columns import CheckedColumns
+from sfm2tuples.files.container import (
+    Header,
+    create_file,
+    header_of,
+    json_attribute,
+    number_attribute,
+    open_file,
+)
 from sfm2tuples.files.lazy_file import LazyFile
 from sfm2tuples.files.new_file import NewFile
+from sfm2tuples.files.plain_items import plain_group, plain_item
+from sfm2tuples.files.rules import Rule, Rules, below, text_rules
 from sfm2tuples.files.tables import read_table, write_table
 from sfm2tuples.index.schema import SPLITS, TRAIN, VAL
 
@@ -143,6 +154,52 @@ class TupleFile:
         return self.places.split[self.images.place]
 
 
+def _rules_of_split(split: str) -> dict[str, Rule]:
+    tuples, pairs, candidates = f"{split} tuples", f"positives of a {split} tuple", f"{split} candidates"
+    negatives, queries = f"negatives of a {split} tuple", f"{split} queries"
+    evidence = Rule((tuples, pairs), "float32", unknown=np.nan)
+    each = Rule((candidates,), "float32", unknown=np.nan)
+    rules = {
+        "query": Rule((tuples,), "int64", row_of="images"),
+        "positive": Rule((tuples, pairs), "int64", row_of="images", or_none=True),
+        "negative": Rule((tuples, negatives), "int64", row_of="images", or_none=True),
+        "shared": Rule((tuples, pairs), "int32", least=-1),
+        "overlap": evidence,
+        "scale_change": evidence,
+        "angle": evidence,
+        "positive_similarity": Rule((tuples, pairs), "float32", unknown=-np.inf),
+        "negative_similarity": Rule((tuples, negatives), "float32", unknown=-np.inf),
+        "pool": Rule((f"images of the {split} pool",), "int64", row_of="images"),
+        "candidates/query": Rule((queries,), "int64", row_of="images"),
+        "candidates/indptr": Rule((queries + " + 1",), "int64", starts_of=candidates),
+        "candidates/image": Rule((candidates,), "int64", row_of="images"),
+        "candidates/shared": Rule((candidates,), "int32", least=-1),
+        "candidates/overlap": each,
+        "candidates/scale_change": each,
+        "candidates/angle": each,
+    }
+    return below(split, rules)
+
+
+RULES: Rules = {
+    **text_rules("images/key", "images"),
+    **text_rules("images/root", "images"),
+    **text_rules("images/name", "images"),
+    **text_rules("places/name", "places"),
+    "places/split": Rule(("places",), "int8", least=TRAIN, most=VAL),
+    "images/place": Rule(("images",), "int64", row_of="places"),
+    "images/size": Rule(("images", 2), "int64", least=1),
+    "images/index_row": Rule(("images",), "int64", least=-1),
+    **{name: rule for split in SPLITS for name, rule in _rules_of_split(split).items()},
+}
+"""What is true of every column but those of packed photos."""
+
+PHOTO_RULES: Rules = {
+    "photos/indptr": Rule(("images + 1",), "int64", starts_of="bytes of photos"),
+    "photos/jpeg": Rule(("bytes of photos",), "uint8"),
+}
+
+
 def write_tuples(
     path: str | Path,
     images: ImageTable,
@@ -183,18 +240,50 @@ def read_tuples(path: str | Path) -> TupleFile:
         The file is absent, torn, of another format or newer than this program.
     """
     with open_file(path, FORMAT, VERSION) as file:
-        packed = "photos" in file
-        return TupleFile(
+        packed = None if plain_item(path, file, "photos") is None else plain_group(path, file, "photos")
+        columns = CheckedColumns(path, file, RULES if packed is None else {**RULES, **PHOTO_RULES})
+        groups = {split: plain_group(path, file, split) for split in SPLITS}
+        tuples = TupleFile(
             path=Path(path),
-            header=header_of(file),
-            images=read_table(file["images"], ImageTable),
-            places=read_table(file["places"], PlaceTable),
-            tuples={split: read_table(file[split], TupleSet) for split in SPLITS},
-            candidates={split: read_table(file[split]["candidates"], Candidates) for split in SPLITS},
-            packed_size=int(file["photos"].attrs["size"]) if packed else 0,
-            photo_indptr=file["photos/indptr"][()] if packed else np.zeros(0, np.int64),
-            searches={s: json.loads(file[s].attrs["search"]) for s in SPLITS if "search" in file[s].attrs},
+            header=header_of(path, file),
+            images=read_table(columns, "images", ImageTable),
+            places=read_table(columns, "places", PlaceTable),
+            tuples={split: read_table(columns, split, TupleSet) for split in SPLITS},
+            candidates={split: read_table(columns, f"{split}/candidates", Candidates) for split in SPLITS},
+            packed_size=0 if packed is None else number_attribute(path, packed, "size"),
+            photo_indptr=np.zeros(0, np.int64) if packed is None else columns.read("photos/indptr"),
+            searches={s: json_attribute(path, g, "search", dict) for s, g in groups.items() if "search" in g.attrs},
         )
+    _check_places(tuples)
+    return tuples
+
+
+def _check_places(file: TupleFile) -> None:
+    """Refuse tuples that mix the splits, whose positives are of another place than the query, or negatives of its.
+
+    Validation's negatives may be of any split, as those of cirtorch are.
+    """
+    split_of, place_of = file.image_split, file.images.place
+    for number, split in enumerate(SPLITS):
+        tuples, candidates = file.tuples[split], file.candidates[split]
+        query, asked = tuples.query[:, None], np.repeat(candidates.query, np.diff(candidates.indptr))
+        other_split = {"query": tuples.query, "candidates/query": candidates.query}
+        if number == TRAIN:
+            other_split["pool"] = tuples.pool
+        for column, rows in other_split.items():
+            _refuse_images(file, f"{split}/{column}", rows, split_of[rows] != number, "of the other split")
+        for column, of, rows in (("positive", query, tuples.positive), ("candidates/image", asked, candidates.image)):
+            elsewhere = (rows >= 0) & (place_of[rows] != place_of[of])
+            _refuse_images(file, f"{split}/{column}", rows, elsewhere, "of another place than their query")
+        of_place = (tuples.negative >= 0) & (place_of[tuples.negative] == place_of[query])
+        _refuse_images(file, f"{split}/negative", tuples.negative, of_place, "of the place of their query")
+
+
+def _refuse_images(file: TupleFile, column: str, rows: np.ndarray, off: np.ndarray, what: str) -> None:
+    if off.any():
+        first = first_three([file.images.key[row] for row in rows[off][:4].tolist()])
+        what = f"{column} has {np.count_nonzero(off):,} images {what}, first {first}"
+        raise FileFormatError(file.path, what, "make it again")
 
 
 class PackedPhotos:
@@ -202,7 +291,7 @@ class PackedPhotos:
 
     def __init__(self, tuples: TupleFile) -> None:
         # Without a cache: a tenth of the time of a photo, all of which other threads wait for HDF5's lock.
-        self._file = LazyFile(tuples.path, FORMAT, VERSION, tuples.header.fingerprint, cache=False)
+        self._file = LazyFile(tuples.path, FORMAT, VERSION, PHOTO_RULES, tuples.header.fingerprint, cache=False)
         self._indptr = tuples.photo_indptr
 
     def __getitem__(self, row: int) -> bytes:
