@@ -1,8 +1,9 @@
 """One way in and out of a file.
 
 Read `container` first (how an HDF5 file of ours is opened and made; `opening` opens anybody's), then `columns` and
-`tables` (what lies in it), `new_file` (HDF5 that survives a full disk), `atomic` and `renames` (write beside, then
-rename), `descriptors` and `descriptor_settings`. `lazy_file` reads by rows, `safe_pickle` reads other people's pickles
-and calls nothing, `text` reads lists and tables. `regular_files` refuses pipes before they are opened; `locks` goes on
-where a file system has none. Imports `compute`.
+`tables` (what lies in it), `rules` and `checked_columns` (what a format promises of its columns, and holding a file to
+it), `plain_items` (finding datasets without following links), `new_file` (HDF5 that survives a full disk), `atomic` and
+`renames` (write beside, then rename), `descriptors` and `descriptor_settings`. `lazy_file` reads by rows, `safe_pickle`
+reads other people's pickles and calls nothing, `text` reads lists and tables. `regular_files` refuses pipes before they
+are opened; `locks` goes on where a file system has none. Imports `compute`.
 """

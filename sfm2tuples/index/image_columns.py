@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from sfm2tuples.errors import FileFormatError
 from sfm2tuples.files.checked_columns import RowSelection
 from sfm2tuples.files.lazy_file import LazyColumn, LazyFile, LazyTable
 from sfm2tuples.index.schema import Images, Models, Places
@@ -31,6 +32,11 @@ class ImageColumns(LazyTable):
         return self._file.num_rows("images/id")
 
     @property
+    def model(self) -> LazyColumn:
+        """Row of each image's model, int64."""
+        return LazyColumn(len(self), self._models)
+
+    @property
     def place(self) -> LazyColumn:
         """Row of each image's place, int64."""
         return LazyColumn(len(self), self._places)
@@ -51,7 +57,18 @@ class ImageColumns(LazyTable):
         return LazyColumn(len(self), self._centres)
 
     def _places(self, rows: RowSelection) -> np.ndarray:
-        return self._tables()[0].place[self._file.read("images/model", rows)]
+        return self._tables()[0].place[self._models(rows)]
+
+    def _models(self, rows: RowSelection) -> np.ndarray:
+        model: np.ndarray = self._file.read("images/model", rows)
+        row = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
+        start = self._tables()[0].image_start
+        odd = np.flatnonzero((row < start[model]) | (row >= start[model + 1]))
+        if len(odd):
+            right = int(np.searchsorted(start, row[odd[0]], "right")) - 1
+            what = f"images/model of row {row[odd[0]]} is {model[odd[0]]}, but models/image_start says {right}"
+            raise FileFormatError(self._file.path, what, "build it again")
+        return model
 
     def _splits(self, rows: RowSelection) -> np.ndarray:
         return self._tables()[1].split[self._places(rows)]
@@ -60,6 +77,8 @@ class ImageColumns(LazyTable):
         from scipy.spatial.transform import Rotation
 
         wxyz, translation = (self._file.read(f"images/{name}", rows) for name in ("quaternion", "translation"))
+        if not wxyz.any(axis=1).all():
+            raise FileFormatError(self._file.path, "images/quaternion has rows of length 0", "build it again")
         pose = np.empty((len(wxyz), 3, 4))
         if len(wxyz):
             pose[:, :, :3] = Rotation.from_quat(wxyz[:, [1, 2, 3, 0]]).as_matrix()

@@ -8,14 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sfm2tuples.errors import DataError, UsageError
+from sfm2tuples.errors import DataError, FileFormatError, UsageError
 from sfm2tuples.files.columns import indptr_of
 from sfm2tuples.files.container import Header
 from sfm2tuples.files.lazy_file import LazyFile, LazyTable
 from sfm2tuples.index.answers import ImageCamera, Neighbours, ObservedPoints, Track
 from sfm2tuples.index.image_columns import ImageColumns
 from sfm2tuples.index.key_lookup import KeyLookup
-from sfm2tuples.index.schema import FORMAT, RULES, VERSION, CovisibilityGraph, Models, Places, Points, distinct_points
+from sfm2tuples.index.schema import (
+    FORMAT,
+    RULES,
+    VERSION,
+    CovisibilityGraph,
+    Models,
+    Places,
+    Points,
+    distinct_points,
+    overlaps,
+)
 from sfm2tuples.readers.camera_models import CAMERA_MODELS
 
 if TYPE_CHECKING:
@@ -125,6 +135,9 @@ class OpenedIndex:
         """The camera of an image."""
         row = int(self.images.camera[self._row(image)])
         number, size = (self._file.column(f"cameras/{name}")[row] for name in ("model", "size"))
+        if int(number) not in CAMERA_MODELS:
+            what = f"cameras/model holds {number}, which is no camera model of COLMAP's"
+            raise FileFormatError(self.path, what, "build it again")
         params = self._file.read("cameras/params", self._part("cameras", row))
         return ImageCamera(CAMERA_MODELS[int(number)].name, (int(size[0]), int(size[1])), params)
 
@@ -157,7 +170,8 @@ class OpenedIndex:
         neighbour, shared, *others = (self._file.read(f"covisibility/{name}", part) for name in names)
         order = np.lexsort((neighbour, -shared))
         order = order[shared[order] >= min_shared]
-        overlap = (shared[order] / self._num_observed(row, row + 1)).astype(np.float32)
+        observed = np.repeat(self._num_observed(row, row + 1), len(order))
+        overlap = overlaps(self.path, shared[order], observed)
         evidence = (values[order] for values in others)
         return Neighbours(neighbour[order], self.images.key[neighbour[order]], shared[order], overlap, *evidence)
 
@@ -268,7 +282,7 @@ class OpenedIndex:
         counts, part = np.diff(indptr), slice(int(indptr[0]), int(indptr[-1]))
         values = self._file.read(f"covisibility/{'shared' if value == 'overlap' else value}", part)
         if value == "overlap":
-            values = (values / np.repeat(self._num_observed(start, stop), counts)).astype(np.float32)
+            values = overlaps(self.path, values, np.repeat(self._num_observed(start, stop), counts))
         return counts, self._file.read("covisibility/neighbour", part), values
 
 

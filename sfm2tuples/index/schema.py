@@ -11,6 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from sfm2tuples.errors import FileFormatError
 from sfm2tuples.files.columns import ColumnStream, fill_column
 from sfm2tuples.files.container import create_file
 from sfm2tuples.files.rules import Rule, Rules, text_rules
@@ -153,6 +154,31 @@ def distinct_points(indptr: np.ndarray, point: np.ndarray) -> np.ndarray:
     image = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
     seen = np.sort(image * span + point)
     return np.bincount(seen[np.diff(seen, prepend=-1) > 0] // span, minlength=len(indptr) - 1)
+
+
+def overlaps(path: str | Path, shared: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """Overlap of pairs of images: shared points over the points that the one image observes.
+
+    Parameters
+    ----------
+    path : str or Path
+        The index, for messages.
+    shared, observed : (e,) int
+
+    Returns
+    -------
+    (e,) float32, above 0 and at most 1
+
+    Raises
+    ------
+    FileFormatError
+        An image shares more points than it observes: its observations are not in the file.
+    """
+    odd = np.flatnonzero(shared > observed)
+    if len(odd):
+        what = f"an image shares more points than it observes ({shared[odd[0]]:,} of {observed[odd[0]]:,})"
+        raise FileFormatError(path, what, "build it again")
+    return (shared / observed).astype(np.float32)
 
 
 SYNCED_EARLY = 1 << 25

@@ -8,6 +8,7 @@ from sfm2tuples.compute.random_draws import draw
 from sfm2tuples.files.columns import gather_rows, indptr_of
 from sfm2tuples.files.lazy_file import LazyTable
 from sfm2tuples.index.opened import OpenedIndex
+from sfm2tuples.index.schema import overlaps
 from sfm2tuples.mining.options import MiningOptions
 from sfm2tuples.mining.queries import rank_in_run
 from sfm2tuples.mining.tuple_file import Candidates
@@ -60,7 +61,7 @@ def find_candidates(index: OpenedIndex, table_row: np.ndarray, place: np.ndarray
         indptr=indptr_of(counts),
         image=image[order],
         shared=shared,
-        overlap=(shared / index.num_observed()[source[edge]]).astype(np.float32),
+        overlap=overlaps(index.path, shared, index.num_observed()[source[edge]]),
         scale_change=graph.scale_change[:][edge],
         angle=graph.angle[:][edge],
     )
