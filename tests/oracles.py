@@ -852,3 +852,19 @@ def most_shared_of_squares(rows, columns, shared, size, most):
     for r, c, s in zip(rows.tolist(), columns.tolist(), shared.tolist(), strict=True):
         table[r // together][c // together] = max(table[r // together][c // together], s)
     return np.array(table)
+
+
+# --- intervals ----------------------------------------------------------------------------------------------------
+
+
+def bootstrap_interval(values, resamples, level):
+    """Quantiles of the means of given resamples, by the definition: linear between the sorted means."""
+    means = sorted(sum(values[row] for row in rows) / len(rows) for rows in resamples)
+
+    def quantile(share):
+        at = share * (len(means) - 1)
+        below = math.floor(at)
+        above = min(below + 1, len(means) - 1)
+        return means[below] + (at - below) * (means[above] - means[below])
+
+    return quantile((1 - level) / 2), quantile((1 + level) / 2)

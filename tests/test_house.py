@@ -22,6 +22,7 @@ cli.options
 cli.output
 cli.interruption
 
+retrieval.site
 retrieval.reports
 retrieval.evaluation retrieval.training retrieval.tuple_files
 retrieval.search

@@ -141,6 +141,11 @@ def measure(request: EvaluationRequest) -> Measurement:
     )
 
 
+def measure_benchmark(request: EvaluationRequest, benchmark: Benchmark) -> Measurement:
+    """As `measure`, of descriptors, for a protocol whose ground truth was made before."""
+    return _measure_descriptors(request, benchmark, DescriptorFiles.read(request))[0]
+
+
 def _measure_descriptors(
     request: EvaluationRequest, benchmark: Benchmark, files: DescriptorFiles
 ) -> tuple[Measurement, list[str]]:

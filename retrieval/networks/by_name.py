@@ -15,6 +15,7 @@ from sfm2tuples.errors import UsageError
 if TYPE_CHECKING:
     from retrieval.networks.backbones.backbone import Backbone
     from retrieval.networks.poolings.pooling import Pooling
+    from retrieval.networks.poolings.projected_regions import ProjectedRegions
 
 POOLINGS = {
     "gem": "gem:GeM",
@@ -90,15 +91,21 @@ def build_pooling(description: NetworkDescription, channels: int) -> Pooling:
     UsageError
         There is no such pooling, or it does not take an option that is set.
     """
-    from retrieval.networks.poolings.projected_regions import ProjectedRegions
-
     kind = pooling_class(description.pooling)
-    takes = {*kind.options, *(ProjectedRegions.options if description.regional else ())}
+    regions = _projected_regions() if description.regional else None
+    takes = {*kind.options, *(regions.options if regions else ())}
     for option in ("regional", "whole_image", "clusters"):
         if getattr(description, option) and option not in takes:
             _refuse_option(option, description.pooling, kind)
     pool = kind.of(description, channels)
-    return ProjectedRegions(pool, channels, description.whole_image) if description.regional else pool
+    return regions(pool, channels, description.whole_image) if regions else pool
+
+
+def _projected_regions() -> type[ProjectedRegions]:
+    """Imported where it is needed: it keeps `torch.compile` out, and to say so loads torch's compiler, a second."""
+    from retrieval.networks.poolings.projected_regions import ProjectedRegions
+
+    return ProjectedRegions
 
 
 def _refuse_option(option: str, name: str, kind: type[Pooling]) -> None:

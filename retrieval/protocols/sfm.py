@@ -7,7 +7,7 @@ method.md section 10: each image of a place that has a positive is a query; its 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -139,7 +139,9 @@ def make_benchmark(choice: ProtocolChoice, names: Callable[[], PhotoNames]) -> B
         return sfm_benchmark(index, SPLITS.index(choice.split), choice.min_shared)
 
 
-def sfm_benchmark(index: OpenedIndex, split: int = VAL, min_shared: int = MIN_SHARED) -> Benchmark:
+def sfm_benchmark(
+    index: OpenedIndex, split: int = VAL, min_shared: int = MIN_SHARED, described: Collection[str] | None = None
+) -> Benchmark:
     """Make the protocol on the places of a split.
 
     Parameters
@@ -149,6 +151,8 @@ def sfm_benchmark(index: OpenedIndex, split: int = VAL, min_shared: int = MIN_SH
         `VAL` by default: places unseen in training.
     min_shared : int
         Shared points that make a positive.
+    described : collection of str, optional
+        Keys of the photos that take part, such as those that could be read; all by default.
 
     Raises
     ------
@@ -163,6 +167,8 @@ def sfm_benchmark(index: OpenedIndex, split: int = VAL, min_shared: int = MIN_SH
     if in_split.any() and not len(rows):
         what = f"none of the {int(in_split.sum()):,} images of the {SPLITS[split]} places has a photo"
         raise DataError(index.path, what, "build the index again with --images DIR, where their names start")
+    if described is not None:
+        rows = _described(index, rows, described)
     indptr, edge = gather_rows(graph.indptr[:], rows)
     neighbours = indptr, graph.neighbour[edge], graph.shared[edge]
     found = sfm_ground_truth(images.place[:], rows, images.photo[:], *neighbours, min_shared, index.places.name)
@@ -174,3 +180,9 @@ def sfm_benchmark(index: OpenedIndex, split: int = VAL, min_shared: int = MIN_SH
     photos = photos_of_rows(index, found.photos)
     queries = [photos.keys[query] for query in found.truth.queries]
     return Benchmark(photos.keys, queries, {"sfm": found.truth}, photos=photos)
+
+
+def _described(index: OpenedIndex, rows: np.ndarray, described: Collection[str]) -> np.ndarray:
+    """The images among `rows` whose photo is described under the key of its first image."""
+    keys = index.images.key[index.images.photo[rows]]
+    return rows[np.fromiter((key in described for key in keys), bool, len(rows))]

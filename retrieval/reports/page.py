@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,15 +51,20 @@ class Page:
     def html(self, path: Path, options: ReportOptions, thumbnails: Thumbnails) -> str:
         """The page as a text; its photos are written on the way."""
         content = self.read(path, options, thumbnails)
-        sections = [section for name in self.sections for section in _module(name).sections(content)]
-        environment = _environment()
-
-        def render(template: str, **values: Any) -> Markup:
-            return Markup(environment.get_template(template).render(values, software=SOFTWARE))
-
         # All sections are there before one is rendered, since the first says which photos of the others are missing.
-        shown = [(section, render(section.template, section=section, **section.values)) for section in sections]
-        return render(self.template, sections=shown, **content.head())
+        sections = [section for name in self.sections for section in _module(name).sections(content)]
+        return render_page(self.template, sections, content.head())
+
+
+def render_page(template: str, sections: Sequence[Section], head: Mapping[str, Any]) -> str:
+    """A page as a text: the head's template with what it shows, and the sections under it."""
+    environment = _environment()
+
+    def render(template: str, **values: Any) -> Markup:
+        return Markup(environment.get_template(template).render(values, software=SOFTWARE))
+
+    shown = [(section, render(section.template, section=section, **section.values)) for section in sections]
+    return render(template, sections=shown, **head)
 
 
 def _module(name: str) -> Any:

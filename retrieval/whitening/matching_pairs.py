@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,6 +39,15 @@ class MatchingPairs:
     pairs: np.ndarray
     """(m, 2) int64, rows of `photos`: every query with every partner that the rule allows it, in both orders where both
     are allowed."""
+
+    def only(self, keys: Collection[str]) -> MatchingPairs:
+        """The images of these keys, such as those that could be read, and the pairs among them."""
+        kept = np.fromiter((key in keys for key in self.photos.keys), bool, len(self.photos.keys))
+        number = np.cumsum(kept) - 1
+        pairs = number[self.pairs[kept[self.pairs].all(axis=1)]]
+        return MatchingPairs(
+            self.photos.only([key for key in self.photos.keys if key in keys]), self.places[kept], pairs
+        )
 
 
 def read_pairs(path: Path, options: WhiteningOptions, size: int = 0) -> MatchingPairs:

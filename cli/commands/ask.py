@@ -1,0 +1,127 @@
+"""`sfm2tuples ask`: the photos of a site nearest to a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.output import Output, output_options
+
+if TYPE_CHECKING:
+    from retrieval.site.questions import Answers
+
+PATH = click.Path(path_type=Path)
+
+
+@click.command("ask", epilog="Example: sfm2tuples ask site/ new.jpg --page page/")
+@click.argument("site", type=PATH)
+@click.argument("photos", nargs=-1, metavar="PHOTO...", type=PATH)
+@click.option("--num-results", type=click.IntRange(1), default=10, show_default=True, help="photos shown for each")
+@click.option("--page", "target", type=PATH, help="folder to make: a page with the photos side by side")
+@click.option("--pairs", type=PATH, help="pairs of names as text, for hloc")
+@click.option("--verify", is_flag=True, help="put those first that share most local features (SIFT) in one geometry")
+@click.option("--add", type=PATH, multiple=True, help="photo, or folder of photos, to add to the site; may be repeated")
+@click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="--verify: processes")
+@click.option("--device", help="where the network runs, such as cpu or cuda  [default: cpu]")
+@click.option("--force", is_flag=True, help="replace the outputs where they exist")
+@output_options
+def command(
+    site: Path,
+    photos: tuple[Path, ...],
+    num_results: int,
+    target: Path | None,
+    pairs: Path | None,
+    verify: bool,
+    add: tuple[Path, ...],
+    jobs: int,
+    device: str | None,
+    force: bool,
+    output: Output,
+) -> None:
+    """Find the photos of SITE that are nearest to each PHOTO; a folder stands for all photos below it."""
+    from retrieval.site.questions import Site
+    from sfm2tuples.errors import UsageError
+    from sfm2tuples.files.atomic import refuse_overwrite
+
+    if not photos and not add:
+        raise UsageError("say what to ask for: a photo, or a folder of photos; or --add photos")
+    if not photos and (target or pairs or verify):
+        raise UsageError("--page, --pairs and --verify are for photos that are asked for; name some")
+    if pairs is not None:
+        refuse_overwrite(pairs, force)
+    if target is not None:
+        from retrieval.site.answer_page import refuse_answer_page
+
+        refuse_answer_page(target, force)
+    if add:
+        _add(site, add, device, output)
+    if not photos:
+        return
+    opened = Site.open(site, device)
+    found = opened.ask_all(_asked(photos), num_results)
+    if verify:
+        from retrieval.site.verification import verified
+
+        found = verified(opened, found, jobs)
+    _show(found, output)
+    _write(site, found, target, pairs, output)
+
+
+def _asked(photos: Sequence[Path]) -> list[Path]:
+    """The photos that are named, and all below folders that are."""
+    if not any(photo.is_dir() for photo in photos):
+        return list(photos)
+    from retrieval.site.adding import files_of
+
+    return files_of(photos)
+
+
+def _add(site: Path, sources: Sequence[Path], device: str | None, output: Output) -> None:
+    from retrieval.site.adding import add_photos
+
+    added = add_photos(site, sources, device)
+    output.warn_of("photos could not be read and are left out", added.failures)
+    output.result({"added": added.photos, "known": added.known})
+    output.say(f"added {added.photos:,} photos; {added.known:,} were there already")
+
+
+def _show(found: Sequence[Answers], output: Output) -> None:
+    """Print a table of each question."""
+    from retrieval.site.questions import place_text
+
+    header = ["rank", "similarity", "photo", "place"]
+    for answers in found:
+        output.say(f"{answers.photo}:")
+        counted = any(one.inliers is not None for one in answers.answers)
+        rows = [
+            (one.rank, f"{one.similarity:.3f}", *((one.inliers,) if counted else ()), one.name, place_text(one))
+            for one in answers.answers
+        ]
+        output.table(rows, header[:2] + ["matches"] * counted + header[2:])
+    output.result(
+        {
+            "answers": {
+                str(answers.photo): [vars(one) | {"file": str(one.file)} for one in answers.answers]
+                for answers in found
+            }
+        }
+    )
+
+
+def _write(site: Path, found: Sequence[Answers], target: Path | None, pairs: Path | None, output: Output) -> None:
+    """Write what was asked for beside the table."""
+    if pairs is not None:
+        from sfm2tuples.interop.pair_lists import write_pair_list
+
+        listed = [(str(answers.photo), one.name) for answers in found for one in answers.answers]
+        output.made(pairs, f"{write_pair_list(pairs, listed):,} pairs")
+    if target is not None:
+        from retrieval.site.answer_page import write_answer_page
+
+        report = write_answer_page(target, site.resolve().name, found)
+        if report.missing:
+            output.warn(f"photos that cannot be shown: {len(report.missing):,}, first {report.missing[0]}")
+        output.made(report.page, f"a page with {report.photos:,} photos", "open it in a browser")

@@ -1,0 +1,71 @@
+"""`ask --add`: photos that come after `tune` are described by the site's network and searched from then on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from retrieval.photos.names import photos_below
+from retrieval.site.database import KnownPhotos, write_database
+from retrieval.site.photo_gathering import with_loose_photos
+from retrieval.site.questions import Site
+from retrieval.site.site_files import held_site
+from retrieval.site.state import SiteState
+from sfm2tuples.errors import DataError, PhotoError
+from sfm2tuples.index.opened import open_index
+
+
+@dataclass(frozen=True)
+class Added:
+    """What was added."""
+
+    photos: int
+    """Photos that are searched from now on."""
+    known: int
+    """Photos that were there already, by content."""
+    failures: list[PhotoError]
+    """One for each photo that cannot be read."""
+
+
+def add_photos(folder: Path, sources: Sequence[Path], device: str | None = None) -> Added:
+    """Add photos, or all photos below folders, to a site's search. `tune` keeps them in it.
+
+    Raises
+    ------
+    DataError
+        There is no site, a source is absent, or another process works on the site.
+    """
+    site = Site.open(folder, device)
+    photos = files_of(sources)
+    with held_site(folder) as files, open_index(files.index) as index:
+        everything = with_loose_photos(site.photos, [(path.parent, path) for path in photos], index)
+        fresh = everything.files[len(site.photos.files) :]
+        state = SiteState.read(files.state)
+        # First of all the note: a call that is killed here is made good by the next one, or by tune.
+        state.note(added=list(dict.fromkeys([*state.content.get("added", []), *fresh])))
+        known = [KnownPhotos(site.photos, site.descriptors.values)]
+        failures = write_database(files, site.network, site.extraction, everything, known) if fresh else []
+    return Added(len(fresh) - len(failures), len(photos) - len(fresh), failures)
+
+
+def files_of(sources: Sequence[Path]) -> list[Path]:
+    """The photos that are named, and all photos below folders that are.
+
+    Raises
+    ------
+    DataError
+        One is absent, or a folder without photos.
+    """
+    found: list[Path] = []
+    for source in sources:
+        if source.is_dir():
+            below = photos_below(source)
+            if not below:
+                raise DataError(source, "holds no photos", "give photos, or a folder of them")
+            found += [source / name for name in below]
+        elif source.is_file():
+            found.append(source)
+        else:
+            raise PhotoError(source, "no such photo")
+    return found

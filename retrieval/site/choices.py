@@ -1,0 +1,207 @@
+"""What `tune` does with some data: every option that it chooses, with the reason that it gives for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from retrieval.descriptors.extraction import ExtractionOptions
+from retrieval.site.facts import OVERLAPS, Facts
+from retrieval.training.recipes import SMALL
+from retrieval.whitening.matching_pairs import WhiteningOptions
+from sfm2tuples.mining.options import MiningOptions
+
+TRAINING_SIZE = 362
+"""Longest side of a photo in training, pixels (method.md section 7)."""
+TEST_SIZE = {"cpu": 512, "cuda": 1024}
+"""Longest side of a photo in the search, pixels: a processor takes four times as long for 1024."""
+FEW, PER_PLACE = 2000, 15
+"""Photos for training below which each is a query; queries of a place at most then (examples/own_models.md)."""
+MOST_NEGATIVES = 5
+"""Negatives of a tuple, as in the papers (method.md section 3)."""
+LEAST_TUPLES = 8
+"""Photos with a positive below which nothing is trained."""
+FIXED_SHRINKAGE = 0.5
+"""Of L_w where it cannot be chosen by leaving places out: on our data the middle of what was good."""
+PACKED = 5000
+"""Photos up to which they are packed into the tuple file."""
+FROM_RANDOM: Mapping[str, float] = {"learning_rate": 1e-3, "rounds": 6}
+"""Random weights learn at another rate, and for longer, than pretrained ones."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One option, for people."""
+
+    name: str
+    """What was chosen."""
+    value: str
+    """How."""
+    reason: str
+    """Why."""
+
+    def __str__(self) -> str:
+        """A line to print."""
+        return f"{self.name}: {self.value}, since {self.reason}"
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Options of all steps."""
+
+    mining: MiningOptions
+    """Of `mine-tuples`."""
+    packed: int
+    """Longest side of the photos packed into the tuple file; 0: none."""
+    training: dict[str, Any] | None
+    """Of `train`, in place of the recipe's; None: nothing is trained."""
+    whitening: WhiteningOptions | None
+    """Of `whiten`; None: no whitening."""
+    extraction: ExtractionOptions
+    """Of `extract`."""
+    measured: bool
+    """Whether held-out places can vouch for anything."""
+    said: tuple[Choice, ...] = field(default=())
+    """What is said of them."""
+
+    def as_dict(self) -> list[dict[str, str]]:
+        """What is said, as plain values."""
+        return [asdict(choice) for choice in self.said]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much work a site is given: see `retrieval.site.effort`."""
+
+    rounds: int
+    """Rounds of training; 0: none."""
+    queries: int
+    """Tuples of a round at most."""
+    image_size: int
+    """Longest side of a photo in the search, pixels."""
+    reason: str = ""
+    """Where it is less than all: why."""
+
+
+def full_effort(facts: Facts, device: str, is_random: bool) -> Effort:
+    """All that is done where nobody is in a hurry."""
+    size = TEST_SIZE["cpu" if device == "cpu" else "cuda"]
+    rounds = int(FROM_RANDOM["rounds"]) if is_random else SMALL.rounds
+    return Effort(rounds, SMALL.queries_per_round, min(size, facts.longest) or size)
+
+
+def can_train(facts: Facts) -> str:
+    """Why nothing can be trained on these places; empty where it can."""
+    if facts.places < 2:
+        return "there is one place only, so that no photo is known to show something else and nothing can vouch"
+    if facts.train_places < 2:
+        return f"{facts.places} places are too few: one is held out to vouch, and two are needed to tell apart"
+    if not facts.queries:
+        return "no two held-out photos share points, so that nothing can vouch for a training"
+    if facts.matched < LEAST_TUPLES:
+        return f"{facts.matched} photos with a positive are too few to learn from"
+    return ""
+
+
+def choose(facts: Facts, effort: Effort, device: str, seed: int, *, is_random: bool, is_whitened: bool) -> Choices:
+    """Choose all options.
+
+    Parameters
+    ----------
+    facts : Facts
+    effort : Effort
+    device : str
+        Kind of the device that the network runs on.
+    seed : int
+        Of every draw.
+    is_random : bool
+        Whether the network starts from random weights.
+    is_whitened : bool
+        Whether the network ends in a whitening layer already.
+    """
+    mining, said = _mining(facts, seed)
+    training, more = _training(facts, effort, seed, is_random)
+    said += more
+    whitening, more = _whitening(facts, is_whitened)
+    said += more
+    limit = f"their longest sides are {facts.longest:,} px (median)"
+    hurry = effort.reason or (limit if effort.image_size == facts.longest else "")
+    slow = "a processor needs four times as long at 1,024" if device == "cpu" else "it is the papers' size"
+    said.append(Choice("photos in the search", f"{effort.image_size} px", hurry or slow))
+    said.append(Choice("scales", "1", "a question then costs one look, and the whitening can be inside the network"))
+    said.append(_held_out(facts))
+    return Choices(
+        mining=mining,
+        packed=TRAINING_SIZE if training and facts.photos <= PACKED else 0,
+        training=training,
+        whitening=whitening,
+        extraction=ExtractionOptions(effort.image_size),
+        measured=facts.queries > 0,
+        said=tuple(said),
+    )
+
+
+def _mining(facts: Facts, seed: int) -> tuple[MiningOptions, list[Choice]]:
+    negatives = max(1, min(MOST_NEGATIVES, facts.train_places - 1))
+    values: dict[str, Any] = {"num_negatives": negatives, "min_overlap": facts.min_overlap, "seed": seed}
+    if facts.train_photos <= FEW:
+        values |= {"query_share": 1.0, "queries_per_place": PER_PLACE}
+        why = f"{facts.train_photos:,} photos for training are few, and each is made use of"
+        shown = f"all photos, {PER_PLACE} of a place at most"
+    else:
+        share = max(MiningOptions.query_share, math.ceil(100 * FEW / facts.train_photos) / 100)
+        values |= {"query_share": share}
+        why = f"{facts.train_photos:,} photos for training give a round of {FEW:,} so"
+        shown = f"{share:.0%} of a place's photos, {MiningOptions.queries_per_place} at most"
+    others = f"{facts.train_places} places for training leave one a place" if negatives < MOST_NEGATIVES else "as many "
+    said = [
+        Choice("queries", shown, why),
+        Choice("negatives", f"{negatives} of a tuple", others if negatives < MOST_NEGATIVES else "the papers have 5"),
+        Choice("distractors", "none", "a photo in no model may show any place: it is searched, and never a negative"),
+    ]
+    if facts.min_overlap != OVERLAPS[0]:
+        matched = f"{facts.matched:,} of {facts.train_photos:,} photos have a positive then"
+        said.append(Choice("overlap of positives", f"{facts.min_overlap:g} at least", matched))
+    return MiningOptions(**values), said
+
+
+def _training(facts: Facts, effort: Effort, seed: int, is_random: bool) -> tuple[dict[str, Any] | None, list[Choice]]:
+    reason = can_train(facts) or ("" if effort.rounds else effort.reason)
+    if reason:
+        return None, [Choice("training", "none", reason)]
+    values: dict[str, Any] = {
+        **{"rounds": effort.rounds, "queries_per_round": effort.queries, "image_size": TRAINING_SIZE},
+        **{"min_shared": facts.min_shared, "seed": seed},
+    }
+    why = effort.reason or "more learn a few places by heart"
+    if is_random:
+        values["learning_rate"] = FROM_RANDOM["learning_rate"]
+        why = effort.reason or "the weights are random"
+    rounds = f"{effort.rounds} of at most {effort.queries:,} tuples"
+    return values, [Choice("rounds", rounds, why)]
+
+
+def _whitening(facts: Facts, is_whitened: bool) -> tuple[WhiteningOptions | None, list[Choice]]:
+    if is_whitened:
+        return None, [Choice("whitening", "none", "the network ends in a whitening layer already")]
+    if not facts.matched:
+        return None, [Choice("whitening", "none", "no two photos for training match")]
+    options = WhiteningOptions(min_overlap=facts.min_overlap)
+    if facts.matched_places >= 2:
+        why = f"{facts.matched_places} places have matching photos"
+        return options, [Choice("shrinkage of L_w", "by leaving places out", why)]
+    why = "one place alone has matching photos, so that none can be left out"
+    options = WhiteningOptions(min_overlap=facts.min_overlap, shrinkage=FIXED_SHRINKAGE)
+    return options, [Choice("shrinkage of L_w", f"{FIXED_SHRINKAGE:g}", why)]
+
+
+def _held_out(facts: Facts) -> Choice:
+    if not facts.queries:
+        return Choice("held out", "nothing", "nothing can vouch: " + (can_train(facts) or "no held-out photo matches"))
+    value = f"{facts.val_places} of {facts.places} places, {facts.queries:,} questions"
+    why = "a network is judged on places that it was never trained on"
+    if facts.min_shared != 15:
+        why += f"; {facts.min_shared} shared points make a photo right, since no two share more"
+    return Choice("held out", value, why)

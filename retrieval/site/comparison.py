@@ -1,0 +1,146 @@
+"""The table before and after: every candidate on held-out places, how sure that is, and which one is kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrieval.evaluation.evaluation_file import read_evaluation
+from retrieval.evaluation.intervals import Interval, mean_interval
+from retrieval.site.candidates import START, title_of
+from sfm2tuples.errors import FileFormatError
+from sfm2tuples.files.atomic import write_text
+from sfm2tuples.files.text import read_json
+
+FORMAT, VERSION = "sfm2tuples-comparison", 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """One candidate on held-out places; shares in 0..1."""
+
+    way: str
+    """Its name, with `candidates.WHITENED` behind it where it is whitened."""
+    title: str
+    """As people call it."""
+    value: Interval
+    """mAP over the queries."""
+    gain: Interval
+    """Over the network off the shelf, of the same queries."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All candidates, and the one that is kept."""
+
+    kept: str
+    """Its way."""
+    rows: tuple[Row, ...]
+    """Off the shelf first; none where no place could be held out."""
+    queries: int
+    """Held-out queries."""
+    places: int
+    """Places of these."""
+    reason: str = ""
+    """Why nothing was measured; empty where it was."""
+
+    @property
+    def title(self) -> str:
+        """The kept one, as people call it."""
+        return title_of(self.kept)
+
+    @property
+    def row(self) -> Row | None:
+        """What the kept one reached."""
+        return next((row for row in self.rows if row.way == self.kept), None)
+
+    def verdict(self) -> str:
+        """What is kept, and whether its gain is more than chance, in a sentence."""
+        row = self.row
+        if row is None:
+            return f"kept: {self.title}; {self.reason}"
+        if row.way == START:
+            return f"kept: {self.title}, since nothing was better on held-out places"
+        gain = f"{100 * row.gain.mean:+.1f} mAP ({100 * row.gain.low:+.1f} to {100 * row.gain.high:+.1f})"
+        sure = "more than chance" if row.gain.excludes_zero else "within chance"
+        return f"kept: {self.title}, best on held-out places; its gain of {gain} is {sure}"
+
+    def table(self) -> tuple[list[tuple[str, str, str, str, str]], list[str]]:
+        """Rows for people and their header: percent, 95 % intervals."""
+        shown = [
+            (
+                f"{row.title}{' (kept)' if row.way == self.kept else ''}",
+                f"{100 * row.value.mean:.1f}",
+                f"{100 * row.value.low:.1f} to {100 * row.value.high:.1f}",
+                "" if row.way == START else f"{100 * row.gain.mean:+.1f}",
+                "" if row.way == START else f"{100 * row.gain.low:+.1f} to {100 * row.gain.high:+.1f}",
+            )
+            for row in self.rows
+        ]
+        return shown, ["on places held out", "mAP", "95 %", "gain", "95 %"]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self) | {"title": self.title, "verdict": self.verdict()}
+
+
+def compare(evaluations: Mapping[str, Path]) -> Comparison:
+    """Compare candidates by their evaluations; of equal ones the first is kept.
+
+    Parameters
+    ----------
+    evaluations : mapping of str to Path
+        Way to the file of its evaluation; off the shelf first. All are of the same queries.
+    """
+    precisions, places = {}, set()
+    for way, path in evaluations.items():
+        setup = next(iter(read_evaluation(path).setups.values()))
+        counted = [entry for entry in setup["per_query"] if entry["average_precision"] is not None]
+        precisions[way] = np.array([entry["average_precision"] for entry in counted], np.float64)
+        places |= {entry["group"] for entry in counted}
+    start = precisions[START]
+    rows = tuple(
+        Row(way, title_of(way), mean_interval(values), mean_interval(values - start))
+        for way, values in precisions.items()
+    )
+    kept = max(rows, key=lambda row: row.value.mean)
+    return Comparison(kept.way, rows, len(start), len(places))
+
+
+def unmeasured(kept: str, reason: str) -> Comparison:
+    """What is kept where nothing can be held out, and why."""
+    return Comparison(kept, (), 0, 0, reason)
+
+
+def write_comparison(path: Path, comparison: Comparison) -> None:
+    """Write the table as JSON."""
+    content = {"format": FORMAT, "version": VERSION} | comparison.as_dict()
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def read_comparison(path: Path) -> Comparison:
+    """Read it again.
+
+    Raises
+    ------
+    FileFormatError
+        It is no such file.
+    """
+    content = read_json(path, "run tune again")
+    try:
+        if content["format"] != FORMAT or content["version"] != VERSION:
+            raise KeyError("format")
+        rows = tuple(_row(row) for row in content["rows"])
+        return Comparison(content["kept"], rows, content["queries"], content["places"], content["reason"])
+    except (KeyError, TypeError) as error:
+        raise FileFormatError(path, "is no comparison of a site", "run tune again") from error
+
+
+def _row(values: Mapping[str, Any]) -> Row:
+    value, gain = (Interval(**values[name]) for name in ("value", "gain"))
+    return Row(values["way"], values["title"], value, gain)

@@ -1,0 +1,174 @@
+"""How long the steps take, measured on a few photos, and how much work fits into a time that was asked for."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from retrieval.descriptors.extraction import ExtractionOptions, extract_readable
+from retrieval.networks.network import Network
+from retrieval.photos.decoding import PhotoSource
+from retrieval.site.choices import MOST_NEGATIVES, PER_PLACE, TRAINING_SIZE, Effort, can_train, full_effort
+from retrieval.site.facts import Facts
+from retrieval.training.recipes import SMALL
+
+QUICK = 0.1
+"""Share of the full time that `--quick` takes."""
+TRIED = 6
+"""Photos that are described to see how fast that goes; the first warms up and does not count."""
+BACKWARD = 3.0
+"""Time of a photo in training, in times that it takes to describe it."""
+SIZES = (TRAINING_SIZE, 256, 192)
+"""Sizes of a photo in the search that are tried where time is short, pixels."""
+DESCRIBING = 0.6
+"""Share of the time that describing may take before smaller photos are taken."""
+MOST_ROUNDS = 2
+"""A generous budget gives so many times the recipe's rounds at most."""
+FEWEST = 20
+"""Tuples of a round below which training is not worth its while."""
+OVERHEAD = 10.0
+"""Seconds for what does not depend on the photos."""
+CANDIDATES = 3
+"""Networks that are described where something is trained: before, half-way, after."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Seconds that each step will take."""
+
+    mine: float
+    """Mining tuples."""
+    train: float
+    """All rounds."""
+    round: float
+    """One round."""
+    describe: float
+    """Describing the photos of the index by all candidates, and learning whitenings."""
+    search: float
+    """Describing what else is searched."""
+
+    @property
+    def total(self) -> float:
+        """All together."""
+        return OVERHEAD + self.mine + self.train + self.describe + self.search
+
+
+def seconds_a_photo(network: Network, photos: list[PhotoSource]) -> float:
+    """Measure how long a photo takes at the size of training, decoding included; 0 where none can be read."""
+    options = ExtractionOptions(TRAINING_SIZE)
+    times = []
+    for photo in photos[:TRIED]:
+        started = time.monotonic()
+        _, rows, _ = extract_readable(network, [photo], options)
+        times.append(time.monotonic() - started if len(rows) else np.nan)
+    found = np.array(times[1:] or times)
+    return float(np.nanmedian(found)) if np.isfinite(found).any() else 0.0
+
+
+def forecast(facts: Facts, loose: int, effort: Effort, speed: float) -> Forecast:
+    """How long each step will take.
+
+    Parameters
+    ----------
+    facts : Facts
+    loose : int
+        Photos that are in no model.
+    effort : Effort
+    speed : float
+        Of `seconds_a_photo`.
+    """
+    area = (effort.image_size / TRAINING_SIZE) ** 2
+    trains = effort.rounds > 0 and not can_train(facts)
+    pool = min(facts.train_photos, 20 * facts.train_places + 2 * _tuples(facts, effort))
+    looks = 2 + min(MOST_NEGATIVES, max(1, facts.train_places - 1))
+    one = speed * (pool + BACKWARD * looks * _tuples(facts, effort) + 1.2 * facts.val_photos)
+    return Forecast(
+        mine=speed * (pool + 2 * facts.val_photos) if trains else 0.0,
+        train=effort.rounds * one + speed * facts.val_photos if trains else 0.0,
+        round=one,
+        describe=speed * area * facts.photos * (CANDIDATES if trains else 1),
+        search=speed * area * loose,
+    )
+
+
+def effort_within(
+    facts: Facts, loose: int, speed: float, device: str, *, budget: float | None, quick: bool, is_random: bool
+) -> Effort:
+    """The effort that fits.
+
+    Parameters
+    ----------
+    facts, loose, speed
+        As for `forecast`.
+    device : str
+        Kind of the device.
+    budget : float, optional
+        Seconds for everything that follows; no limit where left out.
+    quick : bool
+        A tenth of the full time.
+    is_random : bool
+        Whether the network starts from random weights.
+    """
+    full = full_effort(facts, device, is_random)
+    if quick:
+        budget = QUICK * forecast(facts, loose, full, speed).total
+    if budget is None or not speed:
+        return full
+    effort = full
+    for size in (full.image_size, *(size for size in SIZES if size < full.image_size)):
+        effort = replace(full, image_size=size)
+        found = forecast(facts, loose, effort, speed)
+        if found.describe + found.search <= DESCRIBING * budget:
+            break
+    left = budget - OVERHEAD - found.mine - found.describe - found.search
+    said = "--quick" if quick else "the budget"
+    shown = f"{said} leaves {max(left, 0):.0f} s for it, and a photo takes {1000 * speed:.0f} ms here"
+    return replace(effort, **_rounds(facts, full, found, left, speed, quick), reason=shown)
+
+
+def _rounds(facts: Facts, full: Effort, found: Forecast, left: float, speed: float, quick: bool) -> dict[str, int]:
+    """Rounds and tuples of each that fit into the time that is left."""
+    most = full.rounds if quick else MOST_ROUNDS * full.rounds
+    rounds = max(0, min(most, int(left // found.round))) if found.round else 0
+    if rounds:
+        return {"rounds": rounds}
+    looks = 2 + min(MOST_NEGATIVES, max(1, facts.train_places - 1))
+    fixed = found.round - speed * BACKWARD * looks * _tuples(facts, full)
+    tuples = int((left - fixed) // (speed * BACKWARD * looks))
+    return {"rounds": int(tuples >= FEWEST), "queries": max(tuples, FEWEST)}
+
+
+def _tuples(facts: Facts, effort: Effort) -> int:
+    """Tuples of a round, about."""
+    return min(facts.matched, PER_PLACE * facts.train_places, effort.queries, SMALL.queries_per_round)
+
+
+def seconds_of(text: str) -> float:
+    """Read ``90s``, ``20m``, ``2h`` or a number of minutes: seconds.
+
+    Raises
+    ------
+    ValueError
+        It is none of these.
+    """
+    units = {"s": 1, "m": 60, "h": 3600}
+    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 60)
+    seconds = float(number) * unit
+    if not 0 < seconds < float("inf"):
+        raise ValueError(text)
+    return seconds
+
+
+def duration(seconds: float) -> str:
+    """How long something takes, for people.
+
+    Examples
+    --------
+    >>> duration(50), duration(700), duration(8000)
+    ('50 s', '12 min', '2.2 h')
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"

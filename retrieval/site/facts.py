@@ -1,0 +1,119 @@
+"""What an index says that decides how to go on: how many places and photos, what can be held out, how photos match."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from retrieval.photos.decoding import photo_size
+from retrieval.protocols.benchmark import MIN_SHARED
+from retrieval.protocols.sfm import sfm_benchmark
+from retrieval.whitening.matching_pairs import MatchingPairs, WhiteningOptions, pairs_of_index
+from sfm2tuples.errors import DataError, PhotoError, UsageError
+from sfm2tuples.index.opened import OpenedIndex
+from sfm2tuples.index.schema import TRAIN, VAL
+from sfm2tuples.mining.options import MiningOptions
+
+LEAST_SHARED = (MIN_SHARED, 5, 1)
+"""Shared points of a positive among held-out photos: the first with any query is taken."""
+OVERLAPS = (MiningOptions.min_overlap, 0.1, 0.05)
+"""Least overlap of a positive: the first by which half of the photos have one is taken."""
+ENOUGH = 0.5
+"""Share of photos with a positive that is enough."""
+LOOKED_AT = 50
+"""Photos whose sizes are read."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Counts of an index; a photo of two models counts once, and what has no photo does not count."""
+
+    train_places: int
+    """Places for training."""
+    val_places: int
+    """Places held out."""
+    train_photos: int
+    """Photos of the places for training."""
+    val_photos: int
+    """Photos of the places held out."""
+    queries: int
+    """Held-out photos that have a positive."""
+    min_shared: int
+    """Shared points that make one."""
+    min_overlap: float
+    """Least overlap of a positive for training."""
+    matched: int
+    """Photos of the places for training that have such a positive ..."""
+    matched_places: int
+    """... and places of these."""
+    longest: int
+    """Median of the photos' longest sides in pixels."""
+
+    @property
+    def places(self) -> int:
+        """Places with photos."""
+        return self.train_places + self.val_places
+
+    @property
+    def photos(self) -> int:
+        """Photos of all places."""
+        return self.train_photos + self.val_photos
+
+
+def facts_of(index: OpenedIndex) -> Facts:
+    """Count what an index holds.
+
+    Raises
+    ------
+    DataError
+        None of its images has a photo.
+    """
+    images = index.images
+    there, split, place, photo = images.has_photo[:], images.split[:], images.place[:], images.photo[:]
+    if not there.any():
+        what = f"none of the {len(there):,} images of the models has a photo"
+        raise DataError(index.path, what, "name their folder by --images [ROOT=]DIR")
+    of_split = [there & (split == one) for one in (TRAIN, VAL)]
+    photos = [len(np.unique(photo[rows])) for rows in of_split]
+    places = [len(np.unique(place[rows])) for rows in of_split]
+    queries, min_shared = _queries(index)
+    overlap, pairs = _pairs(index, photos[TRAIN])
+    matched = np.unique(pairs.pairs[:, 0])
+    return Facts(
+        *(places[TRAIN], places[VAL], photos[TRAIN], photos[VAL], queries, min_shared),
+        *(overlap, len(matched), len(np.unique(pairs.places[matched]))),
+        _longest(index, np.flatnonzero(there).tolist()),
+    )
+
+
+def _queries(index: OpenedIndex) -> tuple[int, int]:
+    """Held-out queries, and the shared points that make a positive of theirs."""
+    for least in LEAST_SHARED:
+        try:
+            return len(sfm_benchmark(index, VAL, least).queries), least
+        except (UsageError, DataError):
+            continue
+    return 0, MIN_SHARED
+
+
+def _pairs(index: OpenedIndex, photos: int) -> tuple[float, MatchingPairs]:
+    """Least overlap, and the pairs for training that have it."""
+    found = [(overlap, pairs_of_index(index, WhiteningOptions(min_overlap=overlap))) for overlap in OVERLAPS[:1]]
+    for overlap in OVERLAPS[1:]:
+        if len(np.unique(found[-1][1].pairs[:, 0])) >= ENOUGH * photos:
+            break
+        found.append((overlap, pairs_of_index(index, WhiteningOptions(min_overlap=overlap))))
+    return found[-1]
+
+
+def _longest(index: OpenedIndex, rows: Sequence[int]) -> int:
+    """Median of the longest sides of some photos, evenly spread; 0 where none can be read."""
+    sides = []
+    for row in rows[:: -(-len(rows) // LOOKED_AT)]:
+        try:
+            sides.append(max(photo_size(index.photo_path(row))))
+        except PhotoError:
+            continue
+    return int(np.median(sides)) if sides else 0

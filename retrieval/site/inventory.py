@@ -1,0 +1,116 @@
+"""What lies below the folders that `tune` is given: models, photos, and stamps that tell when one has changed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from retrieval.photos.names import photos_below
+from retrieval.site.state import fingerprint_of, size_and_time
+from sfm2tuples.errors import DataError
+from sfm2tuples.readers.discover import ModelLocation, find_models
+from sfm2tuples.readers.model_kinds import KIND_OF
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """Models and photos below some folders."""
+
+    roots: tuple[Path, ...]
+    """The folders, or files, with models."""
+    loose_roots: tuple[Path, ...]
+    """Those without a model: nothing but photos."""
+    photos: tuple[tuple[Path, Path], ...]
+    """Each photo below any of them or below a folder of photos that was named: its folder, and its path."""
+    models: str
+    """Fingerprint of the models' files: their names, sizes and times."""
+
+    @property
+    def stamps(self) -> str:
+        """Fingerprint of the photos: their names, sizes and times."""
+        return stamps_of(path for _, path in self.photos)
+
+
+def take_inventory(roots: Sequence[Path], photo_folders: Sequence[Path], site: Path) -> Inventory:
+    """Look for models and photos.
+
+    Parameters
+    ----------
+    roots : sequence of Path
+        As the user gave them.
+    photo_folders : sequence of Path
+        More folders of photos (`--images`).
+    site : Path
+        A folder that is not looked into, should it lie below a root.
+
+    Raises
+    ------
+    DataError
+        A root does not exist, or holds neither a model nor a photo.
+    """
+    with_models: list[Path] = []
+    loose: list[Path] = []
+    locations: list[ModelLocation] = []
+    photos: dict[str, tuple[Path, Path]] = {}
+    for root in roots:
+        found, error = _models_below(root, site)
+        locations += found
+        folder = root if root.is_dir() else root.parent
+        below = _photos_below(folder, site)
+        if error is not None and not below:
+            raise error
+        (with_models if found else loose).append(root)
+        # A root that is a file says nothing of the folder that it lies in.
+        photos.update(below if root.is_dir() else {})
+    for folder in photo_folders:
+        photos.update({key: found for key, found in _photos_below(folder, site).items() if key not in photos})
+    return Inventory(tuple(with_models), tuple(loose), tuple(photos.values()), stamps_of_models(locations))
+
+
+def stamps_of(paths: Iterable[Path]) -> str:
+    """A fingerprint of some files' names, sizes and times."""
+    return fingerprint_of([[os.path.abspath(path), *size_and_time(path)] for path in paths])
+
+
+def stamps_of_models(locations: Iterable[ModelLocation]) -> str:
+    """A fingerprint of the files of some models, and of the databases beside them, whose matches join models."""
+    return stamps_of(sorted({path for location in locations for path in _files_of(location)}))
+
+
+def _models_below(root: Path, site: Path) -> tuple[list[ModelLocation], DataError | None]:
+    """Models of a root, but for those of the site itself; or what is wrong with a root without any."""
+    if not root.exists():
+        raise DataError(root, "does not exist", "give a folder with models or photos")
+    try:
+        found = [model for model in find_models([root]) if not _is_below(model.path, site)]
+    except DataError as error:
+        return [], error
+    return found, None if found else DataError(root, "holds no model and no photo", "give another folder")
+
+
+def _photos_below(folder: Path, site: Path) -> dict[str, tuple[Path, Path]]:
+    """Photos by their real path, so that two roots that lead to one photo count it once."""
+    own = os.path.realpath(site)
+    found = {}
+    for name in photos_below(folder):
+        real = os.path.realpath(folder / name)
+        if not real.startswith(own + os.sep):
+            found[real] = (folder, folder / name)
+    return found
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+
+
+def _files_of(location: ModelLocation) -> list[Path]:
+    """Its own files, and databases up to its root."""
+    files = [path for path in KIND_OF[location.kind].sources(location.path) if path.is_file()]
+    folder = location.path
+    while True:
+        files += sorted(folder.glob("*.db")) if folder.is_dir() else []
+        if folder in (location.root, folder.parent):
+            return files
+        folder = folder.parent

@@ -1,0 +1,120 @@
+"""Where things lie in a site's folder, and the lock that keeps two processes from writing there at once."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sfm2tuples.errors import DataError, UsageError
+
+STATE = "state.json"
+LOCK = ".lock"
+
+
+@dataclass(frozen=True)
+class SiteFiles:
+    """The files of a site: each step of `tune` writes some, and every one is what a command of its own writes."""
+
+    folder: Path
+    """The site."""
+
+    @property
+    def state(self) -> Path:
+        """What was made of what."""
+        return self.folder / STATE
+
+    @property
+    def models(self) -> Path:
+        """Models that were reconstructed from photos, where there were none."""
+        return self.folder / "models"
+
+    @property
+    def index(self) -> Path:
+        """Of `build-index`."""
+        return self.folder / "index.h5"
+
+    @property
+    def tuples(self) -> Path:
+        """Of `mine-tuples`."""
+        return self.folder / "tuples.h5"
+
+    @property
+    def run(self) -> Path:
+        """Of `train`."""
+        return self.folder / "run"
+
+    @property
+    def comparison(self) -> Path:
+        """The table before and after, and which network was kept."""
+        return self.folder / "comparison.json"
+
+    @property
+    def network(self) -> Path:
+        """The network that was kept, its whitening inside."""
+        return self.folder / "network.pt"
+
+    @property
+    def descriptors(self) -> Path:
+        """All photos of the site, described by `network`."""
+        return self.folder / "descriptors.h5"
+
+    @property
+    def photos(self) -> Path:
+        """Where these photos lie and what they show."""
+        return self.folder / "photos.json"
+
+    @property
+    def features(self) -> Path:
+        """Local features of photos that were verified once."""
+        return self.folder / "features"
+
+    @property
+    def page(self) -> Path:
+        """The page to look at."""
+        return self.folder / "page"
+
+    def described(self, candidate: str) -> Path:
+        """Photos of the index, described by a candidate."""
+        return self.folder / f"descriptors_{candidate}.h5"
+
+    def whitening(self, candidate: str) -> Path:
+        """L_w of a candidate."""
+        return self.folder / f"whitening_{candidate}.h5"
+
+    def evaluation(self, way: str) -> Path:
+        """What a candidate, with or without its whitening, answers on held-out places."""
+        return self.folder / f"evaluation_{way}.json"
+
+
+@contextmanager
+def held_site(folder: Path) -> Iterator[SiteFiles]:
+    """Make a site's folder where there is none, and hold it against other writers.
+
+    Raises
+    ------
+    UsageError
+        The folder is there, holds something, and is no site.
+    DataError
+        Another process writes to it, or it cannot be made.
+    """
+    files = SiteFiles(folder)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: is a file; give the name of a folder")
+    if folder.is_dir() and any(entry.name != LOCK for entry in folder.iterdir()) and not files.state.is_file():
+        raise UsageError(f"{folder}: is not empty, and no site that tune made; give another name")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise DataError(folder, f"cannot be written to ({error.strerror})") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield files
+    except BlockingIOError as error:
+        raise DataError(folder, "another process writes to this site", "wait for it") from error
+    finally:
+        os.close(lock)

@@ -1,0 +1,78 @@
+"""The page of a site: before and after, what was chosen and why, and links to the pages of its files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from retrieval.reports.options import ReportOptions
+from retrieval.reports.page import Section, render_page
+from retrieval.reports.report import PAGE, write_report
+from retrieval.site.candidates import START
+from retrieval.site.choices import Choices
+from retrieval.site.comparison import Comparison
+from retrieval.site.effort import duration
+from retrieval.site.site_files import SiteFiles
+from sfm2tuples.files.atomic import write_folder_atomically, write_text
+
+TUPLES, HELD_OUT = "tuples", "held_out"
+"""Folders of the pages below the site's."""
+
+
+@dataclass(frozen=True)
+class _Link:
+    """A page below this one."""
+
+    url: str
+    title: str
+    said: str
+
+
+def write_site_page(files: SiteFiles, comparison: Comparison, choices: Choices, seconds: Mapping[str, float]) -> None:
+    """Write the page; an earlier one is replaced as a whole.
+
+    Parameters
+    ----------
+    files : SiteFiles
+    comparison : Comparison
+        Before and after.
+    choices : Choices
+        What was chosen.
+    seconds : mapping of str to float
+        File to the time that it took.
+    """
+    with write_folder_atomically(files.page) as folder:
+        links = _pages_below(folder, files, comparison)
+        rows, header = comparison.table()
+        table = {"rows": rows, "header": header, "comparison": comparison, "kept": comparison.kept}
+        sections = [
+            Section("table", "Before and after", table, "site_table.html.j2"),
+            Section("choices", "What was chosen, and why", {"choices": choices.said}, "site_choices.html.j2"),
+            Section("pages", "To look at", {"links": links}, "site_links.html.j2"),
+            Section(
+                "files",
+                "Files",
+                {"files": [(name, duration(taken)) for name, taken in seconds.items()]},
+                "site_files.html.j2",
+            ),
+        ]
+        head = {"name": files.folder.resolve().name, "comparison": comparison, "row": comparison.row}
+        start = next((row for row in comparison.rows if row.way == START), None)
+        write_text(folder / PAGE, render_page("site.html.j2", sections, head | {"start": start}))
+
+
+def _pages_below(folder: Path, files: SiteFiles, comparison: Comparison) -> list[_Link]:
+    """Make the pages of the site's files, and say where they are."""
+    links = []
+    if files.tuples.is_file():
+        write_report(files.tuples, folder / TUPLES, ReportOptions())
+        said = "what the network was trained on, with the numbers that spoke for each choice"
+        links.append(_Link(f"{TUPLES}/{PAGE}", "Tuples", said))
+    if comparison.rows:
+        against = None if comparison.kept == START else files.evaluation(START)
+        kept = files.evaluation(comparison.kept)
+        write_report(kept, folder / HELD_OUT, ReportOptions(compare=against))
+        said = "held-out photos that are asked for, the worst and the best, before and after"
+        links.append(_Link(f"{HELD_OUT}/{PAGE}", "Questions on held-out places", said))
+    return links

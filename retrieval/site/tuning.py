@@ -1,0 +1,260 @@
+"""`tune`: from folders of models or photos to a network tuned on them and a search, step by step, resumable.
+
+Every file of a site is what a command of its own writes. A second call makes only what has changed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from retrieval.networks.choice import NetworkChoice, load_on
+from retrieval.networks.network import Network
+from retrieval.site.candidates import START
+from retrieval.site.choices import Choices, Effort, can_train, choose
+from retrieval.site.comparison import Comparison
+from retrieval.site.effort import Forecast, duration, effort_within, forecast, seconds_a_photo, seconds_of
+from retrieval.site.facts import Facts, facts_of
+from retrieval.site.inventory import Inventory, stamps_of, stamps_of_models, take_inventory
+from retrieval.site.photo_gathering import photos_of_models, with_loose_photos
+from retrieval.site.photo_list import PhotoList
+from retrieval.site.reconstruct import reconstruct
+from retrieval.site.request import Say, TuneRequest
+from retrieval.site.site_files import SiteFiles, held_site
+from retrieval.site.site_page import write_site_page
+from retrieval.site.state import SiteState, Workshop
+from retrieval.site.steps import Steps, registered_photos
+from sfm2tuples.errors import UsageError
+from sfm2tuples.index.opened import open_index
+from sfm2tuples.ingest.build import build_index
+from sfm2tuples.ingest.options import IngestOptions
+from sfm2tuples.readers.discover import find_models
+
+logger = logging.getLogger(__name__)
+STEPS = ("build-index", "mine-tuples", "train", "whiten", "evaluate", "extract", "page")
+"""The road, each by the name of the command that does the same."""
+PAGE_SECONDS = 5.0
+"""What a page takes, about."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What was made."""
+
+    files: SiteFiles
+    """Where everything lies."""
+    comparison: Comparison
+    """Before and after on held-out places, and what was kept."""
+    choices: Choices
+    """Every option, with its reason."""
+    facts: Facts
+    """Places and photos."""
+    photos: int
+    """Photos that are searched."""
+
+
+def tune_site(request: TuneRequest, say: Say = logger.info) -> Tuned:
+    """Make a site, or go on with one.
+
+    Parameters
+    ----------
+    request : TuneRequest
+    say : callable
+        Gets a line for people whenever something begins or is known.
+
+    Raises
+    ------
+    UsageError, DataError
+        The request, a model or a photo is off; another process works on the site.
+    """
+    with held_site(request.site) as files:
+        workshop = Workshop(SiteState.read(files.state), say)
+        folders = [folder.folder for folder in request.photo_folders]
+        inventory = take_inventory(request.roots, folders, request.site)
+        asked = {"roots": [str(root) for root in request.roots], "quick": request.quick, "budget": request.budget}
+        workshop.state.note(asked=asked)
+        return _Tuning(request, files, workshop, inventory, say).run()
+
+
+def tune(
+    roots: str | Path | Sequence[str | Path],
+    site: str | Path,
+    *,
+    network: NetworkChoice | str | Path | None = None,
+    budget: float | str | None = None,
+    say: Say = logger.info,
+    **asked: Any,
+) -> Tuned:
+    """`tune_site` for Python: make a site of folders of models or photos, or go on with it.
+
+    Parameters
+    ----------
+    roots : path or sequence of paths
+        Folders with models, with photos, or with both.
+    site : path
+        The folder to make.
+    network : NetworkChoice or path, optional
+        What to start from: a checkpoint, or a backbone with weights; the default network where left out.
+    budget : float or str, optional
+        Time in seconds, or a text such as ``20m``.
+    say : callable
+        Gets lines for people; they are logged where left out.
+    **asked
+        Other fields of `TuneRequest`: images, places, quick, device, seed, progress.
+
+    Raises
+    ------
+    UsageError, DataError
+        As `tune_site`.
+    """
+    given = [roots] if isinstance(roots, (str, Path)) else roots
+    choice = network if isinstance(network, NetworkChoice) else NetworkChoice(Path(network) if network else None)
+    try:
+        seconds = seconds_of(budget) if isinstance(budget, str) else budget
+    except ValueError as error:
+        raise UsageError(f"a budget of {budget!r} is no time such as 90s, 20m or 2h") from error
+    request = TuneRequest(tuple(map(Path, given)), Path(site), choice, budget=seconds, **asked)
+    return tune_site(request, say)
+
+
+@dataclass
+class _Tuning:
+    """One call of `tune_site`."""
+
+    request: TuneRequest
+    files: SiteFiles
+    workshop: Workshop
+    inventory: Inventory
+    say: Say
+    expected: Forecast | None = None
+
+    def run(self) -> Tuned:
+        """All steps."""
+        self._begin("build-index")
+        self._build_index()
+        network = load_on(self.request.device, self.request.choice)
+        with open_index(self.files.index) as index:
+            facts, registered = facts_of(index), registered_photos(index)
+            photos = self._photos(photos_of_models(index))
+        loose = len(photos.names) - facts.photos
+        self.say(
+            f"  {facts.places} places: {facts.train_places} for training with {facts.train_photos:,} photos, "
+            f"{facts.val_places} held out with {facts.val_photos:,}; {max(loose, 0):,} photos in no model"
+        )
+        effort = self._effort(facts, loose, network, registered)
+        choices = self._choices(facts, effort, network)
+        for choice in choices.said:
+            self.say(f"  {choice}")
+        files, state = self.files, self.workshop
+        stamps = stamps_of(registered)
+        steps = Steps(
+            files, state, self.say, choices, self.request.choice, network, stamps, progress=self.request.progress
+        )
+        self._begin("mine-tuples")
+        steps.mine()
+        self._begin("train")
+        steps.train()
+        self._begin("whiten")
+        steps.whiten()
+        self._begin("evaluate")
+        comparison = steps.evaluate(facts.min_shared, can_train(facts) or "nothing could be held out")
+        self._begin("extract")
+        steps.search(comparison, photos)
+        self._begin("page")
+        tuned = Tuned(files, comparison, choices, facts, len(photos.names))
+        self._page(tuned)
+        self.workshop.say_kept()
+        return tuned
+
+    def _begin(self, step: str) -> None:
+        """Say which step of how many begins, and how long all that follow will take."""
+        self.workshop.say_kept()
+        number = STEPS.index(step)
+        left = "" if self.expected is None else f", about {duration(self._left(self.expected, step))} left"
+        self.say(f"step {number + 1} of {len(STEPS)}, {step}{left}")
+
+    def _left(self, expected: Forecast, step: str) -> float:
+        """Seconds that a step and those behind it will take; what is there already is taken for good."""
+        files = self.files
+        parts = {
+            "mine-tuples": (files.tuples, expected.mine),
+            "train": (files.run, expected.train),
+            "whiten": (files.described(START), expected.describe),
+            "extract": (files.descriptors, expected.search),
+            "page": (files.page, PAGE_SECONDS),
+        }
+        following = [parts[name] for name in STEPS[STEPS.index(step) :] if name in parts]
+        return sum(seconds for path, seconds in following if not self.workshop.is_there(path))
+
+    def _build_index(self) -> None:
+        """Index the models; photos alone are reconstructed first."""
+        request, inventory = self.request, self.inventory
+        roots: Sequence[Path] = inventory.roots
+        models = inventory.models
+        if not roots:
+            roots = [reconstruct(inventory.loose_roots, self.files.models)]
+            models = stamps_of_models(find_models(roots))
+        options = IngestOptions(seed=request.seed)
+        made_of: dict[str, Any] = {"models": models, "photos": inventory.stamps, "options": asdict(options)}
+        made_of["places file"] = stamps_of([request.places] if request.places else [])
+
+        def build(_: bool) -> None:
+            folders = request.photo_folders
+            build_index(roots, self.files.index, options, photo_roots=folders, places=request.places, resume=True)
+
+        self.workshop.make(self.files.index, made_of, build)
+
+    def _photos(self, known: PhotoList) -> PhotoList:
+        """All photos that are to be searched: of models, in no model, and those that `ask --add` brought."""
+        added = [Path(file) for file in self.workshop.state.content.get("added", [])]
+        loose = [*self.inventory.photos, *((file.parent, file) for file in added)]
+        with open_index(self.files.index) as index:
+            return with_loose_photos(known, loose, index)
+
+    def _effort(self, facts: Facts, loose: int, network: Network, registered: Sequence[Path]) -> Effort:
+        """How much is done: all, or what fits; decided once for the same data and wish, for it depends on a clock."""
+        state, request = self.workshop.state, self.request
+        is_random = _is_random(network)
+        key = {"facts": asdict(facts), "network": network.fingerprint(), "seed": request.seed}
+        key |= {"quick": request.quick, "budget": request.budget, "device": str(network.device)}
+        known = state.content.get("effort", {})
+        if known.get("of") == key:
+            effort, speed = Effort(**known["effort"]), known["seconds a photo"]
+        else:
+            speed = seconds_a_photo(network, list(registered))
+            limits: dict[str, Any] = {"budget": request.budget, "quick": request.quick, "is_random": is_random}
+            effort = effort_within(facts, loose, speed, network.device.type, **limits)
+            state.note(effort={"of": key, "effort": asdict(effort), "seconds a photo": speed})
+        self.expected = forecast(facts, loose, effort, speed)
+        return effort
+
+    def _choices(self, facts: Facts, effort: Effort, network: Network) -> Choices:
+        choices = choose(
+            facts,
+            effort,
+            network.device.type,
+            self.request.seed,
+            is_random=_is_random(network),
+            is_whitened=network.whitening is not None,
+        )
+        self.workshop.state.note(choices=choices.as_dict())
+        return choices
+
+    def _page(self, tuned: Tuned) -> None:
+        products = self.workshop.state.content["products"]
+        shown = (self.files.comparison.name, self.files.tuples.name)
+        made_of = {name: products[name]["stamp"] for name in shown if name in products}
+        seconds = {name: record["seconds"] for name, record in products.items()}
+
+        def build(_: bool) -> None:
+            write_site_page(tuned.files, tuned.comparison, tuned.choices, seconds)
+
+        self.workshop.make(self.files.page, made_of | {"choices": tuned.choices.as_dict()}, build)
+
+
+def _is_random(network: Network) -> bool:
+    """Whether a network was never trained on anything."""
+    return network.description.weights.startswith("random")

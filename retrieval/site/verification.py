@@ -1,0 +1,93 @@
+"""`ask --verify`: local features of the nearest photos, found once and kept, matched with the question's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from retrieval.local_features.feature_extraction import FeatureOptions, extract_features
+from retrieval.local_features.feature_files import LocalFeatures, map_features, write_features
+from retrieval.local_features.options import VerificationOptions
+from retrieval.photos.sources import PhotoSources, SourceColumns
+from retrieval.search.feature_verifier import FeatureTables, FeatureVerifier
+from retrieval.site.database import sources_of
+from retrieval.site.questions import Answers, Site, reranked
+from retrieval.site.site_files import held_site
+from retrieval.site.state import fingerprint_of, size_and_time
+from sfm2tuples.errors import DataError
+
+QUESTION = "asked: "
+"""Stands before the name of a photo that is asked for, so that no photo of the site is called so."""
+
+
+def verified(site: Site, found: Sequence[Answers], jobs: int = 1) -> list[Answers]:
+    """Put the photos first that share most local features with the question.
+
+    Parameters
+    ----------
+    site : Site
+        Features of its photos are kept in its folder.
+    found : sequence of Answers
+    jobs : int
+        Processes that find features and match them.
+
+    Raises
+    ------
+    DataError
+        A photo cannot be read any more.
+    UsageError
+        pycolmap is absent.
+    """
+    options = VerificationOptions()
+    wanted = sorted({one.name for answers in found for one in answers.answers})
+    asked = _features_of_questions([answers.photo for answers in found], jobs)
+    tables = FeatureTables([*_features_of_site(site, wanted, jobs), asked])
+    names = [QUESTION + str(number) for number in range(len(found))]
+    verifier = FeatureVerifier(tables, names, wanted, options, jobs)
+    row_of = {name: row for row, name in enumerate(wanted)}
+    width = max(len(answers.answers) for answers in found)
+    rows = np.full((len(found), width), -1, np.int64)
+    for number, answers in enumerate(found):
+        rows[number, : len(answers.answers)] = [row_of[one.name] for one in answers.answers]
+    counts = verifier.count(rows)
+    return [reranked(answers, counts[number, : len(answers.answers)].tolist()) for number, answers in enumerate(found)]
+
+
+def _features_of_questions(photos: Sequence[Path], jobs: int) -> LocalFeatures:
+    """Local features of the photos that are asked for."""
+    names = [QUESTION + str(number) for number in range(len(photos))]
+    everything = np.arange(len(photos))
+    files = [str(photo.absolute()) for photo in photos]
+    sources = SourceColumns.below(["/"], np.zeros(len(photos), np.int64), files)
+    features, failures = extract_features(PhotoSources(names, sources, everything, Path("/")), FeatureOptions(), jobs)
+    if failures:
+        raise DataError(photos[int(failures[0].path.removeprefix(QUESTION))], failures[0].what, failures[0].remedy)
+    return features
+
+
+def _features_of_site(site: Site, wanted: Sequence[str], jobs: int) -> list[LocalFeatures]:
+    """Features of photos of the site: those that are kept, and those that are found now and kept from now on.
+
+    A file of features is named after its photos and their stamps, so that one of a changed photo is not looked at.
+    """
+    row_of = {name: row for row, name in enumerate(site.photos.names)}
+    photos = site.photos.take([row_of[name] for name in wanted])
+    with held_site(site.files.folder) as files:
+        files.features.mkdir(exist_ok=True)
+        paths = [files.features / f"{_stamp_of(file)}.h5" for file in photos.files]
+        absent = [row for row, path in enumerate(paths) if not path.is_file()]
+        if absent:
+            found, failures = extract_features(sources_of(photos.take(absent)), FeatureOptions(), jobs)
+            if failures:
+                raise failures[0]
+            path_of = dict(zip(photos.names, paths, strict=True))
+            for name in found.names:
+                write_features(path_of[name], found.only([name]))
+    return [map_features(path) for path in paths]
+
+
+def _stamp_of(file: str) -> str:
+    """A name for the features of a photo as it is now."""
+    return fingerprint_of([file, *size_and_time(Path(file))])[:32]

@@ -1,0 +1,638 @@
+"""`tune` and `ask`: the whole road in one call, gone on with after a kill, made again where something has changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import oracles
+import pytest
+import torch
+from hand_made import run
+from PIL import Image
+from worlds import unit_rows
+
+import sfm2tuples
+from retrieval.descriptors.extraction import ExtractionOptions, extract
+from retrieval.evaluation.intervals import mean_interval, resamples
+from retrieval.networks.choice import NetworkChoice, load_network
+from retrieval.networks.interpolation import between
+from retrieval.networks.network import build_network
+from retrieval.photos.tuple_photos import TuplePhotos
+from retrieval.site import choices, steps, tuning
+from retrieval.site.choices import Effort, can_train, choose
+from retrieval.site.comparison import compare, read_comparison
+from retrieval.site.effort import duration, effort_within, forecast, seconds_of
+from retrieval.site.facts import Facts
+from retrieval.site.questions import Site
+from retrieval.site.request import TuneRequest
+from retrieval.site.state import SiteState, Workshop
+from retrieval.site.tuning import Tuned, tune_site
+from sfm2tuples.errors import DataError, PhotoError, SfmTuplesError, UsageError
+from sfm2tuples.files.container import read_header
+from sfm2tuples.files.descriptors import read_descriptors
+from sfm2tuples.mining.tuple_file import read_tuples
+from sfm2tuples.world.synthetic import write_world
+
+pytestmark = pytest.mark.timeout(300)
+BACKBONE = "alexnet"
+"""Its descriptors have few dimensions, so that whitenings are quick to learn."""
+
+
+def make_short(patch: pytest.MonkeyPatch) -> None:
+    """Two rounds of three tuples a place."""
+    patch.setattr(choices, "FROM_RANDOM", {"learning_rate": 1e-4, "rounds": 2})
+    patch.setattr(choices, "PER_PLACE", 3)
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_short(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site") / "world"
+    write_world(folder, places=4, photos_per_place=6, size=(96, 72), jobs=2)
+    return folder
+
+
+def request_of(world: Path, site: Path, **more: Any) -> TuneRequest:
+    return TuneRequest((world,), site, NetworkChoice(backbone=BACKBONE), device="cpu", **more)
+
+
+def tuned(world: Path, site: Path, **more: Any) -> tuple[Tuned, list[str]]:
+    said: list[str] = []
+    return tune_site(request_of(world, site, **more), said.append), said
+
+
+@pytest.fixture(scope="module")
+def site(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole site; tests that change one take a copy."""
+    folder = tmp_path_factory.mktemp("whole") / "site"
+    with pytest.MonkeyPatch.context() as patch:
+        make_short(patch)
+        tuned(world, folder)
+    return folder
+
+
+@pytest.fixture
+def copy(site: Path, tmp_path: Path) -> Path:
+    shutil.copytree(site, tmp_path / "site", copy_function=shutil.copy2)
+    return tmp_path / "site"
+
+
+def content_of(site: Path) -> dict[str, str]:
+    """What a site's files hold: fingerprints, and of tables their text; times of steps differ."""
+    found = {path.name: read_header(path).fingerprint for path in sorted(site.glob("*.h5"))}
+    for path in (site / "network.pt", site / "run" / "best.pt", site / "run" / "last.pt"):
+        found[path.name] = load_network(path).fingerprint()
+    found["comparison.json"] = (site / "comparison.json").read_text()
+    return found
+
+
+def test_a_site_holds_what_every_command_writes(site: Path, world: Path) -> None:
+    names = {path.name for path in site.iterdir()}
+    assert {"index.h5", "tuples.h5", "run", "network.pt", "descriptors.h5", "photos.json", "comparison.json"} < names
+    assert {"state.json", "page", "whitening_start.h5", "evaluation_tuned_lw.json"} < names
+    assert len(read_descriptors(site / "descriptors.h5").names) == 24
+    assert not [name for name in names if name.endswith(".part")]
+
+
+def test_a_second_call_makes_nothing(site: Path, world: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in site.rglob("*") if path.name not in ("state.json", ".lock")}
+    _, said = tuned(world, site)
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    assert not [line for line in said if "made again" in line]
+    assert "kept as it is" in "\n".join(said)
+    assert f"step 7 of {len(tuning.STEPS)}, page, about 0 s left" in said
+
+
+def test_the_kept_network_is_the_best_on_held_out_places(site: Path) -> None:
+    comparison = read_comparison(site / "comparison.json")
+    values = {row.way: row.value.mean for row in comparison.rows}
+    assert list(values) == ["start", "start_lw", "halfway", "halfway_lw", "tuned", "tuned_lw"]
+    assert values[comparison.kept] == max(values.values())
+    for way, value in values.items():
+        result = json.loads((site / f"evaluation_{way}.json").read_text())
+        assert result["mean_over_queries"] == pytest.approx(value, abs=1e-12)
+        assert result["queries"] == comparison.queries
+
+
+def test_the_site_is_what_its_network_describes(site: Path) -> None:
+    """The whitening lies inside the network, and photos of models were not described a second time."""
+    opened = Site.open(site)
+    values = opened.describe(opened.photos.files)
+    assert np.abs(values - opened.descriptors.values).max() < 2e-5
+
+
+def test_an_evaluation_is_what_the_command_measures(site: Path, tmp_path: Path) -> None:
+    words = ["--descriptors", site / "descriptors_tuned.h5", "--distractors", site / "descriptors_tuned.h5"]
+    words += ["--whitening", site / "whitening_tuned.h5", "--min-shared", _shared(site)]
+    assert run("evaluate", "--index", site / "index.h5", *words, "-o", tmp_path / "e.json") == 0
+    own, its = (json.loads(p.read_text()) for p in (site / "evaluation_tuned_lw.json", tmp_path / "e.json"))
+    assert own["mean_over_queries"] == its["mean_over_queries"]
+
+
+def _shared(site: Path) -> int:
+    return SiteState.read(site / "state.json").content["effort"]["of"]["facts"]["min_shared"]
+
+
+class Killed(BaseException):
+    """Ends a call as a signal would: nothing catches it."""
+
+
+def _raising(function: Callable[..., Any], after: bool) -> Callable[..., Any]:
+    def killed(*args: Any, **kwargs: Any) -> Any:
+        if after:
+            function(*args, **kwargs)
+        raise Killed
+
+    return killed
+
+
+MOMENTS = [
+    (tuning, "build_index", False),
+    (tuning, "build_index", True),
+    (steps, "mine_tuple_file", True),
+    (steps, "train", False),
+    (steps, "train", True),
+    (steps, "write_descriptors", True),
+    (steps, "write_whitening", False),
+    (steps, "write_comparison", True),
+    (steps, "save_checkpoint", False),
+    (steps, "write_database", True),
+    (tuning, "write_site_page", False),
+]
+
+
+def test_a_call_that_is_killed_anywhere_ends_the_same(
+    site: Path, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One site, killed at eleven moments in turn; each call goes on where the last one ended."""
+    folder = tmp_path / "site"
+    for module, name, after in MOMENTS:
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, _raising(getattr(module, name), after))
+            with pytest.raises(Killed):
+                tuned(world, folder)
+    tuned(world, folder)
+    assert content_of(folder) == content_of(site)
+
+
+def test_a_training_that_is_killed_goes_on_after_its_last_round(
+    site: Path, world: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(copy / "run")
+    rounds: list[int] = []
+
+    def stop(self: Any, figures: Any) -> None:
+        rounds.append(figures.round)
+        if figures.round == 1:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(steps.Steps, "_say_round", stop)
+        with pytest.raises(Killed):
+            tuned(world, copy)
+    _, said = tuned(world, copy)
+    assert rounds == [0, 1]
+    assert [line for line in said if "  round " in line] == [line for line in said if line.startswith("  round 2")]
+    assert content_of(copy) == content_of(site)
+
+
+def test_a_process_that_is_killed_leaves_what_the_next_goes_on_from(site: Path, world: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "site"
+    code = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[3]); import test_site as t; "
+        "t.make_short(t.pytest.MonkeyPatch()); t.tuned(Path(sys.argv[1]), Path(sys.argv[2]))"
+    )
+    tests = str(Path(__file__).parent)
+    process = subprocess.Popen([sys.executable, "-c", code, str(world), str(folder), tests], stdin=subprocess.DEVNULL)
+    limit = time.monotonic() + 120
+    while not (folder / "run" / "last.pt").exists() and process.poll() is None and time.monotonic() < limit:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(60) == -signal.SIGKILL
+    tuned(world, folder)
+    assert content_of(folder) == content_of(site)
+
+
+@pytest.fixture
+def other_photo(world: Path) -> Iterator[None]:
+    """A photo of the world is mirrored while a test runs."""
+    photo = sorted(world.rglob("*.jpg"))[-1]
+    before, times = photo.read_bytes(), photo.stat()
+    with Image.open(photo) as image:
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(photo, quality=95)
+    yield
+    photo.write_bytes(before)
+    os.utime(photo, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+@pytest.mark.usefixtures("other_photo")
+def test_what_has_changed_is_made_again_and_said(world: Path, copy: Path) -> None:
+    _, said = tuned(world, copy)
+    assert "  tuples.h5: made again, since photos changed" in said
+    assert "  descriptors_start.h5: made again, since photos changed" in said
+    _, said = tuned(world, copy, seed=1)
+    assert any(line.startswith("  tuples.h5: made again, since ") and "seed is 1, was 0" in line for line in said)
+    (copy / "network.pt").unlink()
+    _, said = tuned(world, copy, seed=1)
+    assert [line for line in said if "made again" in line] == ["  network.pt: made again, since it was removed"]
+
+
+def test_a_photo_that_comes_changes_the_search_alone(world: Path, copy: Path, tmp_path: Path) -> None:
+    more = tmp_path / "more"
+    more.mkdir()
+    Image.open(sorted(world.rglob("*.jpg"))[0]).rotate(90, expand=True).save(more / "new.jpg")
+    request = TuneRequest((world, more), copy, NetworkChoice(backbone=BACKBONE), device="cpu")
+    said: list[str] = []
+    tune_site(request, said.append)
+    again = [line.split(":")[0].strip() for line in said if "made again" in line]
+    assert again == ["index.h5", "descriptors.h5"]
+    assert "more/new.jpg" in read_descriptors(copy / "descriptors.h5").names
+    assert Site.open(copy).photos.places.count("") == 1
+
+
+def test_a_training_that_harms_is_not_kept(world: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What training gives describes photos at random; the network off the shelf is left, with or without L_w."""
+    honest, first = steps.describe_photos, []
+
+    def harmed(network: Any, *rest: Any) -> Any:
+        found, failures = honest(network, *rest)
+        first.append(network)
+        if network is not first[0]:
+            found.values[:] = unit_rows(np.random.default_rng(0), *found.values.shape)
+        return found, failures
+
+    monkeypatch.setattr(steps, "describe_photos", harmed)
+    for path in copy.glob("descriptors_*.h5"):
+        path.unlink()
+    found, _ = tuned(world, copy)
+    rows = {row.way: row for row in found.comparison.rows}
+    assert found.comparison.kept in ("start", "start_lw")
+    assert rows["tuned"].gain.mean < 0
+    assert load_network(copy / "network.pt").description.weights == "random, seed 0"
+
+
+def test_a_training_that_collapses_is_left_out(world: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of photos that are all alike the held-out ones would come first, for ties go by rows."""
+    honest = steps.candidates_of
+
+    def collapsed(start: Any, folder: Path) -> Any:
+        for candidate in honest(start, folder):
+            if candidate.name != "start":
+                with torch.no_grad():
+                    for value in candidate.network.backbone.parameters():
+                        value.mul_(0.0)
+                    list(candidate.network.backbone.parameters())[-1].add_(1.0)
+            yield steps.Candidate(candidate.name, candidate.network, candidate.network.fingerprint())
+
+    monkeypatch.setattr(steps, "candidates_of", collapsed)
+    found, said = tuned(world, copy)
+    assert [row.way for row in found.comparison.rows] == ["start", "start_lw"]
+    assert "  tuned: describes all photos alike, and is left out" in said
+
+
+def test_one_place_gets_a_whitening_and_a_search_but_no_training(world: Path, tmp_path: Path) -> None:
+    shutil.copytree(next(iter(sorted(world.iterdir()))), tmp_path / "one")
+    found, said = tuned(tmp_path / "one", tmp_path / "site")
+    assert any(line.startswith("  training: none, since there is one place only") for line in said)
+    assert found.comparison.kept == "start_lw"
+    assert "nothing can vouch" in found.comparison.verdict()
+    assert not (tmp_path / "site" / "run").exists()
+    assert load_network(tmp_path / "site" / "network.pt").whitening is not None
+    assert len(Site.open(tmp_path / "site").ask(sorted(world.rglob("*.jpg"))[-1], 3)) == 3
+
+
+def test_two_places_are_judged_but_nothing_is_trained(world: Path, tmp_path: Path) -> None:
+    for scene in sorted(world.iterdir())[:3:2]:
+        shutil.copytree(scene, tmp_path / "two" / scene.name)
+    found, _ = tuned(tmp_path / "two", tmp_path / "site")
+    assert [row.way for row in found.comparison.rows] == ["start", "start_lw"]
+    assert found.comparison.places == 1
+    assert not (tmp_path / "site" / "tuples.h5").exists()
+
+
+def test_photos_without_a_model_and_a_folder_that_is_no_site_are_refused(world: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(DataError, match="holds no model"):
+        tuned(empty, tmp_path / "site")
+    with pytest.raises(UsageError, match="no site that tune made"):
+        tuned(world, world)
+    with pytest.raises(DataError, match="is no site"):
+        Site.open(empty)
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "state.json").write_text("{}")
+    with pytest.raises(SfmTuplesError, match="not the state of a site"):
+        tuned(world, tmp_path / "begun")
+
+
+def test_two_processes_do_not_work_on_one_site(world: Path, copy: Path) -> None:
+    with tuning.held_site(copy), pytest.raises(DataError, match="another process"):
+        tuned(world, copy)
+
+
+def test_a_site_below_its_own_root_is_not_searched(world: Path, tmp_path: Path) -> None:
+    shutil.copytree(sorted(world.iterdir())[0], tmp_path / "all" / "one")
+    (tmp_path / "all" / "site").mkdir()
+    for _ in range(2):
+        found, _ = tuned(tmp_path / "all", tmp_path / "all" / "site")
+        assert found.photos == len(list((tmp_path / "all" / "one").rglob("*.jpg")))
+
+
+@pytest.fixture(scope="module")
+def new_photo(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A photo of the world, smaller than it was."""
+    path = tmp_path_factory.mktemp("asked") / "new.jpg"
+    with Image.open(sorted(world.rglob("*.jpg"))[3]) as photo:
+        photo.resize((88, 66)).save(path)
+    return path
+
+
+def test_ask_finds_the_nearest_by_brute_force(site: Path, world: Path, new_photo: Path) -> None:
+    opened = Site.open(site)
+    network = load_network(site / "network.pt")
+    query = extract(network, [new_photo], ExtractionOptions(opened.extraction.image_size))[0]
+    similarity = [float(np.dot(query, row)) for row in opened.descriptors.values]
+    wanted = sorted(range(len(similarity)), key=lambda row: (-similarity[row], row))[:7]
+    found = opened.ask(new_photo, 7)
+    assert [one.name for one in found] == [opened.photos.names[row] for row in wanted]
+    assert [one.rank for one in found] == [1, 2, 3, 4, 5, 6, 7]
+    assert found[0].file.is_file()
+    assert found[0].place == found[0].name.split("/")[0]
+    own = sorted(world.rglob("*.jpg"))[0]
+    assert own.resolve() not in [one.file.resolve() for one in opened.ask(own, 30)]
+    assert len(opened.ask(own, 30)) == 23
+
+
+def test_ask_prints_a_table_and_writes_pairs_and_a_page(
+    site: Path, new_photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs, page = tmp_path / "pairs.txt", tmp_path / "page"
+    assert run("ask", site, new_photo, "--num-results", 3, "--pairs", pairs, "--page", page) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert table[1].split() == ["rank", "similarity", "photo", "place"]
+    names = [line.split()[2] for line in table[2:5]]
+    assert pairs.read_text().splitlines() == [f"{new_photo} {name}" for name in names]
+    html = (page / "index.html").read_text()
+    assert all(name in html for name in names)
+    assert len(list((page / "photos").iterdir())) == 4
+    assert run("ask", site, new_photo, "--page", page) == 2
+    assert run("ask", site, new_photo.parent, "--json", "--page", page, "--force") == 0
+    assert len(json.loads(capsys.readouterr().out)["answers"][str(new_photo)]) == 10
+
+
+def test_ask_verifies_by_local_features_that_are_kept(copy: Path, new_photo: Path) -> None:
+    pytest.importorskip("pycolmap")
+    assert run("ask", copy, new_photo, "--num-results", 2, "--verify", "--jobs", 1) == 0
+    kept = sorted((copy / "features").iterdir())
+    assert len(kept) == 2
+    before = [path.stat().st_mtime_ns for path in kept]
+    assert run("ask", copy, new_photo, "--num-results", 2, "--verify", "--jobs", 1) == 0
+    assert [path.stat().st_mtime_ns for path in kept] == before
+
+
+def test_photos_that_are_added_are_found_and_stay(
+    world: Path, copy: Path, new_photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = tmp_path / "more"
+    more.mkdir()
+    with Image.open(new_photo) as photo:
+        photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(more / "mirrored.png")
+    shutil.copy(sorted(world.rglob("*.jpg"))[0], more / "known.jpg")
+    before = Site.open(copy).descriptors.values
+    assert run("ask", copy, new_photo, "--add", more) == 0
+    assert "added 1 photos; 1 were there already" in capsys.readouterr().out
+    opened = Site.open(copy)
+    assert np.array_equal(opened.descriptors.values[:-1], before)
+    assert opened.ask(more / "mirrored.png", 3)[0].name != opened.photos.names[-1]
+    assert opened.photos.files[-1] == str(more / "mirrored.png")
+    assert run("ask", copy, "--add", more) == 0
+    _, said = tuned(world, copy)
+    assert [line.split(":")[0].strip() for line in said if "made again" in line] == ["descriptors.h5"]
+    assert Site.open(copy).photos.files[-1] == str(more / "mirrored.png")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["tune", "absent", "-o", "site", "--backbone", BACKBONE], 1, "absent: does not exist"),
+        (["tune", ".", "-o", "site", "--quick", "--budget", "20m"], 2, "exclude each other"),
+        (["tune", ".", "-o", "site", "--budget", "soon"], 2, "no time such as 90s"),
+        (["ask", "absent", "photo.jpg"], 1, "absent: is no site"),
+        (["ask", "absent"], 2, "say what to ask for"),
+        (["ask", "absent", "--add", "x", "--verify"], 2, "for photos that are asked for"),
+    ],
+)
+def test_a_wrong_request_is_one_line(
+    words: list[str],
+    code: int,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(*words) == code
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+
+
+def test_a_photo_that_cannot_be_asked_for_is_one_line(
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "no.jpg").write_bytes(b"no photo")
+    assert run("ask", site, tmp_path / "no.jpg") == 1
+    assert "no.jpg: cannot be read as a photo" in capsys.readouterr().err
+    with pytest.raises(PhotoError, match="no such photo"):
+        Site.open(site).ask(tmp_path / "absent.jpg")
+
+
+def test_an_unreadable_photo_does_not_stop_tune(world: Path, copy: Path, tmp_path: Path) -> None:
+    changed = tmp_path / "world"
+    shutil.copytree(world, changed, copy_function=shutil.copy2)
+    sorted(changed.rglob("*.jpg"))[-1].write_bytes(b"no photo")
+    sorted(changed.rglob("*.jpg"))[-2].write_bytes(b"no photo either")
+    tuned(changed, copy)
+    assert len(read_descriptors(copy / "descriptors.h5").names) == 22
+
+
+def test_the_interval_of_a_mean_is_the_bootstraps() -> None:
+    values = np.random.default_rng(3).random(17)
+    found = mean_interval(values, draws=300, seed=5)
+    rows = [row.tolist() for block in resamples(17, 300, 5) for row in block]
+    low, high = oracles.bootstrap_interval(values.tolist(), rows, 0.95)
+    assert (found.mean, found.low, found.high) == pytest.approx((values.mean(), low, high), abs=1e-12)
+    with pytest.raises(UsageError):
+        mean_interval(values, level=1.0)
+    assert np.isnan(mean_interval(values[:0]).low)
+
+
+def test_the_interval_is_as_wide_as_theory_says() -> None:
+    """Of 400 normal values the mean's 95 % interval has half-width 1.96 σ / √n, within chance."""
+    values = np.random.default_rng(0).normal(0.3, 2.0, 400)
+    found = mean_interval(values)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.06)
+    assert found.excludes_zero is (abs(values.mean()) > (found.high - found.low) / 2)
+
+
+def test_a_gain_within_chance_is_called_so(tmp_path: Path, site: Path) -> None:
+    start = json.loads((site / "evaluation_start.json").read_text())
+    better = json.loads(json.dumps(start))
+    counted = [entry for entry in better["per_query"] if entry["average_precision"] is not None]
+    for number, entry in enumerate(counted):
+        entry["average_precision"] += 0.1 if number % 2 else -0.09
+    for name, content in (("start", start), ("tuned", better)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    found = compare({"start": tmp_path / "start.json", "tuned": tmp_path / "tuned.json"})
+    assert found.kept == "tuned"
+    assert "is within chance" in found.verdict()
+    for entry in counted:
+        entry["average_precision"] = 1.0
+    (tmp_path / "tuned.json").write_text(json.dumps(better))
+    assert "more than chance" in compare({n: tmp_path / f"{n}.json" for n in ("start", "tuned")}).verdict()
+    same = compare({"start": tmp_path / "start.json", "halfway": tmp_path / "start.json"})
+    assert same.kept == "start"
+
+
+def test_half_way_lies_half_way() -> None:
+    left, right = (build_network(BACKBONE, "gem", seed=seed) for seed in (0, 1))
+    middle = between(left, right, 0.25).state_dict()
+    for name, value in left.state_dict().items():
+        assert torch.allclose(middle[name], 0.75 * value + 0.25 * right.state_dict()[name], atol=1e-7)
+    assert between(left, right, 0.0).fingerprint() == left.fingerprint()
+    assert between(left, right, 1.0).fingerprint() == right.fingerprint()
+    with pytest.raises(UsageError, match="not built alike"):
+        between(left, build_network("squeezenet1_1", "gem"))
+
+
+FACTS = Facts(16, 4, 300, 80, 70, 15, 0.2, 280, 16, 1024)
+
+
+def test_choices_follow_the_data() -> None:
+    few = choose(FACTS, Effort(4, 2000, 512), "cpu", 0, is_random=False, is_whitened=False)
+    assert (few.mining.query_share, few.mining.queries_per_place, few.mining.num_negatives) == (
+        1.0,
+        choices.PER_PLACE,
+        5,
+    )
+    assert few.training
+    assert few.training["rounds"] == 4
+    many = Facts(400, 100, 40_000, 9_000, 8_000, 15, 0.2, 39_000, 400, 3000)
+    found = choose(many, Effort(4, 2000, 1024), "cuda", 0, is_random=False, is_whitened=True)
+    assert found.mining.query_share == 0.1
+    assert found.whitening is None
+    assert found.packed == 0
+    three = Facts(2, 1, 30, 9, 9, 15, 0.2, 28, 2, 640)
+    assert choose(three, Effort(4, 2000, 512), "cpu", 0, is_random=False, is_whitened=False).mining.num_negatives == 1
+    blind = Facts(2, 1, 30, 9, 0, 15, 0.2, 28, 2, 640)
+    assert "nothing can vouch" in can_train(blind)
+    assert all(choice.reason and choice.value for choice in [*few.said, *found.said])
+
+
+def test_a_budget_gives_what_fits() -> None:
+    def within(budget: float | None, quick: bool = False) -> Effort:
+        return effort_within(FACTS, 100, 0.05, "cpu", budget=budget, quick=quick, is_random=False)
+
+    full = within(None)
+    assert (full.rounds, full.image_size, full.reason) == (4, 512, "")
+    whole = forecast(FACTS, 100, full, 0.05).total
+    for budget in (60, 120, 300, 600, whole, 3 * whole):
+        found = within(budget)
+        expected = forecast(FACTS, 100, found, 0.05).total
+        assert expected <= budget * 1.1 or (found.rounds == 0 and found.image_size == 192)
+        assert found.reason
+    assert [within(budget).rounds for budget in (10, 3 * whole)] == [0, 8]
+    quick = within(None, quick=True)
+    assert forecast(FACTS, 100, quick, 0.05).total <= max(0.1 * whole, 60)
+    assert within(20).image_size < full.image_size
+
+
+def test_times_are_read_and_said() -> None:
+    assert [seconds_of(text) for text in ("90s", "20m", "2h", "5")] == [90, 1200, 7200, 300]
+    for text in ("", "m", "-3m", "nan", "inf"):
+        with pytest.raises(ValueError, match=r".*"):
+            seconds_of(text)
+    assert duration(3599) == "60 min"
+
+
+def test_a_file_that_another_hand_has_touched_is_made_again(tmp_path: Path) -> None:
+    said: list[str] = []
+    workshop = Workshop(SiteState.read(tmp_path / "state.json"), said.append)
+    made: list[bool] = []
+
+    def build(goes_on: bool) -> None:
+        made.append(goes_on)
+        (tmp_path / "file").write_text("whole")
+
+    assert workshop.make(tmp_path / "file", {"size": 3}, build)
+    assert not workshop.make(tmp_path / "file", {"size": 3}, build)
+    again = Workshop(SiteState.read(tmp_path / "state.json"), said.append)
+    os.utime(tmp_path / "file", ns=(1, 1))
+    assert again.make(tmp_path / "file", {"size": 3}, build)
+    assert again.make(tmp_path / "file", {"size": 4}, build)
+    again.discard(tmp_path / "file")
+    assert not (tmp_path / "file").exists()
+    assert made == [False, False, False]
+    assert said == [
+        "  file: made again, since something else has written to it",
+        "  file: made again, since size is 4, was 3",
+    ]
+
+
+def test_the_examples_of_the_page_run(
+    world: Path, new_photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each as it stands, in a folder with models and a photo."""
+    page = (Path(__file__).resolve().parents[1] / "docs" / "python_api.md").read_text(encoding="utf-8")
+    examples = re.findall(r"^```python\n(.*?)^```", page.split("## Sites, tuples and networks")[1], re.M | re.S)
+    assert len(examples) == 3
+    shutil.copy(new_photo, tmp_path / "new.jpg")
+    (tmp_path / "models").symlink_to(world)
+    monkeypatch.chdir(tmp_path)
+    for example in examples:
+        exec(compile(example, "python_api.md", "exec"), {})
+
+
+def test_a_dataset_gives_the_tuples_of_the_file(site: Path) -> None:
+    tuples = read_tuples(site / "tuples.h5")
+    found = sfm2tuples.TupleDataset(site / "tuples.h5", image_size=48)
+    assert len(found) == len(tuples.tuples["train"].query)
+    photos = TuplePhotos(tuples, 48)
+    for number in (0, len(found) - 1):
+        item, row = found[number], int(tuples.tuples["train"].query[number])
+        wanted = torch.from_numpy(photos.load(row)).permute(2, 0, 1) / 255
+        assert torch.equal(item.query, wanted)
+        assert item.keys[0] == tuples.images.key[row]
+        assert len(item.negatives) == int((tuples.tuples["train"].negative[number] >= 0).sum())
+        assert len(item.keys) == 1 + len(item.positives) + len(item.negatives)
+    loader = torch.utils.data.DataLoader(found, batch_size=None, num_workers=1)
+    assert [item.keys for item in loader] == [found[number].keys for number in range(len(found))]
+    with pytest.raises(IndexError):
+        found[len(found)]
+    with pytest.raises(UsageError, match="no split test"):
+        sfm2tuples.TupleDataset(site / "tuples.h5", split="test")
+
+
+def test_tune_from_python_takes_texts(world: Path, copy: Path) -> None:
+    said: list[str] = []
+    choice = NetworkChoice(backbone=BACKBONE)
+    found = sfm2tuples.tune(str(world), str(copy), network=choice, device="cpu", say=said.append)
+    assert not [line for line in said if "made again" in line]
+    assert found.photos == 24
+    with pytest.raises(UsageError, match="no time such as"):
+        sfm2tuples.tune(world, copy, network=choice, budget="soon")
