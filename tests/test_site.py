@@ -30,7 +30,7 @@ from retrieval.networks.interpolation import between
 from retrieval.networks.network import build_network
 from retrieval.photos.tuple_photos import TuplePhotos
 from retrieval.site import choices, steps, tuning
-from retrieval.site.choices import Effort, can_train, choose
+from retrieval.site.choices import Effort, can_train, choose_options
 from retrieval.site.comparison import compare, read_comparison
 from retrieval.site.effort import duration, effort_within, forecast, seconds_of
 from retrieval.site.facts import Facts
@@ -378,6 +378,21 @@ def test_ask_finds_the_nearest_by_brute_force(site: Path, world: Path, new_photo
     assert len(opened.ask(own, 30)) == 23
 
 
+def test_a_question_from_the_shell_does_without_torch(site: Path, new_photo: Path) -> None:
+    """Loading torch takes longer than all the rest; the similarities are those of torch."""
+    program = (
+        "import sys; from cli.main import group; "
+        "group.main(sys.argv[1:], standalone_mode=False); assert 'torch' not in sys.modules"
+    )
+    words = ["ask", str(site), str(new_photo), "--json"]
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    plain = json.loads(done.stdout)["answers"][str(new_photo)]
+    usual = Site.open(site, device="cpu").ask(new_photo)
+    assert [one["name"] for one in plain] == [one.name for one in usual]
+    assert [one["similarity"] for one in plain] == pytest.approx([one.similarity for one in usual], abs=1e-5)
+
+
 def test_ask_prints_a_table_and_writes_pairs_and_a_page(
     site: Path, new_photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -487,7 +502,8 @@ def test_the_interval_is_as_wide_as_theory_says() -> None:
     values = np.random.default_rng(0).normal(0.3, 2.0, 400)
     found = mean_interval(values)
     assert found.high - found.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.06)
-    assert found.excludes_zero is (abs(values.mean()) > (found.high - found.low) / 2)
+    assert found.excludes_zero
+    assert not mean_interval(values - values.mean()).excludes_zero
 
 
 def test_a_gain_within_chance_is_called_so(tmp_path: Path, site: Path) -> None:
@@ -524,7 +540,7 @@ FACTS = Facts(16, 4, 300, 80, 70, 15, 0.2, 280, 16, 1024)
 
 
 def test_choices_follow_the_data() -> None:
-    few = choose(FACTS, Effort(4, 2000, 512), "cpu", 0, is_random=False, is_whitened=False)
+    few = choose_options(FACTS, Effort(4, 2000, 512), "cpu", 0, is_random=False, is_whitened=False)
     assert (few.mining.query_share, few.mining.queries_per_place, few.mining.num_negatives) == (
         1.0,
         choices.PER_PLACE,
@@ -533,12 +549,15 @@ def test_choices_follow_the_data() -> None:
     assert few.training
     assert few.training["rounds"] == 4
     many = Facts(400, 100, 40_000, 9_000, 8_000, 15, 0.2, 39_000, 400, 3000)
-    found = choose(many, Effort(4, 2000, 1024), "cuda", 0, is_random=False, is_whitened=True)
+    found = choose_options(many, Effort(4, 2000, 1024), "cuda", 0, is_random=False, is_whitened=True)
     assert found.mining.query_share == 0.1
     assert found.whitening is None
     assert found.packed == 0
     three = Facts(2, 1, 30, 9, 9, 15, 0.2, 28, 2, 640)
-    assert choose(three, Effort(4, 2000, 512), "cpu", 0, is_random=False, is_whitened=False).mining.num_negatives == 1
+    assert (
+        choose_options(three, Effort(4, 2000, 512), "cpu", 0, is_random=False, is_whitened=False).mining.num_negatives
+        == 1
+    )
     blind = Facts(2, 1, 30, 9, 0, 15, 0.2, 28, 2, 640)
     assert "nothing can vouch" in can_train(blind)
     assert all(choice.reason and choice.value for choice in [*few.said, *found.said])

@@ -9,7 +9,8 @@ from pathlib import Path
 from retrieval.networks.choice import load_network
 from retrieval.networks.interpolation import between
 from retrieval.networks.network import Network
-from retrieval.training.run_folder import BEST, LAST
+from retrieval.training.last_round import LAST
+from retrieval.training.run_folder import BEST
 
 START, HALFWAY, TUNED = "start", "halfway", "tuned"
 TITLES = {START: "off the shelf", HALFWAY: "half-way", TUNED: "tuned"}

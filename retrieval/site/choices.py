@@ -10,7 +10,7 @@ from typing import Any
 from retrieval.descriptors.extraction import ExtractionOptions
 from retrieval.site.facts import OVERLAPS, Facts
 from retrieval.training.recipes import SMALL
-from retrieval.whitening.matching_pairs import WhiteningOptions
+from retrieval.whitening.options import WhiteningOptions
 from sfm2tuples.mining.options import MiningOptions
 
 TRAINING_SIZE = 362
@@ -105,7 +105,9 @@ def can_train(facts: Facts) -> str:
     return ""
 
 
-def choose(facts: Facts, effort: Effort, device: str, seed: int, *, is_random: bool, is_whitened: bool) -> Choices:
+def choose_options(
+    facts: Facts, effort: Effort, device: str, seed: int, *, is_random: bool, is_whitened: bool
+) -> Choices:
     """Choose all options.
 
     Parameters

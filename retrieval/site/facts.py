@@ -10,7 +10,8 @@ import numpy as np
 from retrieval.photos.decoding import photo_size
 from retrieval.protocols.benchmark import MIN_SHARED
 from retrieval.protocols.sfm import sfm_benchmark
-from retrieval.whitening.matching_pairs import MatchingPairs, WhiteningOptions, pairs_of_index
+from retrieval.whitening.matching_pairs import MatchingPairs, pairs_of_index
+from retrieval.whitening.options import WhiteningOptions
 from sfm2tuples.errors import DataError, PhotoError, UsageError
 from sfm2tuples.index.opened import OpenedIndex
 from sfm2tuples.index.schema import TRAIN, VAL

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,6 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from retrieval.networks.numpy_forward import PlainNetwork, read_layers
+from retrieval.photos.choices import BILINEAR, STORED
+from retrieval.photos.decoding import load_photo
 from retrieval.site.photo_list import NO_PLACE, PhotoList, read_photo_list
 from retrieval.site.site_files import SiteFiles
 from sfm2tuples.errors import DataError, PhotoError, UsageError
@@ -18,6 +22,10 @@ from sfm2tuples.files.descriptors import Descriptors, read_descriptors
 if TYPE_CHECKING:
     from retrieval.descriptors.extraction import ExtractionOptions
     from retrieval.networks.network import Network
+
+
+FEW = 8
+"""Photos up to which a question is quicker without torch: it takes one to two seconds to load."""
 
 
 @dataclass(frozen=True)
@@ -122,10 +130,28 @@ class Site:
         PhotoError
             A photo is absent or cannot be read.
         """
+        sources = [Path(photo) for photo in photos]
+        plain = self._plain(len(sources))
+        if plain is not None:
+            size = int(self.descriptors.settings["image_size"])
+            return np.stack([plain.describe(load_photo(photo, size), str(photo)) for photo in sources])
         from retrieval.descriptors.extraction import extract
 
-        sources = [Path(photo) for photo in photos]
         return extract(self.network, sources, self.extraction, [str(photo) for photo in sources])
+
+    def _plain(self, count: int) -> PlainNetwork | None:
+        """The network without torch, where that is quicker and the same: torch takes longer to load than a few photos.
+
+        None where it is not: for many photos, on a device that was named, or with torch at hand already.
+        """
+        settings = self.descriptors.settings
+        usual = {"scales": [1.0], "precision": "fp32", "filter": BILINEAR, "upright": STORED}
+        if any(settings.get(name, value) != value for name, value in usual.items()):
+            return None
+        if count > FEW or self._device is not None or "torch" in sys.modules or not self.files.layers.is_file():
+            return None
+        plain = read_layers(self.files.layers)
+        return plain if plain.runs and plain.network == settings.get("network") else None
 
     def ask(self, photo: str | Path, num_results: int = 10) -> list[Answer]:
         """The nearest photos of the site, best first; a photo of the site does not find itself."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sfm2tuples.errors import DataError, UsageError
+from sfm2tuples.files.locks import take_lock
 
 STATE = "state.json"
 LOCK = ".lock"
@@ -56,6 +56,11 @@ class SiteFiles:
     def network(self) -> Path:
         """The network that was kept, its whitening inside."""
         return self.folder / "network.pt"
+
+    @property
+    def layers(self) -> Path:
+        """The same network as plain layers, for a question that does without torch."""
+        return self.folder / "network.npz"
 
     @property
     def descriptors(self) -> Path:
@@ -112,7 +117,7 @@ def held_site(folder: Path) -> Iterator[SiteFiles]:
     except OSError as error:
         raise DataError(folder, f"cannot be written to ({error.strerror})") from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        take_lock(lock, folder)
         yield files
     except BlockingIOError as error:
         raise DataError(folder, "another process writes to this site", "wait for it") from error

@@ -20,6 +20,7 @@ from retrieval.evaluation.request import EvaluationRequest
 from retrieval.networks.checkpoints import save_checkpoint
 from retrieval.networks.choice import NetworkChoice, load_network
 from retrieval.networks.network import Network
+from retrieval.networks.plain_layers import write_layers
 from retrieval.networks.whitening_layer import WhiteningLayer, add_whitening_layer
 from retrieval.photos.sources import photos_of
 from retrieval.protocols.benchmark import ProtocolChoice
@@ -32,9 +33,10 @@ from retrieval.site.photo_list import PhotoList, read_photo_list
 from retrieval.site.request import Say
 from retrieval.site.site_files import SiteFiles
 from retrieval.site.state import Workshop, fingerprint_of, stamp
+from retrieval.training.curves import RoundFigures
+from retrieval.training.last_round import LAST
 from retrieval.training.loop import Execution, train
 from retrieval.training.options import options_from_recipe
-from retrieval.training.run_folder import LAST, RoundFigures
 from retrieval.tuple_files.mining import mine_tuple_file
 from retrieval.tuple_files.readable_photos import PhotoOptions
 from retrieval.whitening.matching_pairs import learn_whitening, pairs_of_index
@@ -258,6 +260,11 @@ class Steps:
             save_checkpoint(self.files.network, network, parents=[candidate.fingerprint], kept=comparison.title)
 
         self.workshop.make(self.files.network, made_of, build)
+
+        def build_layers(_: bool) -> None:
+            write_layers(self.files.layers, load_network(self.files.network))
+
+        self.workshop.make(self.files.layers, made_of, build_layers)
 
     @staticmethod
     def _network_is(candidate: Candidate, whitening: Path | None) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import Any
 from retrieval.networks.choice import NetworkChoice, load_on
 from retrieval.networks.network import Network
 from retrieval.site.candidates import START
-from retrieval.site.choices import Choices, Effort, can_train, choose
+from retrieval.site.choices import Choices, Effort, can_train, choose_options
 from retrieval.site.comparison import Comparison
 from retrieval.site.effort import Forecast, duration, effort_within, forecast, seconds_a_photo, seconds_of
 from retrieval.site.facts import Facts, facts_of
@@ -232,7 +232,7 @@ class _Tuning:
         return effort
 
     def _choices(self, facts: Facts, effort: Effort, network: Network) -> Choices:
-        choices = choose(
+        choices = choose_options(
             facts,
             effort,
             network.device.type,
