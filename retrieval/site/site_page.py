@@ -14,10 +14,8 @@ from retrieval.site.choices import Choices
 from retrieval.site.comparison import Comparison
 from retrieval.site.effort import duration
 from retrieval.site.site_files import SiteFiles
+from retrieval.training.last_round import LAST
 from sfm2tuples.files.atomic import write_folder_atomically, write_text
-
-TUPLES, HELD_OUT = "tuples", "held_out"
-"""Folders of the pages below the site's."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +62,22 @@ def write_site_page(files: SiteFiles, comparison: Comparison, choices: Choices, 
 
 def _pages_below(folder: Path, files: SiteFiles, comparison: Comparison) -> list[_Link]:
     """Make the pages of the site's files, and say where they are."""
-    links = []
+    links: list[_Link] = []
+
+    def add(name: str, source: Path, options: ReportOptions, title: str, said: str) -> None:
+        write_report(source, folder / name, options)
+        links.append(_Link(f"{name}/{PAGE}", title, said))
+
+    options = ReportOptions(descriptors=files.described(START))
+    add("places", files.index, options, "Places", "models from above, shared points, and places that look alike")
     if files.tuples.is_file():
-        write_report(files.tuples, folder / TUPLES, ReportOptions())
         said = "what the network was trained on, with the numbers that spoke for each choice"
-        links.append(_Link(f"{TUPLES}/{PAGE}", "Tuples", said))
+        add("tuples", files.tuples, ReportOptions(), "Tuples", said)
+    if (files.run / LAST).is_file():
+        add("training", files.run, ReportOptions(), "Training", "mAP and loss, round by round")
     if comparison.rows:
         against = None if comparison.kept == START else files.evaluation(START)
-        kept = files.evaluation(comparison.kept)
-        write_report(kept, folder / HELD_OUT, ReportOptions(compare=against))
-        said = "held-out photos that are asked for, the worst and the best, before and after"
-        links.append(_Link(f"{HELD_OUT}/{PAGE}", "Questions on held-out places", said))
+        options = ReportOptions(compare=against)
+        said = "photos of held-out places that are asked for, the worst and the best, before and after"
+        add("held_out", files.evaluation(comparison.kept), options, "Questions on held-out places", said)
     return links
