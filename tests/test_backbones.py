@@ -219,6 +219,13 @@ def test_torn_and_foreign_files_are_refused(tmp_path, suffix):
         refused(path, "cannot be read|plain containers")
 
 
+def test_an_npz_with_a_file_that_is_no_array_is_refused(tmp_path):
+    np.savez(tmp_path / "w.npz", **{name: value.numpy() for name, value in random_state().items()})
+    with zipfile.ZipFile(tmp_path / "w.npz", "a") as archive:
+        archive.writestr("odd.npy", b"x" * 50)
+    refused(tmp_path / "w.npz", "cannot be read as .npz")
+
+
 def test_counters_of_batch_norm_may_be_absent(tmp_path):
     backbone = build_backbone("resnet18")
     old = {name: value for name, value in backbone.state_dict().items() if "num_batches" not in name}

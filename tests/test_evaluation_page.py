@@ -16,6 +16,7 @@ from test_benchmarks import GND, IMLIST, ORIGINAL, REVISITED, write_json
 
 from retrieval.evaluation.evaluation_file import PhotoFolders, read_evaluation
 from retrieval.reports.drawings import scatter
+from sfm2tuples.errors import FileFormatError
 from sfm2tuples.files.descriptors import Descriptors, write_descriptors
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -341,6 +342,24 @@ def test_other_files_are_refused_in_one_line(
     assert "r.json" in error
     assert said in error
     assert not (folder / "page").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("query", ["a"]), ("first", {"a": 1}), ("verdicts", ["perhaps"]), ("ranks", [-1]), ("ranks", ["1"]),
+        ("average_precision", "high"), ("positives", True), ("nearest", []), ("last", [{"image": "a", "rank": 0.5}]),
+        ("similarities", [[1]]), ("similarities", ["1"]), ("box", [1, 2, 3]), ("box", [1, 2, 3, "x"]),
+    ],
+)  # fmt: skip
+def test_a_result_with_a_part_of_another_kind_is_refused(folder: Path, key: str, value: object) -> None:
+    result = evaluate(folder, "rankings.txt", "r.json")
+    content = json.loads(result.read_text())
+    entry = content["per_query"][0]
+    entry[key] = value * len(entry["first"]) if key in ("verdicts", "similarities") else value
+    result.write_text(json.dumps(content))
+    with pytest.raises(FileFormatError, match="lacks the results of its queries"):
+        read_evaluation(result)
 
 
 def test_a_query_without_positives_is_left_out(folder: Path) -> None:

@@ -163,6 +163,16 @@ def test_a_checkpoint_says_its_network_round_and_validation(tmp_path: Path) -> N
     assert "0.715" in text
 
 
+def test_rounds_need_not_have_the_same_figures(tmp_path: Path) -> None:
+    from retrieval.networks.checkpoints import save_checkpoint
+    from retrieval.networks.network import build_network
+
+    history = [{"round": 0, "val_map": 0.5}, {"round": 1, "gap": 0.25}]
+    save_checkpoint(tmp_path / "last.pt", build_network("squeezenet1_1", "gem", None), history=history)
+    assert from_json(tmp_path / "last.pt")["rounds"]["round 1"] == {"gap": 0.25, "val_map": ""}
+    assert "0.25" in printed(tmp_path / "last.pt")
+
+
 def test_every_kind_names_its_format_version_and_fingerprint(index_file: Path) -> None:
     file = from_json(index_file)["file"]
     with h5py.File(index_file) as opened:

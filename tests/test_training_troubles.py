@@ -201,6 +201,13 @@ def _option(name: str, value: object) -> Callable[[dict], None]:
     return lambda content: content["options"].__setitem__(name, value)
 
 
+def _momenta(change: Callable[[dict], object]) -> Callable[[dict], None]:
+    def changed(content: dict) -> None:
+        change(content["optimiser"]["state"][0])
+
+    return changed
+
+
 DAMAGES = {
     "no started_from": (_without("started_from"), "started_from"),
     "no best_round": (_without("best_round"), "best_round"),
@@ -215,6 +222,10 @@ DAMAGES = {
     "an option of another kind": (_option("batch_size", "two"), "options"),
     "options without a recipe": (lambda content: content["options"].pop("recipe"), "options"),
     "an optimiser of another kind": (_put("optimiser", {"state": 1}), "optimiser"),
+    "momenta of another shape": (_momenta(lambda of: of.update(exp_avg=torch.zeros(3))), "optimiser"),
+    "momenta that are not finite": (_momenta(lambda of: of["exp_avg"].fill_(float("nan"))), "optimiser"),
+    "no momenta": (_momenta(lambda of: of.pop("exp_avg")), "optimiser"),
+    "steps that are not one number": (_momenta(lambda of: of.update(step=torch.zeros(6))), "optimiser"),
     "a scaler of another kind": (_put("scaler", [1]), "scaler"),
 }
 

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from worlds import random_index
 
 from cli.main import main
+from retrieval.networks.weights import save_torch_file
 from sfm2tuples.errors import DataError, UsageError
 from sfm2tuples.files import atomic
 from sfm2tuples.files.atomic import refuse_folder_overwrite, refuse_overwrite, write_atomically, write_folder_atomically
@@ -57,6 +59,16 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path: Path, layou
         write_descriptors(path, descriptors(), layout)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["d.h5"]
+
+
+@pytest.mark.parametrize("size", [1000, 50_000, 100_001, 150_000])
+def test_a_checkpoint_on_a_full_disk_is_one_line(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "n.pt"
+    with files_of_at_most(size), pytest.raises(DataError, match=r"n\.pt: File too large; nothing was kept"):
+        save_torch_file(path, {"weights": torch.zeros(100, 500), "more": torch.zeros(3)})
+    assert os.listdir(tmp_path) == []
+    save_torch_file(path, {"weights": torch.ones(3)})
+    assert torch.load(path, weights_only=True)["weights"].tolist() == [1, 1, 1]
 
 
 def append_rounds(path: Path, rounds: list[int]) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from retrieval.metrics.kept_images import VERDICTS
 from retrieval.photos.names import photos_below, short_name
 from retrieval.photos.sources import photos_of
 from sfm2tuples.errors import DataError, FileFormatError, UsageError
@@ -178,9 +180,35 @@ def _is_complete(content: dict[str, Any]) -> bool:
 
 
 def _has_queries(setup: dict[str, Any]) -> bool:
-    return all(
-        len(entry["first"]) == len(entry["verdicts"])
-        and {"query", "group", "average_precision", "positives", "ranks", "last"} <= entry.keys()
-        and all({"image", "rank"} <= one.keys() for one in entry["last"])
-        for entry in setup["per_query"]
+    return isinstance(setup["per_query"], list) and all(map(_is_result, setup["per_query"]))
+
+
+def _is_result(entry: dict[str, Any]) -> bool:
+    """Whether what a query found is all there, each of its kind; a KeyError or TypeError where it is nothing of it."""
+    first, last = entry["first"], entry["last"]
+    similarities, box = entry.get("similarities"), entry.get("box")
+    names = [entry["query"], entry["group"], *first, *(one["image"] for one in last)]
+    return (
+        all(isinstance(part, list) for part in (first, last, entry["verdicts"], entry["ranks"]))
+        and all(isinstance(name, str) or _is_count(name) for name in names)
+        and (entry.get("nearest") is None or isinstance(entry["nearest"], str | int))
+        and (entry["average_precision"] is None or _is_number(entry["average_precision"]))
+        and all(map(_is_count, [entry["positives"], *entry["ranks"]]))
+        and all(one["rank"] is None or _is_count(one["rank"]) for one in last)
+        and len(first) == len(entry["verdicts"])
+        and all(verdict in VERDICTS for verdict in entry["verdicts"])
+        and (similarities is None or _are_numbers(similarities, len(first)))
+        and (box is None or _are_numbers(box, 4))
     )
+
+
+def _are_numbers(values: object, count: int) -> bool:
+    return isinstance(values, list) and len(values) == count and all(map(_is_number, values))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63

@@ -8,16 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from retrieval.networks.description import NetworkDescription
 from retrieval.networks.network import Network
-from retrieval.networks.weights import CHECKPOINT_FORMAT, load_state, load_torch_file
+from retrieval.networks.weights import CHECKPOINT_FORMAT, load_state, load_torch_file, save_torch_file
 from retrieval.networks.wrapped_weights import named_tensors
 from retrieval.photos.choices import STORED, UPRIGHT
 from sfm2tuples.errors import UsageError, WeightsError, shown
-from sfm2tuples.files.atomic import write_atomically
 from sfm2tuples.files.container import SOFTWARE
 
 VERSION = 1
@@ -55,9 +53,7 @@ def save_checkpoint(path: str | Path, network: Network, **state: Any) -> None:
         **({} if network.upright == STORED else {"upright": network.upright}),
         **state,
     }
-    # Given a path, torch.save writes that file's name into the archive, and the temporary one differs each time.
-    with write_atomically(path) as temporary, temporary.open("wb") as file:
-        torch.save(content, file)
+    save_torch_file(path, content)
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:

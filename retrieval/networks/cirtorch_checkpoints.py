@@ -18,10 +18,9 @@ from torch import Tensor
 
 from retrieval.networks.description import IMAGENET_MEAN, IMAGENET_STD, L2_EPS, Colour, NetworkDescription
 from retrieval.networks.network import Network
-from retrieval.networks.weights import load_state, load_torch_file
+from retrieval.networks.weights import load_state, load_torch_file, save_torch_file
 from retrieval.whitening.projection import Whitening
 from sfm2tuples.errors import UsageError, WeightsError, shown
-from sfm2tuples.files.atomic import write_atomically
 
 ARCHITECTURES = ("alexnet", "vgg16", "resnet18", "resnet50", "resnet101", "resnet152", "squeezenet1_1")
 """Backbones that cirtorch and we both have."""
@@ -118,9 +117,7 @@ def write_cirtorch_checkpoint(
         "state_dict": _renamed(state, network.description),
         "min_loss": math.inf,
     }
-    # Given a path, torch.save writes that file's name into the archive, and the temporary one differs each time.
-    with write_atomically(path) as temporary, temporary.open("wb") as file:
-        torch.save(content, file)
+    save_torch_file(path, content)
 
 
 def chosen_whitening(

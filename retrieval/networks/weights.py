@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from retrieval.networks.backbones.backbone import Backbone
 from retrieval.networks.downloads import fetched, is_url
 from retrieval.networks.wrapped_weights import named_tensors, unwrapped, without_prefixes
 from sfm2tuples.errors import UsageError, WeightsError, first_line, first_three
+from sfm2tuples.files.atomic import write_atomically
 from sfm2tuples.files.regular_files import refuse_odd_file, require_file
 
 PUBLISHED = ("imagenet", "pretrained")
@@ -129,6 +130,42 @@ def load_state(module: torch.nn.Module, state: Mapping[str, Tensor], source: str
             needed[name].copy_(value)
 
 
+def save_torch_file(path: str | Path, content: Any) -> None:
+    """`torch.save` of plain containers and tensors, whole or not at all; the same content gives the same bytes.
+
+    Raises
+    ------
+    DataError
+        The disk is full; see `write_atomically`.
+    """
+    # Given a path, torch.save writes that file's name into the archive, and the temporary one differs each time.
+    with write_atomically(path) as temporary, temporary.open("wb") as file:
+        noted = _Noted(file)
+        try:
+            torch.save(content, cast(BinaryIO, noted))
+        except RuntimeError as error:
+            # PyTorch says where it stands in the file, and no word of what the system said.
+            raise noted.error or error from error
+
+
+class _Noted:
+    """A file that keeps what the first failed write raised."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        try:
+            return self._file.write(content)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+
+    def flush(self) -> None:
+        """What is held back is written when the file is closed."""
+
+
 def load_torch_file(path: str | Path) -> Any:
     """`torch.load` with `weights_only`, on the CPU, failing in one line.
 
@@ -206,7 +243,9 @@ def _is_npz(path: Path) -> bool:
         return path.suffix == ".npz"
 
 
-def _tensor(array: np.ndarray) -> Tensor:
+def _tensor(array: object) -> Tensor:
+    if not isinstance(array, np.ndarray):
+        raise TypeError("holds what is no array")
     if array.dtype.kind not in "fiu":
         raise TypeError(f"array of type {array.dtype}")
     return torch.from_numpy(np.ascontiguousarray(array))

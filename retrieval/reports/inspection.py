@@ -274,7 +274,10 @@ def _checkpoint(path: Path) -> dict[str, Facts]:
         sections["options"] = _plain(checkpoint["options"])
     # The newest round first: a long run is cut short where it is printed.
     history = checkpoint.get("history", [])[::-1]
-    return {**sections, "rounds": {f"round {row['round']}": _plain(_without(row, ("round",))) for row in history}}
+    # A figure that some rounds have not is empty there, as the gap is where a run was begun by an earlier version.
+    names = dict.fromkeys(name for row in history for name in row if name != "round")
+    rows = {f"round {row['round']}": _plain({name: row.get(name, "") for name in names}) for row in history}
+    return {**sections, "rounds": rows}
 
 
 def _cirtorch_checkpoint(path: Path) -> dict[str, Facts]:

@@ -8,6 +8,7 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 import torch
+from torch import Tensor
 
 from retrieval.networks.checkpoints import load_checkpoint, network_of
 from retrieval.networks.network import Network
@@ -28,6 +29,12 @@ _PARTS: dict[str, type | tuple[type, ...]] = {
     "best_round": int,
 }
 """What a checkpoint of a run holds beside its network, and of what kind each is."""
+_GATHERED: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
+    torch.optim.SGD: ("momentum_buffer",),
+    torch.optim.Adam: ("exp_avg", "exp_avg_sq"),
+    torch.optim.AdamW: ("exp_avg", "exp_avg_sq"),
+}
+"""What an optimiser gathers for each parameter, in its shape; beside it there may be the count of steps."""
 _REMEDY = "start the run again without --resume, with --force"
 
 
@@ -90,12 +97,44 @@ class LastRound:
             The state does not fit them.
         """
         load_state(network, self.content["weights"], self.path)
+        # The optimiser's constants follow from the options; only what it has gathered is taken from the file.
+        gathered, groups = self.content["optimiser"].get("state"), optimiser.state_dict()["param_groups"]
+        if not _is_gathered(gathered, optimiser):
+            raise WeightsError(self.path, "its optimiser does not fit the run", _REMEDY)
+        states = {"optimiser": {"state": gathered, "param_groups": groups}, "scaler": self.content["scaler"]}
         for name, part in (("optimiser", optimiser), ("scaler", scaler)):
             try:
-                part.load_state_dict(self.content[name])
+                part.load_state_dict(states[name])
             # torch checks little of what it is given, and says in many ways that it does not fit.
             except Exception as error:
                 raise WeightsError(self.path, f"its {name} does not fit the run", _REMEDY) from error
+
+
+def _is_gathered(state: object, optimiser: torch.optim.Optimizer) -> bool:
+    """Whether this is what an optimiser has gathered for some of its parameters, by their numbers."""
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+
+    def fits(values: object, parameter: Tensor) -> bool:
+        kept = _GATHERED[type(optimiser)]
+        if not isinstance(values, dict) or not set(kept) <= values.keys() <= {*kept, "step"}:
+            return False
+        shapes = {**dict.fromkeys(kept, parameter.shape), "step": torch.Size()}
+        return all(value is None or _is_finite(value, shapes[name]) for name, value in values.items())
+
+    return isinstance(state, dict) and all(
+        isinstance(row, int) and 0 <= row < len(parameters) and fits(values, parameters[row])
+        for row, values in state.items()
+    )
+
+
+def _is_finite(value: object, shape: torch.Size) -> bool:
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and value.dtype == torch.float32
+        and value.shape == shape
+        and bool(torch.isfinite(value).all())
+    )
 
 
 def _history(path: Path, rows: list[Any]) -> list[RoundFigures]:

@@ -133,11 +133,6 @@ def _failures_named(path: Path, temporary: Path) -> Iterator[None]:
             what = "the folder was removed" if not path.parent.is_dir() else str(error.strerror)
             raise DataError(path, f"cannot be written: {what}") from error
         raise
-    except RuntimeError as error:  # PyTorch's writer does not say what the system said.
-        if "PytorchStreamWriter" not in str(error) and "file write failed" not in str(error):
-            raise
-        free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0
-        raise DataError(path, f"cannot be written whole; the disk has {free:,} bytes left", "make room") from error
 
 
 def remove_stale_temporaries(path: str | Path, dead_only: bool = False) -> None:
