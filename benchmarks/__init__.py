@@ -1,1 +1,6 @@
-"""Benches: the same work done by us and by the usual way, in one run. `make bench` prints all of them as one table."""
+"""Benches and trials.
+
+A bench does the same work by us and by the usual way, in one run; `make bench` prints all of them as one table. A trial
+(`mutations`, `kills`, `full_disks`) does what must not harm, thousands of times, and counts failures. Read `timing` or
+`tiny_world` first.
+"""

@@ -1,4 +1,4 @@
-"""Run the benches and print one table: ``python -m benchmarks [NAME ...] [--quick]``."""
+"""Run the benches and print one table: ``python -m benchmarks [NAME ...] [--quick]``; or a trial, alone by its name."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ NAMES = ("graph", "many_models", "negatives", "search", "training", "extraction"
 UNASKED = ("timm_networks",)
 """Those that run only where they are named."""
 """Modules of this folder; each has ``run(work: Path, quick: bool)``, which yields rows."""
+TRIALS = ("mutations", "kills", "full_disks")
+"""Modules whose ``main`` has options of its own: what they count are failures, not seconds."""
 
 
 @click.command()
@@ -49,4 +51,6 @@ def print_row(row: Row, ours: dict[str, float]) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] and sys.argv[1] in TRIALS:
+        importlib.import_module(f"benchmarks.{sys.argv[1]}").main(sys.argv[2:], prog_name=f"benchmarks {sys.argv[1]}")
     main()
