@@ -51,7 +51,7 @@ def command(
     from retrieval.photos.sources import photos_of
     from retrieval.whitening.projection import read_whitening
     from sfm2tuples.errors import UsageError
-    from sfm2tuples.files.descriptors import check_layout, write_descriptors
+    from sfm2tuples.files.descriptors import check_layout, require_room_for, write_descriptors
 
     refuse_idle_flags((EXPONENT, NAMES_BELOW))
     if dim is not None and whitening is None:
@@ -59,7 +59,10 @@ def command(
     learned = read_whitening(whitening) if whitening else None
     photos = photos_of(source, images, extraction.image_size)
     check_layout(target, photos.keys, layout)
-    descriptors, failures = describe_photos(load_on(device, choice), photos, extraction)
+    network = load_on(device, choice)
+    length = network.dimension if learned is None else min(learned.dim, dim or learned.dim)
+    require_room_for(target, len(photos.keys), length, layout)
+    descriptors, failures = describe_photos(network, photos, extraction)
     if failures and strict:
         raise failures[0]
     output.warn_of("photos could not be read and have no descriptor", failures)

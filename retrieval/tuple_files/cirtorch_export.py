@@ -18,6 +18,7 @@ from retrieval.photos.packing import BATCH, THREADS
 from retrieval.photos.sources import photos_of_tuples
 from sfm2tuples.errors import DataError, PhotoError
 from sfm2tuples.files.atomic import refuse_folder_overwrite, write_folder_atomically, write_text
+from sfm2tuples.files.room import require_room
 from sfm2tuples.index.schema import SPLITS, TRAIN
 from sfm2tuples.interop.cirtorch_files import PHOTOS, CirtorchSplit, photo_path, pickle_names, write_cirtorch
 from sfm2tuples.interop.cirtorch_tables import to_cirtorch
@@ -69,6 +70,8 @@ def export_cirtorch(source: Path, target: Path, image_size: int | None = None) -
     if len(tuples.tuples[SPLITS[TRAIN]].query) == 0:
         raise DataError(source, "has no training tuples to export", "mine again")
     size = image_size or tuples.packed_size or IMAGE_SIZE
+    if size == tuples.packed_size:
+        require_room(target, int(tuples.photo_indptr[-1]))
     with write_folder_atomically(target) as folder:
         cids, unreadable = _write_photos(folder, tuples, size)
         if not any(cids):

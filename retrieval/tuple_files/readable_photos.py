@@ -76,7 +76,7 @@ class PhotoOptions:
         if not self.pack_images:
             yield ReadablePhotos(descriptors, None, self.upright)
             return
-        with PackedStore(target.parent, self.pack_images) as packed:
+        with PackedStore(target, self.pack_images) as packed:
             yield ReadablePhotos(descriptors, packed, self.upright)
 
     def _descriptors(self, source: Path, options: MiningOptions) -> DescriptorStore | None:

@@ -5,5 +5,6 @@ Read `container` first (how an HDF5 file of ours is opened and made; `opening` o
 it), `plain_items` (finding datasets without following links), `new_file` (HDF5 that survives a full disk), `atomic` and
 `renames` (write beside, then rename), `descriptors` and `descriptor_settings`. `lazy_file` reads by rows, `safe_pickle`
 reads other people's pickles and calls nothing, `text` reads lists and tables. `regular_files` refuses pipes before they
-are opened; `locks` goes on where a file system has none. Imports `compute`.
+are opened; `locks` goes on where a file system has none; `room` asks for room before long work. Imports
+`compute`.
 """

@@ -23,6 +23,7 @@ from sfm2tuples.files.container import create_file, header_of, open_file
 from sfm2tuples.files.layouts import LAYOUTS as LAYOUTS
 from sfm2tuples.files.opening import is_hdf5, open_hdf5
 from sfm2tuples.files.plain_items import plain_item, reading, walk
+from sfm2tuples.files.room import require_room
 from sfm2tuples.files.rules import Rule, Rules, text_rules
 
 FORMAT = "sfm2tuples-descriptors"
@@ -132,6 +133,11 @@ def check_layout(path: str | Path, names: Sequence[str], layout: str) -> None:
         raise UsageError(f"unknown layout {layout}; choose from {', '.join(LAYOUTS)}")
     if layout == "hloc":
         _check_group_names(path, names)
+
+
+def require_room_for(path: str | Path, count: int, dimension: int, layout: str = "columnar") -> None:
+    """Refuse work whose descriptors will not fit on the disk (`require_room`): 4 bytes a value, 2 in hloc's layout."""
+    require_room(path, count * dimension * (4 if layout == "columnar" else 2))
 
 
 def align(descriptors: Descriptors, keys: Sequence[str], path_of_index: str | Path) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 from sfm2tuples.errors import FileFormatError
 from sfm2tuples.files.columns import ColumnStream, fill_column
 from sfm2tuples.files.container import create_file
+from sfm2tuples.files.room import require_room
 from sfm2tuples.files.rules import Rule, Rules, text_rules
 from sfm2tuples.files.tables import Column, write_columns
 from sfm2tuples.index.splits import SPLITS as SPLITS
@@ -261,6 +262,8 @@ def write_index(
         for name, table in TABLES.items():
             columns = {field.name: tables[name][field.name] for field in fields(table)}
             streams += write_columns(file.create_group(name), columns)
+        # The columns have their places by now, but not yet their bytes.
+        require_room(path, sum(dataset.nbytes for dataset, _ in streams))
         streams.sort(key=lambda stream: -stream[0].nbytes)
         # The disk writes what is done while the rest is gathered, and has little left to do at the end.
         with ThreadPoolExecutor(threads) as pool, ThreadPoolExecutor(1) as syncing:

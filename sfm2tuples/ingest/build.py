@@ -19,6 +19,7 @@ from sfm2tuples.ingest.merging import MergedIndex, PlaceChoices, StoredModel, me
 from sfm2tuples.ingest.options import IngestOptions
 from sfm2tuples.ingest.part_building import Progress, Workers, build_parts
 from sfm2tuples.ingest.photo_hints import where_photos_may_be
+from sfm2tuples.ingest.room_for_parts import require_room_for_parts
 from sfm2tuples.ingest.work_folder import work_folder
 from sfm2tuples.places.places_file import read_places
 from sfm2tuples.places.twins import TwinCandidate, find_twins
@@ -106,11 +107,11 @@ def build_index(
     Raises
     ------
     DataError
-        No model is found or can be read, the places file is off, the target is being built, or no cluster answers.
+        No model is found or can be read, the places file is off, the target is being built, no cluster or no room.
     ModelError
         A model cannot be read, where `strict` is set.
     """
-    locations = sorted(find_models(roots), key=lambda location: location.name)
+    locations = _models_to_read(roots, target)
     listed = _listed_places(places, locations, roots)
     with work_folder(target, resume) as folder:
         workers = Workers(jobs, dask, dask_timeout, strict)
@@ -120,6 +121,13 @@ def build_index(
         merged = _merge(models, folders, listed, databases, options, strict)
         write_index(target, merged.tables, asdict(options), threads=max(jobs, default_threads()))
     return _warned_of(_summary(models, merged, failed, twins), options, _hint(models, folders, photo_roots))
+
+
+def _models_to_read(roots: Sequence[Path], target: Path) -> list[ModelLocation]:
+    """The models below the roots in the order of their names; there is room for what will be made of them."""
+    locations = sorted(find_models(roots), key=lambda location: location.name)
+    require_room_for_parts(locations, target)
+    return locations
 
 
 @dataclass(frozen=True)
