@@ -60,7 +60,7 @@ class Output:
         if line:
             self.warn(line)
 
-    def warn_of(self, what: str, errors: Sequence[Exception]) -> None:
+    def warn_of(self, what: str, errors: Sequence[Exception | str]) -> None:
         """Count errors that did not stop the work, and show the first three."""
         if errors:
             self.warn(f"{len(errors):,} {what}, first: " + "; ".join(str(error) for error in errors[:3]))

@@ -42,7 +42,8 @@ from sfm2tuples.files.descriptors import Descriptors, write_descriptors
 from sfm2tuples.files.safe_pickle import PickledArray, read_plain_pickle
 from sfm2tuples.interop.cirtorch_files import CirtorchSplit, photo_path, read_cirtorch, write_cirtorch
 from sfm2tuples.interop.cirtorch_tables import from_cirtorch, to_cirtorch, tuple_pairs
-from sfm2tuples.mining.rounds import MiningOptions, mining_options, plan_round
+from sfm2tuples.mining.options import MiningOptions, mining_options
+from sfm2tuples.mining.rounds import plan_round
 from sfm2tuples.mining.summary import summarise
 from sfm2tuples.mining.tuple_file import Candidates, ImageTable, PlaceTable, TupleFile, TupleSet, read_tuples
 

@@ -26,7 +26,7 @@ from retrieval.training.options import TrainingOptions
 from retrieval.whitening.options import WhiteningOptions
 from sfm2tuples.ingest.options import IngestOptions
 from sfm2tuples.interop.graph_export import NAMES
-from sfm2tuples.mining.rounds import MiningOptions
+from sfm2tuples.mining.options import MiningOptions
 from sfm2tuples.world.synthetic import write_world
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from retrieval.descriptors import extraction
+from retrieval.descriptors import described_photos, extraction
+from retrieval.descriptors.described_photos import describe_photos, descriptors_of
 from retrieval.descriptors.extraction import (
     ExtractionOptions,
     combine_scales,
@@ -22,9 +23,11 @@ from retrieval.descriptors.extraction import (
     to_input,
 )
 from retrieval.descriptors.size_batches import in_batches
+from retrieval.networks.choice import NetworkChoice
 from retrieval.networks.devices import autocast
 from retrieval.networks.network import Network, build_network
 from retrieval.photos.decoding import load_photo, resize_photo
+from retrieval.photos.sources import photos_of
 from sfm2tuples.errors import NotFiniteError, PhotoError, UsageError
 
 OPTIONS = ExtractionOptions(image_size=96)
@@ -352,3 +355,20 @@ class TestBatches:
             given += len(batch)
             assert len(taken) - given <= 5
         assert given == 50
+
+
+def test_a_photo_that_cannot_be_read_ends_the_work_where_all_are_needed(network, photos, tmp_path, monkeypatch):
+    for number, photo in enumerate(photos * 6):
+        (tmp_path / f"{number:02d}.jpg").write_bytes(photo)
+    (tmp_path / "03.jpg").write_bytes(b"torn")
+    described = []
+    handle = network.register_forward_hook(lambda *arguments: described.append(1))
+    monkeypatch.setattr(described_photos, "load_on", lambda *arguments: network)
+    try:
+        with pytest.raises(PhotoError, match=r"03\.jpg"):
+            descriptors_of(None, NetworkChoice(backbone="squeezenet1_1"), photos_of(tmp_path), OPTIONS)
+        assert len(described) <= 3
+        found, failures = describe_photos(network, photos_of(tmp_path), OPTIONS)
+        assert (len(found.names), len(failures)) == (41, 1)
+    finally:
+        handle.remove()

@@ -20,10 +20,12 @@ from retrieval.metrics.results import evaluate_descriptors
 from retrieval.search.ranks_file import Ranks, write_ranks
 from retrieval.whitening.learning import learn_pca
 from retrieval.whitening.projection import write_whitening
+from sfm2tuples.files.container import create_file, read_header
 from sfm2tuples.files.descriptors import Descriptors, write_descriptors
 from sfm2tuples.ingest.build import IngestOptions, build_index
+from sfm2tuples.mining.options import MiningOptions
 from sfm2tuples.mining.photo_table import tables_of_index
-from sfm2tuples.mining.rounds import MiningOptions, choose_tuples, plan_round
+from sfm2tuples.mining.rounds import choose_tuples, plan_round
 from sfm2tuples.mining.tuple_file import write_tuples
 from tests.hand_made import write_scene
 from tests.textures import made_features
@@ -134,3 +136,9 @@ def test_the_tables_are_those_that_the_dataclasses_print() -> None:
     page = PAGE.read_text(encoding="utf-8")
     assert table(INDEX) in page
     assert table(TUPLES) in page
+
+
+def test_a_files_parents_are_named_once_and_files_of_others_have_none(tmp_path: Path) -> None:
+    with create_file(tmp_path / "a.h5", "sfm2tuples-test", 1, {}, ["b" * 64, "", "a" * 64, "b" * 64]):
+        pass
+    assert read_header(tmp_path / "a.h5").parents == ("b" * 64, "a" * 64)

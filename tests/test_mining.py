@@ -15,8 +15,9 @@ from worlds import World, random_index, unit_rows
 
 from sfm2tuples.errors import MiningError, PhotoError, UsageError
 from sfm2tuples.files.columns import indptr_of
+from sfm2tuples.mining.options import MiningOptions, mining_options
 from sfm2tuples.mining.photo_table import Distractors, tables_of_index
-from sfm2tuples.mining.rounds import MiningOptions, choose_tuples, mining_options, plan_round
+from sfm2tuples.mining.rounds import choose_tuples, plan_round
 from sfm2tuples.mining.summary import summarise
 from sfm2tuples.mining.suspicious_places import suspicious_places
 from sfm2tuples.similarity.best_rows import PoolRules

@@ -17,7 +17,8 @@ from retrieval.training.loop import Execution, train
 from retrieval.training.options import options_from_recipe
 from retrieval.training.pooling_preparation import CELLS, kmeans, needs_photos, prepare_network, sample_vectors
 from sfm2tuples.errors import UsageError
-from sfm2tuples.mining.tuple_file import TRAIN, TupleFile, read_tuples
+from sfm2tuples.index.schema import TRAIN
+from sfm2tuples.mining.tuple_file import TupleFile, read_tuples
 from tests.test_training import SIZE, make_tuples
 
 

@@ -114,3 +114,13 @@ def test_what_cannot_be_cropped_is_said(network: Network, photo: Path) -> None:
         describe_crops(network, [photo], ["a.jpg"], np.array([[0, 0, 20, 20]]), "image", options)
     with pytest.raises(UsageError, match="no crop is called half"):
         describe_crops(network, [photo], ["a.jpg"], outside, "half", options)
+
+
+def test_the_weights_are_cast_once_for_all_boxes(
+    network: Network, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleared = []
+    monkeypatch.setattr(torch, "clear_autocast_cache", lambda: cleared.append(1))
+    box = np.array([[10.0, 10.0, 120.0, 100.0]] * 3)
+    describe_crops(network, [photo] * 3, ["a", "b", "c"], box, "image", ExtractionOptions(96, precision="bf16"), None)
+    assert len(cleared) == 1

@@ -24,8 +24,8 @@ from retrieval.training.remining import choose_in_shares, tuples_of_round
 from retrieval.training.state import Resources
 from retrieval.training.team import Team
 from sfm2tuples.errors import MiningError, SfmTuplesError
-from sfm2tuples.mining.options import PoolStrategy
-from sfm2tuples.mining.rounds import RoundChoice, choose_tuples, mining_options, plan_round
+from sfm2tuples.mining.options import PoolStrategy, mining_options
+from sfm2tuples.mining.rounds import RoundChoice, choose_tuples, plan_round
 from sfm2tuples.mining.tuple_file import TupleSet
 from sfm2tuples.similarity.exact_search import most_similar
 from sfm2tuples.similarity.ivf_search import IvfSearch

@@ -284,3 +284,14 @@ def test_safetensors_without_the_package_are_one_line(fake, tmp_path, monkeypatc
     (tmp_path / "w.safetensors").write_bytes(b"")
     with pytest.raises(WeightsError, match="needs the package safetensors"):
         build_network("timm:vit", "mac", tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize(("name", "trials"), [("vit", 1), ("cnn", 1), ("multiples", 2)])
+def test_a_network_is_tried_once_for_each_step(
+    fake: list[dict], monkeypatch: pytest.MonkeyPatch, name: str, trials: int
+) -> None:
+    tried = []
+    trial = TimmBackbone._trial
+    monkeypatch.setattr(TimmBackbone, "_trial", lambda self: tried.append(self.patch) or trial(self))
+    TimmBackbone(f"timm:{name}")
+    assert len(tried) == trials

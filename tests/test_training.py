@@ -762,8 +762,7 @@ def test_force_keeps_the_old_run_until_the_new_one_has_a_checkpoint(
 
 def test_a_run_killed_in_its_round_0_starts_anew(tuples: Path, tmp_path: Path):
     run = tmp_path / "run"
-    train(tuples, run, quick(rounds=0), network())
-    (run / "last.pt").unlink()  # as earlier versions left it, which wrote best.pt first
+    run.mkdir()
     (run / ".last.pt.1-abc.part").write_bytes(b"half")
     train(tuples, run, quick(rounds=0), network())
     assert sorted(file.name for file in run.iterdir() if file.is_file()) == ["best.pt", "curves.csv", "last.pt"]
@@ -797,6 +796,12 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(tuples: Path, whole_run: P
     with pytest.raises(UsageError, match="holds a run already"):
         train(tuples, whole_run, quick(rounds=3), network())
     assert (whole_run / "last.pt").read_bytes() == before
+
+
+def test_a_best_network_without_its_run_is_not_overwritten(tuples: Path, whole_run: Path, tmp_path: Path):
+    shutil.copy(whole_run / "best.pt", tmp_path / "best.pt")
+    with pytest.raises(UsageError, match=r"best\.pt, without its last\.pt"):
+        train(tuples, tmp_path, quick(rounds=0), network())
 
 
 def test_force_replaces_a_run(tuples: Path, tmp_path: Path):

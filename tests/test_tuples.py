@@ -25,8 +25,7 @@ from retrieval.tuple_files.readable_photos import PhotoOptions
 from sfm2tuples.errors import DataError, FileFormatError, UsageError
 from sfm2tuples.files.container import read_header
 from sfm2tuples.files.descriptors import Descriptors, write_descriptors
-from sfm2tuples.mining.options import PoolStrategy
-from sfm2tuples.mining.rounds import MiningOptions
+from sfm2tuples.mining.options import MiningOptions, PoolStrategy
 from sfm2tuples.mining.tuple_file import PackedPhotos, read_tuples
 
 OPTIONS = MiningOptions(query_share=1.0, num_negatives=2, min_overlap=0.1)

@@ -69,7 +69,7 @@ def command(
     if learned is not None and whitening is not None:
         output.warn_if(mismatch_warning(whitening, learned, descriptors))
         descriptors = whiten_descriptors(descriptors, learned, dim)
-    parents = [fingerprint for fingerprint in (photos.parent, learned.fingerprint if learned else "") if fingerprint]
+    parents = [photos.parent, learned.fingerprint if learned else ""]
     write_descriptors(target, replace(descriptors, origins=origins_of(photos.origin)), layout, parents)
     count, length = descriptors.values.shape
     output.result({"photos": count, "dim": length, "unreadable": len(failures)})

@@ -95,9 +95,7 @@ def _say_left_out(found: ImportedTuples, output: Output) -> None:
         output.warn(
             f"{len(left_out.missing):,} photos are not there and are left out, first {first_three(left_out.missing)}"
         )
-    if left_out.unreadable:
-        shown = "; ".join(left_out.unreadable[:3])
-        output.warn(f"{len(left_out.unreadable):,} photos cannot be read and are left out, first: {shown}")
+    output.warn_of("photos cannot be read and are left out", left_out.unreadable)
 
 
 def _say_what_is_unknown(found: ImportedTuples, output: Output) -> None:

@@ -16,7 +16,7 @@ from cli.output import Output, output_options
 if TYPE_CHECKING:
     from retrieval.tuple_files.mining import MinedTuples
     from retrieval.tuple_files.readable_photos import PhotoOptions
-    from sfm2tuples.mining.rounds import MiningOptions
+    from sfm2tuples.mining.options import MiningOptions
 
 MOST_PAIRS = 10
 """Suspicious pairs of places that are printed."""
@@ -84,9 +84,7 @@ def _say_left_out(mined: MinedTuples, output: Output) -> None:
         output.say(f"{tables.same_photo:,} images show the photo of another and are merged with it")
     if tables.known_distractors:
         output.say(f"{tables.known_distractors:,} distractors are in the index, or listed, already and are left out")
-    if tables.unreadable:
-        shown = "; ".join(tables.unreadable[:3])
-        output.warn(f"{len(tables.unreadable):,} photos cannot be read and are left out, first: {shown}")
+    output.warn_of("photos cannot be read and are left out", tables.unreadable)
     names = ("without_photo", "same_photo", "known_distractors", "unreadable")
     output.result({name: getattr(tables, name) for name in names})
 

@@ -76,9 +76,7 @@ def command(
         output.say("mAP on places left out, by shrinkage:")
         output.table(curve.table(), ["λ", "mAP"])
         output.result({"shrinkage_curve": curve.table()})
-    write_whitening(
-        target, whitening, [fingerprint for fingerprint in (photos.parent, found.fingerprint) if fingerprint]
-    )
+    write_whitening(target, whitening, [photos.parent, found.fingerprint])
     learned_from = f"{whitening.num_pairs:,} {'pairs' if method == 'lw' else 'photos'}"
     output.result({"shrinkage": whitening.shrinkage, "num_pairs": whitening.num_pairs, "rank": whitening.rank})
     output.made(

@@ -20,7 +20,11 @@ from sfm2tuples.files.descriptors import Descriptors, align, read_descriptors
 
 
 def describe_photos(
-    network: Network, photos: PhotoSources, options: ExtractionOptions, progress: str | None = "extract"
+    network: Network,
+    photos: PhotoSources,
+    options: ExtractionOptions,
+    progress: str | None = "extract",
+    strict: bool = False,
 ) -> tuple[Descriptors, list[PhotoError]]:
     """Describe the photos of a source; photos of the same content are run through the network once.
 
@@ -31,6 +35,8 @@ def describe_photos(
     options : ExtractionOptions
     progress : str, optional
         Title of the progress bar; none without.
+    strict : bool
+        Raise the first photo's error, in place of going on without it.
 
     Returns
     -------
@@ -43,12 +49,14 @@ def describe_photos(
     ------
     DataError
         No photo could be read.
+    PhotoError
+        A photo could not be, and `strict` is set.
     """
     distinct, which = np.unique(photos.same_as, return_inverse=True)
     names = [photos.keys[row] for row in distinct]
     sideways: list[str] = []
     sources = photos.sources.take(distinct)
-    values, rows, failures = extract_readable(network, sources, options, names, progress, sideways=sideways)
+    values, rows, failures = extract_readable(network, sources, options, names, progress, strict, sideways)
     warn_of_sideways(sideways, len(distinct), "--upright exif turns them")
     if not len(distinct):
         raise DataError(photos.origin, "there are no photos to describe")
@@ -100,12 +108,8 @@ def descriptors_of(
         network = load_on(device, choice)
         if check is not None:
             check(network.dimension)
-        descriptors, failures = describe_photos(network, photos, options)
-        if failures:
-            raise failures[0]
-        return descriptors
-    if choice.named:
-        raise UsageError("--descriptors are there already: leave out --network and --backbone, or --descriptors")
+        return describe_photos(network, photos, options, strict=True)[0]
+    choice.refuse_beside_descriptors()
     descriptors = read_descriptors(path)
     if check is not None:
         check(descriptors.values.shape[1])

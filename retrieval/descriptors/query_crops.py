@@ -21,6 +21,7 @@ from retrieval.descriptors.extraction import (
 )
 from retrieval.descriptors.receptive_fields import cell_centres, cells_in
 from retrieval.descriptors.soundness import require_finite
+from retrieval.networks.devices import autocast
 from retrieval.networks.network import Network
 from retrieval.photos.choices import CROPS, EXIF
 from retrieval.photos.cropping import cut_picture
@@ -70,7 +71,8 @@ def describe_crops(
     check_crop(network, crop)
     values = np.empty((len(sources), network.dimension), np.float32)
     bar = tqdm(sources, desc=progress, unit="photo", disable=True if progress is None else None)
-    with describing(network):
+    # One context for all boxes: the weights are cast once.
+    with describing(network), autocast(network.device, options.precision):
         for row, source in enumerate(bar):
             maps = crop_maps(network, source, names[row], boxes[row], crop, options)
             scales = torch.stack([network.describe_map(features) for features in maps])

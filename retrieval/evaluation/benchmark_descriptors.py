@@ -24,7 +24,8 @@ from retrieval.search.window_descriptors import Describer, PhotoWindows, query_r
 from retrieval.search.window_search import WindowFinder
 from retrieval.whitening.projection import Whitening, read_whitening
 from sfm2tuples.errors import UsageError
-from sfm2tuples.files.descriptor_settings import differing
+from sfm2tuples.files.container import known_parents
+from sfm2tuples.files.descriptor_settings import differing, shortened
 from sfm2tuples.files.descriptors import Descriptors, align, read_descriptors
 
 SAME_DESCRIPTOR = 1e-4
@@ -133,7 +134,7 @@ def benchmark_descriptors(
     return BenchmarkDescriptors(
         queries,
         database,
-        tuple(dict.fromkeys(filter(None, parents))),
+        tuple(known_parents(parents)),
         tuple(filter(None, warnings)),
         tuple(notes),
         _needed(describer).windows(database.names, whitening) if request.refinement.num_windows else None,
@@ -153,8 +154,8 @@ def _check_request(benchmark: Benchmark, request: EvaluationRequest, files: Desc
     if windows and not request.choice.named:
         raise UsageError("--rerank R looks at photos: name the network of the descriptors")
     photos = request.distractors is not None and request.distractors.is_dir()
-    if request.choice.named and not (crops or photos or windows):
-        raise UsageError("--descriptors are there already: leave out --network and --backbone, or --descriptors")
+    if not (crops or photos or windows):
+        request.choice.refuse_beside_descriptors()
 
 
 @dataclass(frozen=True)
@@ -192,10 +193,7 @@ class _ProtocolNetwork:
 
     def describe(self, names: Sequence[str]) -> Descriptors:
         """Descriptors of the protocol's photos of these names, all of which must be readable."""
-        descriptors, failures = describe_photos(self.network, self.photos(names), self.request.extraction)
-        if failures:
-            raise failures[0]
-        return descriptors
+        return describe_photos(self.network, self.photos(names), self.request.extraction, strict=True)[0]
 
     def windows(self, database: Sequence[str], whitening: Whitening | None) -> PhotoWindows:
         """What finds windows in the photos of a database, whose names go on with those of distractors."""
@@ -292,5 +290,5 @@ def _difference(what: str, some: Descriptors, database: Descriptors) -> str | No
     if not some.settings or not database.settings:
         return None
     found = differing(some.settings, database.settings, always=["whitening"])
-    said = ", ".join(f"{key} {str(own)[:20]}, not {str(its)[:20]}" for key, own, its in found if key != "crop")
+    said = ", ".join(f"{key} {shortened(own)}, not {shortened(its)}" for key, own, its in found if key != "crop")
     return f"{some.path or what}: {what} made otherwise than the database's descriptors: {said}" if said else None

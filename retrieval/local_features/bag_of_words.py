@@ -25,7 +25,7 @@ from retrieval.local_features.vocabulary import WordOptions, assign_words, learn
 from sfm2tuples.errors import FileFormatError, UsageError
 from sfm2tuples.files.checked_columns import CheckedColumns
 from sfm2tuples.files.columns import gather_rows
-from sfm2tuples.files.container import create_file, header_of, open_file
+from sfm2tuples.files.container import create_file, header_of, known_parents, open_file
 from sfm2tuples.files.rules import Rule, Rules
 
 FORMAT = "sfm2tuples-bow"
@@ -166,7 +166,7 @@ def build_bag_of_words(
         source = features if learn_from is None else read_features(learn_from)
         bag = learn_bag_of_words(features, options, source)
     warn_if_found_otherwise(features, source)
-    return bag, list(dict.fromkeys(part for part in (features.fingerprint, source.fingerprint) if part))
+    return bag, known_parents([features.fingerprint, source.fingerprint])
 
 
 class InvertedFile:
@@ -185,15 +185,13 @@ class InvertedFile:
 
     def __init__(self, counts: sparse.csr_matrix, power: float = 1.0) -> None:
         self.power = power
-        holders = np.asarray((counts > 0).sum(axis=0)).ravel()
-        self.idf = idf_of(holders, counts.shape[0])
+        self.idf = idf_of_counts(counts)
         self.database = self.vectors(counts)
         self._by_word = self.database.T.tocsr()
 
     def vectors(self, counts: sparse.csr_matrix) -> sparse.csr_matrix:
         """Vectors of counts, of length 1 or empty: (q, W) float64."""
-        powered = sparse.csr_matrix((counts.data**self.power, counts.indices, counts.indptr), counts.shape)
-        return unit_rows(powered @ sparse.diags(self.idf))
+        return tf_idf(counts, self.power, self.idf)
 
     def similarities(self, vectors: sparse.csr_matrix) -> np.ndarray:
         """Cosines of vectors with the database, (q, n) float64."""
@@ -211,6 +209,17 @@ class InvertedFile:
 def idf_of(holders: np.ndarray, count: int) -> np.ndarray:
     """Weights log(count / holders) of words that so many of `count` photos hold; 0 where none does."""
     return np.where(holders > 0, np.log(count / np.maximum(holders, 1)), 0.0)
+
+
+def idf_of_counts(counts: sparse.csr_matrix) -> np.ndarray:
+    """Weights (W,) float64 of the words of counted photos (n, W)."""
+    return idf_of(np.asarray((counts > 0).sum(axis=0)).ravel(), counts.shape[0])
+
+
+def tf_idf(counts: sparse.csr_matrix, power: float, idf: np.ndarray) -> sparse.csr_matrix:
+    """Vectors of counts (n, W), each count to a power and times its word's weight, of length 1 or empty."""
+    powered = sparse.csr_matrix((counts.data**power, counts.indices, counts.indptr), counts.shape)
+    return unit_rows(powered @ sparse.diags(idf))
 
 
 def hard_counts(features: SignedFeatures, num_words: int) -> sparse.csr_matrix:

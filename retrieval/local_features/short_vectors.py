@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from retrieval.local_features.bag_of_words import idf_of, read_bag_of_words, unit_rows
+from retrieval.local_features.bag_of_words import idf_of_counts, read_bag_of_words, tf_idf
 from retrieval.whitening.linear_algebra import with_fixed_signs
 from sfm2tuples.errors import DataError, UsageError
 from sfm2tuples.files.columns import rows_of_names
+from sfm2tuples.files.container import known_parents
 from sfm2tuples.files.descriptors import Descriptors
 
 logger = logging.getLogger(__name__)
@@ -81,10 +82,7 @@ class JointWhitening:
 
     def joint(self, counts: Sequence[sparse.csr_matrix]) -> sparse.csr_matrix:
         """Vectors of tf-idf, each vocabulary's of length 1, side by side: (n, K) float64."""
-        parts = []
-        for part, idf in zip(counts, self.idf, strict=True):
-            powered = sparse.csr_matrix((part.data**self.power, part.indices, part.indptr), part.shape)
-            parts.append(unit_rows(powered @ sparse.diags(idf)))
+        parts = [tf_idf(part, self.power, idf) for part, idf in zip(counts, self.idf, strict=True)]
         return sparse.csr_matrix(sparse.hstack(parts))
 
     def shorten(self, counts: Sequence[sparse.csr_matrix]) -> np.ndarray:
@@ -115,7 +113,7 @@ def learn_joint_whitening(counts: Sequence[sparse.csr_matrix], options: ShortOpt
     UsageError
         The photos span fewer dimensions than are wanted.
     """
-    idf = tuple(idf_of(np.asarray((part > 0).sum(axis=0)).ravel(), part.shape[0]) for part in counts)
+    idf = tuple(idf_of_counts(part) for part in counts)
     unlearned = JointWhitening(idf, options.power, np.empty(0), np.empty((0, 0)))
     step = -(-counts[0].shape[0] // MOST_LEARNED_FROM)
     joint = unlearned.joint([part[::step] for part in counts])
@@ -184,7 +182,7 @@ def short_descriptors(
                 raise DataError(part.path, what, f"make it by build-bow --vocabulary {own.path}")
         learned_on = [part.rows(training[0].names) for part in training]
     values = learn_joint_whitening(learned_on, options).shorten(counts)
-    parents = list(dict.fromkeys(part.fingerprint for part in [*described, *training]))
+    parents = known_parents(part.fingerprint for part in [*described, *training])
     settings = described[0].settings | {
         "method": "mvoc",
         "words": [len(part.words) for part in described],

@@ -41,6 +41,16 @@ class NetworkChoice:
         said = (self.network, self.backbone, self.pooling, self.clusters, self.whitening_layer)
         return self.regional or self.whole_image or any(value is not None for value in said)
 
+    def refuse_beside_descriptors(self) -> None:
+        """Refuse a network where descriptors are given.
+
+        Raises
+        ------
+        UsageError
+        """
+        if self.named:
+            raise UsageError("--descriptors are there already: leave out --network and --backbone, or --descriptors")
+
 
 def load_chosen(choice: NetworkChoice, seed: int = 0) -> Network:
     """Load the network that was chosen; the seed is that of random weights and of a random whitening layer.

@@ -175,7 +175,7 @@ def _rows(path: Path, kind: str, value: Any, base: int, count: int) -> np.ndarra
 
 
 def _is_number(value: object) -> bool:
-    """Whether it is a whole number, and none of thousands of digits."""
+    """Whether it is a whole number of at most 53 bits: a message prints it."""
     return isinstance(value, (int, float)) and abs(value) < 1 << 53 and value == int(value)
 
 

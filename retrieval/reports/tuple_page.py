@@ -12,7 +12,8 @@ import numpy as np
 from retrieval.reports.inspection import split_counts
 from retrieval.reports.options import ReportOptions
 from retrieval.reports.thumbnails import Thumbnails
-from sfm2tuples.mining.tuple_file import SPLITS, PackedPhotos, read_tuples
+from sfm2tuples.index.schema import SPLITS
+from sfm2tuples.mining.tuple_file import PackedPhotos, read_tuples
 
 TITLES = {"train": "Training", "val": "Validation"}
 """Splits as people call them."""

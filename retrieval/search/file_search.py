@@ -12,6 +12,7 @@ from retrieval.search.options import Refinement, SearchOptions, VerificationSour
 from retrieval.search.ranked_lists import Pipeline
 from retrieval.search.ranked_search import SearchResult, check_comparable, search
 from sfm2tuples.errors import UsageError
+from sfm2tuples.files.container import known_parents
 from sfm2tuples.files.descriptors import read_descriptors
 from sfm2tuples.similarity.exact_search import Search, most_similar
 
@@ -80,7 +81,7 @@ def search_files(request: SearchRequest) -> FileSearch:
     if verifier is not None:
         result = replace(result, ranks=result.ranks.made_with(verifier.settings()))
         parents += verifier.parents
-    return FileSearch(result, warning, tuple(dict.fromkeys(filter(None, parents))))
+    return FileSearch(result, warning, known_parents(parents))
 
 
 def _exact(device: str | None) -> Search:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from retrieval.search.query_expansion import augment
 from retrieval.search.ranked_lists import Pipeline, RankedLists, average_with
 from retrieval.search.ranks_file import Ranks
 from sfm2tuples.errors import UsageError
-from sfm2tuples.files.descriptor_settings import differing
+from sfm2tuples.files.descriptor_settings import differing, shortened
 from sfm2tuples.files.descriptors import Descriptors
 from sfm2tuples.similarity.exact_search import Search, most_similar
 from sfm2tuples.similarity.ivf_search import recall_of
@@ -118,7 +117,7 @@ def check_comparable(queries: Descriptors, database: Descriptors) -> str | None:
     if not found:
         return None
     said = "; ".join(
-        f"{key} {_short(there)} there, {_short(here)} in {_called(database)}" for key, there, here in found
+        f"{key} {shortened(there)} there, {shortened(here)} in {_called(database)}" for key, there, here in found
     )
     message = f"{_called(queries)}: made otherwise than the database: {said}"
     if any(key in SPACE for key, _, _ in found):
@@ -140,8 +139,3 @@ def _measured(
 
 def _called(descriptors: Descriptors) -> str:
     return descriptors.path or "a set of descriptors"
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 24 else text[:20] + "…"

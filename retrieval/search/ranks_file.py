@@ -55,7 +55,7 @@ class Ranks:
         return [self.names[row] for row in self.row[query].tolist() if row >= 0]
 
     def matched(self, query: int) -> list[str]:
-        """Those of `found` that are not less similar than nothing at all, unless a least similarity was asked for."""
+        """Those of `found` whose similarity is not negative; all of them where a least similarity was asked for."""
         names = self.found(query)
         if self.options.get("min_similarity") is not None:
             return names

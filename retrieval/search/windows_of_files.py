@@ -10,7 +10,7 @@ from retrieval.descriptors.extraction import ExtractionOptions, extract_settings
 from retrieval.networks.choice import NetworkChoice, load_on
 from retrieval.networks.devices import FP32
 from retrieval.networks.network import Network
-from retrieval.photos.choices import BILINEAR, STORED
+from retrieval.photos.choices import STORED
 from retrieval.photos.sources import photos_of
 from retrieval.search.window_descriptors import Describer, PhotoWindows, query_regions
 from retrieval.whitening.projection import Whitening, read_whitening
@@ -65,7 +65,7 @@ def window_finder(queries: Descriptors, database: Descriptors, sources: WindowSo
 
 def _describer(database: Descriptors, sources: WindowSources) -> Describer:
     settings = database.settings
-    absent = [key for key in ("network", "image_size", "scales", "exponent") if key not in settings]
+    absent = [key for key in ("network", "image_size", "scales", "exponent", "filter") if key not in settings]
     if absent:
         raise UsageError(
             f"{database.path}: does not say by which network and size it was made, so its windows cannot be described; "
@@ -76,10 +76,9 @@ def _describer(database: Descriptors, sources: WindowSources) -> Describer:
         settings["image_size"],
         tuple(settings["scales"]),
         settings["exponent"],
-        # Older files do not say the others.
-        settings.get("precision", FP32),
-        settings.get("filter", BILINEAR),
-        settings.get("upright", STORED),
+        settings.get("precision", FP32),  # older files do not say it
+        settings["filter"],
+        settings.get("upright", STORED),  # named where it is not the default
     )
     _check_network(database, network, options)
     whitening = _whitening(database, sources.whitening)

@@ -24,7 +24,8 @@ from retrieval.photos.tuple_photos import TuplePhotos
 from retrieval.whitening.learning import learn_pca
 from sfm2tuples.compute.random_draws import draw, item_numbers, smallest
 from sfm2tuples.errors import UsageError
-from sfm2tuples.mining.tuple_file import TRAIN, TupleFile
+from sfm2tuples.index.schema import TRAIN
+from sfm2tuples.mining.tuple_file import TupleFile
 
 PHOTOS = 500
 """Photos of the training places at most that are learned from."""

@@ -13,7 +13,8 @@ from retrieval.training.state import TrainingState
 from retrieval.training.team import Team
 from sfm2tuples.compute.random_draws import draw, item_numbers, smallest
 from sfm2tuples.errors import DataError
-from sfm2tuples.mining.rounds import MiningOptions, Negatives, RoundChoice, mining_options, plan_round, search_for
+from sfm2tuples.mining.options import MiningOptions, mining_options
+from sfm2tuples.mining.rounds import Negatives, RoundChoice, plan_round, search_for
 from sfm2tuples.mining.tuple_file import TupleFile, TupleSet
 from sfm2tuples.similarity.ivf_search import IvfSearch, SearchReport
 

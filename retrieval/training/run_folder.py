@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from retrieval.networks.checkpoints import load_checkpoint, save_checkpoint
+from retrieval.networks.checkpoints import save_checkpoint
 from retrieval.networks.network import Network
 from retrieval.training.curves import RoundFigures, write_curves
 from retrieval.training.last_round import LAST, LastRound
 from retrieval.training.options import TrainingOptions
 from retrieval.training.state import TrainingState
-from sfm2tuples.errors import DataError, UsageError, WeightsError
+from sfm2tuples.errors import DataError, UsageError
 from sfm2tuples.files.atomic import remove_stale_temporaries
 
 BEST, CURVES = "best.pt", "curves.csv"
@@ -123,8 +123,6 @@ class Run:
 def refuse_taken(folder: Path, force: bool) -> None:
     """Refuse a folder that holds a run already, unless `force` says to replace it.
 
-    A `best.pt` alone is taken for what a run left that was killed in its round 0, if it is of that round.
-
     Raises
     ------
     UsageError
@@ -134,16 +132,8 @@ def refuse_taken(folder: Path, force: bool) -> None:
         return
     if (folder / LAST).exists():
         raise UsageError(f"{folder}: holds a run already ({LAST}); --resume goes on with it, --force replaces it")
-    if (folder / BEST).exists() and _round_of(folder / BEST) != 0:
+    if (folder / BEST).exists():
         raise UsageError(f"{folder}: holds a run already ({BEST}, without its {LAST}); --force replaces it")
-
-
-def _round_of(path: Path) -> int | None:
-    """The round of a checkpoint; None where it cannot be read."""
-    try:
-        return load_checkpoint(path).get("round")
-    except WeightsError:
-        return None
 
 
 def start_run(folder: Path, state: TrainingState) -> Run:

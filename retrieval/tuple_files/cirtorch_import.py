@@ -18,9 +18,9 @@ from sfm2tuples.index.schema import SPLITS, TRAIN
 from sfm2tuples.interop.cirtorch_files import read_cirtorch
 from sfm2tuples.interop.cirtorch_tables import CirtorchTables, from_cirtorch, without_negatives
 from sfm2tuples.mining.negatives import choose_pool
-from sfm2tuples.mining.options import mining_options
+from sfm2tuples.mining.options import MiningOptions, mining_options
 from sfm2tuples.mining.photo_table import PhotoSize
-from sfm2tuples.mining.rounds import MiningOptions, Plan
+from sfm2tuples.mining.rounds import Plan
 from sfm2tuples.mining.tuple_file import TupleSet
 
 

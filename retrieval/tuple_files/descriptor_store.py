@@ -23,6 +23,10 @@ class DescriptorStore(Protocol):
 
     fingerprint: str
     """Of the network or the file."""
+    options: ExtractionOptions | None
+    """How a network sees the photos; None where none does, so that nobody has tried to read them."""
+    upright: str | None
+    """How the photos were seen, one of `UPRIGHT`; None where nothing says it."""
 
     def add(self, keys: Sequence[str], paths: Sequence[Path]) -> dict[str, PhotoError]:
         """Make sure that these photos are described; return what is wrong with those that cannot be, by key."""
@@ -42,7 +46,8 @@ class NetworkDescriptors:
 
     def __init__(self, network: Network, options: ExtractionOptions) -> None:
         self.fingerprint = network.fingerprint()
-        self.options = seen_by(network, options)
+        self.options: ExtractionOptions | None = seen_by(network, options)
+        self.upright: str | None = self.options.upright
         self._network = network
         self._row: dict[str, int] = {}
         self._warned = False
@@ -91,6 +96,7 @@ class FileDescriptors:
 
     def __init__(self, descriptors: Descriptors, index_path: Path, upright: str | None = None) -> None:
         self.fingerprint = descriptors.fingerprint
+        self.options: ExtractionOptions | None = None
         # Foreign files do not say how they were made.
         own = descriptors.settings.get("upright", STORED) if "network" in descriptors.settings else None
         if own and upright and own != upright:
@@ -119,10 +125,7 @@ def seen_with(store: DescriptorStore | None, upright: str | None = None) -> dict
 
     Where photos are turned, that is said too: by the descriptors, or by `upright` where there are none.
     """
-    options = store.options if isinstance(store, NetworkDescriptors) else None
+    options = None if store is None else store.options
     seen = {name: getattr(options, name, None) for name in ("image_size", "precision")}
-    if isinstance(store, NetworkDescriptors):
-        upright = store.options.upright
-    elif isinstance(store, FileDescriptors):
-        upright = store.upright
+    upright = upright if store is None else store.upright
     return seen | ({"upright": EXIF} if upright == EXIF else {})

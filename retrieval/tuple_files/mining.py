@@ -17,9 +17,10 @@ from retrieval.tuple_files.readable_photos import FIRST_ROUND, PhotoOptions, Rea
 from sfm2tuples.errors import UsageError
 from sfm2tuples.index.opened import open_index
 from sfm2tuples.index.schema import SPLITS
+from sfm2tuples.mining.options import MiningOptions
 from sfm2tuples.mining.photo_table import NO_DISTRACTORS, IndexTables, PhotoSize, key_root, tables_of_index
 from sfm2tuples.mining.queries import rank_in_run
-from sfm2tuples.mining.rounds import MiningOptions, Plan, plan_round
+from sfm2tuples.mining.rounds import Plan, plan_round
 from sfm2tuples.mining.suspicious_places import SuspiciousPair, suspicious_places
 from sfm2tuples.mining.tuple_file import TupleSet
 from sfm2tuples.similarity.exact_search import BLOCK
@@ -117,7 +118,13 @@ def _suspicious(photos: ReadablePhotos, tables: IndexTables, plans: dict[str, Pl
 
 
 def _first_of_places(rows: np.ndarray, place: np.ndarray, most: int) -> np.ndarray:
-    """The first few of every place, as many of each as keep the number of all within `most`."""
+    """The first few of every place: as many of each as keep all within `most`, but two at least, to compare them.
+
+    Parameters
+    ----------
+    rows, place : (n,) int64
+    most : int
+    """
     order = np.argsort(place, kind="stable")
     turn = np.empty(len(rows), np.int64)
     turn[order] = rank_in_run(place[order])

@@ -20,7 +20,7 @@ from retrieval.photos.decoding import photo_size, try_photo
 from retrieval.photos.packing import PackedStore
 from retrieval.tuple_files.descriptor_store import DescriptorStore, FileDescriptors, NetworkDescriptors, seen_with
 from sfm2tuples.compute.threads import own_cores
-from sfm2tuples.errors import PhotoError, UsageError
+from sfm2tuples.errors import PhotoError
 from sfm2tuples.files.descriptors import read_descriptors
 from sfm2tuples.interop.cirtorch_tables import CirtorchTables
 from sfm2tuples.mining.options import MiningOptions
@@ -81,8 +81,8 @@ class PhotoOptions:
 
     def _descriptors(self, source: Path, options: MiningOptions) -> DescriptorStore | None:
         """Where descriptors come from; None where no choice looks at any, or none are given."""
-        if self.descriptors is not None and self.choice.named:
-            raise UsageError("--descriptors are there already: leave out --network and --backbone, or --descriptors")
+        if self.descriptors is not None:
+            self.choice.refuse_beside_descriptors()
         if not options.needs_descriptors:
             return None
         if self.descriptors is not None:
@@ -95,7 +95,7 @@ class PhotoOptions:
 
 @dataclass(frozen=True)
 class ReadablePhotos:
-    """The photos of a tuple file in the making: described where a choice looks at them, packed where that is asked."""
+    """The photos of a tuple file in the making: all of them tried, some of them described or packed."""
 
     descriptors: DescriptorStore | None
     """Where descriptors come from; None where there are none."""
@@ -111,9 +111,9 @@ class ReadablePhotos:
     ) -> tuple[AnyTables, Plans, list[str]]:
         """Plan a round with the photos that can be read.
 
-        Every photo is tried: when it is packed, when it is described, or else by decoding it at the least size. One
-        that cannot be read is left out, and the plan made again without it: nothing depends on when it was noticed.
-        This ends, because each turn leaves out one photo more.
+        Every photo is decoded once: packed ones as they are packed, ones that a network describes then, and all others
+        at the least size. Those that cannot be are left out, and the plan is made again without them, as if they had
+        never been in the tables. This ends, because each turn leaves out at least one photo more.
 
         Parameters
         ----------
@@ -138,7 +138,8 @@ class ReadablePhotos:
                 plans = plans_of(tables)
                 needed = rows_needed(plans)
                 failures = _add(self.descriptors, tables.images, needed)
-                read = needed if isinstance(self.descriptors, NetworkDescriptors) else needed[:0]
+                seen = self.descriptors is not None and self.descriptors.options is not None
+                read = needed if seen else needed[:0]
             if not failures and self.packed is None:
                 failures = _try(tables.images, read, tried)
             if not failures:

@@ -14,7 +14,7 @@ from retrieval.whitening.options import METHODS
 from sfm2tuples.errors import FileFormatError, UsageError
 from sfm2tuples.files.checked_columns import CheckedColumns
 from sfm2tuples.files.container import create_file, header_of, open_file
-from sfm2tuples.files.descriptor_settings import differing
+from sfm2tuples.files.descriptor_settings import differing, shortened
 from sfm2tuples.files.rules import Rule, Rules
 
 FORMAT = "sfm2tuples-whitening"
@@ -178,10 +178,5 @@ def settings_mismatch(learned: dict[str, Any], applied: dict[str, Any]) -> str |
     found = differing(learned, applied)
     if not found:
         return None
-    parts = [f"{key} {_short(there)} there, {_short(here)} here" for key, there, here in found]
+    parts = [f"{key} {shortened(there)} there, {shortened(here)} here" for key, there, here in found]
     return f"the whitening was learned with other settings than these descriptors': {'; '.join(parts)}"
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 24 else text[:20] + "…"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +45,11 @@ class Header:
     """What tells whose photos it is about (`retrieval.photos.origins`); empty where nothing does."""
 
 
+def known_parents(fingerprints: Iterable[str | None]) -> list[str]:
+    """Fingerprints of what something was made from, each once; files of others have none."""
+    return list(dict.fromkeys(filter(None, fingerprints)))
+
+
 @contextmanager
 def create_file(
     path: str | Path,
@@ -73,7 +78,7 @@ def create_file(
         file.attrs["version"] = version
         file.attrs["software"] = SOFTWARE
         file.attrs["options"] = json.dumps(options, sort_keys=True)
-        file.attrs["parents"] = json.dumps(list(parents))
+        file.attrs["parents"] = json.dumps(known_parents(parents))
         if origins:
             file.attrs["origins"] = json.dumps(list(origins))
         file.attrs["fingerprint"] = content_fingerprint(file, leave_out, digests or {})

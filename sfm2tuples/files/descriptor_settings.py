@@ -27,6 +27,12 @@ def differing(first: dict[str, Any], second: dict[str, Any], always: Iterable[st
     return [(key, one, other) for key, one, other in pairs if _plain(one) != _plain(other)]
 
 
+def shortened(value: Any) -> str:
+    """A setting's value for a message: of long ones, such as fingerprints, the first twenty letters."""
+    text = str(value)
+    return text if len(text) <= 24 else text[:20] + "…"
+
+
 def _completed(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings with those of `BEFORE`, where a network made the descriptors."""
     return {**BEFORE, **settings} if "network" in settings else settings

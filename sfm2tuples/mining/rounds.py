@@ -10,7 +10,7 @@ from sfm2tuples.compute.random_draws import item_numbers
 from sfm2tuples.errors import MiningError
 from sfm2tuples.index.schema import SPLITS, TRAIN
 from sfm2tuples.mining.negatives import NegativePool, Queries, choose_negatives, choose_pool
-from sfm2tuples.mining.options import IVF, MiningOptions, mining_options
+from sfm2tuples.mining.options import IVF, MiningOptions
 from sfm2tuples.mining.positives import choose_positives, possible_queries
 from sfm2tuples.mining.queries import choose_queries
 from sfm2tuples.mining.tuple_file import Candidates, ImageTable, PlaceTable, TupleSet
@@ -18,8 +18,6 @@ from sfm2tuples.similarity.best_rows import pair_similarities
 from sfm2tuples.similarity.exact_search import Search, most_similar
 from sfm2tuples.similarity.ivf_search import IvfSearch
 from sfm2tuples.similarity.rows import Matrix, block_of, select
-
-__all__ = ["MiningOptions", "Negatives", "Plan", "RoundChoice", "choose_tuples", "mining_options", "plan_round"]
 
 
 @dataclass(frozen=True)

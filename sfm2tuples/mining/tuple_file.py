@@ -27,8 +27,6 @@ from sfm2tuples.files.rules import Rule, Rules, below, text_rules
 from sfm2tuples.files.tables import read_table, write_table
 from sfm2tuples.index.schema import SPLITS, TRAIN, VAL
 
-__all__ = ["SPLITS", "TRAIN", "VAL", "Candidates", "ImageTable", "PlaceTable", "TupleFile", "TupleSet"]
-
 FORMAT = "sfm2tuples-tuples"
 VERSION = 1
 LEFT_OUT = ("images/root",)

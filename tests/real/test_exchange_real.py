@@ -19,7 +19,7 @@ from sfm2tuples.ingest.build import IngestOptions, build_index
 from sfm2tuples.interop.cirtorch_files import photo_path, read_cirtorch
 from sfm2tuples.interop.cirtorch_tables import tuple_pairs
 from sfm2tuples.interop.graph_export import write_graphml, write_neighbours
-from sfm2tuples.mining.rounds import MiningOptions
+from sfm2tuples.mining.options import MiningOptions
 from sfm2tuples.mining.tuple_file import read_tuples
 from sfm2tuples.readers.discover import PhotoFolder
 

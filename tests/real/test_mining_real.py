@@ -12,8 +12,9 @@ from retrieval.photos.decoding import photo_size
 from retrieval.tuple_files.mining import mine_tuple_file
 from retrieval.tuple_files.readable_photos import PhotoOptions
 from sfm2tuples.ingest.build import IngestOptions, build_index
+from sfm2tuples.mining.options import MiningOptions
 from sfm2tuples.mining.photo_table import tables_of_index
-from sfm2tuples.mining.rounds import MiningOptions, choose_tuples, plan_round
+from sfm2tuples.mining.rounds import choose_tuples, plan_round
 from sfm2tuples.readers.discover import PhotoFolder
 
 pytestmark = pytest.mark.real

@@ -15,7 +15,7 @@ from retrieval.networks.choice import load_network
 from retrieval.networks.network import build_network
 from retrieval.photos.decoding import load_photo
 from retrieval.training.pooling_preparation import prepare_network
-from sfm2tuples.mining.tuple_file import TRAIN
+from sfm2tuples.index.schema import TRAIN
 
 pytestmark = pytest.mark.real
 

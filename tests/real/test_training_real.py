@@ -90,7 +90,7 @@ def test_a_round_on_real_photos_brings_positives_nearer_than_negatives(shared: P
     from retrieval.tuple_files.mining import mine_tuple_file
     from retrieval.tuple_files.readable_photos import PhotoOptions
     from sfm2tuples.ingest.build import IngestOptions, build_index
-    from sfm2tuples.mining.rounds import MiningOptions
+    from sfm2tuples.mining.options import MiningOptions
 
     scenes = ("fountain_p11", "entry_p10", "sceaux_castle", "bridge", "monstree", "desk", "locomotive", "mother_child")
     index, tuples = tmp_path / "index.h5", tmp_path / "tuples.h5"

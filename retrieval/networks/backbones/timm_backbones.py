@@ -53,9 +53,7 @@ class TimmBackbone(Backbone):
         self.patch = _patch_size(self.model)
         self.smallest = max(self.patch) if max(self.patch) > 1 else SMALLEST
         self.classifier = tuple(f"model.{layer}." for layer in _classifiers(self.model))
-        if self.patch == (1, 1):
-            self.patch = self._least_step()
-        self._refuse_without_map()
+        self._refuse_without_map(self._find_step() if self.patch == (1, 1) else self._trial())
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, 3, H, W) to (B, channels, h, w); a ViT's h and w are sides over the patch's, rounded."""
@@ -103,17 +101,23 @@ class TimmBackbone(Backbone):
             what = f"timm's weights cannot be fetched ({first_line(error)})"
             raise WeightsError(self.name, what, "give a file to --weights") from error
 
-    def _least_step(self) -> tuple[int, int]:
-        """The first of `STEPS` with which it takes photos of any size; the first one where none will do."""
+    def _find_step(self) -> Exception | None:
+        """Take the first of `STEPS` with which it takes photos of any size; what goes wrong with the first of them all.
+
+        Where none will do, the network stays with the first.
+        """
+        errors = []
         for step in STEPS:
             self.patch = (step, step)
-            if self._trial() is None:
-                return self.patch
-        return STEPS[0], STEPS[0]
+            error = self._trial()
+            if error is None:
+                return None
+            errors.append(error)
+        self.patch = (STEPS[0], STEPS[0])
+        return errors[0]
 
-    def _refuse_without_map(self) -> None:
-        """Find out before any photo is read that photos give no map, or not those of any size."""
-        error = self._trial()
+    def _refuse_without_map(self, error: Exception | None) -> None:
+        """Say before any photo is read that photos give no map, or not those of any size."""
         if isinstance(error, UsageError):
             raise error
         if error is not None:

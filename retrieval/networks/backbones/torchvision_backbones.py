@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from retrieval.networks.backbones.backbone import Backbone
-from sfm2tuples.errors import UsageError
 
 _FILES = {
     "squeezenet1_1": "squeezenet1_1-b8a52dc0.pth",
@@ -154,19 +153,11 @@ class ResNet(Torchvision):
 
 
 def build(name: str) -> Backbone:
-    """The backbone of that name.
-
-    Raises
-    ------
-    UsageError
-        There is no such backbone.
-    """
+    """The backbone of that name, one of those that `by_name` lists for this module."""
     if name in _CHAINS:
         layers, channels, smallest = _CHAINS[name]
         return Sequential(name, layers(), channels, smallest)
-    if name in _RESNETS:
-        return ResNet(name, *_RESNETS[name])
-    raise UsageError(f"torchvision's backbones are {', '.join([*_CHAINS, *_RESNETS])}, not {name}")
+    return ResNet(name, *_RESNETS[name])
 
 
 def _convolution(inputs: int, outputs: int, side: int, stride: int) -> nn.Conv2d:

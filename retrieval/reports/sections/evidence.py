@@ -10,7 +10,8 @@ import numpy as np
 from retrieval.reports.drawings import Series, histogram
 from retrieval.reports.page import Section
 from retrieval.reports.tuple_page import TITLES, TuplePage
-from sfm2tuples.mining.tuple_file import SPLITS, UNKNOWN_SHARED, TupleFile
+from sfm2tuples.index.schema import SPLITS
+from sfm2tuples.mining.tuple_file import UNKNOWN_SHARED, TupleFile
 
 
 def sections(page: TuplePage) -> Iterator[Section]:
