@@ -55,6 +55,8 @@ class Choices:
     """Of `mine-tuples`."""
     packed: int
     """Longest side of the photos packed into the tuple file; 0: none."""
+    training_size: int
+    """Longest side of a photo in mining and training, pixels."""
     training: dict[str, Any] | None
     """Of `train`, in place of the recipe's; None: nothing is trained."""
     whitening: WhiteningOptions | None
@@ -83,6 +85,11 @@ class Effort:
     """Longest side of a photo in the search, pixels."""
     reason: str = ""
     """Where it is less than all: why."""
+
+    @property
+    def training_size(self) -> int:
+        """Longest side of a photo in training, pixels: not beyond that in the search."""
+        return min(TRAINING_SIZE, self.image_size)
 
 
 def full_effort(facts: Facts, device: str, is_random: bool) -> Effort:
@@ -136,7 +143,8 @@ def choose_options(
     said.append(_held_out(facts))
     return Choices(
         mining=mining,
-        packed=TRAINING_SIZE if training and facts.photos <= PACKED else 0,
+        packed=effort.training_size if training and facts.photos <= PACKED else 0,
+        training_size=effort.training_size,
         training=training,
         whitening=whitening,
         extraction=ExtractionOptions(effort.image_size),
@@ -174,7 +182,7 @@ def _training(facts: Facts, effort: Effort, seed: int, is_random: bool) -> tuple
     if reason:
         return None, [Choice("training", "none", reason)]
     values: dict[str, Any] = {
-        **{"rounds": effort.rounds, "queries_per_round": effort.queries, "image_size": TRAINING_SIZE},
+        **{"rounds": effort.rounds, "queries_per_round": effort.queries, "image_size": effort.training_size},
         **{"min_shared": facts.min_shared, "seed": seed},
     }
     why = effort.reason or "more learn a few places by heart"

@@ -79,14 +79,14 @@ def forecast(facts: Facts, loose: int, effort: Effort, speed: float) -> Forecast
     speed : float
         Of `seconds_a_photo`.
     """
-    area = (effort.image_size / TRAINING_SIZE) ** 2
+    area, small = ((size / TRAINING_SIZE) ** 2 for size in (effort.image_size, effort.training_size))
     trains = effort.rounds > 0 and not can_train(facts)
     pool = min(facts.train_photos, 20 * facts.train_places + 2 * _tuples(facts, effort))
-    looks = 2 + min(MOST_NEGATIVES, max(1, facts.train_places - 1))
-    one = speed * (pool + BACKWARD * looks * _tuples(facts, effort) + 1.2 * facts.val_photos)
+    looks = 2 + min(MOST_NEGATIVES, _others(facts))
+    one = speed * small * (pool + BACKWARD * looks * _tuples(facts, effort) + 1.2 * facts.val_photos)
     return Forecast(
-        mine=speed * (pool + 2 * facts.val_photos) if trains else 0.0,
-        train=effort.rounds * one + speed * facts.val_photos if trains else 0.0,
+        mine=speed * small * (pool + 2 * facts.val_photos) if trains else 0.0,
+        train=effort.rounds * one + speed * small * facts.val_photos if trains else 0.0,
         round=one,
         describe=speed * area * facts.photos * (CANDIDATES if trains else 1),
         search=speed * area * loose,
@@ -116,16 +116,24 @@ def effort_within(
         budget = QUICK * forecast(facts, loose, full, speed).total
     if budget is None or not speed:
         return full
-    effort = full
-    for size in (full.image_size, *(size for size in SIZES if size < full.image_size)):
+    said = (
+        f"{'--quick' if quick else 'the budget'} leaves {{:.0f}} s for it, and a photo takes {1000 * speed:.0f} ms here"
+    )
+    sizes = [full.image_size, *(size for size in SIZES if size < full.image_size)]
+    for size in sizes:
         effort = replace(full, image_size=size)
         found = forecast(facts, loose, effort, speed)
-        if found.describe + found.search <= DESCRIBING * budget:
+        left = budget - OVERHEAD - found.mine - found.describe - found.search
+        if found.describe + found.search > DESCRIBING * budget and size != sizes[-1]:
+            continue
+        rounds = _rounds(facts, effort, found, left, speed, quick)
+        if rounds["rounds"]:
+            return replace(effort, **rounds, reason=said.format(left))
+    for size in sizes:
+        effort = replace(full, image_size=size, rounds=0)
+        if forecast(facts, loose, effort, speed).total <= budget or size == sizes[-1]:
             break
-    left = budget - OVERHEAD - found.mine - found.describe - found.search
-    said = "--quick" if quick else "the budget"
-    shown = f"{said} leaves {max(left, 0):.0f} s for it, and a photo takes {1000 * speed:.0f} ms here"
-    return replace(effort, **_rounds(facts, full, found, left, speed, quick), reason=shown)
+    return replace(effort, reason=said.format(max(left, 0)))
 
 
 def _rounds(facts: Facts, full: Effort, found: Forecast, left: float, speed: float, quick: bool) -> dict[str, int]:
@@ -134,10 +142,14 @@ def _rounds(facts: Facts, full: Effort, found: Forecast, left: float, speed: flo
     rounds = max(0, min(most, int(left // found.round))) if found.round else 0
     if rounds:
         return {"rounds": rounds}
-    looks = 2 + min(MOST_NEGATIVES, max(1, facts.train_places - 1))
-    fixed = found.round - speed * BACKWARD * looks * _tuples(facts, full)
-    tuples = int((left - fixed) // (speed * BACKWARD * looks))
+    one = speed * (full.training_size / TRAINING_SIZE) ** 2 * BACKWARD * (2 + min(MOST_NEGATIVES, _others(facts)))
+    tuples = int((left - found.round + one * _tuples(facts, full)) // one)
     return {"rounds": int(tuples >= FEWEST), "queries": max(tuples, FEWEST)}
+
+
+def _others(facts: Facts) -> int:
+    """Places that negatives of a query can be of, at least one."""
+    return max(1, facts.train_places - 1)
 
 
 def _tuples(facts: Facts, effort: Effort) -> int:

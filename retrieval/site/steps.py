@@ -26,7 +26,7 @@ from retrieval.photos.sources import photos_of
 from retrieval.protocols.benchmark import ProtocolChoice
 from retrieval.protocols.sfm import sfm_benchmark
 from retrieval.site.candidates import START, WHITENED, Candidate, candidates_of, title_of
-from retrieval.site.choices import TRAINING_SIZE, Choices
+from retrieval.site.choices import Choices
 from retrieval.site.comparison import Comparison, compare, read_comparison, unmeasured, write_comparison
 from retrieval.site.database import KnownPhotos, whitened_known, write_database
 from retrieval.site.photo_list import PhotoList, read_photo_list
@@ -90,7 +90,7 @@ class Steps:
             return
         options, packed = self.choices.mining, self.choices.packed
         device = str(self.start.device)
-        photos = PhotoOptions(self.network, image_size=TRAINING_SIZE, device=device, pack_images=packed)
+        photos = PhotoOptions(self.network, image_size=self.choices.training_size, device=device, pack_images=packed)
         made_of: dict[str, Any] = {"index": self._index, "photos": self.photos, "network": self.before}
         made_of |= {"options": options.as_dict() | {"packed photos": packed}}
 
@@ -141,7 +141,8 @@ class Steps:
 
     def _say_round(self, figures: RoundFigures) -> None:
         if figures.round == 0:
-            self.say(f"  before training: mAP {100 * figures.val_map:.1f} on held-out places, at {TRAINING_SIZE} px")
+            size = self.choices.training_size
+            self.say(f"  before training: mAP {100 * figures.val_map:.1f} on held-out places, at {size} px")
             return
         self.say(
             f"  round {figures.round}: mAP {100 * figures.val_map:.1f} on held-out places, "
