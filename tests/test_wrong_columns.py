@@ -27,6 +27,7 @@ from sfm2tuples.files.plain_items import walk
 from sfm2tuples.files.rules import Rule
 from sfm2tuples.index import schema
 from sfm2tuples.index.opened import open_index
+from sfm2tuples.interop.foreign_descriptors import read_foreign_descriptors
 from sfm2tuples.mining.photo_table import tables_of_index
 from sfm2tuples.mining.rounds import MiningOptions, choose_tuples, plan_round
 from sfm2tuples.mining.tuple_file import PackedPhotos, read_tuples, write_tuples
@@ -270,6 +271,44 @@ def test_a_wrong_header_is_refused(good: Path, tmp_path: Path, name: str, value:
             read_header(path)
 
 
+def test_a_text_without_an_end_is_refused(good: Path, tmp_path: Path) -> None:
+    """HDF5 itself walks a heap that says a length of 0 for ever. Here any byte of the header's texts is changed."""
+    path, content = tmp_path / "x.h5", (good / "whitening.h5").read_bytes()
+    heap = content.index(b"GCOL")
+    said = set()
+    for at in range(heap, heap + 344):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 0x81]) + content[at + 1 :])
+        said.add(complaint(read_header, path))
+    assert f"{path}: torn: a text in it has no end; make it again, or give another" in said
+
+
+@pytest.mark.parametrize("count", [1, 3, 20])
+def test_a_header_may_have_more_attributes(good: Path, tmp_path: Path, count: int) -> None:
+    """From nine on HDF5 keeps them elsewhere."""
+    path = tmp_path / "x.h5"
+    shutil.copyfile(good / "whitening.h5", path)
+    with h5py.File(path, "r+") as file:
+        for number in range(count):
+            file.attrs[f"note {number}"] = "x" * (number + 1)
+        file.attrs["long"] = "y" * 100_000
+    assert read_header(path) == read_header(good / "whitening.h5")
+    content = path.read_bytes()
+    heap = content.index(b"GCOL")
+    path.write_bytes(content[: heap + 24] + bytes(8) + content[heap + 32 :])
+    assert complaint(read_header, path) is not None
+
+
+def test_a_name_without_an_end_is_refused_on_import(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["names"] = ["a.jpg", "b.jpg"]
+        file["descriptors"] = np.eye(2, dtype=np.float32)
+    assert read_foreign_descriptors(tmp_path / "x.h5").descriptors.names == ["a.jpg", "b.jpg"]
+    content = (tmp_path / "x.h5").read_bytes()
+    heap = content.index(b"GCOL")
+    (tmp_path / "x.h5").write_bytes(content[: heap + 24] + b"\x48" + content[heap + 25 :])
+    assert "a text in it has no end" in str(complaint(read_foreign_descriptors, tmp_path / "x.h5"))
+
+
 def external(file: h5py.File) -> None:
     Path(f"{file.filename}.raw").write_bytes(bytes(64))
     file.create_dataset("mean", (8,), np.float64, external=[(f"{file.filename}.raw", 0, 64)])
@@ -423,7 +462,7 @@ def complaint(read: Callable[[Path], object], path: Path) -> str | None:
 
 def damaged(draw: st.DataObject, path: Path) -> None:
     """Change one dataset, or a few bytes, of a copy."""
-    if draw.draw(st.just(False), "bytes"):
+    if draw.draw(st.booleans(), "bytes"):
         content = bytearray(path.read_bytes())
         for _ in range(draw.draw(st.integers(1, 3), "count")):
             content[draw.draw(st.integers(0, len(content) - 1), "at")] ^= draw.draw(st.integers(1, 255), "by")

@@ -18,6 +18,7 @@ from sfm2tuples.files.atomic import write_atomically
 from sfm2tuples.files.new_file import NewFile
 from sfm2tuples.files.opening import open_hdf5, short_reason
 from sfm2tuples.files.plain_items import reading, walk
+from sfm2tuples.files.text_heaps import check_attribute_heaps
 from sfm2tuples.version import __version__
 
 Json = TypeVar("Json", dict[str, Any], list[Any])
@@ -223,8 +224,7 @@ def _blocks(dataset: h5py.Dataset, size: int = 1 << 24) -> Iterator[np.ndarray]:
 
 
 def _check_format(path: Path, file: h5py.File, format: str, version: int) -> None:
-    with reading(path, "its header"):
-        found = file.attrs.get("format")
+    found = _scalar_attribute(path, file, "format")
     if not isinstance(found, str) or found != format:
         said = found if isinstance(found, str) and found else "no file of sfm2tuples"
         raise FileFormatError(path, f"is {said[:80]}, not {format}")
@@ -236,11 +236,22 @@ def _check_format(path: Path, file: h5py.File, format: str, version: int) -> Non
 
 
 def _attribute(path: str | Path, item: h5py.Group, name: str, kind: type[Value]) -> Value:
-    with reading(path, f"its header's {name}"):
-        value = item.attrs.get(name)
+    value = _scalar_attribute(path, item, name)
     if not isinstance(value, kind):
         raise _bad_header(path, name)
     return value
+
+
+def _scalar_attribute(path: str | Path, item: h5py.Group, name: str) -> Any:
+    """One text or one whole number; None where there is none, or something else."""
+    with reading(path, f"its header's {name}"):
+        if name not in item.attrs:
+            return None
+        attribute = item.attrs.get_id(name)
+        if attribute.shape != () or attribute.get_type().get_class() not in (h5py.h5t.STRING, h5py.h5t.INTEGER):
+            return None
+        check_attribute_heaps(path, item)
+        return item.attrs[name]
 
 
 def _bad_header(path: str | Path, name: str) -> FileFormatError:

@@ -23,6 +23,7 @@ from sfm2tuples.files.opening import is_hdf5, open_hdf5
 from sfm2tuples.files.plain_items import plain_dataset, plain_item
 from sfm2tuples.files.regular_files import require_file
 from sfm2tuples.files.text import filled_lines
+from sfm2tuples.files.text_heaps import check_all_heaps
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ def _read_datasets(path: Path) -> tuple[list[str], np.ndarray] | None:
             names = plain_item(path, file, "names")
             if not isinstance(names, h5py.Dataset) or h5py.check_string_dtype(names.dtype) is None or names.ndim != 1:
                 raise DataError(path, "has /descriptors, but no dataset of text /names beside")
+            check_all_heaps(path, file)
             listed, values = [str(name) for name in names.asstr()[()]], plain_dataset(path, file, "descriptors")[()]
     except (OSError, KeyError, RuntimeError, UnicodeDecodeError) as error:
         raise FileFormatError(path, "torn or incomplete", "make it again") from error
