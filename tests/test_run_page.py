@@ -18,7 +18,7 @@ from retrieval.reports.curves import Curve, curves
 from retrieval.reports.options import ReportOptions
 from retrieval.reports.report import write_report
 from retrieval.training.curves import RoundFigures
-from sfm2tuples.errors import FileFormatError
+from sfm2tuples.errors import FileFormatError, WeightsError
 
 
 def figures(number: int, val_map: float, gap: float = math.nan) -> dict[str, Any]:
@@ -94,3 +94,21 @@ def test_curves_leave_out_what_is_not_known_and_mark_the_round(tmp_path: Path) -
     assert marked.group(1) == dots[0][0]
     assert float(dots[0][1]) < float(dots[1][1])  # 2 stands above 1
     assert "no values" in curves([0], [Curve("loss", [math.nan], "train")], "loss")
+
+
+@pytest.mark.parametrize(
+    ("history", "best", "named"),
+    [
+        ([figures(0, 0.6)], 3, "best_round"),
+        ([figures(0, 0.6)], None, "best_round"),
+        ([figures(0, 0.6), figures(2, 0.7)], 0, "history"),
+        ([{"round": 0}], 0, "history"),
+        ([figures(0, 0.6) | {"seconds": "long"}], 0, "history"),
+    ],
+)
+def test_a_run_whose_rounds_cannot_be_understood_is_one_line(
+    tmp_path: Path, history: list[dict[str, Any]], best: Any, named: str
+) -> None:
+    run = write_run(tmp_path / "run", history, best)
+    with pytest.raises(WeightsError, match=rf"last\.pt: its {named}"):
+        write_report(run, tmp_path / "page", ReportOptions())

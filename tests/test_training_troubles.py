@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,20 +12,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 
+from cli.commands.train import command
 from retrieval.descriptors.extraction import ExtractionOptions, extract
 from retrieval.networks.checkpoints import load_checkpoint, save_checkpoint
 from retrieval.photos.tuple_photos import TuplePhotos
 from retrieval.training.described_tuples import rows_and_positions
-from retrieval.training.kept_out import KeptOut
+from retrieval.training.kept_out import KeptOut, nothing_kept_out
 from retrieval.training.loop import train
 from retrieval.training.run_folder import start_run
-from retrieval.training.state import Resources
-from retrieval.training.steps import train_round
+from retrieval.training.state import Resources, TrainingState
+from retrieval.training.steps import StepFigures, train_round
 from retrieval.training.team import Team
-from sfm2tuples.errors import DataError, NotFiniteError, SfmTuplesError
-from sfm2tuples.mining.tuple_file import TupleFile, read_tuples
+from sfm2tuples.errors import NotFiniteError, SfmTuplesError
+from sfm2tuples.mining.tuple_file import TupleFile, TupleSet, read_tuples
 from tests.teams import in_a_team
 from tests.test_training import SIZE, make_tuples, network, photo_of, quick, state_of
 
@@ -81,18 +84,18 @@ def test_a_kept_out_tuple_whose_photo_cannot_be_read_is_left_out_of_the_gap(
     assert caplog.text.count("1 of 6 kept-out tuples hold a photo that cannot be read") == 1
 
 
-def test_a_blind_training_with_too_few_tuples_to_keep_out_survives_a_torn_photo(tmp_path: Path) -> None:
-    path = make_tuples(tmp_path / "tuples.h5", train_places=3, val_places=0, root=tmp_path / "photos")
-    file = read_tuples(path)
-    file.images.path(int(file.tuples["train"].query[0])).write_bytes(TORN)
-    with pytest.raises(DataError, match="of 3 tuples hold a photo that cannot be read"):
-        train(path, tmp_path / "run", quick(remine=False), network())
-    for row in range(len(file.images.key)):
-        file.images.path(row).write_bytes(photo_of(row // 3, row % 3))
-    file.images.path(int(file.tuples["train"].positive[0, 0])).write_bytes(TORN)
-    run = train(path, tmp_path / "run", quick(remine=False, rounds=1), network(), force=True)
-    assert run.round == 1
-    assert run.history[1].queries == 2
+def test_a_blind_training_that_keeps_nothing_out_survives_a_photo_that_is_torn_meanwhile(
+    blind: TupleFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train_and_tear(state: TrainingState, chosen: TupleSet, *arguments: int) -> StepFigures:
+        figures = train_round(state, chosen, *arguments)
+        blind.images.path(int(chosen.query.min())).write_bytes(TORN)
+        return figures
+
+    monkeypatch.setattr("retrieval.training.loop.keep_out", lambda *arguments: nothing_kept_out())
+    monkeypatch.setattr("retrieval.training.loop.train_round", train_and_tear)
+    run = train(blind.path, tmp_path / "run", quick(remine=False, rounds=1), network())
+    assert (run.round, run.history[1].queries) == (1, 6)
 
 
 def test_the_blind_warning_counts_the_tuples_that_are_kept_out(
@@ -251,6 +254,23 @@ def test_a_checkpoint_that_cannot_be_gone_on_from_is_one_line(
     with pytest.raises(SfmTuplesError, match=rf"last\.pt: .*{named}") as caught:
         train(tuples, tmp_path, quick(rounds=2), network(), resume=True)
     assert "\n" not in str(caught.value)
+
+
+def test_resuming_reads_the_checkpoint_once(
+    run_of_one_round: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuples, run = run_of_one_round
+    shutil.copytree(run, tmp_path / "run")
+    reads = []
+
+    def counted(path: Path) -> dict:
+        reads.append(path)
+        return load_checkpoint(path)
+
+    monkeypatch.setattr("retrieval.training.last_round.load_checkpoint", counted)
+    words = [str(tuples), "-o", str(tmp_path / "run"), "--resume", "--rounds", "1", "--device", "cpu"]
+    assert CliRunner().invoke(command, words, catch_exceptions=False).exit_code == 0
+    assert reads == [tmp_path / "run" / "last.pt"]
 
 
 # --- processes that hurry -----------------------------------------------------------------------------------------

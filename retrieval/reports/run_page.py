@@ -9,7 +9,7 @@ from typing import Any
 from retrieval.networks.checkpoints import load_checkpoint
 from retrieval.reports.options import ReportOptions
 from retrieval.reports.thumbnails import Thumbnails
-from retrieval.training.last_round import LAST
+from retrieval.training.last_round import LAST, rounds_of
 from retrieval.training.run_folder import BEST
 from sfm2tuples.errors import FileFormatError
 
@@ -20,7 +20,7 @@ class RunPage:
     Raises
     ------
     DataError, WeightsError
-        Its checkpoint is absent or torn.
+        Its checkpoint is absent or torn, or its rounds are none.
     FileFormatError
         It is no checkpoint of a training run.
     """
@@ -29,9 +29,10 @@ class RunPage:
         self.name = path.name or str(path)
         self.thumbnails = thumbnails
         self.checkpoint = load_checkpoint(path / LAST)
-        self.rounds: list[dict[str, Any]] = self.checkpoint.get("history", [])
-        if not self.rounds:
+        if not self.checkpoint.get("history"):
             raise FileFormatError(path / LAST, "holds no rounds of training", "give the folder that train wrote")
+        history, self.used = rounds_of(self.checkpoint, path / LAST)
+        self.rounds: list[dict[str, Any]] = [figures.as_dict() for figures in history]
 
     @property
     def numbers(self) -> list[int]:
@@ -42,11 +43,6 @@ class RunPage:
     def is_blind(self) -> bool:
         """Whether no validation query says how good a round is."""
         return not any(math.isfinite(value) for value in self.column("val_map"))
-
-    @property
-    def used(self) -> int:
-        """The round whose network is used."""
-        return int(self.checkpoint["best_round"])
 
     def column(self, name: str) -> list[float]:
         """A figure of every round; NaN where there is none."""

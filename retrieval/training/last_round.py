@@ -74,10 +74,7 @@ class LastRound:
             raise WeightsError(path, f"its {odd[0]} cannot be understood", _REMEDY)
         if len(content["parents"]) != 1:
             raise WeightsError(path, "its parents are not the one tuple file of a training", _REMEDY)
-        history = _history(path, content["history"])
-        if not 0 <= content["best_round"] < len(history):
-            what = f"its best_round is {content['best_round']}, of {len(history)} rounds"
-            raise WeightsError(path, what, _REMEDY)
+        history, _ = rounds_of(content, path)
         return cls(path, content, _options(path, content["options"]), history)
 
     def network(self) -> Network:
@@ -137,8 +134,15 @@ def _is_finite(value: object, shape: torch.Size) -> bool:
     )
 
 
-def _history(path: Path, rows: list[Any]) -> list[RoundFigures]:
-    """The figures of all rounds; a WeightsError where they are not numbers of rounds that follow each other."""
+def rounds_of(content: dict[str, Any], path: Path) -> tuple[list[RoundFigures], int]:
+    """The figures of all rounds of a training's checkpoint, and the number of the best; `path` is for messages.
+
+    Raises
+    ------
+    WeightsError
+        There are none, they are not numbers of rounds that follow each other, or the best is none of them.
+    """
+    rows, best = content.get("history", []), content.get("best_round")
     known = {field.name: field.default is MISSING for field in fields(RoundFigures)}
     for number, row in enumerate(rows):
         missing = [name for name, needed in known.items() if needed and name not in row]
@@ -147,7 +151,9 @@ def _history(path: Path, rows: list[Any]) -> list[RoundFigures]:
             raise WeightsError(path, f"its history is not one of rounds (row {number})", _REMEDY)
     if not rows:
         raise WeightsError(path, "its history is empty", _REMEDY)
-    return [RoundFigures(**row) for row in rows]
+    if not isinstance(best, int) or not 0 <= best < len(rows):
+        raise WeightsError(path, f"its best_round is {shown(best)}, of {len(rows):,} rounds", _REMEDY)
+    return [RoundFigures(**row) for row in rows], best
 
 
 def _options(path: Path, values: dict[str, Any]) -> TrainingOptions:
