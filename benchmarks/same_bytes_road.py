@@ -78,7 +78,7 @@ oxford:          evaluate --protocol oxford5k --data {{data}}/ground_truth --ran
 place:           evaluate --protocol place-recognition --data small_index.h5 {NETWORK} --max-distance 2 -o positions.json --json
 page_of_both:    report both.json -o page_of_both --num-queries 2 --num-ranked 4
 """
-DEMO = "demo: demo -o demo --weights {data}/weights/squeezenet1_1.npz --seed 1"
+DEMO = "demo: demo -o demo --seed 1"
 FAILING = ("broken_strict", STOPPED)
 """Steps that must end with an error."""
 INSPECTED = {

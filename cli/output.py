@@ -138,7 +138,11 @@ def output_options(function: Callable[..., None]) -> Callable[..., None]:
         _refuse_numbers_beyond_all(click.get_current_context().params)
         interruption.raise_from_now_on()
         _check_paths(click.get_current_context().params)
-        function(*args, output=output, **kwargs)
+        try:
+            function(*args, output=output, **kwargs)
+        finally:
+            for name in SPOKEN:
+                logging.getLogger(name).setLevel(logging.NOTSET)
         output.close()
 
     return wrapped

@@ -96,7 +96,7 @@ BAG = (*LABELS, "--teacher", "bow.h5")
     [
         ((*LABELS, "--descriptors", "d.h5", "--min-shared", "20"), "--min-shared is for --index"),
         ((*LABELS, "--descriptors", "d.h5", "--split", "val"), "--split is for --index or --protocol place-rec"),
-        ((*LABELS, "--descriptors", "d.h5", "--weights", "w.npz"), "--weights is for --backbone"),
+        ((*LABELS, "--descriptors", "d.h5", "--weights", "w.npz"), "--descriptors are there already"),
         (("evaluate", "--labels", ".", "--descriptors", "d.h5", "--images", "."), "--images is for --labels CSV"),
         ((*BAG, "--hamming", "24", "--power", "0.5"), "--power is for --teacher without --hamming"),
         ((*BAG, "--hamming-spread", "9"), "--hamming-spread is for --hamming"),

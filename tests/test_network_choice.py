@@ -110,7 +110,6 @@ def test_a_whitening_that_was_learned_on_another_network_is_said(tmp_path, caplo
             "--whole-image and --clusters",
         ),
         ({"network": Path("n.pt"), "backbone": None, "pooling": "mac"}, "leave out --pooling"),
-        ({"backbone": None, "pooling": "mac"}, "name a network"),
     ],
 )
 def test_what_does_not_belong_together_is_refused(flags, match):
@@ -119,11 +118,18 @@ def test_what_does_not_belong_together_is_refused(flags, match):
 
 
 @pytest.mark.parametrize(
-    "said", [{"pooling": "mac"}, {"regional": True}, {"whitening_layer": WhiteningLayer()}, {"network": Path("n.pt")}]
+    "said",
+    [
+        {"pooling": "mac"},
+        {"regional": True},
+        {"whitening_layer": WhiteningLayer()},
+        {"network": Path("n.pt")},
+        {"weights": "none"},
+    ],
 )
 def test_a_network_is_named_by_any_of_its_flags(said):
     assert NetworkChoice(**said).named
-    assert not NetworkChoice(weights="w.npz").named
+    assert not NetworkChoice().named
 
 
 def test_gem_is_the_pooling_where_none_is_named():

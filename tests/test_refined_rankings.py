@@ -148,7 +148,7 @@ def test_a_descriptor_file_is_re_ranked_with_its_network(labelled, tmp_path, cap
     capsys.readouterr()
     words = ("--labels", labelled / "labels.csv", "--descriptors", tmp_path / "d.h5", "--rerank", "R:6")
     assert run("evaluate", *words) == 2
-    assert "name the network" in capsys.readouterr().err
+    assert "name theirs by --network or --backbone" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [(), ("--rerank", "R:6"), ("--qe", "average:2")])

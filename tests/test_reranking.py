@@ -283,7 +283,7 @@ def test_the_command_re_ranks_with_the_settings_of_the_files(folder, tmp_path, c
         ((*words, *network), "give its --whitening"),
         ((*words, "--backbone", "squeezenet1_1", *whitened), "another network"),
         ((*plain, *network, *whitened), "has none"),
-        ((*plain,), "name a network"),
+        ((*plain,), "another network than the default one"),
     ):
         assert run(*given_, "-o", tmp_path / "x.h5", "--rerank", "R:4") == 2
         assert said in capsys.readouterr().err

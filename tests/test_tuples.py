@@ -19,6 +19,7 @@ from worlds import random_index, read_whole, write_whole
 from cli.commands.mine_tuples import command
 from retrieval.networks.choice import NetworkChoice
 from retrieval.reports.inspection import inspect_file
+from retrieval.tuple_files import readable_photos
 from retrieval.tuple_files.distractors import read_distractors
 from retrieval.tuple_files.mining import _first_of_places, mine_tuple_file
 from retrieval.tuple_files.readable_photos import PhotoOptions
@@ -167,10 +168,17 @@ def test_descriptors_that_lack_images_are_refused_in_one_line(world):
         mine(world, options=dataclasses.replace(OPTIONS, pool=PoolStrategy.of("ends+per-place:99")))
 
 
-def test_descriptors_and_a_network_exclude_each_other_and_one_is_needed(world):
+def test_descriptors_and_a_network_exclude_each_other_and_the_default_one_is_loaded_where_one_is_needed(
+    world, monkeypatch
+):
     with pytest.raises(UsageError, match="--descriptors"):
         mine(world, choice=NetworkChoice(backbone="alexnet"))
-    with pytest.raises(UsageError, match="--descriptors FILE"):
+
+    def refuse(device, choice):
+        raise UsageError(f"asked for {choice}")
+
+    monkeypatch.setattr(readable_photos, "load_on", refuse)
+    with pytest.raises(UsageError, match="backbone=None"):
         mine(world, descriptors=None)
     mine(world, descriptors=None, options=dataclasses.replace(OPTIONS, negatives="random"))
 

@@ -11,7 +11,7 @@ import numpy as np
 import oracles
 import pytest
 
-from retrieval.whitening.learning import learn_lw, learn_pca
+from retrieval.whitening.learning import PairStatistics, learn_lw, learn_pca
 from retrieval.whitening.linear_algebra import cholesky_with_jitter, shrink
 from retrieval.whitening.projection import apply, cut, read_whitening, settings_mismatch, write_whitening
 from retrieval.whitening.shrinkage import choose_shrinkage, pairs_truth
@@ -255,6 +255,25 @@ def test_the_best_shrinkage_is_the_one_that_serves_places_left_out() -> None:
     assert [row[0] for row in curve.table()] == ["none", "0", "0.01", "0.3", "1"]
     again = choose_shrinkage(descriptors, few, places, (0.0, 0.01, 0.3, 1.0))
     np.testing.assert_array_equal(curve.mean, again.mean)
+
+
+@pytest.mark.parametrize("shrinkage", [0.0, 0.3, 1.0])
+def test_leaving_the_last_rotation_out_changes_no_similarity(shrinkage: float) -> None:
+    descriptors, pairs, _ = hard_world()
+    statistics = PairStatistics.of(descriptors, pairs)
+    whole = apply(statistics.whitening(descriptors, shrinkage), descriptors)
+    short = statistics.whitened(descriptors, shrinkage)
+    np.testing.assert_allclose(short @ short.T, whole @ whole.T, rtol=0, atol=1e-5)
+
+
+def test_the_curve_is_the_same_where_all_dimensions_are_named() -> None:
+    """The last dimension less takes the way of eigenvectors; where it says nothing, the curve is all but the same."""
+    descriptors, pairs, places = hard_world()
+    curve = choose_shrinkage(descriptors, pairs, places, (0.1, 0.3))
+    named = choose_shrinkage(descriptors, pairs, places, (0.1, 0.3), dim=descriptors.shape[1])
+    np.testing.assert_array_equal(curve.mean, named.mean)
+    fewer = choose_shrinkage(descriptors, pairs, places, (0.1, 0.3), dim=descriptors.shape[1] - 1)
+    np.testing.assert_allclose(fewer.mean, curve.mean, atol=0.02)
 
 
 def test_a_place_left_out_is_not_learned_from() -> None:

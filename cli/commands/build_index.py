@@ -125,7 +125,7 @@ def command(
         # Not KeyboardInterrupt: click would turn it into an Abort of its own and lose the message.
         raise click.Abort(_how_to_go_on(target)) from interruption
     _print_summary(summary, output)
-    next_step = f"sfm2tuples mine-tuples {target} -o tuples.h5 --backbone squeezenet1_1 --weights WEIGHTS"
+    next_step = f"sfm2tuples mine-tuples {target} -o tuples.h5"
     output.made(target, _counts(summary), next_step)
 
 

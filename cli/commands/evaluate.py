@@ -48,7 +48,6 @@ USES = (
     Use(("hamming_spread",), "--hamming", lambda params: params["hamming"] is not None),
     Use(("power",), "--teacher without --hamming", lambda params: params["hamming"] is None),
     BY_A_NETWORK,
-    Use(("weights",), "--backbone", given("backbone", "network")),
     EXPONENT,
     Use(VERIFICATION, "--rerank geometry, or --teacher with --num-verified", _verifies),
     Use(

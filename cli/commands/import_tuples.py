@@ -77,7 +77,7 @@ def command(
         target,
         f"{train:,} training and {val:,} validation pairs of {len(tables.images.key):,} photos "
         f"of {len(tables.places.name):,} places",
-        f"sfm2tuples train {target} -o run/ --recipe cirtorch --backbone resnet101 --weights WEIGHTS",
+        f"sfm2tuples train {target} -o run/ --recipe cirtorch --backbone resnet101 --weights imagenet",
     )
 
 

@@ -31,7 +31,7 @@ _MEDIANS = ("overlap", "scale_change", "angle", "positive_similarity", "negative
 
 @click.command(
     "mine-tuples",
-    epilog="Example: sfm2tuples mine-tuples index.h5 -o tuples.h5 --backbone squeezenet1_1 --weights squeezenet1_1.npz",
+    epilog="Example: sfm2tuples mine-tuples index.h5 -o tuples.h5 --pack-images 362",
 )
 @click.argument("index", type=click.Path(path_type=Path))
 @target_option("tuple file to write")

@@ -36,7 +36,7 @@ def _option(
 
 @click.command(
     "train",
-    epilog="Example: sfm2tuples train tuples.h5 -o run/ --backbone squeezenet1_1 --weights squeezenet1_1.npz",
+    epilog="Example: sfm2tuples train tuples.h5 -o run/",
 )
 @click.argument("tuples", type=click.Path(path_type=Path))
 @click.option("-o", "--output", "run_dir", type=click.Path(path_type=Path), required=True, help="folder of the run")

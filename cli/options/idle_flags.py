@@ -53,9 +53,12 @@ EXPONENT = Use(("exponent",), "--scales of several", several_scales)
 BY_A_NETWORK = Use(
     EXTRACTION,
     "--network or --backbone",
-    lambda params: given("network", "backbone")(params) or not given("descriptors", "rankings", "teacher")(params),
+    lambda params: (
+        given("network", "backbone", "weights", "pooling")(params)
+        or not given("descriptors", "rankings", "teacher")(params)
+    ),
 )
-"""Where nothing else answers either, the lack of a network is what is wrong."""
+"""Where nothing else answers, a network does: the default one."""
 NAMES_BELOW = Use(
     ("images",),
     "a .txt list or a .csv",

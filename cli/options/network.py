@@ -55,12 +55,14 @@ def network_options(function: Callable[..., None]) -> Callable[..., None]:
 
     @click.option("--network", type=click.Path(path_type=Path), help="a checkpoint made by train, or one of cirtorch")
     @click.option(
-        "--backbone", type=BackboneType(), help=f"in place of a checkpoint: {', '.join(names)}, or {last_name}"
+        "--backbone",
+        type=BackboneType(),
+        help=f"in place of a checkpoint: {', '.join(names)}, or {last_name}  [default: {names[0]}]",
     )
     @click.option(
         "--weights",
-        help="file or URL of its pretrained weights, imagenet for torchvision's, pretrained for timm's; "
-        "without it weights are random, of a fixed seed",
+        help="file or URL of its pretrained weights, imagenet for the published ones, pretrained for timm's, none for "
+        f"random ones of a fixed seed  [default: imagenet for {names[0]}, and where a package has them, else none]",
     )
     @click.option("--pooling", type=click.Choice(POOLINGS), help=f"pooling  [default: {next(iter(POOLINGS))}]")
     @click.option("--regional", is_flag=True, help="pool regions, project each by a learned layer, and sum")

@@ -101,19 +101,19 @@ def benchmark_descriptors(
 ) -> BenchmarkDescriptors:
     """Describe the photos of a protocol, or take their descriptors from files; then whiten all of them alike.
 
-    A network is needed without files; beside files only for cropped queries and for distractors that are photos.
+    A network is needed without files; beside files only for cropped queries, windows, and distractors that are photos.
+    Where none is named it is the default one, which must be the one that made the files.
 
     Raises
     ------
     UsageError, DataError
         A network is missing or too much, or does not fit the files; a photo has no descriptor or cannot be read.
     """
-    _check_request(benchmark, request, files)
+    needs_network = _needs_network(benchmark, request, files)
     if benchmark.photos and benchmark.photos.parent:
         files.refuse_others(benchmark.photos.origin, benchmark.photos.parent)
-    describer = None
-    if files.database is None or request.choice.named:
-        describer = _ProtocolNetwork(load_on(request.device, request.choice), request, benchmark)
+    describer = _ProtocolNetwork(request, benchmark)
+    if needs_network:
         describer.check_fits(files.database)
     database, queries = _described(benchmark, request.crop, files, describer)
     distractors, notes = _distractors(request.distractors, describer, {*database.names, *queries.names})
@@ -137,34 +137,39 @@ def benchmark_descriptors(
         tuple(known_parents(parents)),
         tuple(filter(None, warnings)),
         tuple(notes),
-        _needed(describer).windows(database.names, whitening) if request.refinement.num_windows else None,
+        describer.windows(database.names, whitening) if request.refinement.num_windows else None,
     )
 
 
-def _check_request(benchmark: Benchmark, request: EvaluationRequest, files: DescriptorFiles) -> None:
+def _needs_network(benchmark: Benchmark, request: EvaluationRequest, files: DescriptorFiles) -> bool:
+    """Whether photos are to be described; refuses a network that describes none, and to guess a foreign file's."""
     benchmark.boxes_for(request.crop)
     if files.database is None:
-        return
-    crops = request.crop != "none" and files.queries is None
-    if crops and not request.choice.named:
-        raise UsageError(
-            f"--crop {request.crop} describes the queries anew: name the network of the descriptors, or give --queries"
-        )
-    windows = request.refinement.num_windows > 0
-    if windows and not request.choice.named:
-        raise UsageError("--rerank R looks at photos: name the network of the descriptors")
-    photos = request.distractors is not None and request.distractors.is_dir()
-    if not (crops or photos or windows):
+        return True
+    needs = {
+        f"--crop {request.crop} describes the queries anew": request.crop != "none" and files.queries is None,
+        "--rerank R looks at photos": request.refinement.num_windows > 0,
+        "photos of distractors need a network": request.distractors is not None and request.distractors.is_dir(),
+    }
+    needed = [what for what, holds in needs.items() if holds]
+    if not needed:
         request.choice.refuse_beside_descriptors()
+    if needed and not request.choice.named and "network" not in files.database.settings:
+        raise UsageError(f"{needed[0]}: name the network of the descriptors, by --network or --backbone")
+    return bool(needed)
 
 
 @dataclass(frozen=True)
 class _ProtocolNetwork:
-    """A network, and the photos of a protocol that it is to describe."""
+    """A network, loaded when it is first needed, and the photos of a protocol that it is to describe."""
 
-    network: Network
     request: EvaluationRequest
     benchmark: Benchmark
+
+    @cached_property
+    def network(self) -> Network:
+        """The network that is named, or the default one."""
+        return load_on(self.request.device, self.request.choice)
 
     @cached_property
     def _all_photos(self) -> PhotoSources:
@@ -181,7 +186,8 @@ class _ProtocolNetwork:
         own = Descriptors([], np.empty((0, 0)), extract_settings(self.network, self.request.extraction))
         difference = _difference("the network", own, descriptors)
         if difference:
-            raise UsageError(difference)
+            remedy = "" if self.request.choice.named else "; name theirs by --network or --backbone"
+            raise UsageError(difference + remedy)
 
     def photos(self, names: Sequence[str]) -> PhotoSources:
         """The protocol's photos of these names."""
@@ -224,24 +230,18 @@ class _ProtocolNetwork:
 
 
 def _described(
-    benchmark: Benchmark, crop: str, files: DescriptorFiles, describer: _ProtocolNetwork | None
+    benchmark: Benchmark, crop: str, files: DescriptorFiles, describer: _ProtocolNetwork
 ) -> tuple[Descriptors, Descriptors]:
     """Descriptors of the database and of the queries, before whitening."""
     whole_queries = crop == "none" or files.queries is not None
     everything = files.database
     if everything is None:
         names = [*benchmark.database, *(benchmark.queries if whole_queries else [])]
-        everything = _needed(describer).describe(list(dict.fromkeys(names)))
+        everything = describer.describe(list(dict.fromkeys(names)))
     database = _rows(everything, benchmark.database)
     if whole_queries:
         return database, _rows(files.queries or everything, benchmark.queries)
-    return database, _needed(describer).describe_crops()
-
-
-def _needed(describer: _ProtocolNetwork | None) -> _ProtocolNetwork:
-    if describer is None:
-        raise UsageError("name a network: --network CHECKPOINT, or --backbone NAME with --weights FILE")
-    return describer
+    return database, describer.describe_crops()
 
 
 def _rows(descriptors: Descriptors, names: Sequence[str]) -> Descriptors:
@@ -250,7 +250,7 @@ def _rows(descriptors: Descriptors, names: Sequence[str]) -> Descriptors:
 
 
 def _distractors(
-    source: Path | None, describer: _ProtocolNetwork | None, known: set[str]
+    source: Path | None, describer: _ProtocolNetwork, known: set[str]
 ) -> tuple[Descriptors | None, list[str]]:
     """Descriptors of distractors, without those named as a photo of the protocol is, and what was left out."""
     if source is None:
@@ -259,8 +259,6 @@ def _distractors(
     if not source.is_dir():
         found = read_descriptors(source)
     else:
-        if describer is None:
-            raise UsageError(f"{source}: photos of distractors need a network; or give a file of their descriptors")
         found, failures = describe_photos(
             describer.network, photos_of(source), describer.request.extraction, "distractors"
         )

@@ -23,7 +23,7 @@ class WindowSources:
     """What windows are described by, as the `search` command is told."""
 
     choice: NetworkChoice
-    """The network of the descriptors."""
+    """The network of the descriptors; nothing named: the default one."""
     photos: Path | None = None
     """Photos of the database, as `extract` takes them: a folder, a list, labels, an index or a tuple file."""
     query_photos: Path | None = None
@@ -80,15 +80,16 @@ def _describer(database: Descriptors, sources: WindowSources) -> Describer:
         settings["filter"],
         settings.get("upright", STORED),  # named where it is not the default
     )
-    _check_network(database, network, options)
+    _check_network(database, network, options, sources.choice.named)
     whitening = _whitening(database, sources.whitening)
     return Describer(network, options, whitening, settings.get("dim") if whitening else None)
 
 
-def _check_network(database: Descriptors, network: Network, options: ExtractionOptions) -> None:
+def _check_network(database: Descriptors, network: Network, options: ExtractionOptions, named: bool) -> None:
     own: dict[str, Any] = extract_settings(network, options)
     if any(own[key] != database.settings.get(key) for key in ("network", "filter")):
-        raise UsageError(f"{database.path}: its descriptors were made by another network than the one that is named")
+        other = "the one that is named" if named else "the default one; name it by --network or --backbone"
+        raise UsageError(f"{database.path}: its descriptors were made by another network than {other}")
 
 
 def _whitening(database: Descriptors, path: Path | None) -> Whitening | None:

@@ -109,7 +109,7 @@ def import_tuple_file(
     def plans_of(tables: CirtorchTables) -> dict[str, Plan]:
         return {split: _plan(tables, split, options.mining(tables)) for split in SPLITS}
 
-    with photos.open(source, target, asked) as readable:
+    with photos.open(source, target, asked, may_do_without=True) as readable:
         tables, plans, unreadable = readable.plan(tables_of, plans_of)
         if not len(tables.pairs["train"].query):
             raise DataError(source, "no training pair is left, since photos are absent or unreadable", "give --images")

@@ -46,6 +46,7 @@ class NetworkDescriptors:
 
     def __init__(self, network: Network, options: ExtractionOptions) -> None:
         self.fingerprint = network.fingerprint()
+        self.description = network.description
         self.options: ExtractionOptions | None = seen_by(network, options)
         self.upright: str | None = self.options.upright
         self._network = network
@@ -121,11 +122,13 @@ class FileDescriptors:
 
 
 def seen_with(store: DescriptorStore | None, upright: str | None = None) -> dict[str, Any]:
-    """How a network looked at photos, for the options of the file that is made; None each where no network did.
+    """Which network looked at photos, and how, for the options of the file that is made; None each where none did.
 
     Where photos are turned, that is said too: by the descriptors, or by `upright` where there are none.
     """
+    made_of = store.description if isinstance(store, NetworkDescriptors) else None
     options = None if store is None else store.options
-    seen = {name: getattr(options, name, None) for name in ("image_size", "precision")}
+    seen = {name: getattr(made_of, name, None) for name in ("backbone", "pooling")}
+    seen |= {name: getattr(options, name, None) for name in ("image_size", "precision")}
     upright = upright if store is None else store.upright
     return seen | ({"upright": EXIF} if upright == EXIF else {})

@@ -14,7 +14,6 @@ from retrieval.search.torch_similarity import exact_search
 from retrieval.tuple_files.descriptor_store import FileDescriptors
 from retrieval.tuple_files.distractors import read_distractors
 from retrieval.tuple_files.readable_photos import FIRST_ROUND, PhotoOptions, ReadablePhotos, rows_needed
-from sfm2tuples.errors import UsageError
 from sfm2tuples.index.opened import open_index
 from sfm2tuples.index.schema import SPLITS
 from sfm2tuples.mining.options import MiningOptions
@@ -92,11 +91,6 @@ def mine_tuple_file(
             }
 
         with photos.open(source, target, options) as readable:
-            if options.needs_descriptors and readable.descriptors is None:
-                raise UsageError(
-                    f"{options.positives} with {options.negatives} looks at descriptors: give --network CHECKPOINT, "
-                    "--backbone NAME with --weights FILE, or --descriptors FILE"
-                )
             if isinstance(readable.descriptors, FileDescriptors):
                 readable.descriptors.refuse_others(source, index.header.fingerprint)
             tables, plans, unreadable = readable.plan(tables_of, plans_of)

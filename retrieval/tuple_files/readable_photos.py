@@ -47,7 +47,7 @@ class PhotoOptions:
     """How photos are described, and whether they are packed."""
 
     choice: NetworkChoice
-    """The network that describes them, where no file of descriptors is given; it may be none."""
+    """The network that describes them, where no file of descriptors is given; nothing named: the default network."""
     descriptors: Path | None = None
     """A file of descriptors, in place of a network."""
     image_size: int = 362
@@ -62,8 +62,12 @@ class PhotoOptions:
     """Longest side of the photos packed into the file, in pixels; 0 packs none."""
 
     @contextmanager
-    def open(self, source: Path, target: Path, options: MiningOptions) -> Iterator[ReadablePhotos]:
+    def open(
+        self, source: Path, target: Path, options: MiningOptions, may_do_without: bool = False
+    ) -> Iterator[ReadablePhotos]:
         """The photos of a tuple file in the making: `source` is what it is made from, for messages.
+
+        With `may_do_without` nothing is described where neither a network nor a file of descriptors is named.
 
         Raises
         ------
@@ -72,22 +76,22 @@ class PhotoOptions:
         UsageError
             Both a network and a file of descriptors are named; there is no such device.
         """
-        descriptors = self._descriptors(source, options)
+        descriptors = self._descriptors(source, options, may_do_without)
         if not self.pack_images:
             yield ReadablePhotos(descriptors, None, self.upright)
             return
         with PackedStore(target, self.pack_images) as packed:
             yield ReadablePhotos(descriptors, packed, self.upright)
 
-    def _descriptors(self, source: Path, options: MiningOptions) -> DescriptorStore | None:
-        """Where descriptors come from; None where no choice looks at any, or none are given."""
+    def _descriptors(self, source: Path, options: MiningOptions, may_do_without: bool) -> DescriptorStore | None:
+        """Where descriptors come from; None where no choice looks at any, or none are given and none are needed."""
         if self.descriptors is not None:
             self.choice.refuse_beside_descriptors()
         if not options.needs_descriptors:
             return None
         if self.descriptors is not None:
             return FileDescriptors(read_descriptors(self.descriptors), source, self.upright)
-        if not self.choice.named and self.choice.weights is None:
+        if may_do_without and not self.choice.named:
             return None
         extraction = ExtractionOptions(self.image_size, precision=self.precision, upright=self.upright)
         return NetworkDescriptors(load_on(self.device, self.choice), extraction)

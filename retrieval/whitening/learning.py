@@ -17,7 +17,7 @@ from retrieval.whitening.linear_algebra import (
     shrink,
     with_fixed_signs,
 )
-from retrieval.whitening.projection import Whitening
+from retrieval.whitening.projection import Whitening, apply
 from sfm2tuples.errors import UsageError
 
 logger = logging.getLogger(__name__)
@@ -92,8 +92,7 @@ class PairStatistics:
 
     def whitening(self, images: np.ndarray, shrinkage: float) -> Whitening:
         """Learn L_w at one shrinkage; `images` (r, K) are the descriptors of all images of the set."""
-        lower, jitter = cholesky_with_jitter(shrink(self.covariance, shrinkage))
-        inverse = solve_triangular(lower, np.eye(len(lower)), lower=True)
+        inverse, jitter = self._inverse_factor(shrinkage)
         # The second moment of P (f - m) is P times that of f - m times Pᵀ: cheaper than projecting every image.
         moment = inverse @ second_moment(images, self.mean) @ inverse.T
         _, vectors = falling_eigenvectors(moment)
@@ -106,6 +105,19 @@ class PairStatistics:
             rank=rank_of(self.covariance),
             jitter=jitter,
         )
+
+    def whitened(self, descriptors: np.ndarray, shrinkage: float) -> np.ndarray:
+        """Descriptors (n, K) as `whitening` makes them, but for its last rotation, which changes no similarity.
+
+        That is worth leaving out: a factor costs K³/3, the eigenvectors of the rotation many times as much.
+        """
+        inverse, jitter = self._inverse_factor(shrinkage)
+        return apply(Whitening(self.mean, inverse, "lw", float(shrinkage), jitter=jitter), descriptors)
+
+    def _inverse_factor(self, shrinkage: float) -> tuple[np.ndarray, float]:
+        """The inverse (K, K) of the shrunk covariance's Cholesky factor, and what was added so that there is one."""
+        lower, jitter = cholesky_with_jitter(shrink(self.covariance, shrinkage))
+        return solve_triangular(lower, np.eye(len(lower)), lower=True), jitter
 
 
 def learn_pca(descriptors: np.ndarray, shrinkage: float = 0.0) -> Whitening:

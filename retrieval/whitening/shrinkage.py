@@ -72,7 +72,7 @@ def choose_shrinkage(
         Fewer where there are fewer places.
     queries_per_place : int
         At most so many queries of a place, evenly spread, so that the cost stays in sight:
-        num_folds x len(grid) x (K³ + queries x n x K).
+        num_folds x len(grid) x (K³ + queries x n x K), and six times that where `dim` is less than K.
 
     Raises
     ------
@@ -135,8 +135,10 @@ def _measure_fold(
     images = descriptors[~np.isin(places, fold)]
     rows = [_place_means(descriptors, truth)]
     for shrinkage in grid:
-        whitening = statistics.whitening(images, shrinkage)
-        whitened = apply(cut(whitening, min(dim or whitening.dim, whitening.dim)), descriptors)
+        if dim is None or dim >= descriptors.shape[1]:
+            whitened = statistics.whitened(descriptors, shrinkage)
+        else:
+            whitened = apply(cut(statistics.whitening(images, shrinkage), dim), descriptors)
         rows.append(_place_means(whitened, truth))
     return np.array(rows)
 
