@@ -2,16 +2,9 @@
 
 Read `container` first (how an HDF5 file of ours is opened and made; `opening` opens anybody's), then `columns` and
 `tables` (what lies in it), `rules` and `checked_columns` (what a format promises of its columns, and holding a file to
-<<<<<<< HEAD
-it), `plain_items` (finding datasets without following links), `new_file` (HDF5 that survives a full disk), `atomic` and
-`renames` (write beside, then rename), `descriptors` and `descriptor_settings`. `lazy_file` reads by rows, `safe_pickle`
-reads other people's pickles and calls nothing, `text` reads lists and tables. `regular_files` refuses pipes before they
-are opened; `locks` goes on where a file system has none; `room` asks for room before long work. Imports
-`compute`.
-=======
 it), `plain_items` (finding datasets without following links), `text_heaps` (text that has no end), `new_file` (HDF5
 that survives a full disk), `atomic` and `renames` (write beside, then rename), `descriptors` and `descriptor_settings`.
 `lazy_file` reads by rows, `safe_pickle` reads other people's pickles and calls nothing, `text` reads lists and tables.
-`regular_files` refuses pipes before they are opened; `locks` goes on where a file system has none. Imports `compute`.
->>>>>>> ae439ba (Look at HDF5's heaps of text before it walks them)
+`regular_files` refuses pipes before they are opened; `locks` goes on where a file system has none; `room` asks for room
+before long work. Imports `compute`.
 """
