@@ -95,7 +95,9 @@ def _value(file: h5py.File, name: str, random: Random) -> tuple[str, bool]:
     flat = values.reshape(-1)
     certain = False
     if values.dtype.kind == "f":
-        flat[at] = new = float(random.choice([np.nan, np.inf, -np.inf, 1e30, -1e30, -1.0, 0.0, 2.0]))
+        new = float(random.choice([np.nan, np.inf, -np.inf, 1e30, -1e30, -1.0, 0.0, 2.0]))
+        with np.errstate(over="ignore"):
+            flat[at] = new
     else:
         limits = np.iinfo(values.dtype if values.dtype.kind in "iu" else np.uint8)
         choices = [-1, -2, 0, 1, values.size, limits.max, limits.min, limits.max // 2, int(flat[at]) + 1]

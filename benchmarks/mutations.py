@@ -15,7 +15,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -200,15 +200,18 @@ def main(count: int, seed: int, kinds: tuple[str, ...], only: str | None, work: 
             kind, _, number = only.rpartition(":")
             click.echo(mutations.run(kind, int(number)).text(1000))
             return
-        for kind, number in drawn(count, seed, chosen):
-            found = mutations.run(kind, number)
-            outcomes[kind, found.outcome] += 1
-            slowest = max(slowest, found.ended.seconds)
-            if found.failed:
-                click.echo(found.text())
-                sys.stdout.flush()
+        with suppress(KeyboardInterrupt):  # What was done so far is counted.
+            for kind, number in drawn(count, seed, chosen):
+                found = mutations.run(kind, number)
+                outcomes[kind, found.outcome] += 1
+                slowest = max(slowest, found.ended.seconds)
+                if found.failed:
+                    click.echo(found.text())
+                    sys.stdout.flush()
     for line in table(outcomes, chosen):
         click.echo(line)
     failed = sum(n for (_, outcome), n in outcomes.items() if outcome in FAILURES)
-    click.echo(f"{count:,} files in {time.monotonic() - start:.0f} s, slowest {slowest:.1f} s, {failed:,} failed")
+    click.echo(
+        f"{outcomes.total():,} files in {time.monotonic() - start:.0f} s, slowest {slowest:.1f} s, {failed:,} failed"
+    )
     sys.exit(bool(failed))

@@ -127,6 +127,15 @@ def test_descriptors_say_their_number_length_and_settings(tmp_path: Path, layout
     assert "1, 0.5" in printed(tmp_path / "d.h5")
 
 
+def test_an_image_without_a_usable_descriptor_is_named(tmp_path: Path) -> None:
+    write_descriptors(tmp_path / "d.h5", Descriptors(["a.jpg", "b.jpg"], np.eye(2, dtype=np.float32)), "hloc")
+    with h5py.File(tmp_path / "d.h5", "r+") as file:
+        del file["b.jpg/global_descriptor"]
+        file["b.jpg/global_descriptor"] = np.zeros(2, [("x", "f4")])
+    with pytest.raises(DataError, match=r"1 of 2 images have no usable global_descriptor, first b\.jpg"):
+        inspect_file(tmp_path / "d.h5")
+
+
 def test_a_whitening_says_its_method_dimensions_and_shrinkage(tmp_path: Path) -> None:
     write_whitening(tmp_path / "w.h5", Whitening(np.zeros(8), np.eye(8)[:4], "lw", 0.3, {"size": 362}, 77, 6))
     found = from_json(tmp_path / "w.h5")

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from retrieval.local_features import bag_of_words, feature_files
@@ -19,7 +18,6 @@ from sfm2tuples.files import descriptors
 from sfm2tuples.files.checked_columns import CheckedColumns
 from sfm2tuples.files.container import open_file, read_header
 from sfm2tuples.files.opening import is_hdf5
-from sfm2tuples.files.plain_items import walk
 from sfm2tuples.files.regular_files import require_file
 from sfm2tuples.files.tables import read_table
 from sfm2tuples.index import schema
@@ -187,20 +185,12 @@ def _descriptors(path: Path) -> dict[str, Facts]:
             names, dataset = columns.read("names"), columns.dataset("descriptors")
             (count, dimension), layout, kind = dataset.shape, "columnar", str(dataset.dtype)
         else:
-            found = _global_descriptors(path, file)
-            names, count, layout = list(found), len(found), "hloc"
-            dimension, kind = next(iter(found.values()), (0, "none"))
+            found = descriptors.hloc_datasets(path, file)
+            names, count, layout, first = list(found), len(found), "hloc", next(iter(found.values()))
+            dimension, kind = int(first.size), str(first.dtype)
+    descriptors.check_names(path, names)
     content = {"descriptors": count, "dimensions": dimension, "layout": layout, "type": kind}
-    return {"content": {**content, "first": names[0] if names else "none", "last": names[-1] if names else "none"}}
-
-
-def _global_descriptors(path: Path, file: h5py.File) -> dict[str, tuple[int, str]]:
-    """Length and type of the descriptor of each image in hloc's layout."""
-    return {
-        name.rpartition("/")[0]: (int(item.size), str(item.dtype))
-        for name, item in walk(path, file)
-        if item is not None and name.endswith("/global_descriptor") and descriptors.is_usable(path, name, item)
-    }
+    return {"content": {**content, "first": names[0], "last": names[-1]}}
 
 
 def _whitening(path: Path) -> dict[str, Facts]:

@@ -295,27 +295,32 @@ def _check_group_names(path: str | Path, names: Sequence[str]) -> None:
 
 def _read_groups(path: Path, file: h5py.File) -> tuple[list[str], np.ndarray]:
     rows: dict[str, np.ndarray] = {}
+    for image, item in hloc_datasets(path, file).items():
+        with reading(path, item.name):
+            rows[image] = np.ravel(item[()])
+    return list(rows), _stack(path, rows)
+
+
+def hloc_datasets(path: str | Path, file: h5py.File) -> dict[str, h5py.Dataset]:
+    """The dataset of each image in hloc's layout; DataError where one has none that holds numbers, or too many."""
+    found: dict[str, h5py.Dataset] = {}
     others: set[str] = set()
     for name, item in walk(path, file):
         image, _, column = name.rpartition("/")
         if item is None:
             others.add(name)
-        elif column == "global_descriptor" and is_usable(path, name, item):
-            with reading(path, name):
-                rows[image] = np.ravel(item[()])
+            continue
+        with reading(path, name):
+            usable = item.shape is not None and item.dtype.kind in "fiu" and item.size <= LARGEST_DIMENSION
+        if column == "global_descriptor" and usable:
+            found[image] = item
         else:
             others.add(image)
-    if not rows:
+    if not found:
         raise DataError(path, "holds no global_descriptor", "a file of local features, or no file of descriptors")
-    absent = sorted(others - set(rows))
-    refuse_some(path, absent, len(absent) + len(rows), "images have no usable global_descriptor")
-    return list(rows), _stack(path, rows)
-
-
-def is_usable(path: str | Path, name: str, dataset: h5py.Dataset) -> bool:
-    """Whether a ``global_descriptor`` can be one: numbers, and not too many."""
-    with reading(path, name):
-        return dataset.shape is not None and dataset.dtype.kind in "fiu" and dataset.size <= LARGEST_DIMENSION
+    absent = sorted(others - set(found))
+    refuse_some(path, absent, len(absent) + len(found), "images have no usable global_descriptor")
+    return found
 
 
 def _stack(path: Path, rows: dict[str, np.ndarray]) -> np.ndarray:
