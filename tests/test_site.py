@@ -32,7 +32,7 @@ from retrieval.photos.tuple_photos import TuplePhotos
 from retrieval.site import choices, steps, tuning
 from retrieval.site.choices import Effort, can_train, choose_options
 from retrieval.site.comparison import compare, read_comparison
-from retrieval.site.effort import duration, effort_within, forecast, seconds_of
+from retrieval.site.effort import Pace, duration, effort_within, forecast, seconds_of
 from retrieval.site.facts import Facts
 from retrieval.site.questions import Site
 from retrieval.site.request import TuneRequest
@@ -536,6 +536,7 @@ def test_half_way_lies_half_way() -> None:
         between(left, build_network("squeezenet1_1", "gem"))
 
 
+PACE = Pace(0.05, 0.05)
 FACTS = Facts(16, 4, 300, 80, 70, 15, 0.2, 280, 16, 1024)
 
 
@@ -565,19 +566,19 @@ def test_choices_follow_the_data() -> None:
 
 def test_a_budget_gives_what_fits() -> None:
     def within(budget: float | None, quick: bool = False) -> Effort:
-        return effort_within(FACTS, 100, 0.05, "cpu", budget=budget, quick=quick, is_random=False)
+        return effort_within(FACTS, 100, PACE, "cpu", budget=budget, quick=quick, is_random=False)
 
     full = within(None)
     assert (full.rounds, full.image_size, full.reason) == (4, 512, "")
-    whole = forecast(FACTS, 100, full, 0.05).total
+    whole = forecast(FACTS, 100, full, PACE).total
     for budget in (60, 120, 300, 600, whole, 3 * whole):
         found = within(budget)
-        expected = forecast(FACTS, 100, found, 0.05).total
+        expected = forecast(FACTS, 100, found, PACE).total
         assert expected <= budget * 1.1 or (found.rounds == 0 and found.image_size == 192)
         assert found.reason
     assert [within(budget).rounds for budget in (10, 3 * whole)] == [0, 8]
     quick = within(None, quick=True)
-    assert forecast(FACTS, 100, quick, 0.05).total <= 1.1 * max(0.1 * whole, 60)
+    assert forecast(FACTS, 100, quick, PACE).total <= 1.1 * max(0.1 * whole, 60)
     assert within(20).image_size < full.image_size
 
 

@@ -83,6 +83,8 @@ class Effort:
     """Tuples of a round at most."""
     image_size: int
     """Longest side of a photo in the search, pixels."""
+    leaves_out: bool = True
+    """Whether the shrinkage of L_w is chosen by leaving places out."""
     reason: str = ""
     """Where it is less than all: why."""
 
@@ -133,7 +135,7 @@ def choose_options(
     mining, said = _mining(facts, seed)
     training, more = _training(facts, effort, seed, is_random)
     said += more
-    whitening, more = _whitening(facts, is_whitened)
+    whitening, more = _whitening(facts, effort, is_whitened)
     said += more
     limit = f"their longest sides are {facts.longest:,} px (median)"
     hurry = effort.reason or (limit if effort.image_size == facts.longest else "")
@@ -193,16 +195,18 @@ def _training(facts: Facts, effort: Effort, seed: int, is_random: bool) -> tuple
     return values, [Choice("rounds", rounds, why)]
 
 
-def _whitening(facts: Facts, is_whitened: bool) -> tuple[WhiteningOptions | None, list[Choice]]:
+def _whitening(facts: Facts, effort: Effort, is_whitened: bool) -> tuple[WhiteningOptions | None, list[Choice]]:
     if is_whitened:
         return None, [Choice("whitening", "none", "the network ends in a whitening layer already")]
     if not facts.matched:
         return None, [Choice("whitening", "none", "no two photos for training match")]
     options = WhiteningOptions(min_overlap=facts.min_overlap)
-    if facts.matched_places >= 2:
+    if facts.matched_places >= 2 and effort.leaves_out:
         why = f"{facts.matched_places} places have matching photos"
         return options, [Choice("shrinkage of L_w", "by leaving places out", why)]
     why = "one place alone has matching photos, so that none can be left out"
+    if facts.matched_places >= 2:
+        why = "there is no time to leave places out"
     options = WhiteningOptions(min_overlap=facts.min_overlap, shrinkage=FIXED_SHRINKAGE)
     return options, [Choice("shrinkage of L_w", f"{FIXED_SHRINKAGE:g}", why)]
 

@@ -13,6 +13,7 @@ from retrieval.photos.decoding import PhotoSource
 from retrieval.site.choices import MOST_NEGATIVES, PER_PLACE, TRAINING_SIZE, Effort, can_train, full_effort
 from retrieval.site.facts import Facts
 from retrieval.training.recipes import SMALL
+from retrieval.whitening.shrinkage import FOLDS, GRID
 
 QUICK = 0.1
 """Share of the full time that `--quick` takes."""
@@ -30,8 +31,29 @@ FEWEST = 20
 """Tuples of a round below which training is not worth its while."""
 OVERHEAD = 10.0
 """Seconds for what does not depend on the photos."""
+WHITENING = 4e-10
+"""Seconds of learning one whitening, times the cube of its dimension: measured at 512 and 1,280."""
+WHITENINGS = FOLDS * len(GRID) + 1
+"""Whitenings that are learned to choose one's shrinkage by leaving places out."""
+LEAVING_OUT = 0.15
+"""Share of the time that the choice of shrinkage may take before it is fixed."""
 CANDIDATES = 3
 """Networks that are described where something is trained: before, half-way, after."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds that single things take."""
+
+    photo: float
+    """To describe a photo at `TRAINING_SIZE`, decoding included."""
+    whitening: float
+    """To learn one whitening."""
+
+    @classmethod
+    def of(cls, network: Network, photos: list[PhotoSource]) -> Pace:
+        """Measured on a few photos, and by the dimension of the network's descriptors."""
+        return cls(seconds_a_photo(network, photos), WHITENING * network.dimension**3)
 
 
 @dataclass(frozen=True)
@@ -67,7 +89,7 @@ def seconds_a_photo(network: Network, photos: list[PhotoSource]) -> float:
     return float(np.nanmedian(found)) if np.isfinite(found).any() else 0.0
 
 
-def forecast(facts: Facts, loose: int, effort: Effort, speed: float) -> Forecast:
+def forecast(facts: Facts, loose: int, effort: Effort, pace: Pace) -> Forecast:
     """How long each step will take.
 
     Parameters
@@ -76,31 +98,32 @@ def forecast(facts: Facts, loose: int, effort: Effort, speed: float) -> Forecast
     loose : int
         Photos that are in no model.
     effort : Effort
-    speed : float
-        Of `seconds_a_photo`.
+    pace : Pace
     """
     area, small = ((size / TRAINING_SIZE) ** 2 for size in (effort.image_size, effort.training_size))
     trains = effort.rounds > 0 and not can_train(facts)
     pool = min(facts.train_photos, 20 * facts.train_places + 2 * _tuples(facts, effort))
     looks = 2 + min(MOST_NEGATIVES, _others(facts))
-    one = speed * small * (pool + BACKWARD * looks * _tuples(facts, effort) + 1.2 * facts.val_photos)
+    one = pace.photo * small * (pool + BACKWARD * looks * _tuples(facts, effort) + 1.2 * facts.val_photos)
+    candidates = CANDIDATES if trains else 1
+    whitenings = WHITENINGS if effort.leaves_out else 1
     return Forecast(
-        mine=speed * small * (pool + 2 * facts.val_photos) if trains else 0.0,
-        train=effort.rounds * one + speed * small * facts.val_photos if trains else 0.0,
+        mine=pace.photo * small * (pool + 2 * facts.val_photos) if trains else 0.0,
+        train=effort.rounds * one + pace.photo * small * facts.val_photos if trains else 0.0,
         round=one,
-        describe=speed * area * facts.photos * (CANDIDATES if trains else 1),
-        search=speed * area * loose,
+        describe=candidates * (pace.photo * area * facts.photos + pace.whitening * whitenings),
+        search=pace.photo * area * loose,
     )
 
 
 def effort_within(
-    facts: Facts, loose: int, speed: float, device: str, *, budget: float | None, quick: bool, is_random: bool
+    facts: Facts, loose: int, pace: Pace, device: str, *, budget: float | None, quick: bool, is_random: bool
 ) -> Effort:
     """The effort that fits.
 
     Parameters
     ----------
-    facts, loose, speed
+    facts, loose, pace
         As for `forecast`.
     device : str
         Kind of the device.
@@ -113,38 +136,38 @@ def effort_within(
     """
     full = full_effort(facts, device, is_random)
     if quick:
-        budget = QUICK * forecast(facts, loose, full, speed).total
-    if budget is None or not speed:
+        budget = QUICK * forecast(facts, loose, full, pace).total
+    if budget is None or not pace.photo:
         return full
-    said = (
-        f"{'--quick' if quick else 'the budget'} leaves {{:.0f}} s for it, and a photo takes {1000 * speed:.0f} ms here"
-    )
+    asked = "--quick" if quick else "the budget"
+    said = f"{asked} leaves {{:.0f}} s for it, and a photo takes {1000 * pace.photo:.0f} ms here"
+    full = replace(full, leaves_out=CANDIDATES * WHITENINGS * pace.whitening <= LEAVING_OUT * budget)
     sizes = [full.image_size, *(size for size in SIZES if size < full.image_size)]
     for size in sizes:
         effort = replace(full, image_size=size)
-        found = forecast(facts, loose, effort, speed)
+        found = forecast(facts, loose, effort, pace)
         left = budget - OVERHEAD - found.mine - found.describe - found.search
         if found.describe + found.search > DESCRIBING * budget and size != sizes[-1]:
             continue
-        rounds = _rounds(facts, effort, found, left, speed, quick)
-        if rounds["rounds"]:
-            return replace(effort, **rounds, reason=said.format(left))
+        rounds, queries = _rounds(facts, effort, found, left, pace, quick)
+        if rounds:
+            return replace(effort, rounds=rounds, queries=queries, reason=said.format(left))
     for size in sizes:
         effort = replace(full, image_size=size, rounds=0)
-        if forecast(facts, loose, effort, speed).total <= budget or size == sizes[-1]:
+        if forecast(facts, loose, effort, pace).total <= budget or size == sizes[-1]:
             break
     return replace(effort, reason=said.format(max(left, 0)))
 
 
-def _rounds(facts: Facts, full: Effort, found: Forecast, left: float, speed: float, quick: bool) -> dict[str, int]:
-    """Rounds and tuples of each that fit into the time that is left."""
+def _rounds(facts: Facts, full: Effort, found: Forecast, left: float, pace: Pace, quick: bool) -> tuple[int, int]:
+    """Rounds, and tuples of each at most, that fit into the time that is left."""
     most = full.rounds if quick else MOST_ROUNDS * full.rounds
     rounds = max(0, min(most, int(left // found.round))) if found.round else 0
     if rounds:
-        return {"rounds": rounds}
-    one = speed * (full.training_size / TRAINING_SIZE) ** 2 * BACKWARD * (2 + min(MOST_NEGATIVES, _others(facts)))
+        return rounds, full.queries
+    one = pace.photo * (full.training_size / TRAINING_SIZE) ** 2 * BACKWARD * (2 + min(MOST_NEGATIVES, _others(facts)))
     tuples = int((left - found.round + one * _tuples(facts, full)) // one)
-    return {"rounds": int(tuples >= FEWEST), "queries": max(tuples, FEWEST)}
+    return int(tuples >= FEWEST), max(tuples, FEWEST)
 
 
 def _others(facts: Facts) -> int:

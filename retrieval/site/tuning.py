@@ -16,7 +16,7 @@ from retrieval.networks.network import Network
 from retrieval.site.candidates import START
 from retrieval.site.choices import Choices, Effort, can_train, choose_options
 from retrieval.site.comparison import Comparison
-from retrieval.site.effort import Forecast, duration, effort_within, forecast, seconds_a_photo, seconds_of
+from retrieval.site.effort import Forecast, Pace, duration, effort_within, forecast, seconds_of
 from retrieval.site.facts import Facts, facts_of
 from retrieval.site.inventory import Inventory, stamps_of, stamps_of_models, take_inventory
 from retrieval.site.photo_gathering import photos_of_models, with_loose_photos
@@ -222,13 +222,13 @@ class _Tuning:
         key |= {"quick": request.quick, "budget": request.budget, "device": str(network.device)}
         known = state.content.get("effort", {})
         if known.get("of") == key:
-            effort, speed = Effort(**known["effort"]), known["seconds a photo"]
+            effort, pace = Effort(**known["effort"]), Pace(**known["pace"])
         else:
-            speed = seconds_a_photo(network, list(registered))
+            pace = Pace.of(network, list(registered))
             limits: dict[str, Any] = {"budget": request.budget, "quick": request.quick, "is_random": is_random}
-            effort = effort_within(facts, loose, speed, network.device.type, **limits)
-            state.note(effort={"of": key, "effort": asdict(effort), "seconds a photo": speed})
-        self.expected = forecast(facts, loose, effort, speed)
+            effort = effort_within(facts, loose, pace, network.device.type, **limits)
+            state.note(effort={"of": key, "effort": asdict(effort), "pace": asdict(pace)})
+        self.expected = forecast(facts, loose, effort, pace)
         return effort
 
     def _choices(self, facts: Facts, effort: Effort, network: Network) -> Choices:
