@@ -15,7 +15,7 @@ from retrieval.networks.numpy_forward import read_layers
 from retrieval.networks.plain_layers import write_layers
 from sfm2tuples.errors import FileFormatError, PhotoError
 
-BACKBONES = ("squeezenet1_1", "alexnet", "resnet18")
+BACKBONES = ("squeezenet1_1", "alexnet", "resnet18", "efficientnet_lite0")
 
 
 def lived(backbone: str, pooling: str = "gem", output_dim: int = 0) -> Network:

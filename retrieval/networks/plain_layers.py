@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
+from retrieval.networks.backbones.efficientnet_lite import SameConv2d
 from retrieval.networks.network import Network
 from retrieval.networks.numpy_forward import FORMAT, VERSION
 from retrieval.networks.poolings.gem import GEM_EPS, GeM
@@ -172,8 +173,8 @@ def _convolution(module: nn.Conv2d, of: list[int], found: _Layers) -> int:
         raise _UnknownLayerError
     # (kernel, kernel, inputs, outputs), or (kernel, kernel, channels) of a depthwise one.
     weight = module.weight.permute(2, 3, 1, 0).squeeze(2) if depthwise else module.weight.permute(2, 3, 1, 0)
-    same = type(module) is not nn.Conv2d
-    if same and not hasattr(module, "before"):
+    same = isinstance(module, SameConv2d)
+    if not same and type(module) is not nn.Conv2d:
         raise _UnknownLayerError
     return found.add(
         "depthwise" if depthwise else "convolution",
