@@ -16,6 +16,7 @@ from sfm2tuples.errors import SfmTuplesError, one_line
 COMMANDS = {
     "tune": "the whole road in one command: models or photos to a tuned network and a search",
     "ask": "the photos of a site nearest to a new one",
+    "reconstruct": "make COLMAP models of loose photos, with pycolmap",
     "build-index": "find and read models; write the co-visibility graph, places and splits",
     "mine-tuples": "choose queries, positives and negatives, with the evidence for each choice",
     "train": "train a network on the tuples, mining hard negatives anew each round",

@@ -21,6 +21,7 @@ from retrieval.descriptors.extraction import ExtractionOptions
 from retrieval.networks.by_name import BACKBONES, POOLINGS
 from retrieval.networks.cirtorch_checkpoints import SCALES
 from retrieval.networks.devices import PRECISIONS
+from retrieval.reconstruction.options import ReconstructionOptions
 from retrieval.search.options import SearchOptions
 from retrieval.training.options import TrainingOptions
 from retrieval.whitening.options import WhiteningOptions
@@ -31,6 +32,7 @@ from sfm2tuples.world.synthetic import write_world
 
 ROOT = Path(__file__).resolve().parents[1]
 OPTIONS = {
+    "reconstruct": (ReconstructionOptions, set()),
     "build-index": (IngestOptions, set()),
     "mine-tuples": (MiningOptions, set()),
     "train": (TrainingOptions, set()),

@@ -25,7 +25,7 @@ cli.interruption
 retrieval.site
 retrieval.reports
 retrieval.evaluation retrieval.training retrieval.tuple_files
-retrieval.search
+retrieval.search retrieval.reconstruction
 retrieval.descriptors
 retrieval.networks retrieval.local_features
 retrieval.protocols retrieval.whitening

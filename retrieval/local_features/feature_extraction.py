@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -53,13 +54,17 @@ class _Decoded:
 
 
 @dataclass(frozen=True)
-class _Found:
-    """Features of a photo, in pixels of its file."""
+class FoundFeatures:
+    """Features of one photo."""
 
     size: tuple[int, int]
+    """Width and height of its file in pixels."""
     zoom: float
+    """Pixels of the file that one pixel of the photo was that was looked at."""
     keypoints: np.ndarray
+    """(m, 4) float32, see `LocalFeatures.keypoints`: in pixels of the file."""
     descriptors: np.ndarray
+    """(m, 128) uint8."""
 
 
 def extract_features(
@@ -86,34 +91,64 @@ def extract_features(
     UsageError
         pycolmap is absent or too old, or `jobs` is below 1.
     """
+    wanted = np.unique(photos.same_as).tolist()
+    found: dict[int, FoundFeatures] = {}
+    failures: dict[int, PhotoError] = {}
+    with tqdm(total=len(wanted), desc="features", unit="photo", disable=None) as bar:
+        for row, result in features_in_turn(photos, wanted, options, jobs):
+            if isinstance(result, PhotoError):
+                failures[row] = result
+            else:
+                found[row] = result
+            bar.update()
+    return _together(photos, options, found), [failures[row] for row in sorted(failures)]
+
+
+def features_in_turn(
+    photos: PhotoSources, rows: Sequence[int], options: FeatureOptions, jobs: int = 1
+) -> Iterator[tuple[int, FoundFeatures | PhotoError]]:
+    """Find the features of some photos, and give each photo's as they come, so that memory stays small.
+
+    Parameters
+    ----------
+    photos, options, jobs
+        As `extract_features`.
+    rows : sequence of int
+        Which photos.
+
+    Yields
+    ------
+    (row, FoundFeatures or PhotoError)
+        Once for each row; `DECODED` photos are under way at a time.
+
+    Raises
+    ------
+    UsageError
+        As `extract_features`.
+    """
     if jobs < 1:
         raise UsageError(f"jobs must be at least 1, not {jobs}")
-    wanted = np.unique(photos.same_as).tolist()
-    found: dict[int, _Found] = {}
-    failures: dict[int, PhotoError] = {}
     pool = LocalProcesses(jobs)
     try:
-        with tqdm(total=len(wanted), desc="features", unit="photo", disable=None) as bar:
-            for start in range(0, len(wanted), DECODED):
-                rows = wanted[start : start + DECODED]
-                decoded = _decode(photos, rows, options, failures)
-                for job, result in run_jobs(decoded, _extract, pool, lambda job: ()):
-                    if result is None:
-                        name = photos.keys[job.row]
-                        failures[job.row] = PhotoError(name, "pycolmap ended the process that looked at it")
-                    else:
-                        keypoints, descriptors = result
-                        scaled = keypoints * np.array([job.zoom, job.zoom, job.zoom, 1], np.float32)
-                        found[job.row] = _Found(job.size, job.zoom, scaled, descriptors)
-                bar.update(len(rows))
+        for start in range(0, len(rows), DECODED):
+            failures: dict[int, PhotoError] = {}
+            decoded = _decode(photos, rows[start : start + DECODED], options, failures)
+            yield from failures.items()
+            for job, result in run_jobs(decoded, _extract, pool, lambda job: ()):
+                if result is None:
+                    name = photos.keys[job.row]
+                    yield job.row, PhotoError(name, "pycolmap ended the process that looked at it")
+                else:
+                    keypoints, descriptors = result
+                    scaled = keypoints * np.array([job.zoom, job.zoom, job.zoom, 1], np.float32)
+                    yield job.row, FoundFeatures(job.size, job.zoom, scaled, descriptors)
     finally:
         pool.close()
-    return _together(photos, options, found), [failures[row] for row in sorted(failures)]
 
 
 def _decode(
     photos: PhotoSources,
-    rows: list[int],
+    rows: Sequence[int],
     options: FeatureOptions,
     failures: dict[int, PhotoError],
 ) -> list[_Decoded]:
@@ -146,7 +181,7 @@ def _extract(photo: _Decoded) -> tuple[np.ndarray, np.ndarray]:
     return extract_sift((photo.grey, photo.sift))
 
 
-def _together(photos: PhotoSources, options: FeatureOptions, found: dict[int, _Found]) -> LocalFeatures:
+def _together(photos: PhotoSources, options: FeatureOptions, found: dict[int, FoundFeatures]) -> LocalFeatures:
     """One table of the features of all photos that have them."""
     kept = [row for row in range(len(photos.keys)) if int(photos.same_as[row]) in found]
     each = [found[int(photos.same_as[row])] for row in kept]

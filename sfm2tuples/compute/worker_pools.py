@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 J = TypeVar("J")
 R = TypeVar("R")
+LIBRARY_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""Environment variables by which NumPy's libraries of linear algebra are told how many threads they have."""
 LOOK_SECONDS = 10
 """How often a pool is asked whether its workers are still there while no job ends."""
 
@@ -196,7 +198,7 @@ class LocalProcesses:
     def _start(self) -> None:
         theirs, self._line = Pipe(duplex=False)
         context = get_context("spawn")
-        self._executor = ProcessPoolExecutor(self.count, context, _end_with_parent, (theirs,))
+        self._executor = ProcessPoolExecutor(self.count, context, end_with_parent, (theirs,))
 
     def _prove(self) -> None:
         """Find out whether processes can start at all, or a job killed one."""
@@ -211,11 +213,14 @@ class LocalProcesses:
         self._proven = True
 
 
-def _end_with_parent(line: Connection) -> None:
+def end_with_parent(line: Connection) -> None:
     """First thing in a worker process: leave Ctrl-C to the parent, and end when the line to it is closed.
 
-    A killed parent closes it too; without this, its workers would wait for jobs forever.
+    A killed parent closes it too; without this, its workers would wait for jobs forever. NumPy's library, which is
+    imported later, is told that the other cores have workers of their own.
     """
+    for variable in LIBRARY_THREADS:
+        os.environ.setdefault(variable, "1")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:

@@ -1,0 +1,57 @@
+"""The features of the photos, into the database: each photo whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from retrieval.local_features.feature_extraction import FeatureOptions, features_in_turn
+from retrieval.reconstruction.cameras import Camera
+from retrieval.reconstruction.database import add_photo, open_database, photos_with_features
+from retrieval.reconstruction.photo_table import PhotoTable
+from retrieval.reconstruction.progress import Report, told
+from sfm2tuples.errors import PhotoError
+
+
+def add_features(
+    database: Path,
+    table: PhotoTable,
+    cameras: Mapping[int, Camera],
+    options: FeatureOptions,
+    jobs: int,
+    report: Report | None,
+) -> dict[str, str]:
+    """Find the features of the photos that the database does not hold yet.
+
+    Parameters
+    ----------
+    database : Path
+        From `create_database`.
+    table : PhotoTable
+    cameras : mapping
+        Row of a photo to its camera.
+    options : FeatureOptions
+    jobs : int
+        Processes.
+    report : Report or None
+
+    Returns
+    -------
+    dict
+        Photos that cannot be read: name to message.
+    """
+    unreadable: dict[str, str] = {}
+    with open_database(database) as connection:
+        missing = np.setdiff1d(table.distinct, photos_with_features(connection)).tolist()
+        done, total = len(table.distinct) - len(missing), len(table.distinct)
+        with told("features", done, total, "photo", report) as add:
+            for row, found in features_in_turn(table.sources(), missing, options, jobs):
+                if isinstance(found, PhotoError):
+                    unreadable[table.names[row]] = str(found)
+                else:
+                    name, features = table.names[row], (found.keypoints, found.descriptors)
+                    add_photo(connection, row, name, cameras[row], features)
+                add(1)
+    return unreadable

@@ -1,0 +1,206 @@
+"""Verified matches to models, by pycolmap's mapper in a process of its own, which can be stopped at any moment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from retrieval.reconstruction.options import GLOBAL, LEAST_IMAGES
+from retrieval.reconstruction.progress import Report, told
+from sfm2tuples.compute.worker_pools import end_with_parent
+from sfm2tuples.errors import DataError, SfmTuplesError
+from sfm2tuples.places.twins import TwinCandidate, find_twins
+
+if TYPE_CHECKING:
+    import pycolmap
+
+MIN_OBSERVATIONS = 10
+"""Points that an image of a model must see; the mappers leave some that see none."""
+LOOK_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class MappingJob:
+    """What the mapper is given."""
+
+    database: str
+    photos: str
+    """Folder of the photos: points get their colours."""
+    names: list[str]
+    """Photos that take part."""
+    folder: str
+    """Where the models are written to, as ``0``, ``1`` …, the largest first."""
+    mapper: str
+    min_images: int
+    min_points: int
+    seed: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class MappedModel:
+    """What a mapper made of some photos."""
+
+    images: list[str]
+    """Names of the photos, in the order of their bytes."""
+    points: int
+    error: float
+    """Mean reprojection error in pixels."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which models are kept."""
+
+    kept: list[int]
+    """The largest first."""
+    twins: list[int]
+    """Models whose images are all in one that is kept."""
+    crumbs: list[int]
+    """Models of too few images or points."""
+
+
+def select_models(models: Sequence[MappedModel], min_images: int, min_points: int) -> Selection:
+    """Leave out twins and crumbs; every model is in one of the three lists."""
+    scene = Path("/")
+    candidates = [
+        TwinCandidate(scene, scene / str(row), model.images, False, model.points) for row, model in enumerate(models)
+    ]
+    large = [row for row, m in enumerate(models) if len(m.images) >= min_images and m.points >= min_points]
+    twins = {large[row] for row in find_twins([candidates[row] for row in large])}
+    order = sorted(set(large) - twins, key=lambda row: (-len(models[row].images), -models[row].points, row))
+    return Selection(order, sorted(twins), [row for row in range(len(models)) if row not in large])
+
+
+def map_photos(job: MappingJob, report: Report | None) -> tuple[list[MappedModel], Selection]:
+    """Run the mapper and write the models that are kept.
+
+    Parameters
+    ----------
+    job : MappingJob
+    report : Report or None
+        Hears of ``mapping`` the photos that are in models so far.
+
+    Raises
+    ------
+    DataError
+        The mapper's process ended before it was done.
+    """
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    # What a process gets is read by it once it runs: it must not wait for a line that nobody closes.
+    process = context.Process(target=_work, args=(job, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        with told("mapping", 0, len(job.names), "photo", report) as add:
+            placed = 0
+            while True:
+                if not ours.poll(LOOK_SECONDS):
+                    continue
+                message = ours.recv()
+                if isinstance(message, Exception):
+                    raise message
+                if not isinstance(message, int):
+                    return message
+                add(message - placed)
+                placed = message
+    except EOFError:
+        process.join()
+        what = f"pycolmap's mapper ended before it was done (code {process.exitcode})"
+        raise DataError(job.database, what, "try the other --mapper, or give more memory") from None
+    finally:
+        process.kill()
+        process.join()
+        ours.close()
+
+
+def _work(job: MappingJob, line: Connection) -> None:
+    """What the process with pycolmap does."""
+    end_with_parent(line)
+    try:
+        result: object = _map(job, line)
+    except SfmTuplesError as error:
+        result = error
+    except (RuntimeError, ValueError, MemoryError) as error:
+        result = DataError(job.database, f"pycolmap's mapper failed ({str(error).splitlines()[0] or error!r})")
+    line.send(result)
+
+
+def _map(job: MappingJob, line: Connection) -> tuple[list[MappedModel], Selection]:
+    import pycolmap
+
+    pycolmap.logging.minloglevel = 3
+    found = _global(job, line) if job.mapper == GLOBAL else _incremental(job, line)
+    for model in found:
+        _drop_unseen(model)
+    models = [_mapped(model) for model in found]
+    selection = select_models(models, job.min_images, job.min_points)
+    for number, row in enumerate(selection.kept):
+        folder = Path(job.folder) / str(number)
+        folder.mkdir()
+        _colour(found[row], job)
+        found[row].write_binary(str(folder))
+    return models, selection
+
+
+def _global(job: MappingJob, line: Connection) -> list[pycolmap.Reconstruction]:
+    """Models by the global mapper: rotations first, then all positions at once."""
+    from pycolmap import Database, GlobalPipeline, GlobalPipelineCallback, GlobalPipelineOptions, ReconstructionManager
+
+    options = GlobalPipelineOptions()
+    options.image_names, options.min_model_size = job.names, LEAST_IMAGES
+    for part in (options, options.mapper):
+        part.num_threads, part.random_seed = job.threads, job.seed
+    options.mapper.global_positioning.use_gpu = options.mapper.bundle_adjustment.ceres.use_gpu = False
+    database, models = Database.open(job.database), ReconstructionManager()
+    pipeline = GlobalPipeline(options, database, models)
+    pipeline.add_callback(GlobalPipelineCallback.MODEL_UPDATE_CALLBACK, lambda: line.send(_placed(models)))
+    pipeline.run()
+    database.close()
+    return [models.get(row) for row in range(models.size())]
+
+
+def _incremental(job: MappingJob, line: Connection) -> list[pycolmap.Reconstruction]:
+    """Models by the incremental mapper, one image after the other."""
+    from pycolmap import Database, IncrementalPipeline, IncrementalPipelineOptions, ReconstructionManager
+    from pycolmap import IncrementalPipelineCallback as Callback  # fmt: skip
+
+    options = IncrementalPipelineOptions()
+    options.image_names, options.min_model_size = job.names, LEAST_IMAGES
+    options.num_threads, options.random_seed, options.extract_colors = job.threads, job.seed, False
+    database, models = Database.open(job.database), ReconstructionManager()
+    pipeline = IncrementalPipeline(options, database, models)
+    pipeline.add_callback(Callback.NEXT_IMAGE_REG_CALLBACK, lambda: line.send(_placed(models)))
+    pipeline.run()
+    database.close()
+    return [models.get(row) for row in range(models.size())]
+
+
+def _placed(models: pycolmap.ReconstructionManager) -> int:
+    return sum(models.get(row).num_reg_images() for row in range(models.size()))
+
+
+def _drop_unseen(model: pycolmap.Reconstruction) -> None:
+    """Take images that see next to nothing out of a model."""
+    for number in model.reg_image_ids():
+        image = model.image(number)
+        if image.num_points3D < MIN_OBSERVATIONS:
+            model.deregister_frame(image.frame_id)
+
+
+def _mapped(model: pycolmap.Reconstruction) -> MappedModel:
+    names = sorted(model.image(number).name for number in model.reg_image_ids())
+    return MappedModel(names, model.num_points3D(), float(model.compute_mean_reprojection_error()))
+
+
+def _colour(model: pycolmap.Reconstruction, job: MappingJob) -> None:
+    """Colour the points, where pycolmap reads the photos: it knows fewer formats than we do."""
+    try:
+        model.extract_colors_for_all_images(job.photos, job.threads)
+    except (RuntimeError, ValueError):
+        return

@@ -1,0 +1,117 @@
+"""What came out of a reconstruction, as an object and as `reconstruction.json`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from retrieval.reconstruction.work import WorkFolder
+from sfm2tuples.errors import DataError
+from sfm2tuples.files.atomic import write_text
+from sfm2tuples.files.text import read_json
+
+FORMAT, VERSION = "sfm2tuples-reconstruction", 1
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """One model."""
+
+    name: str
+    """Its folder below the output."""
+    images: int
+    points: int
+    error: float
+    """Mean reprojection error in pixels."""
+
+
+@dataclass(frozen=True)
+class ReconstructionSummary:
+    """What came out."""
+
+    output: Path
+    photos: int
+    """Photos that were named, the unreadable ones among them."""
+    unreadable: list[str]
+    """A message each."""
+    copies: int
+    """Photos of the same bytes as another one; they take part in nothing."""
+    pairs: int
+    """Pairs of photos that were compared."""
+    verified_pairs: int
+    """Pairs of which one geometry explains 15 matches or more."""
+    models: list[ModelSummary]
+    """The largest first."""
+    registered: int
+    """Photos in the models, each once."""
+    crumbs: int
+    """Models that were left out for too few images or points."""
+    crumb_images: int
+    """Their images together."""
+    twins: int
+    """Models that were left out because another one holds all their images."""
+    verified_only: int
+    """Photos in no model that are verified against another photo."""
+    alone: int
+    """Photos in no model that are verified against none: of use as distractors."""
+    photos_linked: bool
+    """Whether `images` leads to the photos; else build-index needs `--images`."""
+    remade: list[str]
+    """What an earlier run had done and this one made again, and why."""
+    seconds: dict[str, float]
+    """What each step of this run took."""
+
+    def write(self, work: WorkFolder, made_of: dict[str, Any]) -> None:
+        """Write it with what it was made of; the last file of a run."""
+        content = {
+            **asdict(self),
+            "output": str(self.output),
+            "format": FORMAT,
+            "version": VERSION,
+            "made_of": made_of,
+            "files": _sizes(work),
+        }
+        write_text(work.summary, json.dumps(content, indent=1, sort_keys=True, ensure_ascii=True))
+
+
+def read_summary(work: WorkFolder, made_of: dict[str, Any]) -> ReconstructionSummary | None:
+    """The summary of a finished run that was made of the same; None where there is none, or models are not whole."""
+    try:
+        content = read_json(work.summary)
+        same = content["format"] == FORMAT and content["made_of"] == made_of and content["files"] == _sizes(work)
+        if not same:
+            return None
+        values = {name: content[name] for name in ReconstructionSummary.__dataclass_fields__}
+        models = [ModelSummary(**model) for model in values["models"]]
+        return ReconstructionSummary(**{**values, "output": work.path, "models": models, "remade": [], "seconds": {}})
+    except (DataError, KeyError, TypeError):
+        return None
+
+
+def made_of_before(work: WorkFolder) -> dict[str, Any] | None:
+    """What the models of the last finished run were made of; None where there is none."""
+    try:
+        found = read_json(work.summary)["made_of"]
+    except (DataError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """What has changed of some settings, in words."""
+    words = []
+    for name, value in now.items():
+        known = before.get(name)
+        if isinstance(known, dict) and isinstance(value, dict):
+            words.append(difference(known, value))
+        elif known != value:
+            words.append(f"{name.replace('_', ' ')} was {known}, is {value}")
+    return "; ".join(filter(None, words))
+
+
+def _sizes(work: WorkFolder) -> dict[str, int]:
+    """Bytes of each file of the models, by path below the folder."""
+    files = [file for folder in work.model_folders() for file in folder.iterdir()]
+    return {file.relative_to(work.path).as_posix(): file.stat().st_size for file in sorted(files)}
