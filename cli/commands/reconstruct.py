@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.options.fields import field_options
+from cli.options.idle_flags import NAMES_BELOW, refuse_idle_flags
 from cli.options.network import device_option, network_options
 from cli.output import Output, output_options
 from retrieval.reconstruction.options import CAMERAS, MAPPERS, ReconstructionOptions
@@ -38,7 +39,7 @@ SHOWN = 10
 
 
 @click.command("reconstruct", epilog="Example: sfm2tuples reconstruct photos/ -o models/")
-@click.argument("photos", type=PATH)
+@click.argument("source", metavar="PHOTOS", type=PATH)
 @click.option("-o", "--output", "target", type=PATH, required=True, help="the folder of models to make")
 @click.option("--images", type=PATH, help="folder that the names of a list start from")
 @network_options
@@ -49,7 +50,7 @@ SHOWN = 10
 @click.option("--force", is_flag=True, help="remove the models that an earlier run made, and begin anew")
 @output_options
 def command(
-    photos: Path,
+    source: Path,
     target: Path,
     images: Path | None,
     choice: NetworkChoice,
@@ -65,19 +66,20 @@ def command(
     from retrieval.reconstruction.work import is_ours
     from sfm2tuples.errors import UsageError
 
+    refuse_idle_flags((NAMES_BELOW,))
     if resume and force:
         raise UsageError("--resume goes on and --force begins anew; give one of them")
     if is_ours(target) and not (resume or force):
         raise UsageError(f"{target}: exists already; --resume goes on with it, --force begins anew")
     try:
         summary = reconstruct(
-            photos, target, choice, options, images=images, device=device, jobs=jobs, resume=not force
+            source, target, choice, options, images=images, device=device, jobs=jobs, resume=not force
         )
     except KeyboardInterrupt as interruption:
         # Not KeyboardInterrupt: click would turn it into an Abort of its own and lose the message.
         raise click.Abort("go on with the same command and --resume") from interruption
     _print_summary(summary, output)
-    flag = "" if summary.photos_linked else f" --images {photos}"
+    flag = "" if summary.photos_linked else f" --images {source}"
     output.made(
         target,
         f"{len(summary.models):,} models, {summary.registered:,} of {summary.photos:,} photos",

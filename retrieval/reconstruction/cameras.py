@@ -19,7 +19,7 @@ WITHOUT_EXIF = 1.2
 
 
 @dataclass(frozen=True)
-class Camera:
+class PhotoCamera:
     """A camera of COLMAP's model SIMPLE_RADIAL."""
 
     number: int
@@ -85,14 +85,14 @@ def camera_numbers(camera: np.ndarray, held: Mapping[int, int]) -> tuple[np.ndar
     return np.array([known[first] for first in camera.tolist()], np.int64), moved
 
 
-def parameters_of_cameras(table: PhotoTable, camera: np.ndarray, number: np.ndarray) -> dict[int, Camera]:
+def parameters_of_cameras(table: PhotoTable, camera: np.ndarray, number: np.ndarray) -> dict[int, PhotoCamera]:
     """The camera of each distinct photo, by row, before it is refined; `camera` and `number` as above."""
     found = {}
     for row in table.distinct.tolist():
         width, height = table.size[row].tolist()
         known = float(table.focal[camera[row]])
         parameters = (known or WITHOUT_EXIF * max(width, height), width / 2, height / 2, 0.0)
-        found[row] = Camera(int(number[row]), width, height, parameters, known > 0)
+        found[row] = PhotoCamera(int(number[row]), width, height, parameters, known > 0)
     return found
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from retrieval.reconstruction.cameras import Camera
+from retrieval.reconstruction.cameras import PhotoCamera
 from sfm2tuples.compute.worker_pools import LocalProcesses
 from sfm2tuples.errors import DataError, UsageError
 from sfm2tuples.readers.colmap_database import PAIR_BASE
@@ -114,7 +114,7 @@ def add_photo(
     connection: sqlite3.Connection,
     row: int,
     name: str,
-    camera: Camera,
+    camera: PhotoCamera,
     features: tuple[np.ndarray, np.ndarray],
 ) -> None:
     """Add a photo with its features, and its camera where that is new.
@@ -124,7 +124,7 @@ def add_photo(
     connection : sqlite3.Connection
     row, name
         Of the table of photos.
-    camera : Camera
+    camera : PhotoCamera
     features : ((m, 4) float32, (m, 128) uint8)
         See `LocalFeatures`.
     """

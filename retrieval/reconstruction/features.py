@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from retrieval.local_features.feature_extraction import FeatureOptions, features_in_turn
-from retrieval.reconstruction.cameras import Camera
+from retrieval.local_features.sift import SiftOptions
+from retrieval.reconstruction.cameras import PhotoCamera
 from retrieval.reconstruction.database import add_photo, open_database, photos_with_features
+from retrieval.reconstruction.options import ReconstructionOptions
 from retrieval.reconstruction.photo_table import PhotoTable
 from retrieval.reconstruction.progress import Report, told
 from sfm2tuples.errors import PhotoError
@@ -18,8 +20,8 @@ from sfm2tuples.errors import PhotoError
 def add_features(
     database: Path,
     table: PhotoTable,
-    cameras: Mapping[int, Camera],
-    options: FeatureOptions,
+    cameras: Mapping[int, PhotoCamera],
+    options: ReconstructionOptions,
     jobs: int,
     report: Report | None,
 ) -> dict[str, str]:
@@ -32,7 +34,7 @@ def add_features(
     table : PhotoTable
     cameras : mapping
         Row of a photo to its camera.
-    options : FeatureOptions
+    options : ReconstructionOptions
     jobs : int
         Processes.
     report : Report or None
@@ -47,7 +49,7 @@ def add_features(
         missing = np.setdiff1d(table.distinct, photos_with_features(connection)).tolist()
         done, total = len(table.distinct) - len(missing), len(table.distinct)
         with told("features", done, total, "photo", report) as add:
-            for row, found in features_in_turn(table.sources(), missing, options, jobs):
+            for row, found in features_in_turn(table.sources(), missing, _feature_options(options), jobs):
                 if isinstance(found, PhotoError):
                     unreadable[table.names[row]] = str(found)
                 else:
@@ -55,3 +57,9 @@ def add_features(
                     add_photo(connection, row, name, cameras[row], features)
                 add(1)
     return unreadable
+
+
+def _feature_options(options: ReconstructionOptions) -> FeatureOptions:
+    """COLMAP's own thresholds, and circles, since ellipses take three times as long."""
+    sift = SiftOptions(max_features=options.max_features, peak_threshold=0.02 / 3, affine_shape=False)
+    return FeatureOptions(options.image_size, sift)

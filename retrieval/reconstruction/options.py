@@ -1,12 +1,10 @@
-"""What changes the models that are made of photos."""
+"""What changes the models that are made of photos. Imports little: the command's help reads it."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from retrieval.local_features.feature_extraction import FeatureOptions
-from retrieval.local_features.sift import SiftOptions
 from sfm2tuples.errors import UsageError
 
 AUTO, PER_IMAGE, PER_FOLDER, SINGLE = "auto", "per-image", "per-folder", "single"
@@ -61,12 +59,6 @@ class ReconstructionOptions:
         if self.cameras not in CAMERAS or self.mapper not in MAPPERS:
             known = f"{', '.join(CAMERAS)}; {', '.join(MAPPERS)}"
             raise UsageError(f"cameras {self.cameras!r}, mapper {self.mapper!r}: known are {known}")
-
-    @property
-    def features(self) -> FeatureOptions:
-        """How features are found: COLMAP's own thresholds, and circles, since ellipses take three times as long."""
-        sift = SiftOptions(max_features=self.max_features, peak_threshold=0.02 / 3, affine_shape=False)
-        return FeatureOptions(self.image_size, sift)
 
     def settings_of(self, step: str) -> dict[str, Any]:
         """What changes the result of a step: ``features``, ``matches``, ``pairs`` or ``mapping``."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from retrieval.descriptors.extraction import ExtractionOptions
 from retrieval.networks.choice import NetworkChoice
-from retrieval.reconstruction.cameras import Camera, camera_numbers, cameras_of, parameters_of_cameras
+from retrieval.reconstruction.cameras import PhotoCamera, camera_numbers, cameras_of, parameters_of_cameras
 from retrieval.reconstruction.database import (
     compared_pairs,
     create_database,
@@ -140,9 +140,7 @@ class _Run:
         pairs, unreadable = self._pairs(table)
         unreadable |= table.unreadable
         with self._timed("features"):
-            unreadable |= add_features(
-                self.work.database, table, cameras, self.options.features, self.jobs, self.report
-            )
+            unreadable |= add_features(self.work.database, table, cameras, self.options, self.jobs, self.report)
         with self._timed("matches"):
             self._compare(cameras, pairs)
         partner, inliers, verified = strongest_partners(len(table), read_verified_pairs(self.work.database))
@@ -181,7 +179,7 @@ class _Run:
         summary.write(self.work, made_of)
         return summary
 
-    def _table(self, root: Path, names: list[str]) -> tuple[PhotoTable, dict[int, Camera]]:
+    def _table(self, root: Path, names: list[str]) -> tuple[PhotoTable, dict[int, PhotoCamera]]:
         """The photos and their cameras; a database that was made of other ones is made anew."""
         path = self.work.hidden / PHOTOS
         settings = {**self.options.settings_of("features"), "root": str(root)}
@@ -215,7 +213,7 @@ class _Run:
         self.work.begin("features", settings)
         return table, cameras
 
-    def _cameras(self, table: PhotoTable, held: dict[int, int]) -> tuple[dict[int, Camera], list[str]]:
+    def _cameras(self, table: PhotoTable, held: dict[int, int]) -> tuple[dict[int, PhotoCamera], list[str]]:
         """The camera of each photo, and photos of a database that have another one there."""
         camera = cameras_of(table, self.options.cameras)
         number, moved = camera_numbers(camera, held)
@@ -250,7 +248,7 @@ class _Run:
         pairs = chosen_pairs(rows, table.names, table.size, values, self.options, most_similar)
         return pairs, unreadable
 
-    def _compare(self, cameras: dict[int, Camera], pairs: np.ndarray) -> None:
+    def _compare(self, cameras: dict[int, PhotoCamera], pairs: np.ndarray) -> None:
         """Matches of the pairs whose photos have features."""
         settings = self.options.settings_of("matches")
         before = self.work.settings().get("matches")

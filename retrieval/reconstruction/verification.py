@@ -10,7 +10,7 @@ import numpy as np
 
 from retrieval.local_features.spatial_verification import match_unit_features
 from retrieval.local_features.vocabulary import unit_length
-from retrieval.reconstruction.cameras import Camera
+from retrieval.reconstruction.cameras import PhotoCamera
 from retrieval.reconstruction.database import (
     VerifiedMatches,
     add_pairs,
@@ -39,14 +39,14 @@ class _Block:
 
     database: str
     pairs: np.ndarray
-    cameras: dict[int, Camera]
+    cameras: dict[int, PhotoCamera]
     seed: int
 
 
 def add_matches(
     database: Path,
     pairs: np.ndarray,
-    cameras: dict[int, Camera],
+    cameras: dict[int, PhotoCamera],
     seed: int,
     jobs: int,
     report: Report | None,
@@ -81,7 +81,7 @@ def add_matches(
             pool.close()
 
 
-def _blocks(database: Path, pairs: np.ndarray, cameras: dict[int, Camera], seed: int) -> list[_Block]:
+def _blocks(database: Path, pairs: np.ndarray, cameras: dict[int, PhotoCamera], seed: int) -> list[_Block]:
     """Jobs of neighbouring pairs, so that a worker reads a photo's features seldom."""
     blocks = (pairs[start : start + BLOCK] for start in range(0, len(pairs), BLOCK))
     return [

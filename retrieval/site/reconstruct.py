@@ -8,7 +8,7 @@ from pathlib import Path
 from sfm2tuples.errors import DataError
 
 
-def reconstruct(roots: Sequence[Path], models: Path) -> Path:
+def models_of_photos(roots: Sequence[Path], models: Path) -> Path:
     """Make models of loose photos, and return the folder that holds them.
 
     Raises

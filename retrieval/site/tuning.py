@@ -21,7 +21,7 @@ from retrieval.site.facts import Facts, facts_of
 from retrieval.site.inventory import Inventory, stamps_of, stamps_of_models, take_inventory
 from retrieval.site.photo_gathering import photos_of_models, with_loose_photos
 from retrieval.site.photo_list import PhotoList
-from retrieval.site.reconstruct import reconstruct
+from retrieval.site.reconstruct import models_of_photos
 from retrieval.site.request import Say, TuneRequest
 from retrieval.site.site_files import SiteFiles, held_site
 from retrieval.site.site_page import write_site_page
@@ -195,7 +195,7 @@ class _Tuning:
         roots: Sequence[Path] = inventory.roots
         models = inventory.models
         if not roots:
-            roots = [reconstruct(inventory.loose_roots, self.files.models)]
+            roots = [models_of_photos(inventory.loose_roots, self.files.models)]
             models = stamps_of_models(find_models(roots))
         options = IngestOptions(seed=request.seed)
         made_of: dict[str, Any] = {"models": models, "photos": inventory.stamps, "options": asdict(options)}
