@@ -108,19 +108,33 @@ def check_column(path: str | Path, name: str, rule: Rule, values: np.ndarray, si
         return
     if rule.row_of:
         least, count = -1 if rule.or_none else 0, sizes[rule.row_of]
-        if values.min() < least or values.max() >= count:
+        if not _all_rows(values, least, count):
             odd = values[(values < least) | (values >= count)].flat[0]
             raise FileFormatError(path, f"{name} names the row {odd} of {count:,} {rule.row_of}", _AGAIN)
     if rule.least is not None and values.min() < rule.least:
         raise FileFormatError(path, f"{name} holds {values.min()}, less than {rule.least}", _AGAIN)
     if rule.most is not None and values.max() > rule.most:
         raise FileFormatError(path, f"{name} holds {values.max()}, more than {rule.most}", _AGAIN)
-    if rule.finite and not np.isfinite(values).all():
+    if rule.finite and not _all_finite(values):
         raise FileFormatError(path, f"{name} holds NaN or infinity", _AGAIN)
     if rule.unknown is not None:
         odd = values[~np.isfinite(values)]
         if not (np.isnan(odd) if np.isnan(rule.unknown) else odd == rule.unknown).all():
             raise FileFormatError(path, f"{name} holds a value that is neither finite nor {rule.unknown}", _AGAIN)
+
+
+def _all_finite(values: np.ndarray) -> bool:
+    """Whether all are finite: their sum is finite only if they are, and where it is not, it may have overflowed."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(values.sum(dtype=np.float64)) or np.isfinite(values).all())
+
+
+def _all_rows(values: np.ndarray, least: int, count: int) -> bool:
+    """Whether all values are from `least` to `count` - 1; in one pass where none may be negative."""
+    if least == 0 and values.dtype == np.int64:
+        # Seen without a sign, a negative number is larger than any row.
+        return bool(values.view(np.uint64).max() < count)
+    return bool(values.min() >= least and values.max() < count)
 
 
 def check_starts(
