@@ -37,9 +37,9 @@ class Output:
     collected: dict[str, Any] = field(default_factory=dict)
     """What goes into that object."""
 
-    def silent(self) -> Output:
-        """A voice that is not heard: for the processes of a team that do not lead it."""
-        return Output(quiet=True)
+    def silence(self) -> None:
+        """Be heard no more, not even at the end: for the processes of a team that do not lead it."""
+        self.quiet, self.json = True, False
 
     def say(self, line: str) -> None:
         """Print a line for a person; what a hostile name holds is shown, and not run by the terminal."""
@@ -93,8 +93,11 @@ class Output:
         self.collected.update(values)
 
     def made(self, path: str | Path, what: str, next_step: str = "") -> None:
-        """The last line: what was made and what to run next."""
-        self.result({"made": str(path), "what": what} | ({"next": next_step} if next_step else {}))
+        """The last line: what was made and what to run next; a second thing that was made is in `also_made`."""
+        if "made" in self.collected:
+            self.collected.setdefault("also_made", []).append({"made": str(path), "what": what})
+        else:
+            self.result({"made": str(path), "what": what} | ({"next": next_step} if next_step else {}))
         self.say(f"made {path}: {what}")
         if next_step:
             self.say(f"next: {next_step}")

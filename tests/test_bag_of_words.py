@@ -12,6 +12,7 @@ from retrieval.local_features.bag_of_words import (
     BagOfWords,
     InvertedFile,
     learn_bag_of_words,
+    make_bag_of_words,
     read_bag_of_words,
     write_bag_of_words,
 )
@@ -127,3 +128,23 @@ def test_words_beyond_the_vocabulary_are_refused(tmp_path: Path) -> None:
         file["word"][0, 0] = 99
     with pytest.raises(FileFormatError, match="word names the row 99 of 5 words"):
         read_bag_of_words(tmp_path / "bow.h5")
+
+
+@pytest.mark.parametrize("num_nearest", [1, 2])
+def test_features_that_words_are_learned_from_get_them_once(monkeypatch, num_nearest: int) -> None:
+    features, options = (
+        made_features(np.random.default_rng(0), (9, 7, 8)),
+        WordOptions(num_words=8, num_nearest=num_nearest),
+    )
+    asked: list[int] = []
+
+    def counted(descriptors: np.ndarray, *rest: object) -> tuple[np.ndarray, np.ndarray]:
+        asked.append(len(descriptors))
+        return assign_words(descriptors, *rest)
+
+    monkeypatch.setattr("retrieval.local_features.bag_of_words.assign_words", counted)
+    bag = learn_bag_of_words(features, options)
+    assert asked == [len(features.descriptors)]
+    again = make_bag_of_words(features, bag.words, bag.embedding, options)
+    for name in ("word", "weight", "signature"):
+        np.testing.assert_array_equal(getattr(bag, name), getattr(again, name))

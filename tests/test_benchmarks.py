@@ -468,6 +468,9 @@ def test_ranked_names_are_found_by_topic_or_query_and_strangers_are_wrong(tmp_pa
     assert evaluations["oxford5k"].as_dict()["per_query"][0]["top"] == ["stranger", IMLIST[2], IMLIST[0]]
     assert notes == ["1 ranked names are not in the ground truth's lists and count as wrong"]
     del rankings[IMLIST[3]]
+    twice = rankings | {f"{folder}/{IMLIST[3]}.jpg": ["x"] for folder in ("a", "b")}
+    with pytest.raises(DataError, match="ranks: 2 photos are called oxford_000003: a/oxford_000003"):
+        evaluate_named_rankings(twice, benchmark, "ranks")
     with pytest.raises(DataError, match="ranks: 1 of 3 queries have no ranking, first oxford_000003"):
         evaluate_named_rankings(rankings, benchmark, "ranks")
     with pytest.raises(DataError, match="none of its names is known"):

@@ -204,6 +204,20 @@ def test_the_road_ends_with_a_map_on_unseen_places(road: Path) -> None:
     assert len(result["per_query"]) == result["queries"] + result["left_out_without_positives"]
 
 
+def test_the_demo_replaces_no_folder_but_its_own(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("cli.commands.demo._photograph", lambda *rest: sys.exit(9))
+    (tmp_path / "mine" / "world").mkdir(parents=True)
+    (tmp_path / "mine" / "world" / "photo.jpg").write_bytes(b"dear to me")
+    assert run("demo", "-o", tmp_path / "mine", "--force") == 2
+    assert "is no folder that demo made" in capsys.readouterr().err
+    assert (tmp_path / "mine" / "world" / "photo.jpg").exists()
+    assert run("demo", "-o", tmp_path / "demo") == 9
+    (tmp_path / "demo" / "index.h5").write_bytes(b"")
+    assert run("demo", "-o", tmp_path / "demo") == 2
+    assert run("demo", "-o", tmp_path / "demo", "--force") == 9
+    assert not (tmp_path / "demo" / "index.h5").exists()
+
+
 def test_the_road_leaves_no_temporary_file(road: Path) -> None:
     assert [path.name for path in road.rglob("*.part*")] == []
 

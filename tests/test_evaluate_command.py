@@ -18,7 +18,9 @@ from worlds import unit_rows
 from cli.commands import evaluate as command
 from retrieval.descriptors.extraction import ExtractionOptions, extract, extract_settings
 from retrieval.evaluation.request import EvaluationRequest
+from retrieval.local_features.bag_of_words import learn_bag_of_words, write_bag_of_words
 from retrieval.local_features.options import VerificationOptions
+from retrieval.local_features.vocabulary import WordOptions
 from retrieval.networks.choice import NetworkChoice
 from retrieval.networks.network import build_network
 from retrieval.photos.choices import CROPS
@@ -27,6 +29,7 @@ from retrieval.protocols.by_name import PROTOCOLS
 from retrieval.search.options import Refinement, TeacherOptions
 from retrieval.whitening.projection import Whitening, read_whitening, write_whitening
 from sfm2tuples.files.descriptors import Descriptors, read_descriptors, write_descriptors
+from tests.textures import made_features
 
 NETWORK = ["--backbone", "squeezenet1_1", "--image-size", "64"]
 
@@ -194,6 +197,9 @@ def test_files_of_other_settings_are_warned_of_or_refused(
     write_descriptors(tmp_path / "small.h5", small)
     said = refusal(capsys, oxford, "--descriptors", oxford / "d.h5", "--queries", tmp_path / "small.h5")
     assert "queries have 8 dimensions, the descriptors 512" in said
+    write_descriptors(tmp_path / "few.h5", Descriptors(["other.jpg"], np.eye(1, 512, dtype=np.float32)))
+    said = refusal(capsys, oxford, "--descriptors", oxford / "d.h5", "--queries", tmp_path / "few.h5")
+    assert "few.h5: 3 of 3 photos of qimlist are absent" in said
     said = refusal(capsys, oxford, "--descriptors", oxford / "d.h5", "--distractors", oxford / "distractors")
     assert "backbone efficientnet_lite0, not squeezenet1_1" in said
 
@@ -280,3 +286,39 @@ def test_ground_truth_without_boxes_measures_whole_photos_and_refuses_crops(
     said = refusal(capsys, tmp_path, *file, "--crop", "image", protocol="roxford5k")
     assert "--crop image needs boxes" in said
     assert "roxford5k.json: some of its queries have no bbx" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("evaluate", "--dim", "9"), "dim 9 is not between 1 and the 4 dimensions"),
+        (("evaluate",), "the whitening is for descriptors of 8 dimensions, these have 512"),
+        (("extract", "--dim", "9"), "the whitening is for descriptors of 8 dimensions, these have 512"),
+        (("extract", "--dim", "5"), "dim 5 is not between 1 and the 4 dimensions"),
+    ],
+)
+def test_a_whitening_that_does_not_fit_is_refused_before_a_photo_is_described(oxford, tmp_path, capsys, words, said):
+    command, *dim = words
+    length = 512 if "dim" in said.split()[0] else 8
+    write_whitening(tmp_path / "w.h5", Whitening(np.zeros(length), np.eye(4, length), "pca", 0.0, {}))
+    (tmp_path / "none").mkdir()
+    write_json(tmp_path / "none")
+    (tmp_path / "none" / "jpg").mkdir()
+    for name in [*IMLIST, "query_a", "query_b"]:
+        (tmp_path / "none" / "jpg" / f"{name}.jpg").write_bytes(b"no photo: whoever describes it says so")
+    where = [tmp_path / "none", "-o", tmp_path / "x.h5"]
+    if command == "evaluate":
+        where = ["--protocol", "oxford5k", "--data", tmp_path / "none"]
+    assert run(command, *where, *NETWORK, "--whitening", tmp_path / "w.h5", *dim) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_crop_is_refused_for_the_teacher_alone_where_there_are_no_boxes(tmp_path: Path, capsys) -> None:
+    write_photos(tmp_path / "p", ["a", "b"], 0)
+    bag = learn_bag_of_words(made_features(np.random.default_rng(0), (9, 7)), WordOptions(num_words=4))
+    (tmp_path / "labels.csv").write_text("image,label,role\n" + "".join(f"{n},x,query\n" for n in bag.features.names))
+    write_bag_of_words(tmp_path / "bow.h5", bag)
+    words = ("--labels", tmp_path / "labels.csv", "--teacher", tmp_path / "bow.h5")
+    assert run("evaluate", *words) == 0
+    assert run("evaluate", *words, "--crop", "image") == 2
+    assert "--crop image needs boxes: the queries of Oxford and Paris have some" in capsys.readouterr().err

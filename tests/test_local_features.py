@@ -111,8 +111,11 @@ def test_photos_too_small_for_pycolmap_are_named_before_it_sees_them(
     assert options.sift.smallest_side == smallest
     for side in (1, 3, smallest - 1):
         Image.new("RGB", (80, side)).save(tmp_path / f"{side}.png")
+    with pytest.raises(DataError, match=r"none of its 3 photos can be read; .*1\.png: 80 x 1 pixels are too few"):
+        extract_features(photos_of(tmp_path), options)
+    Image.new("RGB", (80, 80)).save(tmp_path / "large.png")
     found, failures = extract_features(photos_of(tmp_path), options)
-    assert found.names == []
+    assert found.names == ["large.png"]
     assert [failure.what for failure in failures[:2]] == [
         f"80 x {side} pixels are too few for local features, which need {smallest} a side"
         for side in sorted((1, 3, smallest - 1), key=lambda side: f"{side}.png")[:2]

@@ -98,3 +98,12 @@ def test_a_heading_is_bold_on_a_terminal_alone_and_its_title_is_escaped() -> Non
 
     assert shown(color=False) == "\\x1b[31mtitle\n"
     assert shown(color=True) == "\x1b[1m\\x1b[31mtitle\x1b[0m\n"
+
+
+def test_a_follower_of_a_team_says_nothing_not_even_json(capsys) -> None:
+    for output in (Output(), Output(json=True)):
+        output.silence()
+        output.say("a line")
+        output.made("run", "a network")
+        output.close()
+    assert capsys.readouterr().out == ""

@@ -14,6 +14,7 @@ from retrieval.search.query_expansion import augment, expand, expand_by_rows
 from retrieval.search.ranked_lists import Pipeline
 from retrieval.search.ranked_search import search
 from sfm2tuples.files.descriptors import Descriptors
+from sfm2tuples.similarity.exact_search import most_similar
 
 
 def refined(**texts: str) -> Pipeline:
@@ -104,3 +105,16 @@ def test_an_augmented_database_is_searched_in_place_of_the_database():
     for i in range(30):
         wanted = oracles.most_similar_by_sorting(values[i], augmented, i, 4)
         assert ranks.row[i].tolist() == [r for r, _ in wanted]
+
+
+def test_a_database_is_augmented_by_what_multiplies_in_the_search():
+    values, asked = unit_rows(np.random.default_rng(0), 9, 4), []
+
+    def counted(queries, pool, count, rules):
+        asked.append(len(queries))
+        return most_similar(queries, pool, count, rules)
+
+    database = Descriptors([str(row) for row in range(9)], values)
+    pipeline = Pipeline(Refinement(dba=Expansion(2)))
+    search(database, database, SearchOptions(num_results=3), pipeline, counted)
+    assert asked == [9, 9]  # the augmentation, and the search

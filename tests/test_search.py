@@ -246,7 +246,10 @@ def test_the_command_searches_either_layout_and_writes_ranks_and_pairs(layout, t
     words = ("--queries", tmp_path / "q.h5", "--database", tmp_path / "d.h5", "--num-results", 7)
     out = ("-o", tmp_path / "r.h5", "--pairs", tmp_path / "p.txt", "--num-matched", 2, "--json")
     assert run("search", *words, *out, "--engine", "ivf", "--nprobe", 99) == 0
-    assert json.loads(capsys.readouterr().out)["recall"] == 1.0
+    said = json.loads(capsys.readouterr().out)
+    assert said["recall"] == 1.0
+    assert said["made"] == str(tmp_path / "r.h5")
+    assert said["also_made"] == [{"made": str(tmp_path / "p.txt"), "what": "4 pairs"}]
     ranks = read_ranks(tmp_path / "r.h5")
     assert ranks.row.shape == (2, 7)
     assert "d/3.jpg" not in ranks.found(0)

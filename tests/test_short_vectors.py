@@ -104,3 +104,8 @@ def test_bags_that_do_not_fit_are_refused(bags: Path) -> None:
         short_descriptors([bags / "a.h5"], [bags / "tb.h5"], ShortOptions(3))
     with pytest.raises(DataError, match="2 photos are not in it"):
         short_descriptors([bags / "ta.h5", bags / "b.h5"], [], ShortOptions(3))
+
+
+def test_an_empty_bag_is_refused() -> None:
+    with pytest.raises(UsageError, match="no photo to learn from: the bag of words is empty"):
+        learn_joint_whitening([part[:0] for part in drawn_counts(0, 4)], ShortOptions(1))

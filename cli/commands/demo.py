@@ -18,6 +18,8 @@ from sfm2tuples.files.text import read_json
 if TYPE_CHECKING:
     from sfm2tuples.world.synthetic import WorldSummary
 
+MARK = ".sfm2tuples-demo"
+"""File by which the demo knows its own folder again."""
 PLACES = 14
 """Buildings of the demo's world."""
 SIZE = ["--image-size", "160"]
@@ -57,14 +59,16 @@ def command(folder: Path, weights: str | None, seed: int, force: bool, output: O
 def _make_folder(folder: Path, force: bool) -> None:
     """Make the demo's folder; with `force` an earlier demo, and nothing else, is cleared away."""
     from sfm2tuples.errors import UsageError
+    from sfm2tuples.files.atomic import write_text
 
     if folder.exists() and any(folder.iterdir()):
         if not force:
             raise UsageError(f"{folder}: exists already; give another name, or --force to replace an earlier demo")
-        if not (folder / "world").is_dir():
-            raise UsageError(f"{folder}: is no earlier demo; give another name")
+        if not (folder / MARK).is_file():
+            raise UsageError(f"{folder}: is no folder that demo made ({MARK}), so --force leaves it alone")
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / MARK, "demo --force replaces the folder that holds this file.\n")
 
 
 def _photograph(folder: Path, seed: int, output: Output) -> WorldSummary:

@@ -49,7 +49,7 @@ def command(
     from retrieval.networks.choice import load_on
     from retrieval.photos.origins import origins_of
     from retrieval.photos.sources import photos_of
-    from retrieval.whitening.projection import read_whitening
+    from retrieval.whitening.projection import check_applicable, read_whitening
     from sfm2tuples.errors import UsageError
     from sfm2tuples.files.descriptors import check_layout, require_room_for, write_descriptors
 
@@ -60,6 +60,8 @@ def command(
     photos = photos_of(source, images, extraction.image_size)
     check_layout(target, photos.keys, layout)
     network = load_on(device, choice)
+    if learned is not None:
+        check_applicable(learned, network.dimension, dim)
     length = network.dimension if learned is None else min(learned.dim, dim or learned.dim)
     require_room_for(target, len(photos.keys), length, layout)
     descriptors, failures = describe_photos(network, photos, extraction)

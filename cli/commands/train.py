@@ -134,7 +134,8 @@ def command(
         flags["recipe"] = None
     flags = {name: value for name, value in flags.items() if value is not None}
     with join_team(device) as team:
-        output = output if team.leads else output.silent()
+        if not team.leads:
+            output.silence()
         last = _last_round(run_dir, choice) if resume else None
         network = _network(last, choice, device)
         backbone = network.description.backbone

@@ -22,7 +22,7 @@ from retrieval.protocols.benchmark import Benchmark, ProtocolChoice
 from retrieval.protocols.photo_names import PhotoNames, names_of, photos_in
 from retrieval.search.window_descriptors import Describer, PhotoWindows, query_regions
 from retrieval.search.window_search import WindowFinder
-from retrieval.whitening.projection import Whitening, read_whitening
+from retrieval.whitening.projection import Whitening, check_applicable, read_whitening
 from sfm2tuples.errors import UsageError
 from sfm2tuples.files.container import known_parents
 from sfm2tuples.files.descriptor_settings import differing, shortened
@@ -58,7 +58,7 @@ class DescriptorFiles:
         if self.queries is None:
             return PhotoNames(self.database.names, self.database.path)
         same = _same_photos(self.queries, self.database)
-        return PhotoNames(self.database.names, self.database.path, self.queries.names, same)
+        return PhotoNames(self.database.names, self.database.path, self.queries.names, same, self.queries.path)
 
 
 def _same_photos(queries: Descriptors, database: Descriptors) -> frozenset[str]:
@@ -115,6 +115,7 @@ def benchmark_descriptors(
     describer = _ProtocolNetwork(request, benchmark)
     if needs_network:
         describer.check_fits(files.database)
+    whitening = _whitening(request, files, describer)
     database, queries = _described(benchmark, request.crop, files, describer)
     distractors, notes = _distractors(request.distractors, describer, {*database.names, *queries.names})
     parents = [database.fingerprint, queries.fingerprint]
@@ -122,9 +123,7 @@ def benchmark_descriptors(
     if distractors is not None:
         parents.append(distractors.fingerprint)
         warnings.append(_difference("distractors", distractors, database))
-    whitening = None
-    if request.whitening is not None:
-        whitening = read_whitening(request.whitening)
+    if whitening is not None and request.whitening is not None:
         parents.append(whitening.fingerprint)
         warnings.append(mismatch_warning(request.whitening, whitening, database))
         queries, database = (whiten_descriptors(side, whitening, request.dim) for side in (queries, database))
@@ -157,6 +156,18 @@ def _needs_network(benchmark: Benchmark, request: EvaluationRequest, files: Desc
     if needed and not request.choice.named and "network" not in files.database.settings:
         raise UsageError(f"{needed[0]}: name the network of the descriptors, by --network or --backbone")
     return bool(needed)
+
+
+def _whitening(request: EvaluationRequest, files: DescriptorFiles, describer: _ProtocolNetwork) -> Whitening | None:
+    """The whitening that was asked for, known to fit before a photo is described."""
+    if request.whitening is None:
+        return None
+    whitening = read_whitening(request.whitening)
+    if files.database is None:
+        check_applicable(whitening, describer.network.dimension, request.dim)
+    elif "whitening" not in files.database.settings:  # else that is what is wrong, and said below
+        check_applicable(whitening, files.database.values.shape[1], request.dim)
+    return whitening
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from retrieval.metrics.results import Evaluation
-from retrieval.photos.names import short_name
 from retrieval.protocols.benchmark import Benchmark
 from retrieval.protocols.photo_names import PhotoNames
 from retrieval.search.ranks_file import read_ranks
@@ -84,7 +83,7 @@ def evaluate_named_rankings(
     Raises
     ------
     DataError
-        A query has no ranking, or no ranked name is known.
+        A query has no ranking, or several that its name fits; or no ranked name is known.
     """
     ordered = _in_order(rankings, benchmark, origin)
     known = PhotoNames(benchmark.database, origin)
@@ -107,12 +106,13 @@ def evaluate_named_rankings(
 
 def _in_order(rankings: dict[str, list[str]], benchmark: Benchmark, origin: str) -> list[list[str]]:
     """The ranking of each query, found by its name, its short name or its alias."""
-    by_short = {short_name(query): names for query, names in rankings.items()}
+    known = PhotoNames(list(rankings), origin)
     aliases = benchmark.aliases or benchmark.queries
-    found = [
-        rankings.get(query, rankings.get(alias, by_short.get(short_name(query))))
+    called = [
+        alias if query not in rankings and alias in rankings else known.find(query)
         for query, alias in zip(benchmark.queries, aliases, strict=True)
     ]
+    found = [None if name is None else rankings[name] for name in called]
     absent = [query for query, names in zip(benchmark.queries, found, strict=True) if names is None]
     remedy = f"it has those of {first_three(list(rankings))}; is it the right folder or file?"
     refuse_some(origin, absent, len(found), "queries have no ranking", remedy)

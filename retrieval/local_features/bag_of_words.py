@@ -109,7 +109,19 @@ def make_bag_of_words(
     features: LocalFeatures, words: np.ndarray, embedding: Embedding, options: WordOptions
 ) -> BagOfWords:
     """Give each feature its words and bits."""
-    word, weight = assign_words(features.descriptors, words, options.num_nearest, options.softness)
+    assigned = assign_words(features.descriptors, words, options.num_nearest, options.softness)
+    return _signed(features, words, assigned, embedding, options)
+
+
+def _signed(
+    features: LocalFeatures,
+    words: np.ndarray,
+    assigned: tuple[np.ndarray, np.ndarray],
+    embedding: Embedding,
+    options: WordOptions,
+) -> BagOfWords:
+    """Put features beside their words and weights, and give them their bits."""
+    word, weight = assigned
     signature = sign_descriptors(features.descriptors, word[:, 0], embedding)
     return BagOfWords(words, features, word, weight, embedding, signature, asdict(options))
 
@@ -120,8 +132,10 @@ def learn_bag_of_words(
     """Learn a vocabulary from the features of some photos, its own by default, and give each feature its words."""
     source = features if training is None else training
     words = learn_words(source.descriptors, options)
-    nearest, _ = assign_words(source.descriptors, words)
-    embedding = learn_embedding(source.descriptors, nearest[:, 0], len(words), options.seed)
+    assigned = assign_words(source.descriptors, words, options.num_nearest, options.softness)
+    embedding = learn_embedding(source.descriptors, assigned[0][:, 0], len(words), options.seed)
+    if source is features:
+        return _signed(features, words, assigned, embedding, options)
     return make_bag_of_words(features, words, embedding, options)
 
 

@@ -14,7 +14,7 @@ from retrieval.local_features.sift import SiftOptions, extract_sift
 from retrieval.photos.decoding import load_photo, photo_size
 from retrieval.photos.sources import PhotoSources
 from sfm2tuples.compute.worker_pools import LocalProcesses, run_jobs
-from sfm2tuples.errors import PhotoError, UsageError
+from sfm2tuples.errors import DataError, PhotoError, UsageError
 from sfm2tuples.files.columns import indptr_of
 
 DECODED = 64
@@ -90,6 +90,8 @@ def extract_features(
     ------
     UsageError
         pycolmap is absent or too old, or `jobs` is below 1.
+    DataError
+        No photo could be read.
     """
     wanted = np.unique(photos.same_as).tolist()
     found: dict[int, FoundFeatures] = {}
@@ -101,6 +103,9 @@ def extract_features(
             else:
                 found[row] = result
             bar.update()
+    if not found:
+        first = str(failures[min(failures)]) if failures else ""
+        raise DataError(photos.origin, f"none of its {len(photos.keys):,} photos can be read", first)
     return _together(photos, options, found), [failures[row] for row in sorted(failures)]
 
 

@@ -113,6 +113,8 @@ def learn_joint_whitening(counts: Sequence[sparse.csr_matrix], options: ShortOpt
     UsageError
         The photos span fewer dimensions than are wanted.
     """
+    if not counts[0].shape[0]:
+        raise UsageError("no photo to learn from: the bag of words is empty")
     idf = tuple(idf_of_counts(part) for part in counts)
     unlearned = JointWhitening(idf, options.power, np.empty(0), np.empty((0, 0)))
     step = -(-counts[0].shape[0] // MOST_LEARNED_FROM)

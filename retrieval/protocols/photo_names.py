@@ -25,6 +25,8 @@ class PhotoNames:
     """Names of the queries where they come from a file of their own."""
     same: frozenset[str] = frozenset()
     """Of `queries`, names that are the same photo in the database; a name alone does not make two files' photos one."""
+    queries_origin: str = ""
+    """Where `queries` come from."""
     whole: bool = True
     """Whether a photo that has no name here is missing; rankings name only what was found."""
 
@@ -35,7 +37,11 @@ class PhotoNames:
 
     def of_queries(self) -> PhotoNames:
         """The names that queries are looked up in."""
-        return self if self.queries is None else PhotoNames(self.queries, self.origin, whole=self.whole)
+        return (
+            self
+            if self.queries is None
+            else PhotoNames(self.queries, self.queries_origin or self.origin, whole=self.whole)
+        )
 
     def find(self, name: str) -> str | None:
         """The name here that is `name` with or without folders and the photo's suffix; None where there is none.

@@ -74,7 +74,8 @@ def named_positions_benchmark(names: PhotoNames, max_distance: float = MAX_DISTA
     queries, database = _two_sides(names)
     if not queries or not database:
         raise DataError(names.origin, f"{len(queries):,} queries and {len(database):,} photos of a database")
-    near = _near(positions_in_names(queries, names.origin), positions_in_names(database, names.origin), max_distance)
+    asked, held = positions_in_names(queries, names.of_queries().origin), positions_in_names(database, names.origin)
+    near = _near(asked, held, max_distance)
     row_of = {name: row for row, name in enumerate(database)}
     itself = set(database) if names.queries is None else names.same
     own = [np.array([row_of[name]] if name in row_of and name in itself else [], np.int64) for name in queries]

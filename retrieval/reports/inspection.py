@@ -220,18 +220,18 @@ def _ranks(path: Path) -> dict[str, Facts]:
 
 
 def _features(path: Path) -> dict[str, Facts]:
-    found = feature_files.read_features(path)
+    found = feature_files.map_features(path)
     return {"content": {"photos": len(found.names), "features": len(found.descriptors)}}
 
 
 def _bag_of_words(path: Path) -> dict[str, Facts]:
-    found = bag_of_words.read_bag_of_words(path)
-    content = {
-        "photos": len(found.features.names),
-        "features": len(found.word),
-        "words": len(found.words),
-        "words of each feature": found.word.shape[1],
-    }
+    with open_file(path, bag_of_words.FORMAT, bag_of_words.VERSION) as file:
+        names = ("names/offsets", "word", "words")
+        shapes: list[tuple[int, ...]] = [getattr(file[name], "shape", ()) for name in names]
+    offsets, word, words = shapes
+    if (len(offsets), len(word), len(words)) != (1, 2, 2):
+        raise FileFormatError(path, "its features and their words do not fit together", "make it again")
+    content = {"photos": offsets[0] - 1, "features": word[0], "words": words[0], "words of each feature": word[1]}
     return {"content": content}
 
 

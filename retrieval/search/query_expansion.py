@@ -7,6 +7,7 @@ from tqdm import tqdm
 
 from retrieval.search.engines import FlatEngine
 from retrieval.search.options import Expansion
+from sfm2tuples.similarity.exact_search import Search, most_similar
 from sfm2tuples.similarity.rows import block_of
 
 BLOCK = 1 << 14
@@ -54,13 +55,15 @@ def expand_by_rows(
     return expanded
 
 
-def augment(database: np.ndarray, expansion: Expansion) -> np.ndarray:
+def augment(database: np.ndarray, expansion: Expansion, exact: Search = most_similar) -> np.ndarray:
     """Database-side augmentation: every row averaged with its most similar ones, itself not counted among them.
 
     Parameters
     ----------
     database : (n, D) float32, L2-normalised
     expansion : Expansion
+    exact : Search
+        What multiplies: the processor by default, or a device's.
 
     Returns
     -------
@@ -68,7 +71,7 @@ def augment(database: np.ndarray, expansion: Expansion) -> np.ndarray:
         In memory. The search is exact and costs n x n x D.
     """
     augmented = np.empty(database.shape, np.float32)
-    engine = FlatEngine(database)
+    engine = FlatEngine(database, exact)
     for start in tqdm(range(0, len(database), BLOCK), desc="augment", disable=None if len(database) > BLOCK else True):
         part = slice(start, start + BLOCK)
         vectors = block_of(database, part)

@@ -66,7 +66,7 @@ def search(
     refinement, values = pipeline.refinement, database.values
     own = np.full(len(queries.names), NOBODY) if options.include_self else own_rows(queries.names, database.names)
     if refinement.dba is not None:
-        values = augment(values, refinement.dba)
+        values = augment(values, refinement.dba, exact)
     engine = make_engine(options.engine, values, options.nprobe, options.ef, exact)
     depth = min(max(options.num_results, refinement.num_reranked, refinement.num_averaged), len(values))
     # What is expanded without being verified is found anew as a whole, so that only the results are asked for.

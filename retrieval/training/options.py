@@ -19,6 +19,10 @@ MINING_FIELDS = ("positives", "negatives", "num_negatives", "query_share", "quer
 """Fields that replace those of the same name in the tuple file's `MiningOptions` when tuples are mined anew."""
 
 
+LARGEST = 3e38
+"""No number is larger; single precision holds 3.4e38."""
+
+
 @dataclass(frozen=True)
 class TrainingOptions:
     """All that a run's outcome depends on besides tuples, network and photos; the flags of `train` are its fields."""
@@ -101,7 +105,7 @@ class TrainingOptions:
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("margin", "eps", "learning_rate", "decay", "weight_decay", "rounds", "patience", "warm_up"):
-            if not 0 <= getattr(self, name) < float("inf"):
+            if not 0 <= getattr(self, name) <= LARGEST:
                 raise UsageError(f"{name} must be a number from 0 on, not {getattr(self, name)}")
         self._refuse_mining_without_remine()
         _ = self.augmentation  # refuses values without meaning

@@ -85,11 +85,7 @@ def apply(whitening: Whitening, descriptors: np.ndarray, dim: int | None = None)
     UsageError
         The descriptors have another dimension, or `dim` is more than the whitening has.
     """
-    if descriptors.shape[1] != len(whitening.mean):
-        raise UsageError(
-            f"the whitening is for descriptors of {len(whitening.mean)} dimensions, these have {descriptors.shape[1]}; "
-            "it belongs to another network"
-        )
+    check_applicable(whitening, descriptors.shape[1], dim)
     projection = cut(whitening, dim).projection if dim is not None else whitening.projection
     result = np.empty((len(descriptors), len(projection)), np.float32)
     for start in range(0, len(descriptors), BLOCK_ROWS):
@@ -97,6 +93,31 @@ def apply(whitening: Whitening, descriptors: np.ndarray, dim: int | None = None)
         norms = np.linalg.norm(block, axis=1, keepdims=True)
         result[start : start + BLOCK_ROWS] = block / np.where(norms > 0, norms, 1)
     return result
+
+
+def check_applicable(whitening: Whitening, dimension: int, dim: int | None = None) -> None:
+    """Refuse what `apply` would refuse, before there are descriptors.
+
+    Parameters
+    ----------
+    whitening : Whitening
+    dimension : int
+        Of the descriptors.
+    dim : int, optional
+        Dimensions to keep.
+
+    Raises
+    ------
+    UsageError
+        The descriptors have another dimension, or `dim` is more than the whitening has.
+    """
+    if dimension != len(whitening.mean):
+        raise UsageError(
+            f"the whitening is for descriptors of {len(whitening.mean)} dimensions, these have {dimension}; "
+            "it belongs to another network"
+        )
+    if dim is not None:
+        cut(whitening, dim)
 
 
 def cut(whitening: Whitening, dim: int) -> Whitening:
