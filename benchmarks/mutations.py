@@ -185,20 +185,21 @@ def table(outcomes: Counter[tuple[str, str]], kinds: list[str]) -> Iterator[str]
 @click.option("--count", default=2000, show_default=True, help="files to damage, of all kinds together")
 @click.option("--seed", default=0, show_default=True, help="another seed damages in other ways")
 @click.option("--kind", "kinds", multiple=True, type=click.Choice(list(KINDS)), help="of these kinds alone; repeatable")
-@click.option("--only", metavar="KIND:SEED", help="do one again, and show all that was printed")
+@click.option("--only", metavar="KIND:SEED", multiple=True, help="do one again, and show all of it; repeatable")
 @click.option(
     "--work", type=click.Path(path_type=Path), help="an empty folder for the files, kept; else a temporary one"
 )
-def main(count: int, seed: int, kinds: tuple[str, ...], only: str | None, work: Path | None) -> None:
+def main(count: int, seed: int, kinds: tuple[str, ...], only: tuple[str, ...], work: Path | None) -> None:
     """Damage files of every kind, give them to commands, and count what becomes of them."""
     chosen, start = list(kinds or KINDS), time.monotonic()
     outcomes: Counter[tuple[str, str]] = Counter()
     slowest = 0.0
     place = FAST if FAST.is_dir() else None
     with tempfile.TemporaryDirectory(dir=place) as folder, prepared(work or Path(folder)) as mutations:
-        if only:
-            kind, _, number = only.rpartition(":")
+        for name in only:
+            kind, _, number = name.rpartition(":")
             click.echo(mutations.run(kind, int(number)).text(1000))
+        if only:
             return
         with suppress(KeyboardInterrupt):  # What was done so far is counted.
             for kind, number in drawn(count, seed, chosen):

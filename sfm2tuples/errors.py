@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from tokenize import TokenError
 
 _SHOWN = 80
 """Characters of a foreign text that a message shows."""
+
+
+UNREADABLE_ARRAYS = (
+    *(OSError, ValueError, KeyError, EOFError, TypeError, MemoryError, SyntaxError, TokenError),
+    *(OverflowError, zipfile.BadZipFile, zlib.error),
+)
+"""What NumPy raises for a damaged .npy or .npz."""
 
 
 class SfmTuplesError(Exception):

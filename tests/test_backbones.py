@@ -219,6 +219,13 @@ def test_torn_and_foreign_files_are_refused(tmp_path, suffix):
         refused(path, "cannot be read|plain containers")
 
 
+def test_an_npz_whose_array_has_a_torn_header_is_refused(tmp_path):
+    np.savez(tmp_path / "w.npz", **{name: value.numpy() for name, value in random_state().items()})
+    content = (tmp_path / "w.npz").read_bytes()
+    (tmp_path / "w.npz").write_bytes(content.replace(b"'shape': (64, 3, 3, 3), }", b"'shape': ((((((((((((((((", 1))
+    refused(tmp_path / "w.npz", "cannot be read as .npz")
+
+
 def test_an_npz_with_a_file_that_is_no_array_is_refused(tmp_path):
     np.savez(tmp_path / "w.npz", **{name: value.numpy() for name, value in random_state().items()})
     with zipfile.ZipFile(tmp_path / "w.npz", "a") as archive:

@@ -327,7 +327,7 @@ def spoilt(content: dict[str, Any], how: str) -> str:
         ("no number", "lacks the results of its queries"),
         ("no texts", "lacks the results of its queries"),
         ("no path", "lacks the results of its queries"),
-        ("half a letter", "lacks the results of its queries"),
+        ("half a letter", "is no JSON (it holds half a letter, U+D800)"),
     ],
 )
 def test_other_files_are_refused_in_one_line(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,9 +152,8 @@ def read_evaluation(path: Path) -> EvaluationFile:
     try:
         setups = content.get("setups") or {next(iter(content["figures"])): content}
         named = set(setups) == set(content["figures"])
-        json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogateescape")
         complete = named and _is_complete(content) and all(_has_queries(setup) for setup in setups.values())
-    except (KeyError, TypeError, AttributeError, StopIteration, UnicodeEncodeError):
+    except (KeyError, TypeError, AttributeError, StopIteration):
         complete = False
     if not complete:
         raise FileFormatError(path, "lacks the results of its queries", remedy)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from sfm2tuples.errors import UsageError
+from sfm2tuples.errors import UsageError, shown
+from sfm2tuples.files.plain_fields import odd_field
 
 Colour = tuple[float, float, float]
 
@@ -63,7 +64,7 @@ class NetworkDescription:
         Raises
         ------
         UsageError
-            A key is unknown, or one that has no default is missing.
+            A key is unknown, one that has no default is missing, or a value is of another kind than its field.
         """
         known = {field.name for field in fields(cls)}
         unknown = sorted(set(values) - known)
@@ -72,6 +73,9 @@ class NetworkDescription:
         missing = sorted({"backbone", "pooling"} - set(values))
         if missing:
             raise UsageError(f"a network's description needs {', '.join(missing)}")
+        odd = odd_field(values, cls)
+        if odd is not None:
+            raise UsageError(f"a network's description has {shown(values[odd])} for {odd}")
         # JSON and checkpoints know lists only.
         plain: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
         return cls(**plain)

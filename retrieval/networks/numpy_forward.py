@@ -6,14 +6,13 @@ Maps are (h, w, C), channels last. `plain_layers` writes the file; a test compar
 from __future__ import annotations
 
 import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sfm2tuples.errors import FileFormatError, PhotoError
+from sfm2tuples.errors import UNREADABLE_ARRAYS, FileFormatError, PhotoError
 
 FORMAT, VERSION = "sfm2tuples-layers", 1
 GATHERED = 32
@@ -97,7 +96,7 @@ def read_layers(path: Path) -> PlainNetwork:
             if plan["format"] != FORMAT or plan["version"] != VERSION:
                 raise KeyError(FORMAT)
             return PlainNetwork(plan, {name: arrays[name] for name in arrays.files if name != "plan"})
-    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except UNREADABLE_ARRAYS as error:
         raise FileFormatError(path, "is not a list of layers", "run tune again") from error
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 import struct
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -17,7 +16,7 @@ from torch import Tensor
 from retrieval.networks.backbones.backbone import Backbone
 from retrieval.networks.downloads import fetched, is_url
 from retrieval.networks.wrapped_weights import named_tensors, unwrapped, without_prefixes
-from sfm2tuples.errors import UsageError, WeightsError, first_line, first_three
+from sfm2tuples.errors import UNREADABLE_ARRAYS, UsageError, WeightsError, first_line, first_three
 from sfm2tuples.files.atomic import write_atomically
 from sfm2tuples.files.regular_files import refuse_odd_file, require_file
 
@@ -216,7 +215,7 @@ def _read_file(path: Path, needed: int) -> Any:
         _refuse_bomb(path, needed)
         with np.load(path, allow_pickle=False) as arrays:
             return {name: _tensor(arrays[name]) for name in arrays.files}
-    except (OSError, ValueError, KeyError, EOFError, TypeError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+    except UNREADABLE_ARRAYS as error:
         raise WeightsError(path, f"cannot be read as .npz ({first_line(error)})") from error
 
 

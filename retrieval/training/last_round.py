@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from retrieval.networks.weights import load_state
 from retrieval.training.curves import RoundFigures
 from retrieval.training.options import TrainingOptions
 from sfm2tuples.errors import UsageError, WeightsError, shown
+from sfm2tuples.files.plain_fields import odd_field
 
 LAST = "last.pt"
 """Name of the checkpoint in the folder of a run."""
@@ -166,17 +166,10 @@ def _options(path: Path, values: dict[str, Any]) -> TrainingOptions:
     missing = [name for name, needed in known.items() if needed and name not in values]
     if missing:
         raise WeightsError(path, f"its options lack {missing[0]}", _REMEDY)
-    kinds = get_type_hints(TrainingOptions)
-    odd = [name for name, value in values.items() if not _is_of(value, kinds[name])]
-    if odd:
-        raise WeightsError(path, f"its options have {shown(values[odd[0]])} for {odd[0]}", _REMEDY)
+    odd = odd_field(values, TrainingOptions)
+    if odd is not None:
+        raise WeightsError(path, f"its options have {shown(values[odd])} for {odd}", _REMEDY)
     try:
         return TrainingOptions(**values)
     except UsageError as error:
         raise WeightsError(path, f"its options cannot be used ({error})") from error
-
-
-def _is_of(value: object, kind: Any) -> bool:
-    """Whether a value is of the kind that a field's annotation names; a whole number serves as a decimal one."""
-    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
-    return any(isinstance(value, get_origin(one) or one) or (one is float and type(value) is int) for one in kinds)

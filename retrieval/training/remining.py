@@ -12,7 +12,8 @@ from retrieval.training.options import TrainingOptions
 from retrieval.training.state import TrainingState
 from retrieval.training.team import Team
 from sfm2tuples.compute.random_draws import draw, item_numbers, smallest
-from sfm2tuples.errors import DataError
+from sfm2tuples.errors import DataError, FileFormatError, shown
+from sfm2tuples.files.plain_fields import odd_field
 from sfm2tuples.mining.options import MiningOptions, mining_options
 from sfm2tuples.mining.rounds import Negatives, RoundChoice, plan_round, search_for
 from sfm2tuples.mining.tuple_file import TupleFile, TupleSet
@@ -89,11 +90,18 @@ def options_of_round(tuples: TupleFile, options: TrainingOptions) -> MiningOptio
 
     Raises
     ------
+    FileFormatError
+        The file has an option of another kind than mining has.
     UsageError
         An override is no option of mining.
     """
     known = {field.name for field in fields(MiningOptions)}
     mined = {name: value for name, value in tuples.header.options.items() if name in known}
+    odd = odd_field({name: value for name, value in mined.items() if name != "pool"}, MiningOptions)
+    if odd is None and not isinstance(mined.get("pool", ""), str):
+        odd = "pool"
+    if odd is not None:
+        raise FileFormatError(tuples.path, f"its options have {shown(mined[odd])} for {odd}", "mine it again")
     most = min(options.queries_per_round, mined.get("num_queries") or options.queries_per_round)
     return mining_options(mined | options.mining_overrides() | {"num_queries": most, "seed": options.seed})
 

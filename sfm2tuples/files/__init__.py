@@ -4,7 +4,8 @@ Read `container` first (how an HDF5 file of ours is opened and made; `opening` o
 `tables` (what lies in it), `rules` and `checked_columns` (what a format promises of its columns, and holding a file to
 it), `plain_items` (finding datasets without following links), `text_heaps` (text that has no end), `new_file` (HDF5
 that survives a full disk), `atomic` and `renames` (write beside, then rename), `descriptors` and `descriptor_settings`.
-`lazy_file` reads by rows, `safe_pickle` reads other people's pickles and calls nothing, `text` reads lists and tables.
+`plain_fields` looks at the values of headers and checkpoints. `lazy_file` reads by rows, `safe_pickle` reads other
+people's pickles and calls nothing, `text` reads lists and tables.
 `regular_files` refuses pipes before they are opened; `locks` goes on where a file system has none; `room` asks for room
 before long work. Imports `compute`.
 """

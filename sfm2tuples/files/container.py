@@ -18,6 +18,7 @@ from sfm2tuples.files.atomic import write_atomically
 from sfm2tuples.files.new_file import NewFile
 from sfm2tuples.files.opening import open_hdf5, short_reason
 from sfm2tuples.files.plain_items import reading, walk
+from sfm2tuples.files.text import check_letters
 from sfm2tuples.files.text_heaps import check_attribute_heaps
 from sfm2tuples.version import __version__
 
@@ -165,6 +166,7 @@ def json_attribute(path: str | Path, item: h5py.Group, name: str, kind: type[Jso
     """
     try:
         value = json.loads(_attribute(path, item, name, str))
+        check_letters(value)
     except (ValueError, RecursionError) as error:
         raise _bad_header(path, name) from error
     if not isinstance(value, kind):

@@ -302,7 +302,7 @@ def _read_groups(path: Path, file: h5py.File) -> tuple[list[str], np.ndarray]:
 
 
 def hloc_datasets(path: str | Path, file: h5py.File) -> dict[str, h5py.Dataset]:
-    """The dataset of each image in hloc's layout; DataError where one has none that holds numbers, or too many."""
+    """The dataset of each image in hloc's layout; DataError where one has none of numbers, or not as many."""
     found: dict[str, h5py.Dataset] = {}
     others: set[str] = set()
     for name, item in walk(path, file):
@@ -320,6 +320,12 @@ def hloc_datasets(path: str | Path, file: h5py.File) -> dict[str, h5py.Dataset]:
         raise DataError(path, "holds no global_descriptor", "a file of local features, or no file of descriptors")
     absent = sorted(others - set(found))
     refuse_some(path, absent, len(absent) + len(found), "images have no usable global_descriptor")
+    dimension, count = Counter(item.size for item in found.values()).most_common(1)[0]
+    other = [name for name, item in found.items() if item.size != dimension]
+    if other:
+        raise DataError(
+            path, f"{count:,} descriptors have {dimension} values, {len(other):,} have not, first {first_three(other)}"
+        )
     return found
 
 
@@ -327,14 +333,8 @@ def _stack(path: Path, rows: dict[str, np.ndarray]) -> np.ndarray:
     """The rows as one array of double precision, as long as they are in the file."""
     names = list(rows)
     check_names(path, names)
-    dimension, count = Counter(len(row) for row in rows.values()).most_common(1)[0]
-    other = [name for name, row in rows.items() if len(row) != dimension]
-    if other:
-        raise DataError(
-            path, f"{count:,} descriptors have {dimension} values, {len(other):,} have not, first {first_three(other)}"
-        )
     first = rows[names[0]]
-    _check_shape(path, len(names), (len(names), dimension), first.dtype)
+    _check_shape(path, len(names), (len(names), len(first)), first.dtype)
     # In double, because the squares of half-precision values near the ends of their range leave single precision.
     return np.stack([row.astype(np.float64) for row in rows.values()])
 

@@ -50,7 +50,7 @@ def text_rules(name: str, rows: str) -> dict[str, Rule]:
     """Rules of a column of strings, as `sfm2tuples.files.columns.write_strings` stores it."""
     letters = f"bytes of {name}"
     return {
-        f"{name}/utf8": Rule((letters,), "uint8"),
+        f"{name}/utf8": Rule((letters,), "uint8", least=1),
         f"{name}/offsets": Rule((rows + _ONE_MORE,), "int64", starts_of=letters),
     }
 

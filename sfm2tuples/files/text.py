@@ -118,6 +118,17 @@ def _why_columns_lack(text: str, found: Sequence[str], absent: Sequence[str], ne
     return what, f"the first line of such a table is {wanted}"
 
 
+def check_letters(value: Any) -> None:
+    """Raise a ValueError where JSON holds half a letter (a lone surrogate), which no text that we write can have.
+
+    Bytes of a name that is not UTF-8 are kept as such halves too, but others (`surrogateescape`), and pass.
+    """
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"it holds half a letter, U+{ord(error.object[error.start]):04X}") from error
+
+
 def read_json(path: Path, remedy: str = "") -> Any:
     """Read a JSON file.
 
@@ -129,6 +140,8 @@ def read_json(path: Path, remedy: str = "") -> Any:
         It is no JSON; `remedy` says what belongs there.
     """
     try:
-        return json.loads(read_text(path))
+        value = json.loads(read_text(path))
+        check_letters(value)
+        return value
     except (ValueError, RecursionError) as error:
         raise FileFormatError(path, f"is no JSON ({error})", remedy) from error

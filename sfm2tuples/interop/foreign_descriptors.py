@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from tokenize import TokenError
 
 import h5py
 import numpy as np
 
-from sfm2tuples.errors import DataError, FileFormatError, UsageError
+from sfm2tuples.errors import UNREADABLE_ARRAYS, DataError, FileFormatError, UsageError
 from sfm2tuples.files.descriptors import (
     NORM_TOLERANCE,
     Descriptors,
@@ -109,7 +108,7 @@ def _read_array(path: Path, names: Path, columns: bool) -> tuple[list[str], np.n
     listed = _read_names(names, path)
     try:
         values = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError, MemoryError, SyntaxError, TokenError) as error:
+    except UNREADABLE_ARRAYS as error:
         raise DataError(path, "is no whole .npy array of numbers", "np.save it again") from error
     turned = not columns and values.ndim == 2 and values.shape[1] == len(listed)
     remedy = "the descriptors are columns: give --columns" if turned else "one name a row"
