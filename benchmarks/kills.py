@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -153,12 +154,13 @@ def main(count: int, seed: int) -> None:
     started, failed, killed = time.monotonic(), 0, Counter[str]()
     with tempfile.TemporaryDirectory(dir=FAST if FAST.is_dir() else None) as folder:
         make_world(Path(folder))
-        for number, (name, wrong, moment) in enumerate(tried(count, seed, Path(folder))):
-            killed[name] += 1
-            if wrong:
-                failed += 1
-                click.echo(f"{number}: {name} killed {moment}: {wrong}")
-                sys.stdout.flush()
+        with suppress(KeyboardInterrupt):  # What was done so far is counted.
+            for number, (name, wrong, moment) in enumerate(tried(count, seed, Path(folder))):
+                killed[name] += 1
+                if wrong:
+                    failed += 1
+                    click.echo(f"{number}: {name} killed {moment}: {wrong}")
+                    sys.stdout.flush()
     click.echo(", ".join(f"{name} {times}" for name, times in killed.items()))
-    click.echo(f"{count:,} kills in {time.monotonic() - started:.0f} s, {failed:,} failed")
+    click.echo(f"{killed.total():,} kills in {time.monotonic() - started:.0f} s, {failed:,} failed")
     sys.exit(bool(failed))
