@@ -91,7 +91,7 @@ def tuple_set(query: list[int], positive: list[list[int]], negative: list[list[i
     similarity = [np.zeros(x.shape, np.float32) for x in (positives, negatives)]
     return TupleSet(
         np.array(query, np.int64), positives, negatives, evidence.astype(np.int32), evidence, evidence, evidence,
-        *similarity, np.arange(3),
+        *similarity, np.arange(3 * (t > 0)),
     )  # fmt: skip
 
 
@@ -116,7 +116,7 @@ def make_tuples(
     train_set = tuple_set(
         [p * step for p in range(train_places)],
         [[p * step + 1] for p in range(train_places)],
-        [o.tolist() for o in others],
+        [np.where(o == p * step, -1, o).tolist() for p, o in enumerate(others)],
     )
     val_rows = np.flatnonzero(is_val)
     val_set = tuple_set(
