@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from retrieval.networks.choice import NetworkChoice, load_network
 from retrieval.networks.interpolation import between
 from retrieval.networks.network import build_network
 from retrieval.photos.tuple_photos import TuplePhotos
-from retrieval.site import choices, steps, tuning
+from retrieval.site import choices, reconstruct, steps, tuning
 from retrieval.site.choices import Effort, can_train, choose_options
 from retrieval.site.comparison import compare, read_comparison
 from retrieval.site.effort import Pace, duration, effort_within, forecast, seconds_of
@@ -656,3 +657,50 @@ def test_tune_from_python_takes_texts(world: Path, copy: Path) -> None:
     assert found.photos == 24
     with pytest.raises(UsageError, match="no time such as"):
         sfm2tuples.tune(world, copy, network=choice, budget="soon")
+
+
+@pytest.fixture
+def loose_photos(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The world's photos without its models, and one more; what `reconstruct` would do is done by hand."""
+    photos = tmp_path / "photos"
+    for scene in world.iterdir():
+        shutil.copytree(scene / "images", photos / scene.name)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (72, 96, 3), np.uint8)).save(photos / "alone.png")
+
+    def by_hand(root: Path, output: Path, choice: NetworkChoice, device: str | None = None) -> SimpleNamespace:
+        if not output.exists():
+            for scene in world.iterdir():
+                shutil.copytree(scene / "sparse" / "0", output / scene.name)
+                (output / scene.name / "images").symlink_to(root / scene.name)
+            (output / "images").symlink_to(root)
+            rows = "image,label,role,verified_with,inliers\nalone.png,alone,distractor,,0\n"
+            (output / "unregistered.csv").write_text(rows)
+        models = [SimpleNamespace(images=6)] * 4
+        return SimpleNamespace(remade=[], models=models, registered=24, photos=25, alone=1)
+
+    monkeypatch.setattr(reconstruct, "reconstruct", by_hand)
+    return photos
+
+
+def test_photos_alone_are_reconstructed_first(loose_photos: Path, tmp_path: Path) -> None:
+    found, said = tuned(loose_photos, tmp_path / "site")
+    assert said[0] == "step 1 of 8, reconstruct"
+    assert any("4 models of 24 of 25 photos" in line for line in said)
+    assert found.photos == 25
+    assert found.facts.distractors == 1
+    assert found.choices.mining.num_negatives == 3
+    images = read_tuples(tmp_path / "site" / "tuples.h5").images
+    assert [key for key, row in zip(images.key, images.index_row, strict=True) if row < 0] == [
+        key for key in images.key if key.endswith("alone.png")
+    ]
+    assert any(
+        name.endswith("alone.png") for name in read_descriptors(tmp_path / "site" / "descriptors_start.h5").names
+    )
+    _, said = tuned(loose_photos, tmp_path / "site")
+    assert not [line for line in said if "made again" in line]
+
+
+@pytest.mark.usefixtures("loose_photos")
+def test_a_site_among_loose_photos_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="the site lies in this folder of photos"):
+        tuned(tmp_path / "photos", tmp_path / "photos" / "site")

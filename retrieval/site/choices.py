@@ -105,7 +105,7 @@ def can_train(facts: Facts) -> str:
     """Why nothing can be trained on these places; empty where it can."""
     if facts.places < 2:
         return "there is one place only, so that no photo is known to show something else and nothing can vouch"
-    if facts.train_places < 2:
+    if facts.train_places + facts.distractors < 2:
         return f"{facts.places} places are too few: one is held out to vouch, and two are needed to tell apart"
     if not facts.queries:
         return "no two held-out photos share points, so that nothing can vouch for a training"
@@ -156,7 +156,7 @@ def choose_options(
 
 
 def _mining(facts: Facts, seed: int) -> tuple[MiningOptions, list[Choice]]:
-    negatives = max(1, min(MOST_NEGATIVES, facts.train_places - 1))
+    negatives = max(1, min(MOST_NEGATIVES, facts.train_places - 1 + facts.distractors))
     values: dict[str, Any] = {"num_negatives": negatives, "min_overlap": facts.min_overlap, "seed": seed}
     if facts.train_photos <= FEW:
         values |= {"query_share": 1.0, "queries_per_place": PER_PLACE}
@@ -171,12 +171,19 @@ def _mining(facts: Facts, seed: int) -> tuple[MiningOptions, list[Choice]]:
     said = [
         Choice("queries", shown, why),
         Choice("negatives", f"{negatives} of a tuple", others if negatives < MOST_NEGATIVES else "the papers have 5"),
-        Choice("distractors", "none", "a photo in no model may show any place: it is searched, and never a negative"),
+        _distractors(facts),
     ]
     if facts.min_overlap != OVERLAPS[0]:
         matched = f"{facts.matched:,} of {facts.train_photos:,} photos have a positive then"
         said.append(Choice("overlap of positives", f"{facts.min_overlap:g} at least", matched))
     return MiningOptions(**values), said
+
+
+def _distractors(facts: Facts) -> Choice:
+    if facts.distractors:
+        why = "they were verified against no other photo, so that they show none of the places"
+        return Choice("distractors", f"{facts.distractors:,} photos in no model", why)
+    return Choice("distractors", "none", "a photo in no model may show any place: it is searched, and never a negative")
 
 
 def _training(facts: Facts, effort: Effort, seed: int, is_random: bool) -> tuple[dict[str, Any] | None, list[Choice]]:

@@ -102,8 +102,8 @@ def forecast(facts: Facts, loose: int, effort: Effort, pace: Pace) -> Forecast:
     """
     area, small = ((size / TRAINING_SIZE) ** 2 for size in (effort.image_size, effort.training_size))
     trains = effort.rounds > 0 and not can_train(facts)
-    pool = min(facts.train_photos, 20 * facts.train_places + 2 * _tuples(facts, effort))
-    looks = 2 + min(MOST_NEGATIVES, _others(facts))
+    pool = facts.distractors + min(facts.train_photos, 20 * facts.train_places + 2 * _tuples(facts, effort))
+    looks = 2 + _negatives(facts)
     one = pace.photo * small * (pool + BACKWARD * looks * _tuples(facts, effort) + 1.2 * facts.val_photos)
     candidates = CANDIDATES if trains else 1
     whitenings = WHITENINGS if effort.leaves_out else 1
@@ -111,7 +111,7 @@ def forecast(facts: Facts, loose: int, effort: Effort, pace: Pace) -> Forecast:
         mine=pace.photo * small * (pool + 2 * facts.val_photos) if trains else 0.0,
         train=effort.rounds * one + pace.photo * small * facts.val_photos if trains else 0.0,
         round=one,
-        describe=candidates * (pace.photo * area * facts.photos + pace.whitening * whitenings),
+        describe=candidates * (pace.photo * area * (facts.photos + facts.distractors) + pace.whitening * whitenings),
         search=pace.photo * area * loose,
     )
 
@@ -165,14 +165,14 @@ def _rounds(facts: Facts, full: Effort, found: Forecast, left: float, pace: Pace
     rounds = max(0, min(most, int(left // found.round))) if found.round else 0
     if rounds:
         return rounds, full.queries
-    one = pace.photo * (full.training_size / TRAINING_SIZE) ** 2 * BACKWARD * (2 + min(MOST_NEGATIVES, _others(facts)))
+    one = pace.photo * (full.training_size / TRAINING_SIZE) ** 2 * BACKWARD * (2 + _negatives(facts))
     tuples = int((left - found.round + one * _tuples(facts, full)) // one)
     return int(tuples >= FEWEST), max(tuples, FEWEST)
 
 
-def _others(facts: Facts) -> int:
-    """Places that negatives of a query can be of, at least one."""
-    return max(1, facts.train_places - 1)
+def _negatives(facts: Facts) -> int:
+    """Negatives of a tuple."""
+    return min(MOST_NEGATIVES, max(1, facts.train_places - 1 + facts.distractors))
 
 
 def _tuples(facts: Facts, effort: Effort) -> int:

@@ -51,6 +51,8 @@ class Facts:
     """... and places of these."""
     longest: int
     """Median of the photos' longest sides in pixels."""
+    distractors: int = 0
+    """Photos in no model that are known to show none of the places."""
 
     @property
     def places(self) -> int:
@@ -63,8 +65,8 @@ class Facts:
         return self.train_photos + self.val_photos
 
 
-def facts_of(index: OpenedIndex) -> Facts:
-    """Count what an index holds.
+def facts_of(index: OpenedIndex, distractors: int = 0) -> Facts:
+    """Count what an index holds; `distractors` are photos besides it that show none of its places.
 
     Raises
     ------
@@ -86,6 +88,7 @@ def facts_of(index: OpenedIndex) -> Facts:
         *(places[TRAIN], places[VAL], photos[TRAIN], photos[VAL], queries, min_shared),
         *(overlap, len(matched), len(np.unique(pairs.places[matched]))),
         _longest(index, np.flatnonzero(there).tolist()),
+        distractors,
     )
 
 

@@ -1,20 +1,98 @@
-"""Photos without a model: the one place where `tune` asks for models of them."""
+"""Photos without a model: the one place where `tune` asks for models of them, and for what is in none."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from sfm2tuples.errors import DataError
+from retrieval.networks.choice import NetworkChoice
+from retrieval.reconstruction.reconstruction import reconstruct
+from retrieval.reconstruction.summary import ReconstructionSummary
+from retrieval.site.request import Say
+from retrieval.tuple_files.distractors import ROLE
+from sfm2tuples.errors import UsageError
+from sfm2tuples.files.atomic import write_text
+from sfm2tuples.files.text import read_csv
+
+UNREGISTERED = "unregistered.csv"
+"""What `reconstruct` leaves of the photos that are in no model; here those of all folders."""
 
 
-def models_of_photos(roots: Sequence[Path], models: Path) -> Path:
-    """Make models of loose photos, and return the folder that holds them.
+@dataclass(frozen=True)
+class Reconstructed:
+    """Models of loose photos."""
+
+    models: Path
+    """The folder that holds them, with a folder for each folder of photos."""
+    distractors: Path | None
+    """Photos that were verified against nothing, as `mine-tuples --distractors` takes them; None: there are none."""
+
+
+def reconstruct_photos(
+    roots: Sequence[Path], models: Path, choice: NetworkChoice, device: str | None, say: Say
+) -> Reconstructed:
+    """Make models of loose photos, or go on with that; what is there already is not made again.
+
+    Parameters
+    ----------
+    roots : sequence of Path
+        Folders of photos.
+    models : Path
+        The folder for the models, in the site.
+    choice : NetworkChoice
+        Describes the photos where there are too many to compare them all.
+    device : str, optional
+        Where it runs.
+    say : callable
+        Gets lines for people.
 
     Raises
     ------
     DataError
-        It cannot be done.
+        No model comes out of a folder.
+    UsageError
+        The site lies in a folder of photos, whose page would be taken for photos.
     """
-    remedy = "make models of its photos first (COLMAP: feature extraction, matching, mapper), and give their folder"
-    raise DataError(roots[0], "holds photos and no model", remedy)
+    models.mkdir(exist_ok=True)
+    rows = []
+    for name, root in zip(_names(roots), roots, strict=True):
+        if models.resolve().is_relative_to(root.resolve()):
+            raise UsageError(f"{root}: the site lies in this folder of photos; give -o a folder elsewhere")
+        found = reconstruct(root, models / name, choice, device=device)
+        _say(root, found, say)
+        rows += _alone(models / name, name) if found.alone else []
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerows([("image", "label", "role"), *rows])
+    path = models / UNREGISTERED
+    if not path.is_file() or path.read_text(encoding="utf-8") != table.getvalue():
+        write_text(path, table.getvalue())
+    return Reconstructed(models, path if rows else None)
+
+
+def _names(roots: Sequence[Path]) -> list[str]:
+    """A folder name for each root, unique."""
+    names: list[str] = []
+    for root in roots:
+        name = root.resolve().name or "photos"
+        names.append(name if name not in names else f"{name}_{len(names)}")
+    return names
+
+
+def _say(root: Path, found: ReconstructionSummary, say: Say) -> None:
+    for line in found.remade:
+        say(f"  {line}")
+    sizes = ", ".join(str(model.images) for model in found.models[:8])
+    say(
+        f"  {root}: {len(found.models)} models of {found.registered:,} of {found.photos:,} photos "
+        f"({sizes}{' …' if found.models[8:] else ''}); {found.alone:,} photos are verified against nothing"
+    )
+
+
+def _alone(folder: Path, name: str) -> list[tuple[str, str, str]]:
+    """Photos of a folder that were verified against nothing, by paths relative to the folder of all models."""
+    listed = read_csv(folder / UNREGISTERED, ("image", "label", "role"))
+    return [(f"{name}/images/{row['image']}", f"{name}/{row['label']}", ROLE) for row in listed if row["role"] == ROLE]

@@ -22,7 +22,7 @@ from retrieval.networks.choice import NetworkChoice, load_network
 from retrieval.networks.network import Network
 from retrieval.networks.plain_layers import write_layers
 from retrieval.networks.whitening_layer import WhiteningLayer, add_whitening_layer
-from retrieval.photos.sources import photos_of
+from retrieval.photos.sources import PhotoSources, SourceColumns, photos_of
 from retrieval.protocols.benchmark import ProtocolChoice
 from retrieval.protocols.sfm import sfm_benchmark
 from retrieval.site.candidates import START, WHITENED, Candidate, candidates_of, title_of
@@ -37,6 +37,7 @@ from retrieval.training.curves import RoundFigures
 from retrieval.training.last_round import LAST
 from retrieval.training.loop import Execution, train
 from retrieval.training.options import options_from_recipe
+from retrieval.tuple_files.distractors import read_distractors
 from retrieval.tuple_files.mining import mine_tuple_file
 from retrieval.tuple_files.readable_photos import PhotoOptions
 from retrieval.whitening.matching_pairs import learn_whitening, pairs_of_index
@@ -47,6 +48,7 @@ from sfm2tuples.files.container import read_header
 from sfm2tuples.files.descriptors import read_descriptors, write_descriptors
 from sfm2tuples.index.opened import OpenedIndex, open_index
 from sfm2tuples.index.schema import VAL
+from sfm2tuples.mining.photo_table import key_root
 
 logger = logging.getLogger(__name__)
 ALIKE = 1e-4
@@ -71,6 +73,8 @@ class Steps:
     """The same, loaded where the work is done."""
     photos: str
     """Fingerprint of the photos of the models."""
+    distractors: Path | None = None
+    """Photos that show none of the places, as `mine-tuples --distractors` takes them."""
     progress: bool = False
     """Whether progress bars go to stderr."""
 
@@ -95,7 +99,7 @@ class Steps:
         made_of |= {"options": options.as_dict() | {"packed photos": packed}}
 
         def build(_: bool) -> None:
-            mined = mine_tuple_file(self.files.index, self.files.tuples, options, photos)
+            mined = mine_tuple_file(self.files.index, self.files.tuples, options, photos, self.distractors)
             alike = [(mined.tables.places.name[p.first], mined.tables.places.name[p.second]) for p in mined.suspicious]
             self.workshop.state.note(places_that_look_alike=alike)
             train_tuples, val = (len(mined.tuples[split].query) for split in ("train", "val"))
@@ -167,7 +171,7 @@ class Steps:
         made_of |= {"options": asdict(extraction)}
 
         def build(_: bool) -> None:
-            photos = photos_of(self.files.index)
+            photos = self._photos()
             title = f"describe, {candidate.name}" if self.progress else None
             found, failures = describe_photos(candidate.network, photos, extraction, title)
             if failures:
@@ -175,6 +179,17 @@ class Steps:
             write_descriptors(target, found, parents=[photos.parent])
 
         self.workshop.make(target, made_of, build)
+
+    def _photos(self) -> PhotoSources:
+        """The photos of the index and, behind them, the distractors."""
+        photos = photos_of(self.files.index)
+        if self.distractors is None:
+            return photos
+        with open_index(self.files.index) as index:
+            others = read_distractors(self.distractors, key_root(index))
+        numbers = np.unique(others.root, return_inverse=True)
+        sources = SourceColumns.below(numbers[0].tolist(), numbers[1].astype(np.int64), others.name)
+        return photos.joined(PhotoSources(others.key, sources, np.arange(len(others.key)), self.distractors))
 
     def _whiten(self, candidate: Candidate) -> None:
         described, options = self.files.described(candidate.name), self.choices.whitening

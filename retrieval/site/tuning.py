@@ -21,13 +21,14 @@ from retrieval.site.facts import Facts, facts_of
 from retrieval.site.inventory import Inventory, stamps_of, stamps_of_models, take_inventory
 from retrieval.site.photo_gathering import photos_of_models, with_loose_photos
 from retrieval.site.photo_list import PhotoList
-from retrieval.site.reconstruct import models_of_photos
+from retrieval.site.reconstruct import reconstruct_photos
 from retrieval.site.request import Say, TuneRequest
 from retrieval.site.site_files import SiteFiles, held_site
 from retrieval.site.site_page import write_site_page
 from retrieval.site.state import SiteState, Workshop
 from retrieval.site.steps import Steps, registered_photos
 from sfm2tuples.errors import UsageError
+from sfm2tuples.files.text import read_csv
 from sfm2tuples.index.opened import open_index
 from sfm2tuples.ingest.build import build_index
 from sfm2tuples.ingest.options import IngestOptions
@@ -36,6 +37,8 @@ from sfm2tuples.readers.discover import find_models
 logger = logging.getLogger(__name__)
 STEPS = ("build-index", "mine-tuples", "train", "whiten", "evaluate", "extract", "page")
 """The road, each by the name of the command that does the same."""
+RECONSTRUCT = "reconstruct"
+"""The step before them, where there are photos alone."""
 PAGE_SECONDS = 5.0
 """What a page takes, about."""
 
@@ -130,14 +133,16 @@ class _Tuning:
     inventory: Inventory
     say: Say
     expected: Forecast | None = None
+    distractors: Path | None = None
 
     def run(self) -> Tuned:
         """All steps."""
+        roots = self._reconstruct()
         self._begin("build-index")
-        self._build_index()
+        self._build_index(roots)
         network = load_on(self.request.device, self.request.choice)
         with open_index(self.files.index) as index:
-            facts, registered = facts_of(index), registered_photos(index)
+            facts, registered = facts_of(index, self._count_distractors()), registered_photos(index)
             photos = self._photos(photos_of_models(index))
         loose = len(photos.names) - facts.photos
         self.say(
@@ -149,9 +154,10 @@ class _Tuning:
         for choice in choices.said:
             self.say(f"  {choice}")
         files, state = self.files, self.workshop
-        stamps = stamps_of(registered)
+        stamps = stamps_of([*registered, *([self.distractors] if self.distractors else [])])
         steps = Steps(
-            files, state, self.say, choices, self.request.choice, network, stamps, progress=self.request.progress
+            *(files, state, self.say, choices, self.request.choice, network, stamps, self.distractors),
+            progress=self.request.progress,
         )
         self._begin("mine-tuples")
         steps.mine()
@@ -172,9 +178,10 @@ class _Tuning:
     def _begin(self, step: str) -> None:
         """Say which step of how many begins, and how long all that follow will take."""
         self.workshop.say_kept()
-        number = STEPS.index(step)
+        steps = STEPS if self.inventory.roots else (RECONSTRUCT, *STEPS)
+        number = steps.index(step)
         left = "" if self.expected is None else f", about {duration(self._left(self.expected, step))} left"
-        self.say(f"step {number + 1} of {len(STEPS)}, {step}{left}")
+        self.say(f"step {number + 1} of {len(steps)}, {step}{left}")
 
     def _left(self, expected: Forecast, step: str) -> float:
         """Seconds that a step and those behind it will take; what is there already is taken for good."""
@@ -189,14 +196,25 @@ class _Tuning:
         following = [parts[name] for name in STEPS[STEPS.index(step) :] if name in parts]
         return sum(seconds for path, seconds in following if not self.workshop.is_there(path))
 
-    def _build_index(self) -> None:
-        """Index the models; photos alone are reconstructed first."""
+    def _reconstruct(self) -> Sequence[Path]:
+        """Where the models are: below the roots, or, where nothing but photos is there, in the site, made of these."""
+        if self.inventory.roots:
+            return self.inventory.roots
+        self._begin(RECONSTRUCT)
+        request = self.request
+        found = reconstruct_photos(
+            self.inventory.loose_roots, self.files.models, request.choice, request.device, self.say
+        )
+        self.distractors = found.distractors
+        return [found.models]
+
+    def _count_distractors(self) -> int:
+        return len(read_csv(self.distractors, ())) if self.distractors else 0
+
+    def _build_index(self, roots: Sequence[Path]) -> None:
+        """Index the models."""
         request, inventory = self.request, self.inventory
-        roots: Sequence[Path] = inventory.roots
-        models = inventory.models
-        if not roots:
-            roots = [models_of_photos(inventory.loose_roots, self.files.models)]
-            models = stamps_of_models(find_models(roots))
+        models = inventory.models if inventory.roots else stamps_of_models(find_models(roots))
         options = IngestOptions(seed=request.seed)
         made_of: dict[str, Any] = {"models": models, "photos": inventory.stamps, "options": asdict(options)}
         made_of["places file"] = stamps_of([request.places] if request.places else [])
