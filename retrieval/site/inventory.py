@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from retrieval.site.state import fingerprint_of, size_and_time
 from sfm2tuples.errors import DataError
 from sfm2tuples.readers.discover import ModelLocation, find_models
 from sfm2tuples.readers.model_kinds import KIND_OF
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,15 +60,14 @@ def take_inventory(roots: Sequence[Path], photo_folders: Sequence[Path], site: P
     for root in roots:
         found, error = _models_below(root, site)
         locations += found
-        folder = root if root.is_dir() else root.parent
-        below = _photos_below(folder, site)
+        # A root that is a file says nothing of the folder that it lies in.
+        below = _photos_below(root, site, bool(found)) if root.is_dir() else {}
         if error is not None and not below:
             raise error
         (with_models if found else loose).append(root)
-        # A root that is a file says nothing of the folder that it lies in.
-        photos.update(below if root.is_dir() else {})
+        photos.update(below)
     for folder in photo_folders:
-        photos.update({key: found for key, found in _photos_below(folder, site).items() if key not in photos})
+        photos |= _photos_below(folder, site, True) | photos
     return Inventory(tuple(with_models), tuple(loose), tuple(photos.values()), stamps_of_models(locations))
 
 
@@ -90,11 +92,21 @@ def _models_below(root: Path, site: Path) -> tuple[list[ModelLocation], DataErro
     return found, None if found else DataError(root, "holds no model and no photo", "give another folder")
 
 
-def _photos_below(folder: Path, site: Path) -> dict[str, tuple[Path, Path]]:
-    """Photos by their real path, so that two roots that lead to one photo count it once."""
+def _photos_below(folder: Path, site: Path, has_models: bool) -> dict[str, tuple[Path, Path]]:
+    """Photos by their real path, so that two roots that lead to one photo count it once.
+
+    Photos of kinds that are not read are no error where there are models, which `build-index` says more of.
+    """
     own = os.path.realpath(site)
-    found = {}
-    for name in photos_below(folder):
+    found: dict[str, tuple[Path, Path]] = {}
+    try:
+        names = photos_below(folder)
+    except DataError as error:
+        if not has_models:
+            raise
+        logger.warning("%s", error)
+        return found
+    for name in names:
         real = os.path.realpath(folder / name)
         if not real.startswith(own + os.sep):
             found[real] = (folder, folder / name)
