@@ -119,9 +119,9 @@ def make_tuples(
         [np.where(o == p * step, -1, o).tolist() for p, o in enumerate(others)],
     )
     val_rows = np.flatnonzero(is_val)
-    val_set = tuple_set(
-        val_rows[::step].tolist(), [[r + 1] for r in val_rows[::step]], [[0, step, -1] for _ in val_rows[::step]]
-    )
+    firsts = val_rows[::step].tolist()
+    negatives = [[other if place[other] != place[r] else -1 for other in (0, step)] + [-1] for r in firsts]
+    val_set = tuple_set(firsts, [[r + 1] for r in firsts], negatives)
     write_tuples(
         path,
         images,
