@@ -247,7 +247,6 @@ def test_other_features_and_a_torn_database_begin_anew(folder: Path, photos: Pat
         "features, matches and models: max features was 700, is 600"
     ]
     database = folder / "database.db"
-    (folder / "reconstruction.json").unlink()
     database.write_bytes(database.read_bytes()[: database.stat().st_size // 2])
     assert not is_sound(database)
     summary = reconstruct(photos, folder, NOBODY, options)

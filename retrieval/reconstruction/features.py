@@ -15,6 +15,12 @@ from retrieval.reconstruction.options import ReconstructionOptions
 from retrieval.reconstruction.photo_table import PhotoTable
 from retrieval.reconstruction.progress import Report, told
 from sfm2tuples.errors import PhotoError
+from sfm2tuples.files.room import require_room
+
+BYTES_A_FEATURE = 144
+"""Of a descriptor and a keypoint in the database."""
+SHARE_FOUND = 4
+"""Small or plain photos have fewer features than are asked for: a quarter is a lower bound for most."""
 
 
 def add_features(
@@ -47,6 +53,7 @@ def add_features(
     unreadable: dict[str, str] = {}
     with open_database(database) as connection:
         missing = np.setdiff1d(table.distinct, photos_with_features(connection)).tolist()
+        require_room(database, len(missing) * options.max_features * BYTES_A_FEATURE // SHARE_FOUND)
         done, total = len(table.distinct) - len(missing), len(table.distinct)
         with told("features", done, total, "photo", report) as add:
             for row, found in features_in_turn(table.sources(), missing, _feature_options(options), jobs):

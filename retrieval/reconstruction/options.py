@@ -44,7 +44,7 @@ class ReconstructionOptions:
     """``global``: few, whole models; ``incremental``."""
     min_images: int = 5
     """Models of fewer images are left out."""
-    min_points: int = 100
+    min_points: int = 30
     """Models of fewer points are left out."""
     seed: int = 0
     """Of verification and mapping."""

@@ -42,6 +42,7 @@ from retrieval.reconstruction.progress import Report
 from retrieval.reconstruction.summary import (
     ModelSummary,
     ReconstructionSummary,
+    database_is_untouched,
     difference,
     made_of_before,
     read_summary,
@@ -187,7 +188,7 @@ class _Run:
         known, why, held = read_known(path), None, {}
         if before and before != settings:
             why = difference(before, settings)
-        elif before and not is_sound(self.work.database):
+        elif before and not is_sound(self.work.database, whole=not database_is_untouched(self.work)):
             why = f"{self.work.database.name} is torn"
         elif before:
             held = photos_and_cameras(self.work.database)

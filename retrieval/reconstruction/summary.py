@@ -72,6 +72,7 @@ class ReconstructionSummary:
             "version": VERSION,
             "made_of": made_of,
             "files": _sizes(work),
+            "database_bytes": work.database.stat().st_size,
         }
         write_text(work.summary, json.dumps(content, indent=1, sort_keys=True, ensure_ascii=True))
 
@@ -97,6 +98,14 @@ def made_of_before(work: WorkFolder) -> dict[str, Any] | None:
     except (DataError, KeyError, TypeError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def database_is_untouched(work: WorkFolder) -> bool:
+    """Whether the database has as many bytes as at the end of the last finished run."""
+    try:
+        return bool(read_json(work.summary)["database_bytes"] == work.database.stat().st_size)
+    except (DataError, KeyError, TypeError, OSError):
+        return False
 
 
 def difference(before: dict[str, Any], now: dict[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -14,6 +13,7 @@ from typing import Any
 
 from sfm2tuples.errors import DataError, FileFormatError, UsageError
 from sfm2tuples.files.atomic import remove_stale_temporaries, write_text
+from sfm2tuples.files.locks import take_lock
 from sfm2tuples.files.text import read_json
 from sfm2tuples.places.verified_matches import FILE as DATABASE
 
@@ -105,7 +105,7 @@ def held_folder(path: Path, resume: bool) -> Iterator[WorkFolder]:
     descriptor = os.open(path / HIDDEN / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            take_lock(descriptor, path)
         except BlockingIOError:
             raise DataError(path, "is being made by another process", "wait for it, or give another name") from None
         work = WorkFolder(path)
