@@ -155,3 +155,13 @@ def test_the_command_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_a_folder_is_not_called_absent(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is a folder; give a file in it"):
         read_foreign_descriptors(tmp_path)
+
+
+def test_an_array_cut_anywhere_is_one_line(tmp_path: Path) -> None:
+    path = write_npy(tmp_path, rows())
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DataError, match=r"is no whole \.npy array") as caught:
+            read_foreign_descriptors(path)
+        assert "\n" not in str(caught.value)

@@ -324,3 +324,10 @@ def test_a_search_writes_its_two_results_to_two_files(tmp_path, capsys):
     assert run("search", "--queries", descriptors, "--database", descriptors, "-o", target, "--pairs", target) == 2
     assert "is named for two outputs" in capsys.readouterr().err
     assert not target.exists()
+
+
+def test_pairs_hold_no_negative_similarity_unless_it_is_asked_for(tmp_path):
+    row, similarity = np.array([[1, 2]]), np.array([[0.5, -0.1]], np.float32)
+    for asked, count in ((None, 1), (-1.0, 2)):
+        ranks = Ranks(["a"], ["a", "b", "c"], row, similarity, {"min_similarity": asked})
+        assert write_pairs(tmp_path / "p.txt", ranks, 5) == count
