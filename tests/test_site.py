@@ -329,7 +329,7 @@ def test_two_places_are_judged_but_nothing_is_trained(world: Path, tmp_path: Pat
 def test_photos_without_a_model_and_a_folder_that_is_no_site_are_refused(world: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(DataError, match="holds no model"):
+    with pytest.raises(DataError, match="holds no photos and no model"):
         tuned(empty, tmp_path / "site")
     with pytest.raises(UsageError, match="no site that tune made"):
         tuned(world, world)

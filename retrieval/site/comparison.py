@@ -66,7 +66,7 @@ class Comparison:
             return f"kept: {self.title}; {self.reason}"
         if row.way == START:
             return f"kept: {self.title}, since nothing was better on held-out places"
-        gain = f"{100 * row.gain.mean:+.1f} mAP ({100 * row.gain.low:+.1f} to {100 * row.gain.high:+.1f})"
+        gain = f"{_signed(row.gain.mean)} mAP ({_signed(row.gain.low)} to {_signed(row.gain.high)})"
         sure = "more than chance" if row.gain.excludes_zero else "within chance"
         return f"kept: {self.title}, best on held-out places; its gain of {gain} is {sure}"
 
@@ -77,8 +77,8 @@ class Comparison:
                 f"{row.title}{' (kept)' if row.way == self.kept else ''}",
                 f"{100 * row.value.mean:.1f}",
                 f"{100 * row.value.low:.1f} to {100 * row.value.high:.1f}",
-                "" if row.way == START else f"{100 * row.gain.mean:+.1f}",
-                "" if row.way == START else f"{100 * row.gain.low:+.1f} to {100 * row.gain.high:+.1f}",
+                "" if row.way == START else _signed(row.gain.mean),
+                "" if row.way == START else f"{_signed(row.gain.low)} to {_signed(row.gain.high)}",
             )
             for row in self.rows
         ]
@@ -144,3 +144,8 @@ def read_comparison(path: Path) -> Comparison:
 def _row(values: Mapping[str, Any]) -> Row:
     value, gain = (Interval(**values[name]) for name in ("value", "gain"))
     return Row(values["way"], values["title"], value, gain)
+
+
+def _signed(share: float) -> str:
+    """Percent with a sign; what rounds to nothing is +0.0."""
+    return f"{round(100 * share, 1) + 0.0:+.1f}"
