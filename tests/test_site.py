@@ -667,7 +667,7 @@ def loose_photos(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         shutil.copytree(scene / "images", photos / scene.name)
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (72, 96, 3), np.uint8)).save(photos / "alone.png")
 
-    def by_hand(root: Path, output: Path, choice: NetworkChoice, device: str | None = None) -> SimpleNamespace:
+    def by_hand(root: Path, output: Path, choice: NetworkChoice, **how: Any) -> SimpleNamespace:
         if not output.exists():
             for scene in world.iterdir():
                 shutil.copytree(scene / "sparse" / "0", output / scene.name)

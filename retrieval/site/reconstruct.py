@@ -13,6 +13,7 @@ from retrieval.reconstruction.reconstruction import reconstruct
 from retrieval.reconstruction.summary import ReconstructionSummary
 from retrieval.site.request import Say
 from retrieval.tuple_files.distractors import ROLE
+from sfm2tuples.compute.threads import own_cores
 from sfm2tuples.errors import UsageError
 from sfm2tuples.files.atomic import write_text
 from sfm2tuples.files.text import read_csv
@@ -61,7 +62,7 @@ def reconstruct_photos(
     for name, root in zip(_names(roots), roots, strict=True):
         if models.resolve().is_relative_to(root.resolve()):
             raise UsageError(f"{root}: the site lies in this folder of photos; give -o a folder elsewhere")
-        found = reconstruct(root, models / name, choice, device=device)
+        found = reconstruct(root, models / name, choice, device=device, jobs=own_cores())
         _say(root, found, say)
         rows += _alone(models / name, name) if found.alone else []
     table = io.StringIO()
