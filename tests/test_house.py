@@ -26,7 +26,7 @@ retrieval.site
 retrieval.reports
 retrieval.evaluation retrieval.training retrieval.tuple_files
 retrieval.search retrieval.reconstruction
-retrieval.descriptors
+retrieval.descriptors retrieval.exporting
 retrieval.networks retrieval.local_features
 retrieval.protocols retrieval.whitening
 retrieval.photos retrieval.metrics

@@ -20,6 +20,8 @@ FLAGS = {
     "pairs": ("num_matched", "names"),
     "graphml": ("place", "min_shared"),
     "whitening": ("learned_on", "scales"),
+    "safetensors": ("whitening",),
+    "onnx": ("whitening",),
 }
 """By format: the flags that it has a use for."""
 INDEX = "an index, which build-index writes"
@@ -52,7 +54,8 @@ class _Request:
     type=click.Choice(list(FLAGS)),
     required=True,
     help="cirtorch: pickles and photos of a tuple file, or a network of a checkpoint; pairs: hloc's list, graphml: the "
-    "graph, both of an index; whitening: a whitening file of a cirtorch checkpoint",
+    "graph, both of an index; whitening: a whitening file of a cirtorch checkpoint; safetensors, onnx: a network of a "
+    "checkpoint, its description beside it",
 )
 @click.option(
     "--image-size",
@@ -81,7 +84,8 @@ class _Request:
     "--whitening",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="cirtorch: a whitening file to put into the network's meta; two of them: a single scale's and several scales'",
+    help="cirtorch: a whitening file to put into the network's meta; two of them: a single scale's and several "
+    "scales'; safetensors, onnx: one that becomes the network's last layer",
 )
 @click.option(
     "--learned-on",
@@ -98,10 +102,11 @@ class _Request:
 @click.option("--force", is_flag=True, help="replace the output where it exists")
 @output_options
 def command(output: Output, **values: Any) -> None:
-    """Write a tuple file or a network for cirtorch, an index as pairs for hloc or as a graph, or a whitening."""
+    """Write a tuple file or a network for other programs, an index as pairs for hloc or as a graph, or a whitening."""
     request = _Request(**values)
     _refuse_flags_of_other_formats(request.kind)
     write = {"cirtorch": _cirtorch, "pairs": _pairs, "graphml": _graphml, "whitening": _whitening}
+    write |= {"safetensors": _safetensors, "onnx": _onnx}
     write[request.kind](request, output)
 
 
@@ -240,3 +245,36 @@ def _graphml(request: _Request, output: Output) -> None:
     output.result({"nodes": nodes, "edges": edges})
     next_step = "open it in Gephi, or with networkx.read_graphml"
     output.made(request.target, f"{nodes:,} photos and {edges:,} edges", next_step)
+
+
+def _safetensors(request: _Request, output: Output) -> None:
+    from retrieval.exporting.safetensors_files import CONFIG, WEIGHTS, check_safetensors_target, write_safetensors
+    from retrieval.exporting.self_contained import description_of, network_to_export
+
+    check_safetensors_target(request.target, request.force)
+    network = network_to_export(request.source, _one_whitening(request))
+    write_safetensors(request.target, network)
+    output.result({"config": description_of(network)})
+    next_step = f'safetensors.torch.load_file("{request.target / WEIGHTS}") reads the weights; see docs/export.md'
+    output.made(request.target, f"{WEIGHTS} and {CONFIG}, {network.dimension:,} dimensions", next_step)
+
+
+def _onnx(request: _Request, output: Output) -> None:
+    from retrieval.exporting.onnx_files import check_packages, write_onnx
+    from retrieval.exporting.self_contained import description_of, network_to_export
+    from sfm2tuples.files.atomic import refuse_overwrite
+
+    refuse_overwrite(request.target, request.force)
+    check_packages()
+    network = network_to_export(request.source, _one_whitening(request))
+    write_onnx(request.target, network)
+    output.result({"config": description_of(network)})
+    next_step = f'onnxruntime.InferenceSession("{request.target}") runs it; see docs/export.md'
+    output.made(request.target, f"photos of any size to {network.dimension:,} dimensions", next_step)
+
+
+def _one_whitening(request: _Request) -> Path | None:
+    """The whitening that becomes a layer; a network has one at most."""
+    if len(request.whitening) > 1:
+        raise click.UsageError(f"--format {request.kind} takes one --whitening: a network has one last layer")
+    return next(iter(request.whitening), None)

@@ -1,0 +1,47 @@
+"""A network as `model.safetensors` with `config.json`: weights by name and a description, and no code to run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from retrieval.exporting.self_contained import description_of
+from retrieval.networks.network import Network
+from sfm2tuples.errors import UsageError
+from sfm2tuples.files.atomic import refuse_folder_overwrite, write_folder_atomically, write_text
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+"""The two files of the folder."""
+
+
+def check_safetensors_target(folder: Path, force: bool) -> None:
+    """Refuse a folder that exists, unless it is an earlier export (or empty) and `force` is set.
+
+    Raises
+    ------
+    UsageError
+        That, or the package safetensors is not installed.
+    """
+    _save_file()
+    refuse_folder_overwrite(folder, force, {WEIGHTS, CONFIG}, "folder that export made")
+
+
+def write_safetensors(folder: Path, network: Network) -> None:
+    """Write the folder; it appears whole or not at all, and replaces one that is there.
+
+    Names are those of the checkpoint: ``backbone.…`` (with torchvision's or timm's names behind it), ``pool.…``,
+    ``whitening.weight`` and ``whitening.bias``. Values are float32 in rows, whatever lay-out they have in memory.
+    """
+    save_file = _save_file()
+    state = {name: value.detach().cpu().contiguous() for name, value in sorted(network.state_dict().items())}
+    with write_folder_atomically(folder) as temporary:
+        save_file(state, temporary / WEIGHTS, metadata={"format": "pt"})
+        write_text(temporary / CONFIG, json.dumps(description_of(network), indent=1) + "\n")
+
+
+def _save_file():  # type: ignore[no-untyped-def]
+    try:
+        from safetensors.torch import save_file
+    except ImportError as error:
+        raise UsageError("--format safetensors needs the package safetensors: pip install safetensors") from error
+    return save_file

@@ -1,0 +1,149 @@
+"""An exported network describes photos in other programs as it does here: the examples of docs/export.md are run."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hand_made import run
+from PIL import Image
+from timm_package import import_timm
+
+from retrieval.exporting import onnx_files
+from retrieval.exporting.self_contained import description_of, network_to_export
+from retrieval.networks.checkpoints import save_checkpoint
+from retrieval.networks.choice import load_network
+from retrieval.networks.network import Network, build_network
+from retrieval.whitening.projection import Whitening, write_whitening
+from sfm2tuples.errors import UsageError
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "export.md"
+SIZES = [(1, 96, 128), (1, 33, 47), (3, 61, 62), (2, 1, 1)]
+
+
+def example(title: str) -> str:
+    """The Python of a section of the page."""
+    return re.findall(rf"## {title}.*?```python\n(.*?)```", PAGE.read_text(), re.S)[0]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of Lite0 without a whitening, a whitening of 40 dimensions, and a photo."""
+    folder = tmp_path_factory.mktemp("export")
+    draw = np.random.default_rng(0)
+    save_checkpoint(folder / "best.pt", build_network("efficientnet_lite0", "gem", seed=1))
+    projection = draw.normal(0, 1, (40, 1280))
+    write_whitening(folder / "w.h5", Whitening(draw.random(1280) / 40, projection, "lw", 0.1))
+    Image.fromarray(draw.integers(0, 256, (97, 130, 3)).astype(np.uint8)).resize((118, 85)).save(folder / "photo.jpg")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def network(folder: Path) -> Network:
+    return network_to_export(folder / "best.pt", folder / "w.h5")
+
+
+def of_photo(network: Network, folder: Path) -> np.ndarray:
+    pixels = np.asarray(Image.open(folder / "photo.jpg").convert("RGB")) / np.float32(255)
+    with torch.inference_mode():
+        return network(torch.from_numpy(pixels).permute(2, 0, 1)[None]).numpy()
+
+
+def test_safetensors_alone_load_the_weights_and_the_page_s_example_describes_alike(
+    folder: Path, network: Network, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import_timm()
+    words = ("export", "--format", "safetensors", folder / "best.pt", "--whitening", folder / "w.h5")
+    assert run(*words, "-o", folder / "network") == 0
+    assert "load_file" in capsys.readouterr().out.splitlines()[-1]
+    assert json.loads((folder / "network" / "config.json").read_text()) == json.loads(
+        json.dumps(description_of(network))
+    )
+    monkeypatch.chdir(folder)
+    names: dict[str, object] = {}
+    exec(compile(example("safetensors"), str(PAGE), "exec"), names)
+    np.testing.assert_allclose(names["descriptor"].numpy(), of_photo(network, folder), atol=1e-5)
+    assert run(*words, "-o", folder / "network") == 2
+    before = (folder / "network" / "model.safetensors").read_bytes()
+    assert run(*words, "-o", folder / "network", "--force") == 0
+    assert (folder / "network" / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.timeout(600)
+def test_onnxruntime_describes_photos_of_any_size_alike(
+    folder: Path, network: Network, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in (*onnx_files.PACKAGES, "onnxruntime"):
+        pytest.importorskip(name)
+    import onnxruntime
+
+    words = ("export", "--format", "onnx", folder / "best.pt", "--whitening", folder / "w.h5")
+    assert run(*words, "-o", folder / "network.onnx") == 0
+    said = capfd.readouterr()
+    assert "made " in said.out
+    assert said.err == ""
+    content = (folder / "network.onnx").read_bytes()
+    assert str(Path(__file__).resolve().parents[1]).encode() not in content
+    assert b"site-packages" not in content
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    [photos], [descriptors] = session.get_inputs(), session.get_outputs()
+    assert photos.shape == ["batch", 3, "height", "width"]
+    assert descriptors.shape[1] == 40
+    for count, height, width in SIZES:
+        x = torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(height))
+        with torch.inference_mode():
+            wanted = network(x).numpy()
+        np.testing.assert_allclose(session.run(None, {"photos": x.numpy()})[0], wanted, rtol=0, atol=1e-4)
+    monkeypatch.chdir(folder)
+    names: dict[str, object] = {}
+    exec(compile(example("ONNX"), str(PAGE), "exec"), names)
+    np.testing.assert_allclose(names["descriptor"], of_photo(network, folder), rtol=0, atol=1e-4)
+    assert names["config"]["fingerprint"] == network.fingerprint()
+
+
+@pytest.mark.timeout(300)
+def test_a_pooling_whose_regions_follow_the_size_is_refused_as_onnx(tmp_path: Path) -> None:
+    for name in onnx_files.PACKAGES:
+        pytest.importorskip(name)
+    with pytest.raises(UsageError, match=r"squeezenet1_1 with rmac .* as ONNX") as caught:
+        onnx_files.write_onnx(tmp_path / "n.onnx", build_network("squeezenet1_1", "rmac"))
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+    assert logging.root.manager.disable == logging.NOTSET
+
+
+@pytest.mark.parametrize(
+    ("kind", "package"), [("safetensors", "safetensors.torch"), ("onnx", "onnx"), ("onnx", "onnxscript")]
+)
+def test_a_missing_package_is_named_before_any_work(folder: Path, monkeypatch, capsys, kind: str, package: str) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, package, None)
+    assert run("export", "--format", kind, folder / "absent.pt", "-o", folder / "x") == 2
+    assert f"needs the package {package.split('.')[0]}: pip install" in capsys.readouterr().err
+
+
+def test_what_has_no_single_network_is_refused(folder: Path, tmp_path: Path, capsys) -> None:
+    twice = ("--whitening", folder / "w.h5", "--whitening", folder / "w.h5")
+    assert run("export", "--format", "safetensors", folder / "best.pt", *twice, "-o", tmp_path / "x") == 2
+    assert "takes one --whitening" in capsys.readouterr().err
+    save_checkpoint(tmp_path / "vlad.pt", build_network("squeezenet1_1", "netvlad", clusters=2))
+    assert run("export", "--format", "safetensors", tmp_path / "vlad.pt", "-o", tmp_path / "x") == 2
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_checkpoint_and_its_export_hold_the_same_weights(folder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    assert run("export", "--format", "safetensors", folder / "best.pt", "-o", tmp_path / "plain") == 0
+    state = load_network(folder / "best.pt").state_dict()
+    weights = load_file(tmp_path / "plain" / "model.safetensors")
+    assert sorted(weights) == sorted(state)
+    assert all(torch.equal(weights[name], value) for name, value in state.items())
