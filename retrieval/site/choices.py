@@ -167,10 +167,13 @@ def _mining(facts: Facts, seed: int) -> tuple[MiningOptions, list[Choice]]:
         values |= {"query_share": share}
         why = f"{facts.train_photos:,} photos for training give a round of {FEW:,} so"
         shown = f"{share:.0%} of a place's photos, {MiningOptions.queries_per_place} at most"
-    others = f"{facts.train_places} places for training leave one a place" if negatives < MOST_NEGATIVES else "as many "
+    others = "the papers have 5"
+    if negatives < MOST_NEGATIVES:
+        more = f" and {facts.distractors:,} distractors" if facts.distractors else ""
+        others = f"each is of another place, and there are {facts.train_places} for training{more}"
     said = [
         Choice("queries", shown, why),
-        Choice("negatives", f"{negatives} of a tuple", others if negatives < MOST_NEGATIVES else "the papers have 5"),
+        Choice("negatives", f"{negatives} of a tuple", others),
         _distractors(facts),
     ]
     if facts.min_overlap != OVERLAPS[0]:
@@ -182,7 +185,7 @@ def _mining(facts: Facts, seed: int) -> tuple[MiningOptions, list[Choice]]:
 def _distractors(facts: Facts) -> Choice:
     if facts.distractors:
         why = "they were verified against no other photo, so that they show none of the places"
-        return Choice("distractors", f"{facts.distractors:,} photos in no model", why)
+        return Choice("distractors", f"{facts.distractors:,} of the photos in no model", why)
     return Choice("distractors", "none", "a photo in no model may show any place: it is searched, and never a negative")
 
 

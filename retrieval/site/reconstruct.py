@@ -89,7 +89,7 @@ def _say(root: Path, found: ReconstructionSummary, say: Say) -> None:
     sizes = ", ".join(str(model.images) for model in found.models[:8])
     say(
         f"  {root}: {len(found.models)} models of {found.registered:,} of {found.photos:,} photos "
-        f"({sizes}{' …' if found.models[8:] else ''}); {found.alone:,} photos are verified against nothing"
+        f"({sizes}{' …' if found.models[8:] else ''}); verified against nothing: {found.alone:,}"
     )
 
 
