@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 
 import dask
@@ -27,15 +28,29 @@ from sfm2tuples.ingest.work_folder import part_files, work_path
 NAMES = [f"{i}.jpg" for i in range(8)]
 
 
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+@contextmanager
+def slow_cluster(folder: Path) -> Iterator[str]:
     """Address of a cluster whose workers take a while for each model."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        make_workers_slow(tmp_path_factory.mktemp("slow"), 0.2, monkeypatch)
+        make_workers_slow(folder, 0.2, monkeypatch)
         # Dask tries a job on four workers before it gives up; here on two, since each takes seconds to start.
         dask.config.set({"distributed.scheduler.allowed-failures": 1})
         with LocalCluster(n_workers=2, processes=True, threads_per_worker=1, dashboard_address=None) as cluster:
             yield cluster.scheduler_address
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a cluster that all its workers outlive."""
+    with slow_cluster(tmp_path_factory.mktemp("slow")) as address:
+        yield address
+
+
+@pytest.fixture
+def wounded_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a cluster for one test that kills workers: on a busy machine Dask does not always replace them."""
+    with slow_cluster(tmp_path_factory.mktemp("slow")) as address:
+        yield address
 
 
 @pytest.fixture
@@ -66,8 +81,10 @@ def test_one_worker_two_workers_and_a_cluster_write_the_same_bytes(
     assert not work_path(tmp_path / "dask.h5").exists()
 
 
-def test_a_worker_killed_in_the_middle_changes_nothing(root: Path, tmp_path: Path, expected: bytes, url: str) -> None:
-    with Client(url, set_as_default=False) as client:
+def test_a_worker_killed_in_the_middle_changes_nothing(
+    root: Path, tmp_path: Path, expected: bytes, wounded_url: str
+) -> None:
+    with Client(wounded_url, set_as_default=False) as client:
         workers = client.run(os.getpid)
     assert len(workers) == 2
     killed: list[int] = []
@@ -77,17 +94,17 @@ def test_a_worker_killed_in_the_middle_changes_nothing(root: Path, tmp_path: Pat
             killed.append(next(iter(workers.values())))
             os.kill(killed[0], signal.SIGKILL)
 
-    summary = build_index([root], tmp_path / "index.h5", IngestOptions(), dask=url, progress=kill_one)
+    summary = build_index([root], tmp_path / "index.h5", IngestOptions(), dask=wounded_url, progress=kill_one)
     assert killed
     assert summary.failed == []
     assert (tmp_path / "index.h5").read_bytes() == expected
 
 
 def test_a_model_that_always_kills_its_worker_is_left_out(
-    root: Path, tmp_path: Path, expected: bytes, url: str
+    root: Path, tmp_path: Path, expected: bytes, wounded_url: str
 ) -> None:
     write_binary_model(root / "tiny_always/always_kills/sparse/0", NAMES[:2])
-    summary = build_index([root], tmp_path / "index.h5", IngestOptions(), dask=url)
+    summary = build_index([root], tmp_path / "index.h5", IngestOptions(), dask=wounded_url)
     assert len(summary.failed) == 1
     assert "always_kills/sparse/0: the process that read it died" in summary.failed[0]
     assert (tmp_path / "index.h5").read_bytes() == expected
