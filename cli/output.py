@@ -112,7 +112,9 @@ class _OneLine(logging.Formatter):
     """Messages of libraries on one printable line each."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """Escape what a name may hold."""
+        """Escape what a name may hold; what is neither wrong nor doubtful is a note."""
+        if record.levelno == logging.INFO:
+            return one_line(f"note: {record.message}")
         return one_line(super().formatMessage(record))
 
 

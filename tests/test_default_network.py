@@ -97,7 +97,7 @@ def test_every_command_takes_it_without_a_flag(default: str, tmp_path: Path, cap
     assert run("build-index", tmp_path / "world", "-o", index, "--val-share", 0.5) == 0
     assert "mine-tuples" in capsys.readouterr().out.splitlines()[-1]
     assert run("extract", index, "-o", tmp_path / "d.h5", *small) == 0
-    assert "INFO: efficientnet_lite0 with gem, 1280 dimensions, weights imagenet" in capsys.readouterr().err
+    assert "note: efficientnet_lite0 with gem, 1280 dimensions, weights imagenet" in capsys.readouterr().err
     settings = read_descriptors(tmp_path / "d.h5").settings
     assert (settings["backbone"], settings["pooling"], settings["network"]) == (LITE0, "gem", default)
     assert run("whiten", index, "-o", tmp_path / "w.h5", *small, "--method", "pca", "--shrinkage", 0.5) == 0

@@ -65,7 +65,7 @@ def refusal(capsys: pytest.CaptureFixture[str], folder: Path, *words: object, pr
     assert run("evaluate", "--protocol", protocol, "--data", folder, *words) in (1, 2)
     said = capsys.readouterr().err
     # A line before it may say which weights a network has.
-    [error] = [line for line in said.splitlines(keepends=True) if not line.startswith(("INFO: ", "WARNING: "))]
+    [error] = [line for line in said.splitlines(keepends=True) if not line.startswith(("note: ", "WARNING: "))]
     assert "Traceback" not in error
     return error
 
