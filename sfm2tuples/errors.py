@@ -14,7 +14,7 @@ _SHOWN = 80
 
 UNREADABLE_ARRAYS = (
     *(OSError, ValueError, KeyError, EOFError, TypeError, MemoryError, SyntaxError, TokenError),
-    *(OverflowError, zipfile.BadZipFile, zlib.error),
+    *(OverflowError, RuntimeError, zipfile.BadZipFile, zlib.error),
 )
 """What NumPy raises for a damaged .npy or .npz."""
 

@@ -226,6 +226,14 @@ def test_an_npz_whose_array_has_a_torn_header_is_refused(tmp_path):
     refused(tmp_path / "w.npz", "cannot be read as .npz")
 
 
+def test_an_npz_packed_in_a_way_that_nobody_knows_is_refused(tmp_path):
+    np.savez(tmp_path / "w.npz", **{name: value.numpy() for name, value in random_state().items()})
+    content = bytearray((tmp_path / "w.npz").read_bytes())
+    content[content.index(b"PK\x01\x02") + 10] = 45  # the method, in the list of what is in the archive
+    (tmp_path / "w.npz").write_bytes(content)
+    refused(tmp_path / "w.npz", "cannot be read as .npz")
+
+
 def test_an_npz_with_a_file_that_is_no_array_is_refused(tmp_path):
     np.savez(tmp_path / "w.npz", **{name: value.numpy() for name, value in random_state().items()})
     with zipfile.ZipFile(tmp_path / "w.npz", "a") as archive:
