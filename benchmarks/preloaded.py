@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import threading
 
 import PIL.Image
 from tqdm import tqdm
@@ -17,4 +18,4 @@ for _package in (sfm2tuples, retrieval, cli):
         if not _module.name.endswith("__main__"):
             importlib.import_module(_module.name)
 PIL.Image.init()
-tqdm.get_lock()  # One for all processes: killed ones would leave theirs behind.
+tqdm.set_lock(threading.RLock())  # Of each process its own: one that all share stays held by one that is killed.

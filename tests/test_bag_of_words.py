@@ -130,6 +130,16 @@ def test_words_beyond_the_vocabulary_are_refused(tmp_path: Path) -> None:
         read_bag_of_words(tmp_path / "bow.h5")
 
 
+def test_weights_below_zero_are_refused(tmp_path: Path) -> None:
+    import h5py
+
+    write_bag_of_words(tmp_path / "bow.h5", made_bag())
+    with h5py.File(tmp_path / "bow.h5", "a") as file:
+        file["weight"][3, 1] = -1
+    with pytest.raises(FileFormatError, match=r"weight holds -1\.0, less than 0"):
+        read_bag_of_words(tmp_path / "bow.h5")
+
+
 @pytest.mark.parametrize("num_nearest", [1, 2])
 def test_features_that_words_are_learned_from_get_them_once(monkeypatch, num_nearest: int) -> None:
     features, options = (

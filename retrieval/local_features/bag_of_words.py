@@ -34,7 +34,7 @@ RULES: Rules = {
     **feature_files.RULES,
     "words": Rule(("words", DIMENSIONS), "float32", finite=True),
     "word": Rule(("features", "words of a feature"), "int32", row_of="words"),
-    "weight": Rule(("features", "words of a feature"), "float32", finite=True),
+    "weight": Rule(("features", "words of a feature"), "float32", least=0, finite=True),
     "projection": Rule((BITS, DIMENSIONS), "float32", finite=True),
     "thresholds": Rule(("words", BITS), "float32", finite=True),
     "signature": Rule(("features",), "uint64"),
