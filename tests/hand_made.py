@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -71,7 +72,7 @@ def write_text_model(folder: Path, names: Sequence[str], num_points: int = 5) ->
     (folder / "cameras.txt").write_text("1 SIMPLE_PINHOLE 200 200 100 100 100\n")
     row = " ".join(f"{10 + p} 20 {p + 1}" for p in range(num_points))
     lines = [f"{i} 1 0 0 0 {0.1 * i} 0 0 1 {name}\n{row}\n" for i, name in enumerate(names, 1)]
-    (folder / "images.txt").write_text("".join(lines))
+    (folder / "images.txt").write_bytes(os.fsencode("".join(lines)))
     track = [" ".join(f"{i} {p}" for i in range(1, len(names) + 1)) for p in range(num_points)]
     points = [f"{p + 1} {p} 0 {5 + p} 0 0 0 0.5 {track[p]}\n" for p in range(num_points)]
     (folder / "points3D.txt").write_text("".join(points))
@@ -98,7 +99,7 @@ def write_binary_model(folder: Path, names: Sequence[str], num_points: int = 5, 
     images = [struct.pack("<Q", n)]
     for i, name in enumerate(names, 1):
         pose = struct.pack("<i7di", i, 1, 0, 0, 0, 0.1 * i + shift, 0, 0, 1)
-        images.append(pose + name.encode() + b"\0" + struct.pack("<Q", num_points) + seen.tobytes())
+        images.append(pose + os.fsencode(name) + b"\0" + struct.pack("<Q", num_points) + seen.tobytes())
     (folder / "images.bin").write_bytes(b"".join(images))
     point = np.dtype(
         [

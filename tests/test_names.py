@@ -9,7 +9,9 @@ import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from hand_made import run, write_binary_model, write_scene, write_text_model
 from PIL import Image
+from worlds import read_whole
 
 from cli.main import main
 from cli.output import Output
@@ -48,6 +50,60 @@ def test_names_that_are_not_utf8_keep_their_bytes_in_files(tmp_path: Path, latin
     write_text(tmp_path / "pairs.txt", " ".join(names))
     assert (tmp_path / "pairs.txt").read_bytes() == b"a.jpg caf\xe9.jpg"
     assert len(set(item_numbers(names).tolist())) == 2
+
+
+def write_bundler(folder: Path, names: list[str]) -> None:
+    """Cameras that see one point, and their list."""
+    folder.mkdir()
+    cameras = "800 0 0\n1 0 0\n0 1 0\n0 0 1\n0 0 0\n" * len(names)
+    views = " ".join(f"{row} 0 1 1" for row in range(len(names)))
+    (folder / "bundle.out").write_text(
+        f"# Bundle file v0.3\n{len(names)} 1\n{cameras}0 0 -4\n1 2 3\n{len(names)} {views}\n"
+    )
+    write_text(folder / "list.txt", "".join(f"{name}\n" for name in names))
+
+
+def write_nvm(folder: Path, names: list[str]) -> None:
+    """Cameras that see one point."""
+    folder.mkdir()
+    cameras = "".join(f"{name} 800 1 0 0 0 0 0 0 0 0\n" for name in names)
+    views = " ".join(f"{row} 0 1 1" for row in range(len(names)))
+    write_text(folder / "m.nvm", f"NVM_V3\n{len(names)}\n{cameras}1\n0 0 4 1 2 3 {len(names)} {views}\n0\n")
+
+
+@pytest.mark.parametrize("write", [write_text_model, write_binary_model, write_bundler, write_nvm])
+def test_a_model_of_any_kind_may_name_photos_that_are_not_utf8(tmp_path: Path, write) -> None:
+    # Last by its bytes, and first by the code points that Python keeps them as.
+    names = ["\uff41.jpg", os.fsdecode(b"\xff.jpg"), LATIN]
+    write(tmp_path / "model", names)
+    for name in names:
+        path = tmp_path / "model/images" / name
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8)).save(path)
+    assert run("build-index", tmp_path / "model", "-o", tmp_path / "i.h5") == 0
+    index = read_whole(tmp_path / "i.h5")
+    assert index.images.name == sorted(names, key=os.fsencode)
+    assert all(index.photo_path(row).is_file() for row in range(len(names)))
+
+
+def test_photos_and_folders_that_are_not_utf8_are_indexed_mined_and_reported(tmp_path: Path, capsys) -> None:
+    for scene in ("a", "b", "c", os.fsdecode(b"d\xff")):
+        photos = {}
+        for row in range(4):
+            path = tmp_path / "photo.png"
+            Image.new("RGB", (8, 8), (row, ord(scene[0]), 9)).save(path)
+            photos[f"{row}{LATIN}"] = path.read_bytes()
+        write_scene(tmp_path / "site", scene, photos, num_points=40)
+    assert run("build-index", tmp_path / "site", "-o", tmp_path / "i.h5") == 0
+    keys = read_whole(tmp_path / "i.h5").images.key
+    assert os.fsencode(keys[-1]) == b"d\xff/images/3caf\xe9.jpg"
+    values = np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)
+    write_descriptors(tmp_path / "d.h5", Descriptors(keys, values / np.linalg.norm(values, axis=1, keepdims=True)))
+    mine = ("mine-tuples", tmp_path / "i.h5", "-o", tmp_path / "t.h5", "--descriptors", tmp_path / "d.h5")
+    assert run(*mine, "--num-negatives", 1) == 0
+    assert run("report", tmp_path / "t.h5", "-o", tmp_path / "page") == 0
+    capsys.readouterr()
+    assert run("inspect", tmp_path / "t.h5", "--verify") == 0
 
 
 def test_hlocs_layout_refuses_such_a_name_before_the_work(

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from sfm2tuples.errors import DataError
 from sfm2tuples.files.columns import ColumnStream, Utf8Strings, indptr_of
 from sfm2tuples.files.tables import Column
 from sfm2tuples.index.schema import Places
@@ -153,9 +152,6 @@ def photo_keys(
     folders = [root or str(scene / "images") for root, scene in zip(photo_roots, scenes, strict=True)]
     base = os.path.commonpath(folders)
     prefixes = [Path(os.path.relpath(folder, base)).as_posix() for folder in folders]
-    for folder, prefix in zip(folders, prefixes, strict=True):
-        if any("\ud800" <= letter <= "\udfff" for letter in prefix):
-            raise DataError(folder, "the folder's name is not UTF-8", "rename it")
     return [
         [posixpath.normpath(f"{prefix}/{name}") for name in names]
         for prefix, names in zip(prefixes, image_names, strict=True)

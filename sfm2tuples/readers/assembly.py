@@ -96,11 +96,14 @@ def names_in_order(images: ImageRecords) -> tuple[list[str], np.ndarray]:
 
 
 def check_name(name: bytes, path: Path) -> str:
-    """Decode an image's name, with slashes for backslashes, and refuse one that could lead out of the photo root."""
-    try:
-        text = name.decode("utf-8")
-    except UnicodeDecodeError:
-        raise ModelError(path, f"image name {name!r} is not UTF-8", "rename the photo and the image") from None
+    """An image's name with slashes for backslashes; bytes that are not UTF-8 are kept as Python keeps those of a path.
+
+    Raises
+    ------
+    ModelError
+        It is empty, or could lead out of the photo root.
+    """
+    text = name.decode("utf-8", "surrogateescape")
     if not text:
         raise ModelError(path, "an image has an empty name")
     if "\0" in text:
@@ -147,8 +150,8 @@ def _sorted_once(ids: np.ndarray, what: str, path: Path) -> np.ndarray | slice:
 
 
 def _order_by_name(names: list[str], path: Path) -> np.ndarray:
-    """Rows in the order of the names' bytes, which is that of their code points; each name once."""
-    order = sorted(range(len(names)), key=names.__getitem__)
+    """Rows in the order of the names' bytes; each name once."""
+    order = sorted(range(len(names)), key=lambda row: names[row].encode("utf-8", "surrogateescape"))
     for first, second in itertools.pairwise(order):
         if names[first] == names[second]:
             raise ModelError(path, f"two images are named {names[first]!r}")

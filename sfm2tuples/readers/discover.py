@@ -278,7 +278,4 @@ def _names(paths: Sequence[Path], roots: Sequence[Path]) -> list[str]:
     if max(Counter(names).values()) > 1:
         # The root is a model itself and holds a folder of its own name: one step further up tells them apart.
         names = [path.relative_to(base.parent).as_posix() for path in full]
-    for name in names:
-        if not name.isprintable() or any("\ud800" <= letter <= "\udfff" for letter in name):
-            raise DataError(name, "the name of a model's folder cannot be printed", "rename the folder")
     return names

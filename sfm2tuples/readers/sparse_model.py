@@ -24,7 +24,7 @@ class SparseModel:
     image_ids: np.ndarray
     """(n,) int64, COLMAP's image ids."""
     image_names: list[str]
-    """COLMAP's names: paths of the photos relative to the photo root."""
+    """COLMAP's names: paths of the photos relative to the photo root; bytes that are not UTF-8 as Python keeps them."""
     image_cameras: np.ndarray
     """(n,) int64, row of the image's camera."""
     quaternions: np.ndarray
