@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from benchmarks.watched_worker import WatchedWorker
 COUNT = 300
 """Damaged files of all kinds together."""
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are watched by way of /proc")
 pytest.importorskip("safetensors", reason="the world has a file of safetensors")
 
 
