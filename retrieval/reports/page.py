@@ -15,6 +15,21 @@ from retrieval.reports.options import ReportOptions
 from retrieval.reports.thumbnails import Thumbnails
 from sfm2tuples.files.container import SOFTWARE
 
+PAGE = "index.html"
+"""The file of a page in its folder."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was made."""
+
+    page: Path
+    """The HTML file."""
+    photos: int
+    """Photos on the page."""
+    missing: list[str]
+    """Keys of the photos that could not be shown."""
+
 
 @dataclass(frozen=True)
 class Section:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from retrieval.evaluation import evaluation_file
 from retrieval.reports.evaluation_page import EvaluationPage
 from retrieval.reports.index_page import IndexPage
 from retrieval.reports.options import ReportOptions
-from retrieval.reports.page import Page
+from retrieval.reports.page import PAGE, Page, Report
 from retrieval.reports.run_page import RunPage
 from retrieval.reports.thumbnails import FOLDER, Thumbnails
 from retrieval.reports.tuple_page import TuplePage
@@ -23,7 +22,6 @@ from sfm2tuples.files.text import begins_with
 from sfm2tuples.index import schema
 from sfm2tuples.mining import tuple_file
 
-PAGE = "index.html"
 TUPLES = Page(
     TuplePage,
     "tuples.html.j2",
@@ -62,18 +60,6 @@ PAGES = {
     RUN_FOLDER: RUN,
 }
 """Format of a file to its page. A section is a module of the room `sections` and a line in a page's list."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """What was made."""
-
-    page: Path
-    """The HTML file."""
-    photos: int
-    """Photos on the page."""
-    missing: list[str]
-    """Keys of the photos that could not be shown."""
 
 
 def write_report(source: Path, target: Path, options: ReportOptions, force: bool = False) -> Report:

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.reports.evaluation_cards import CardPhoto
-from retrieval.reports.page import Section, render_page
-from retrieval.reports.report import PAGE, Report
+from retrieval.reports.page import PAGE, Report, Section, render_page
 from retrieval.reports.thumbnails import FOLDER, Thumbnails
 from retrieval.site.questions import Answer, Answers
 from sfm2tuples.files.atomic import refuse_folder_overwrite, write_folder_atomically, write_text

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from retrieval.reports.options import ReportOptions
-from retrieval.reports.page import Section, render_page
-from retrieval.reports.report import PAGE, write_report
+from retrieval.reports.page import PAGE, Section, render_page
+from retrieval.reports.report import write_report
 from retrieval.site.candidates import START
 from retrieval.site.choices import Choices
 from retrieval.site.comparison import Comparison
