@@ -18,12 +18,14 @@ from sfm2tuples.files.descriptors import Descriptors, write_descriptors
 from sfm2tuples.mining import tuple_file
 
 PLAIN = {
-    "evaluate": ("--protocol", "holidays", "--data", ".", "--descriptors", "d.h5"),
+    "evaluate": ("--protocol", "holidays", "--data", ".", "--descriptors", "d.h5", "--queries", "d.h5"),
     "search": ("--queries", "d.h5", "--database", "d.h5", "-o", "r.h5"),
     "report": ("t.h5", "-o", "page"),
     "whiten": ("tuples.h5", "-o", "w.h5", "--descriptors", "d.h5", "--method", "pca"),
     "extract": (".", "-o", "x.h5", "--backbone", "squeezenet1_1"),
     "extract-features": (".", "-o", "f.h5"),
+    "mine-tuples": ("i.h5", "-o", "t2.h5", "--descriptors", "d.h5", "--positives", "m2", "--negatives", "random"),
+    "import-tuples": ("x.pkl", "-o", "t2.h5", "--negatives", "random"),
     "build-bow": ("f.h5", "-o", "b.h5", "--vocabulary", "b2.h5"),
 }
 """A call of each command in which its flags of `USES` have nothing to do."""
@@ -46,10 +48,17 @@ def typed(option: click.Parameter) -> list[str]:
     if getattr(option, "is_flag", False):
         return [option.opts[-1]]
     if isinstance(option.type, click.Choice):
-        return [option.opts[-1], next(iter(option.type.choices))]
+        return [option.opts[-1], list(option.type.choices)[-1]]
     return [
         option.opts[-1],
-        {"backbone": "squeezenet1_1", "power": "0.5", "ratio": "0.5", "scales": "1"}.get(option.name, "9"),
+        {
+            "backbone": "squeezenet1_1",
+            "max_scale_change": "9",
+            "min_overlap": "0.5",
+            "power": "0.5",
+            "ratio": "0.5",
+            "scales": "1",
+        }.get(option.name, "9"),
     ]
 
 
@@ -103,6 +112,18 @@ BAG = (*LABELS, "--teacher", "bow.h5")
         ((*BAG, "--ratio", "0.7"), "--ratio is for --rerank geometry, or --teacher with --num-verified"),
         ((*BAG, "--num-verified", "9", "--expand-inliers", "9"), "--expand-inliers is for --rerank geometry with --qe"),
         ((*BAG, "--image-size", "64"), "--image-size is for --network or --backbone"),
+        (
+            (*LABELS, "--descriptors", "d.h5", "--queries", "d.h5", "--crop", "image"),
+            "--crop is for queries that are described or verified here, not for those of --queries alone",
+        ),
+        (("mine-tuples", "i.h5", "-o", "x.h5", "--margin", "0.2"), "--margin is for --negatives semi-hard"),
+        (("mine-tuples", "i.h5", "-o", "x.h5", "--positives", "m1", "--min-overlap", "0"), "for --positives m3"),
+        (
+            ("mine-tuples", "i.h5", "-o", "x.h5", "--descriptors", "d.h5", "--image-size", "64"),
+            "--image-size is for --network or --backbone, not for --descriptors",
+        ),
+        (("mine-tuples", "i.h5", "-o", "x.h5", "--negatives", "random", "--precision", "bf16"), "for --positives m1"),
+        (("import-tuples", "x.pkl", "-o", "x.h5", "--image-size", "64"), "--image-size is for --network"),
         (("report", "t.h5", "-o", "page", "--num-queries", "3"), "--num-queries is for an evaluation"),
         (("report", "e.json", "-o", "page", "--num-tuples", "3"), "--num-tuples is for a tuple file"),
     ],
@@ -120,6 +141,12 @@ def test_what_gives_a_flag_something_to_do_is_named(folder: Path, capsys, words:
         (*BAG, "--num-verified", "9", "--ratio", "0.7", "--jobs", "2"),
         (*BAG, "--num-verified", "9", "--num-expanded", "2", "--expand-inliers", "9"),
         (*BAG, "--hamming", "0", "--hamming-spread", "9"),
+        (*LABELS, "--descriptors", "d.h5", "--queries", "d.h5", "--rerank", "R", "--crop", "image"),
+        (*LABELS, "--descriptors", "d.h5", "--crop", "image"),
+        ("mine-tuples", "i.h5", "-o", "x.h5", "--negatives", "semi-hard", "--margin", "0.2", "--image-size", "64"),
+        ("mine-tuples", "i.h5", "-o", "x.h5", "--descriptors", "d.h5", "--max-negative-similarity", "0.9"),
+        ("mine-tuples", "i.h5", "-o", "x.h5", "--descriptors", "d.h5", "--upright", "exif"),
+        ("import-tuples", "x.pkl", "-o", "x.h5", "--backbone", "squeezenet1_1", "--image-size", "64"),
         ("search", "--queries", "d.h5", "--database", "d.h5", "--pairs", "p.txt", "--num-matched", "1"),
         ("extract", "l.csv", "-o", "x.h5", "--images", ".", "--scales", "1,0.5", "--exponent", "2"),
     ],

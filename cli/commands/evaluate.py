@@ -67,6 +67,11 @@ USES = (
         "--index or --protocol place-recognition of an index",
         lambda params: _protocol(params) in ("sfm", "place-recognition") and _is_file(params),
     ),
+    Use(
+        ("crop",),
+        "queries that are described or verified here, not for those of --queries alone",
+        lambda params: params["crop"] == "none" or not params["queries"] or given("teacher", "rerank")(params),
+    ),
     Use(("images",), "--labels CSV", lambda params: _protocol(params) == "labels" and _is_file(params)),
 )
 """What flags are for that have nothing to do in some calls."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli.options.idle_flags import DESCRIPTION, NETWORK, Use, given, refuse_idle_flags
 from cli.options.photos import photo_options
 from cli.options.target import target_option
 from cli.output import Output, output_options
@@ -24,6 +25,11 @@ _LEFT_OUT = {
     "in_training_too": "validation images are trained on too and are left out",
     "pairs_without_photo": "pairs are left out because an image of theirs is",
 }
+USES = (
+    Use(DESCRIPTION, "--network or --backbone", given(*NETWORK)),
+    Use(DESCRIPTION, "--negatives N1, N2 or semi-hard", lambda params: params["negatives"] != "random"),
+)
+"""What flags are for that have nothing to do in some calls."""
 
 
 @click.command("import-tuples", epilog="Example: sfm2tuples import-tuples retrieval-SfM-120k.pkl -o tuples.h5")
@@ -66,6 +72,7 @@ def command(
     from retrieval.tuple_files.cirtorch_import import ImportOptions, import_tuple_file
     from sfm2tuples.interop.cirtorch_files import PHOTOS
 
+    refuse_idle_flags(USES)
     images = file.parent / PHOTOS if images is None else images
     found = import_tuple_file(file, images, target, ImportOptions(**values), photos, global_clusters)
     _say_left_out(found, output)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.options.idle_flags import DESCRIPTION, NEAREST_NEGATIVES, Use, refuse_idle_flags
 from cli.options.mining import mining_flags
 from cli.options.photos import photo_options
 from cli.options.target import target_option
@@ -27,6 +28,18 @@ _MISSING = {
 }
 
 _MEDIANS = ("overlap", "scale_change", "angle", "positive_similarity", "negative_similarity")
+USES = (
+    Use(("margin",), "--negatives semi-hard", lambda params: params["negatives"] == "semi-hard"),
+    Use(("min_overlap", "max_scale_change"), "--positives m3", lambda params: params["positives"] == "m3"),
+    NEAREST_NEGATIVES,
+    Use(DESCRIPTION, "--network or --backbone, not for --descriptors", lambda params: params["descriptors"] is None),
+    Use(
+        DESCRIPTION,
+        "--positives m1 or --negatives N1, N2 or semi-hard",
+        lambda params: params["positives"] == "m1" or params["negatives"] != "random",
+    ),
+)
+"""What flags are for that have nothing to do in some calls."""
 
 
 @click.command(
@@ -62,6 +75,7 @@ def command(
     """Choose queries, positives and negatives from INDEX, with the evidence for each choice."""
     from retrieval.tuple_files.mining import mine_tuple_file
 
+    refuse_idle_flags(USES)
     mined = mine_tuple_file(index, target, options, photos, distractors, block)
     _say_left_out(mined, output)
     _say_tuples(mined, options, output)

@@ -59,6 +59,15 @@ BY_A_NETWORK = Use(
     ),
 )
 """Where nothing else answers, a network does: the default one."""
+DESCRIPTION = ("image_size", "precision")
+"""Of `photo_options`, what changes descriptors; `upright` is held against those of a file too."""
+NETWORK = ("network", "backbone", "weights", "pooling", "clusters", "whitening_layer", "regional", "whole_image")
+"""Of `network_options`, what names a network."""
+NEAREST_NEGATIVES = Use(
+    ("search", "max_negative_similarity"),
+    "--negatives N1, N2 or semi-hard",
+    lambda params: params["negatives"] != "random",
+)
 NAMES_BELOW = Use(
     ("images",),
     "a .txt list or a .csv",
