@@ -118,6 +118,21 @@ class _OneLine(logging.Formatter):
         return one_line(super().formatMessage(record))
 
 
+class _NotesOnce(logging.Filter):
+    """Lets a note through once: a command of several steps loads its network in each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._heard: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it is heard."""
+        said = record.getMessage()
+        heard_before = record.levelno == logging.INFO and said in self._heard
+        self._heard.add(said)
+        return not heard_before
+
+
 def output_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add `--quiet`, `--verbose`, `--json` and `--help` to a command and pass it an `Output`.
 
@@ -134,6 +149,7 @@ def output_options(function: Callable[..., None]) -> Callable[..., None]:
         logging.basicConfig(level=level, stream=sys.stderr, force=True)
         for handler in logging.root.handlers:
             handler.setFormatter(_OneLine("%(levelname)s: %(message)s"))
+            handler.addFilter(_NotesOnce())
         for name in SPOKEN:
             logging.getLogger(name).setLevel(logging.WARNING if quiet else logging.INFO)
         # Warnings of libraries name lines of their source and no file of the user's: heard with --verbose alone.

