@@ -269,7 +269,16 @@ def test_an_absent_or_empty_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="line 1: has not Bundler's header"):
         read(write(tmp_path, ""))
     with pytest.raises(ModelError, match="line 1: has not Bundler's header"):
+        read_model(write(tmp_path, "\xff" * 100))
+    with pytest.raises(ModelError, match=r"begins with a zero byte.*UTF-16LE"):
         read_model(write(tmp_path, "\x00\xff" * 100))
+
+
+def test_a_list_in_utf16_without_a_mark_is_said_to_be_that(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    path.with_name("list.txt").write_bytes(LIST.encode("utf-16-le"))
+    with pytest.raises(ModelError, match=r"list\.txt: begins with a zero byte: it is text in UTF-16, or no text"):
+        read(path)
 
 
 def test_a_file_cut_at_any_byte_is_one_line(tmp_path: Path) -> None:

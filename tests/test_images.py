@@ -262,6 +262,16 @@ class TestNames:
         assert all(load_photo(tmp_path / name, 64).shape == picture().shape for name in names)
         assert not caplog.records
 
+    def test_every_suffix_of_these_kinds_that_pillow_knows_is_one_of_ours(self):
+        readable = readable_formats()
+        known = {suffix for suffix, format in Image.registered_extensions().items() if format in readable}
+        sequences, floats = {".apng", ".avifs", ".heics", ".heifs"}, {".pfm"}
+        assert known - sequences - floats <= {suffix for suffixes in SUFFIXES_OF.values() for suffix in suffixes}
+
+    def test_the_page_of_inputs_names_every_suffix(self):
+        page = (Path(__file__).parents[1] / "docs/inputs.md").read_text(encoding="utf-8")
+        assert [s for suffixes in SUFFIXES_OF.values() for s in suffixes if f"`{s}`" not in page] == []
+
     def test_what_looks_like_a_photo_and_is_not_read_is_counted_once(self, tmp_path, caplog):
         Image.fromarray(picture()).save(tmp_path / "a.jpg")
         (tmp_path / "telephone").write_bytes((tmp_path / "a.jpg").read_bytes())

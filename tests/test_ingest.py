@@ -207,6 +207,17 @@ def test_a_model_of_poses_alone_is_left_out_and_the_line_says_what_helps(root: P
     assert "triangulate" in summary.failed[0]
 
 
+def test_a_folder_of_photos_that_no_model_takes_is_named(root: Path, caplog) -> None:
+    write_scene(root, "a", photos("1.jpg"))
+    shutil.copytree(root / "a/images", root / "smaller")
+    build(root, photo_roots=[PhotoFolder(root / "smaller")])
+    assert f"--images {root}/smaller is not used: the photos lie in images/ near their models" in caplog.text
+    caplog.clear()
+    shutil.rmtree(root / "a/images")
+    build(root, photo_roots=[PhotoFolder(root / "smaller")])
+    assert "--images" not in caplog.text
+
+
 def test_the_line_of_missing_photos_says_where_they_may_be(root: Path, caplog) -> None:
     model = write_scene(root, "a", photos("1.jpg", "2.jpg"))
     (root / "a/images/1.jpg").rename(root / "a/images/1.JPG")

@@ -3,6 +3,7 @@
 import logging
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import h5py
@@ -15,8 +16,10 @@ from worlds import read_whole
 
 from cli.main import main
 from cli.output import Output
+from retrieval.networks.choice import NetworkChoice
 from retrieval.photos.labels import read_labels
 from retrieval.photos.names import leaves_root, photos_below
+from retrieval.site.reconstruct import reconstruct_photos
 from sfm2tuples.compute.random_draws import item_numbers
 from sfm2tuples.errors import DataError
 from sfm2tuples.files.atomic import write_text
@@ -24,6 +27,7 @@ from sfm2tuples.files.checked_columns import CheckedColumns
 from sfm2tuples.files.columns import write_strings
 from sfm2tuples.files.descriptors import Descriptors, read_descriptors, write_descriptors
 from sfm2tuples.files.rules import text_rules
+from sfm2tuples.files.text import read_csv
 
 LATIN = os.fsdecode(b"caf\xe9.jpg")
 RED = "\x1b[31m"
@@ -104,6 +108,21 @@ def test_photos_and_folders_that_are_not_utf8_are_indexed_mined_and_reported(tmp
     assert run("report", tmp_path / "t.h5", "-o", tmp_path / "page") == 0
     capsys.readouterr()
     assert run("inspect", tmp_path / "t.h5", "--verify") == 0
+
+
+def test_models_of_photos_in_a_folder_that_is_not_utf8_are_named_by_text(tmp_path: Path, monkeypatch) -> None:
+    root = tmp_path / os.fsdecode(b"caf\xe9")
+    root.mkdir()
+
+    def alone(root: Path, output: Path, *given, **how) -> SimpleNamespace:
+        output.mkdir(exist_ok=True)
+        (output / "unregistered.csv").write_text("image,label,role\na.jpg,a,distractor\n")
+        return SimpleNamespace(remade=[], models=[], registered=0, photos=1, alone=1)
+
+    monkeypatch.setattr("retrieval.site.reconstruct.reconstruct", alone)
+    for _ in range(2):
+        found = reconstruct_photos([root], tmp_path / "models", NetworkChoice(), None, lambda line: None)
+        assert read_csv(found.distractors, ("image", "label", "role"))[0]["image"] == "caf\ufffd/images/a.jpg"
 
 
 def test_hlocs_layout_refuses_such_a_name_before_the_work(

@@ -15,20 +15,34 @@ from sfm2tuples.errors import first_three
 from sfm2tuples.files.text import begins_with
 
 SUFFIXES_OF = {
-    "JPEG": (".jpg", ".jpeg"),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "PNG": (".png",),
     "BMP": (".bmp",),
     "TIFF": (".tif", ".tiff"),
     "WEBP": (".webp",),
-    "PPM": (".ppm", ".pgm"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
     "GIF": (".gif",),
-    "JPEG2000": (".jp2", ".j2k"),
+    "JPEG2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
     "AVIF": (".avif",),
     "HEIF": (".heic", ".heif", ".hif"),
 }
 """Pillow's names of formats that are read where this Pillow knows them, with their suffixes."""
 # Pillow tells a format by its content: with all of its formats a file a.jpg that is EPS would be run by Ghostscript.
-OTHER_SUFFIXES = (".jxl", ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2", ".orf")
+OTHER_SUFFIXES = (
+    ".jxl",
+    ".psd",
+    ".tga",
+    ".dng",
+    ".cr2",
+    ".cr3",
+    ".nef",
+    ".arw",
+    ".raf",
+    ".rw2",
+    ".orf",
+    ".pef",
+    ".srw",
+)
 """Photos that are never read; a folder's are counted."""
 SUFFIXES = (*(suffix for suffixes in SUFFIXES_OF.values() for suffix in suffixes), *OTHER_SUFFIXES)
 """Suffixes of names of photos, read or not, in lower case."""

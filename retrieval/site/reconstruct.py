@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,16 +70,16 @@ def reconstruct_photos(
     writer = csv.writer(table, lineterminator="\n")
     writer.writerows([("image", "label", "role"), *rows])
     path = models / UNREGISTERED
-    if not path.is_file() or path.read_text(encoding="utf-8") != table.getvalue():
+    if not path.is_file() or path.read_bytes() != table.getvalue().encode():
         write_text(path, table.getvalue())
     return Reconstructed(models, path if rows else None)
 
 
 def _names(roots: Sequence[Path]) -> list[str]:
-    """A folder name for each root, unique."""
+    """A folder name for each root, unique, and text, since the list of unregistered photos has it."""
     names: list[str] = []
     for root in roots:
-        name = root.resolve().name or "photos"
+        name = os.fsencode(root.resolve().name).decode("utf-8", "replace") or "photos"
         names.append(name if name not in names else f"{name}_{len(names)}")
     return names
 

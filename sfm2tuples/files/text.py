@@ -46,8 +46,6 @@ def read_text(path: Path) -> str:
         raise DataError(path, "no such file") from error
     except OSError as error:
         raise DataError(path, f"cannot be read ({error.strerror or error})") from error
-    if b"\0" in data[:2]:
-        raise DataError(path, "begins with a zero byte: it is text in UTF-16, or no text", REMEDY.format("UTF-16LE"))
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -61,6 +59,8 @@ def without_mark(data: bytes, path: Path, kind: type[DataError] = DataError) -> 
     for mark, encoding in OTHER_MARKS.items():
         if data.startswith(mark):
             raise kind(path, f"is no text in UTF-8, but in {encoding}", REMEDY.format(encoding))
+    if b"\0" in data[:2]:
+        raise kind(path, "begins with a zero byte: it is text in UTF-16, or no text", REMEDY.format("UTF-16LE"))
     return data.removeprefix(codecs.BOM_UTF8)
 
 

@@ -117,7 +117,7 @@ def build_index(
         workers = Workers(jobs, dask, dask_timeout, strict)
         models, failed = build_parts(locations, folder, options.min_shared, workers, progress)
         models, twins = _without_twins(models, listed)
-        folders = [find_photo_root(m.location, photo_roots, m.image_names) for m in models]
+        folders = _folders_of_photos(models, photo_roots)
         merged = _merge(models, folders, listed, databases, options, strict)
         write_index(target, merged.tables, asdict(options), threads=max(jobs, default_threads()))
     return _warned_of(_summary(models, merged, failed, twins), options, _hint(models, folders, photo_roots))
@@ -221,6 +221,15 @@ def _summary(
         behind=sum(record.behind for record in records),
         without_focal_length=sum(record.without_focal_length for record in records),
     )
+
+
+def _folders_of_photos(models: Sequence[StoredModel], photo_folders: Sequence[PhotoFolder]) -> list[Path | None]:
+    """Where each model's photos lie; folders that the user names in vain, since none misses its photos, are logged."""
+    folders = [find_photo_root(m.location, photo_folders, m.image_names) for m in models]
+    unused = [str(choice.folder) for choice in photo_folders if choice.folder not in folders]
+    if unused and None not in folders:
+        log.warning("--images %s is not used: the photos lie in images/ near their models", first_three(unused))
+    return folders
 
 
 def _hint(models: Sequence[StoredModel], folders: Sequence[Path | None], photo_folders: Sequence[PhotoFolder]) -> str:
