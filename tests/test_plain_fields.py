@@ -16,6 +16,7 @@ from retrieval.networks.checkpoints import load_checkpoint, network_of
 from retrieval.networks.description import NetworkDescription
 from retrieval.networks.network import Network
 from retrieval.networks.weights import save_torch_file
+from retrieval.site.photo_list import PhotoList
 from retrieval.training.remining import options_of_round
 from sfm2tuples.errors import FileFormatError, UsageError, WeightsError
 from sfm2tuples.files.container import read_header
@@ -41,6 +42,19 @@ def test_a_value_is_of_the_kind_of_its_field(name: str, right: list, wrong: list
     assert [value for value in wrong if odd_field({name: value}, NetworkDescription) != name] == []
     assert odd_field({"max_angle": None, "no field": 3}, MiningOptions) is None
     assert odd_field({"max_angle": "x"}, MiningOptions) == "max_angle"
+
+
+def test_items_of_a_list_are_of_the_kind_of_its_field() -> None:
+    right = {"names": ["a", "b"], "stamps": [[1, 2], []], "files": []}
+    assert odd_field(right, PhotoList) is None
+    for name, wrong in [
+        ("names", ["a", 1]),
+        ("names", "ab"),
+        ("names", None),
+        ("stamps", [[1], 2]),
+        ("stamps", [[1.5]]),
+    ]:
+        assert odd_field({name: wrong}, PhotoList) == name
 
 
 @pytest.mark.parametrize("field", ["backbone", "pooling", "mean", "regional"])

@@ -39,7 +39,7 @@ from retrieval.site.questions import Site
 from retrieval.site.request import TuneRequest
 from retrieval.site.state import SiteState, Workshop
 from retrieval.site.tuning import Tuned, tune_site
-from sfm2tuples.errors import DataError, PhotoError, SfmTuplesError, UsageError
+from sfm2tuples.errors import DataError, FileFormatError, PhotoError, SfmTuplesError, UsageError
 from sfm2tuples.files.container import read_header
 from sfm2tuples.files.descriptors import read_descriptors
 from sfm2tuples.mining.tuple_file import read_tuples
@@ -704,3 +704,18 @@ def test_photos_alone_are_reconstructed_first(loose_photos: Path, tmp_path: Path
 def test_a_site_among_loose_photos_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="the site lies in this folder of photos"):
         tuned(tmp_path / "photos", tmp_path / "photos" / "site")
+
+
+def test_a_list_of_photos_that_is_lost_or_damaged_is_made_again(world: Path, copy: Path, new_photo: Path) -> None:
+    photos, before = copy / "photos.json", (copy / "photos.json").read_text()
+    photos.unlink()
+    _, said = tuned(world, copy)
+    assert [line for line in said if "again" in line] == ["  descriptors.h5: made again, since photos.json was removed"]
+    assert photos.read_text() == before
+    photos.write_text(before[:-40])
+    with pytest.raises(FileFormatError, match="run tune again"):
+        Site.open(copy).ask(new_photo)
+    _, said = tuned(world, copy)
+    assert "  descriptors.h5: made again, since something else has written to it" in said
+    assert photos.read_text() == before
+    assert len(Site.open(copy).ask(new_photo)) == 10

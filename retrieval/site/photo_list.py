@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from sfm2tuples.errors import FileFormatError
 from sfm2tuples.files.atomic import write_text
+from sfm2tuples.files.plain_fields import odd_field
 from sfm2tuples.files.text import read_json
 
 FORMAT, VERSION = "sfm2tuples-site-photos", 1
@@ -54,8 +55,11 @@ def read_photo_list(path: Path) -> PhotoList:
         It is no such file.
     """
     content = read_json(path, "run tune again")
-    columns = ("names", "files", "places", "stamps")
     whole = isinstance(content, dict) and content.get("format") == FORMAT and content.get("version") == VERSION
-    if not whole or len({len(content.get(name, ())) for name in columns}) != 1:
+    columns = {field.name: content.get(field.name) for field in fields(PhotoList)} if whole else {}
+    if not whole or odd_field(columns, PhotoList) or len({len(column) for column in columns.values()}) != 1:
         raise FileFormatError(path, "is not the list of a site's photos", "run tune again")
-    return PhotoList(*(content[name] for name in columns))
+    photos = PhotoList(**columns)
+    if len(set(photos.names)) != len(photos.names):
+        raise FileFormatError(path, "holds a name twice", "run tune again")
+    return photos

@@ -6,17 +6,18 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sfm2tuples.errors import FileFormatError
+from sfm2tuples.errors import FileFormatError, one_line
 from sfm2tuples.files.atomic import write_text
 from sfm2tuples.files.container import SOFTWARE
 from sfm2tuples.files.text import read_json
 
-FORMAT, VERSION = "sfm2tuples-site", 1
+FORMAT, VERSION = "sfm2tuples-site", 2
+ANOTHER = "give another folder, or remove this one"
 Made = Mapping[str, Any]
 """What a file is made of: a name for people to a fingerprint, or to plain values."""
 _FINGERPRINT = 64
@@ -30,8 +31,9 @@ class SiteState:
     path: Path
     """The file."""
     content: dict[str, Any] = field(default_factory=dict)
-    """`products`: name of a file to what it was made of, its stamp and how long it took; `begun`: likewise what of
-    those is not ended; and what the steps note."""
+    """`products`: name of a file to what it was made of, its stamp, how long it took, and names of files that are made
+    with it; `begun`: what those are made of that are not ended; and what the steps note. The file holds a digest of
+    it besides, so that a damaged state is refused and never gone by."""
 
     @classmethod
     def read(cls, path: Path) -> SiteState:
@@ -40,23 +42,27 @@ class SiteState:
         Raises
         ------
         FileFormatError
-            It is no such file, or newer than this program.
+            It is no such file, is damaged, or newer than this program.
         """
         fresh = {"format": FORMAT, "version": VERSION, "products": {}, "begun": {}}
         if not path.exists():
             return cls(path, fresh)
-        content = read_json(path, "give another folder, or remove this one")
-        kinds = [content.get(key) for key in ("products", "begun")] if isinstance(content, dict) else [None]
-        if not all(isinstance(kind, dict) for kind in kinds) or content.get("format") != FORMAT:
-            raise FileFormatError(path, "is not the state of a site", "give another folder")
-        if content["version"] != VERSION:
-            raise FileFormatError(path, f"is of version {content['version']}, this program reads {VERSION}", "upgrade")
+        content = read_json(path, ANOTHER)
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise FileFormatError(path, "is not the state of a site", ANOTHER)
+        if content.get("version") != VERSION:
+            what = f"is of version {content.get('version')}, this program reads {VERSION}"
+            raise FileFormatError(path, one_line(what), "use the program that made it, or give another folder")
+        software, digest = content.pop("software", None), content.pop("digest", None)
+        if digest != _digest(content, software):
+            raise FileFormatError(path, "is damaged: it is not as tune left it", ANOTHER)
         return cls(path, content)
 
     def note(self, **values: Any) -> None:
         """Keep plain values, and write the file."""
         self.content.update(values)
-        write_text(self.path, json.dumps(self.content | {"software": SOFTWARE}, indent=1) + "\n")
+        written = {"software": SOFTWARE, "digest": _digest(self.content, SOFTWARE)}
+        write_text(self.path, json.dumps(self.content | written, indent=1) + "\n")
 
     def product(self, name: str) -> dict[str, Any]:
         """The record of a file; empty where it was never made."""
@@ -75,7 +81,7 @@ class Workshop:
     kept: list[str] = field(default_factory=list)
     """Files that were kept since `say_kept`."""
 
-    def make(self, path: Path, made_of: Made, build: Callable[[bool], None]) -> bool:
+    def make(self, path: Path, made_of: Made, build: Callable[[bool], None], beside: Sequence[Path] = ()) -> bool:
         """Make a file or folder of the site, unless it is there as it should be; say whether it was made.
 
         Parameters
@@ -85,6 +91,8 @@ class Workshop:
         made_of : mapping
         build : callable
             Gets whether an interrupted making of the same may be gone on with.
+        beside : sequence of Path
+            Other files of the site's folder that are made with it: where one is absent or touched, all are made again.
         """
         name = path.name
         made_of = json.loads(json.dumps(made_of))
@@ -95,7 +103,7 @@ class Workshop:
         begun = self.state.content["begun"]
         goes_on = begun.get(name) == made_of
         if record and not goes_on:
-            self.say(f"  {name}: made again, {_why(record, made_of, path)}")
+            self.say(f"  {name}: made again, {_why(record, made_of, [path, *beside])}")
         begun[name] = made_of
         self.state.content["products"].pop(name, None)
         self.state.note()
@@ -103,14 +111,15 @@ class Workshop:
         build(goes_on)
         del begun[name]
         seconds = round(time.monotonic() - started, 1)
-        self.state.content["products"][name] = {"made_of": made_of, "stamp": stamp(path), "seconds": seconds}
+        made = {"made_of": made_of, "stamp": stamp(path, *beside), "seconds": seconds}
+        self.state.content["products"][name] = made | {"beside": [other.name for other in beside]}
         self.state.note()
         return True
 
     def is_there(self, path: Path) -> bool:
         """Whether a file was made, and nothing has touched it since; it may still be made again."""
         record = self.state.product(path.name)
-        return bool(record) and record["stamp"] == stamp(path)
+        return bool(record) and record["stamp"] == stamp(path, *(path.parent / name for name in record["beside"]))
 
     def say_kept(self) -> None:
         """Say in one line which files were kept since this was called last, if any."""
@@ -130,11 +139,11 @@ class Workshop:
                 path.unlink(missing_ok=True)
 
 
-def stamp(path: Path) -> str:
-    """Tells whether a file or folder was touched: a digest of names, sizes and times; empty where it is absent."""
-    if not path.exists():
+def stamp(*paths: Path) -> str:
+    """Tells whether files or folders were touched: a digest of names, sizes and times; empty where one is absent."""
+    if not all(path.exists() for path in paths):
         return ""
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
     return fingerprint_of([[file.name, *size_and_time(file)] for file in files if file.is_file()])
 
 
@@ -152,12 +161,20 @@ def fingerprint_of(values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def _why(record: Made, made_of: Made, path: Path) -> str:
+def _digest(content: Mapping[str, Any], software: Any) -> str:
+    """A fingerprint of what the file holds, as it is read again."""
+    return fingerprint_of(json.loads(json.dumps([content, software])))
+
+
+def _why(record: Made, made_of: Made, paths: Sequence[Path]) -> str:
     """What has changed, in words."""
     changes = _changes(record["made_of"], made_of)
     if changes:
         return f"since {'; '.join(changes)}"
-    return "since it was removed" if not path.exists() else "since something else has written to it"
+    absent = [path for path in paths if not path.exists()]
+    if not absent:
+        return "since something else has written to it"
+    return f"since {'it' if absent[0] == paths[0] else absent[0].name} was removed"
 
 
 def _changes(before: Made, now: Made) -> list[str]:

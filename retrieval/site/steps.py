@@ -307,7 +307,7 @@ class Steps:
             if failures:
                 logger.warning("%d photos cannot be read and are left out, first: %s", len(failures), failures[0])
 
-        self.workshop.make(self.files.descriptors, made_of, build)
+        self.workshop.make(self.files.descriptors, made_of, build, beside=[self.files.photos])
 
 
 def known_before(files: SiteFiles, settings: dict[str, Any]) -> Sequence[KnownPhotos]:

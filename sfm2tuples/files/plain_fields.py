@@ -32,6 +32,8 @@ def _is_of(value: object, kind: Any) -> bool:
         if kinds[-1] is not Ellipsis and len(kinds) != len(value):
             return False
         return all(_is_of(item, kinds[0]) for item in value)
+    if get_origin(kind) is list:
+        return isinstance(value, list) and all(_is_of(item, get_args(kind)[0]) for item in value)
     if kind in (int, float):
         return isinstance(value, (int, kind)) and not isinstance(value, bool)
     return isinstance(value, kind)
