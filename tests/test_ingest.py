@@ -294,7 +294,7 @@ def test_contradictions_of_the_places_file_are_warned_of_once(
     (tmp_path / "places.csv").write_text("model,place\na,left\nb,right\n")
     build(root, places=tmp_path / "places.csv")
     assert written(root).places.name == ["left", "right"]
-    assert [r.getMessage().split(",")[0] for r in caplog.records] == ["1 joins overruled"]
+    assert [r.getMessage().split(",")[0] for r in caplog.records] == ["1 joins overruled by the file of places"]
 
 
 @pytest.mark.parametrize("options", [{"min_shared": 0}, {"val_share": -0.1}, {"val_share": 1.5}])

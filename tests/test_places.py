@@ -185,6 +185,7 @@ def test_one_folder_listed_by_two_roots_in_two_places_is_refused(tmp_path: Path)
     ("text", "complaint"),
     [
         ("model,place\na,x\nb,y\nc,z\n", "2 of 3 rows match no model, first b, c"),
+        ("model,place\nb,y\n", "the models found are a/sparse"),
         ("model,place\na,x\na,y\n", "lists a in two places, x and y"),
         ("model,where\na,x\n", "has the columns model,where"),
         ("", "has the columns of an empty file"),

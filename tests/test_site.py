@@ -310,6 +310,10 @@ def test_one_place_gets_a_whitening_and_a_search_but_no_training(world: Path, tm
     shutil.copytree(next(iter(sorted(world.iterdir()))), tmp_path / "one")
     found, said = tuned(tmp_path / "one", tmp_path / "site")
     assert any(line.startswith("  training: none, since there is one place only") for line in said)
+    assert "  held out: nothing, since there is one place only" in said
+    assert "step 3 of 7, train: left out, since nothing is trained" in said
+    assert not any(line.startswith("  negatives: ") for line in said)
+    assert any(line.startswith("  1 place: 1 for training") for line in said)
     assert found.comparison.kept == "start_lw"
     assert "nothing can vouch" in found.comparison.verdict()
     assert not (tmp_path / "site" / "run").exists()

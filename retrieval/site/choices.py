@@ -134,7 +134,7 @@ def choose_options(
     """
     mining, said = _mining(facts, seed)
     training, more = _training(facts, effort, seed, is_random)
-    said += more
+    said = [*said, *more] if training else more
     whitening, more = _whitening(facts, effort, is_whitened)
     said += more
     limit = f"their longest sides are {facts.longest:,} px (median)"
@@ -223,7 +223,8 @@ def _whitening(facts: Facts, effort: Effort, is_whitened: bool) -> tuple[Whiteni
 
 def _held_out(facts: Facts) -> Choice:
     if not facts.queries:
-        return Choice("held out", "nothing", "nothing can vouch: " + (can_train(facts) or "no held-out photo matches"))
+        one = "there is one place only" if facts.places < 2 else can_train(facts)
+        return Choice("held out", "nothing", one or "no held-out photo matches")
     value = f"{facts.val_places} of {facts.places} places, {facts.queries:,} questions"
     why = "a network is judged on places that it was never trained on"
     if facts.min_shared != 15:

@@ -143,12 +143,19 @@ class _Tuning:
         network = load_on(self.request.device, self.request.choice)
         with open_index(self.files.index) as index:
             facts, registered = facts_of(index, self._count_distractors()), registered_photos(index)
+            models = len(index.models.name)
             photos = self._photos(photos_of_models(index))
         loose = len(photos.names) - facts.photos
+        noun = "place" if facts.places == 1 else "places"
         self.say(
-            f"  {facts.places} places: {facts.train_places} for training with {facts.train_photos:,} photos, "
+            f"  {facts.places} {noun}: {facts.train_places} for training with {facts.train_photos:,} photos, "
             f"{facts.val_places} held out with {facts.val_photos:,}; {max(loose, 0):,} photos in no model"
         )
+        if facts.places == 1 and models > 1:
+            self.say(
+                f"  {models} models are taken for this one place, since they lie in one scene folder or share photos: "
+                "if they show different places, say so by --places (a CSV of model,place)"
+            )
         effort = self._effort(facts, loose, network, registered)
         choices = self._choices(facts, effort, network)
         for choice in choices.said:
@@ -159,13 +166,14 @@ class _Tuning:
             *(files, state, self.say, choices, self.request.choice, network, stamps, self.distractors),
             progress=self.request.progress,
         )
-        self._begin("mine-tuples")
+        untrained = "" if choices.training else "nothing is trained"
+        self._begin("mine-tuples", untrained)
         steps.mine()
-        self._begin("train")
+        self._begin("train", untrained)
         steps.train()
         self._begin("whiten")
         steps.whiten()
-        self._begin("evaluate")
+        self._begin("evaluate", "" if choices.measured else "nothing is held out")
         comparison = steps.evaluate(facts.min_shared, can_train(facts) or "nothing could be held out")
         self._begin("extract")
         steps.search(comparison, photos)
@@ -175,13 +183,14 @@ class _Tuning:
         self.workshop.say_kept()
         return tuned
 
-    def _begin(self, step: str) -> None:
-        """Say which step of how many begins, and how long all that follow will take."""
+    def _begin(self, step: str, left_out: str = "") -> None:
+        """Say which step of how many begins, and how long all that follow will take, or why it is left out."""
         self.workshop.say_kept()
         steps = STEPS if self.inventory.roots else (RECONSTRUCT, *STEPS)
         number = steps.index(step)
         left = "" if self.expected is None else f", about {duration(self._left(self.expected, step))} left"
-        self.say(f"step {number + 1} of {len(steps)}, {step}{left}")
+        more = f": left out, since {left_out}" if left_out else left
+        self.say(f"step {number + 1} of {len(steps)}, {step}{more}")
 
     def _left(self, expected: Forecast, step: str) -> float:
         """Seconds that a step and those behind it will take; what is there already is taken for good."""

@@ -249,5 +249,6 @@ def _warned_of(summary: IngestSummary, options: IngestOptions, hint: str) -> Ing
     for reason, count in sorted(summary.dropped.items()):
         log.warning("left out while reading: %d x %s", count, reason)
     if summary.contradictions:
-        log.warning("%d joins overruled, first %s", len(summary.contradictions), first_three(summary.contradictions))
+        count, first = len(summary.contradictions), first_three(summary.contradictions[:1])
+        log.warning("%d joins overruled by the file of places, first: %s", count, first)
     return summary

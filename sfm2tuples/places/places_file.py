@@ -67,10 +67,12 @@ def read_places(path: str | Path, folders: Sequence[Path], roots: Sequence[Path]
         matched.update(hits)
     lost = [model for model, full in row_paths.items() if not matched.intersection(full)]
     if lost:
+        names = [min((os.path.relpath(folder, base) for base in bases), key=len) for folder in folders]
         raise DataError(
             path,
             f"{len(lost)} of {len(row_paths)} rows match no model, first {first_three(lost)}",
-            "a model is a path relative to this file's folder or to a ROOT; take out the rows that are not built",
+            "a model is a path relative to this file's folder or to a ROOT; take out the rows that are not built; "
+            f"the models found are {first_three(names)}",
         )
     return ListedPlaces(places, _fixed_splits(path, rows))
 

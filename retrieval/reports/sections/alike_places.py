@@ -22,5 +22,10 @@ def sections(page: IndexPage) -> Iterator[Section]:
         ]
         names = [page.index.places.name[side] for side in (pair.first, pair.second)]
         pairs.append({"names": names, "likeness": pair.likeness, "photos": photos})
-    values = {"described": page.described is not None, "pairs": pairs, "total": len(alike)}
+    values = {
+        "described": page.described is not None,
+        "places": len(page.index.places.name),
+        "pairs": pairs,
+        "total": len(alike),
+    }
     yield Section("alike", "Places that look alike", values, "alike_places.html.j2", "Look alike")
