@@ -146,10 +146,11 @@ class Steps:
     def _say_round(self, figures: RoundFigures) -> None:
         if figures.round == 0:
             size = self.choices.training_size
-            self.say(f"  before training: mAP {100 * figures.val_map:.1f} on held-out places, at {size} px")
+            before = f"mAP {100 * figures.val_map:.1f} among the held-out places alone"
+            self.say(f"  before training: {before}, at {size} px")
             return
         self.say(
-            f"  round {figures.round}: mAP {100 * figures.val_map:.1f} on held-out places, "
+            f"  round {figures.round}: mAP {100 * figures.val_map:.1f} among the held-out places alone, "
             f"{figures.queries:,} tuples in {figures.seconds:.0f} s"
         )
 
