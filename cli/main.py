@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import re
 import sys
 
 import click
@@ -35,6 +36,9 @@ COMMANDS = {
     "demo": "run the whole road on a built-in world",
 }
 """Command name to its one-line help, in the order of the road."""
+
+NO_MEMORY = "can't allocate memory|not enough memory|out of memory"
+"""What PyTorch says, in a RuntimeError, where memory is short."""
 
 
 class _Commands(click.Group):
@@ -96,6 +100,9 @@ def main(arguments: list[str] | None = None) -> None:
         # Ctrl-C in the middle of a library's import may come out as anything.
         if interruption.was_asked():
             interruption.end()
+        if isinstance(error, RuntimeError) and re.search(NO_MEMORY, str(error)):
+            click.echo(f"error: {_short_of_memory(MemoryError())}", err=True)
+            sys.exit(1)
         if not isinstance(error, RecursionError):
             raise
         click.echo("error: something that was read is nested too deeply; is it what it should be?", err=True)

@@ -240,6 +240,14 @@ def test_a_folder_is_replaced_whole_with_and_without_a_swap(tmp_path: Path, monk
         (OSError(28, "No space left on device", "some.h5"), "error: some.h5: No space left on device"),
         (OSError("odd"), "error: odd"),
         (MemoryError(), "error: not enough memory; close other programs, or do it in parts"),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried"),
+            "error: not enough memory; close other programs, or do it in parts",
+        ),
+        (
+            RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore of it"),
+            "error: not enough memory; close other programs, or do it in parts",
+        ),
     ],
 )
 def test_what_the_system_says_is_one_line(
