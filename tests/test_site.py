@@ -37,6 +37,7 @@ from retrieval.site.effort import Pace, duration, effort_within, forecast, secon
 from retrieval.site.facts import Facts
 from retrieval.site.questions import Site
 from retrieval.site.request import TuneRequest
+from retrieval.site.site_files import SiteFiles
 from retrieval.site.state import SiteState, Workshop
 from retrieval.site.tuning import Tuned, tune_site
 from sfm2tuples.errors import DataError, FileFormatError, PhotoError, SfmTuplesError, UsageError
@@ -423,6 +424,59 @@ def test_ask_verifies_by_local_features_that_are_kept(copy: Path, new_photo: Pat
     before = [path.stat().st_mtime_ns for path in kept]
     assert run("ask", copy, new_photo, "--num-results", 2, "--verify", "--jobs", 1) == 0
     assert [path.stat().st_mtime_ns for path in kept] == before
+
+
+def test_a_photo_of_the_site_that_is_gone_does_not_stop_verify(
+    copy: Path, new_photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pycolmap")
+    listed = json.loads((copy / "photos.json").read_text())
+    nearest = Site.open(copy).ask(new_photo, 2)
+    gone = nearest[0].name
+    listed["files"][listed["names"].index(gone)] = str(tmp_path / "gone.jpg")
+    (copy / "photos.json").write_text(json.dumps(listed))
+    pairs = tmp_path / "pairs.txt"
+    assert run("ask", copy, new_photo, "--num-results", 2, "--verify", "--jobs", 1, "--pairs", pairs) == 0
+    assert {line.split()[1] for line in pairs.read_text().splitlines()} == {one.name for one in nearest}
+    assert (
+        f"1 photos of the site cannot be read any more and count as sharing nothing, first: {gone}"
+        in capsys.readouterr().err
+    )
+    listed["files"] = [str(tmp_path / "gone.jpg")] * len(listed["files"])
+    (copy / "photos.json").write_text(json.dumps(listed))
+    shutil.rmtree(copy / "features")
+    assert run("ask", copy, new_photo, "--num-results", 2, "--verify", "--jobs", 1) == 1
+    assert capsys.readouterr().err.startswith(f"error: {copy / 'photos.json'}: none of its 2 photos can be read")
+
+
+@pytest.mark.parametrize("name", ["photos.json", "network.pt", "features/x", "page", "descriptors_start.h5", ""])
+def test_no_answer_is_written_over_a_file_of_the_site(
+    site: Path, new_photo: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    before = content_of(site)
+    for flag in ("--pairs", "--page"):
+        assert run("ask", site, new_photo, flag, site / name, "--force") == 2
+        line = f"error: {site / name}: is a file of the site; give the output another name\n"
+        assert capsys.readouterr().err == line
+    assert content_of(site) == before
+    assert not SiteFiles(site).owns(site / "pairs.txt")
+    assert not SiteFiles(site).owns(site.parent / "photos.json")
+
+
+def test_an_empty_file_is_not_called_known_when_it_is_added(
+    copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty.jpg").touch()
+    assert run("ask", copy, "--add", tmp_path / "empty.jpg") == 0
+    said = capsys.readouterr()
+    assert "added 0 photos; 0 were there already" in said.out
+    assert "1 photos could not be read" in said.err
+
+
+def test_a_network_that_cannot_be_is_refused_before_the_index(world: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        tune_site(TuneRequest((world,), tmp_path / "site", NetworkChoice(backbone="no such"), device="cpu"))
+    assert not (tmp_path / "site" / "index.h5").exists()
 
 
 def test_photos_that_are_added_are_found_and_stay(

@@ -43,6 +43,7 @@ def command(
 ) -> None:
     """Find the photos of SITE that are nearest to each PHOTO; a folder stands for all photos below it."""
     from retrieval.site.questions import Site
+    from retrieval.site.site_files import SiteFiles
     from sfm2tuples.errors import UsageError
     from sfm2tuples.files.atomic import refuse_overwrite
 
@@ -50,6 +51,9 @@ def command(
         raise UsageError("say what to ask for: a photo, or a folder of photos; or --add photos")
     if not photos and (target or pairs or verify):
         raise UsageError("--page, --pairs and --verify are for photos that are asked for; name some")
+    for written in (pairs, target):
+        if written is not None and SiteFiles(site).owns(written):
+            raise UsageError(f"{written}: is a file of the site; give the output another name")
     if pairs is not None:
         refuse_overwrite(pairs, force)
     if target is not None:

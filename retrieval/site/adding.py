@@ -41,12 +41,18 @@ def add_photos(folder: Path, sources: Sequence[Path], device: str | None = None)
     with held_site(folder) as files, open_index(files.index) as index:
         everything = with_loose_photos(site.photos, [(path.parent, path) for path in photos], index)
         fresh = everything.files[len(site.photos.files) :]
+        bare = [PhotoError(path, "is no photo: empty, or no file") for path in photos if not size_of(path)]
         state = SiteState.read(files.state)
         # First of all the note: a call that is killed here is made good by the next one, or by tune.
         state.note(added=list(dict.fromkeys([*state.content.get("added", []), *fresh])))
         known = [KnownPhotos(site.photos, site.descriptors.values)]
         failures = write_database(files, site.network, site.extraction, everything, known) if fresh else []
-    return Added(len(fresh) - len(failures), len(photos) - len(fresh), failures)
+    return Added(len(fresh) - len(failures), len(photos) - len(fresh) - len(bare), bare + failures)
+
+
+def size_of(path: Path) -> int:
+    """Size of a regular file in bytes; 0 where there is none."""
+    return path.stat().st_size if path.is_file() else 0
 
 
 def files_of(sources: Sequence[Path]) -> list[Path]:

@@ -66,7 +66,7 @@ def write_database(
     waiting = np.flatnonzero(~described)
     if len(waiting):
         some = photos.take(waiting.tolist())
-        sources = sources_of(some).sources
+        sources = sources_of(some, files.photos).sources
         found, rows, failures = extract_readable(network, sources, extraction, some.names, "describe")
         values[waiting[rows]] = found
         described[waiting[rows]] = True
@@ -79,11 +79,11 @@ def write_database(
     return failures
 
 
-def sources_of(photos: PhotoList) -> PhotoSources:
-    """The photos, for those who decode them."""
+def sources_of(photos: PhotoList, listed: Path) -> PhotoSources:
+    """The photos that a file lists, for those who decode them."""
     everything = np.arange(len(photos.names))
     sources = SourceColumns.below(["/"], np.zeros(len(everything), np.int64), photos.files)
-    return PhotoSources(photos.names, sources, everything, Path("/"))
+    return PhotoSources(photos.names, sources, everything, listed)
 
 
 def whitened_known(photos: PhotoList, described: Descriptors, values: np.ndarray) -> KnownPhotos:

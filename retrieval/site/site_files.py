@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from sfm2tuples.errors import DataError, UsageError
@@ -13,6 +14,11 @@ from sfm2tuples.files.locks import take_lock
 
 STATE = "state.json"
 LOCK = ".lock"
+OWN = (
+    *(STATE, LOCK, "models", "run", "features", "page", "index.h5", "tuples.h5", "descriptors*.h5", "whitening_*.h5"),
+    *("network.pt", "network.npz", "comparison.json", "photos.json", "evaluation_*.json"),
+)
+"""Patterns of the names of its files."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,14 @@ class SiteFiles:
     def evaluation(self, way: str) -> Path:
         """What a candidate, with or without its whitening, answers on held-out places."""
         return self.folder / f"evaluation_{way}.json"
+
+    def owns(self, path: Path) -> bool:
+        """Whether a path is that of a file of the site, or of something in a folder of it, be it there or not."""
+        folder, resolved = self.folder.resolve(), path.resolve()
+        if not resolved.is_relative_to(folder):
+            return False
+        first = (*resolved.relative_to(folder).parts, "")[0]
+        return not first or any(fnmatch(first, pattern) for pattern in OWN)
 
 
 @contextmanager

@@ -137,10 +137,11 @@ class _Tuning:
 
     def run(self) -> Tuned:
         """All steps."""
+        # The network first: what is wrong with it is said now, not after an hour of other steps.
+        network = load_on(self.request.device, self.request.choice)
         roots = self._reconstruct()
         self._begin("build-index")
         self._build_index(roots)
-        network = load_on(self.request.device, self.request.choice)
         with open_index(self.files.index) as index:
             facts, registered = facts_of(index, self._count_distractors()), registered_photos(index)
             models = len(index.models.name)

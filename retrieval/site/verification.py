@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from retrieval.site.site_files import held_site
 from retrieval.site.state import fingerprint_of, size_and_time
 from sfm2tuples.errors import DataError
 
+logger = logging.getLogger(__name__)
 QUESTION = "asked: "
 """Stands before the name of a photo that is asked for, so that no photo of the site is called so."""
 
@@ -36,21 +38,23 @@ def verified(site: Site, found: Sequence[Answers], jobs: int = 1) -> list[Answer
     Raises
     ------
     DataError
-        A photo cannot be read any more.
+        A photo that is asked for, or none of those that were found, can be read.
     UsageError
         pycolmap is absent.
     """
     options = VerificationOptions()
-    wanted = sorted({one.name for answers in found for one in answers.answers})
+    listed = sorted({one.name for answers in found for one in answers.answers})
     asked = _features_of_questions([answers.photo for answers in found], jobs)
-    tables = FeatureTables([*_features_of_site(site, wanted, jobs), asked])
+    features = _features_of_site(site, listed, jobs)
+    wanted = list(features)
+    tables = FeatureTables([*features.values(), asked])
     names = [QUESTION + str(number) for number in range(len(found))]
     verifier = FeatureVerifier(tables, names, wanted, options, jobs)
     row_of = {name: row for row, name in enumerate(wanted)}
     width = max(len(answers.answers) for answers in found)
     rows = np.full((len(found), width), -1, np.int64)
     for number, answers in enumerate(found):
-        rows[number, : len(answers.answers)] = [row_of[one.name] for one in answers.answers]
+        rows[number, : len(answers.answers)] = [row_of.get(one.name, -1) for one in answers.answers]
     counts = verifier.count(rows)
     return [reranked(answers, counts[number, : len(answers.answers)].tolist()) for number, answers in enumerate(found)]
 
@@ -67,9 +71,10 @@ def _features_of_questions(photos: Sequence[Path], jobs: int) -> LocalFeatures:
     return features
 
 
-def _features_of_site(site: Site, wanted: Sequence[str], jobs: int) -> list[LocalFeatures]:
-    """Features of photos of the site: those that are kept, and those that are found now and kept from now on.
+def _features_of_site(site: Site, wanted: Sequence[str], jobs: int) -> dict[str, LocalFeatures]:
+    """Features of photos of the site by name: those that are kept, and those that are found now and kept from now on.
 
+    A photo that cannot be read any more has none, and a warning says so: the others are an answer still.
     A file of features is named after its photos and their stamps, so that one of a changed photo is not looked at.
     """
     row_of = {name: row for row, name in enumerate(site.photos.names)}
@@ -79,13 +84,14 @@ def _features_of_site(site: Site, wanted: Sequence[str], jobs: int) -> list[Loca
         paths = [files.features / f"{_stamp_of(file)}.h5" for file in photos.files]
         absent = [row for row, path in enumerate(paths) if not path.is_file()]
         if absent:
-            found, failures = extract_features(sources_of(photos.take(absent)), FeatureOptions(), jobs)
-            if failures:
-                raise failures[0]
+            found, failures = extract_features(sources_of(photos.take(absent), files.photos), FeatureOptions(), jobs)
             path_of = dict(zip(photos.names, paths, strict=True))
             for name in found.names:
                 write_features(path_of[name], found.only([name]))
-    return [map_features(path) for path in paths]
+            if failures:
+                what = "%d photos of the site cannot be read any more and count as sharing nothing, first: %s"
+                logger.warning(what, len(failures), failures[0])
+    return {name: map_features(path) for name, path in zip(photos.names, paths, strict=True) if path.is_file()}
 
 
 def _stamp_of(file: str) -> str:
