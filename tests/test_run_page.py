@@ -77,6 +77,12 @@ def test_training_that_did_not_help_is_said(tmp_path: Path) -> None:
     assert "No round was better than the network before training" in page
 
 
+def test_validation_that_tells_no_rounds_apart_is_said(tmp_path: Path) -> None:
+    page = page_of(write_run(tmp_path / "run", [figures(0, 1.0), figures(1, 1.0)], 0), tmp_path / "page")
+    assert "cannot tell the rounds apart" in page
+    assert "No round was better" not in page
+
+
 def test_a_checkpoint_without_rounds_is_refused(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()

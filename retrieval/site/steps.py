@@ -115,8 +115,9 @@ class Steps:
         alike = self.workshop.state.content.get("places_that_look_alike") or []
         if alike:
             shown = "; ".join(" and ".join(pair) for pair in alike[:3])
+            count = "two places" if len(alike) == 1 else f"{len(alike)} pairs of places"
             self.say(
-                f"  {len(alike)} pairs of places look alike ({shown}{' …' if alike[3:] else ''}): if two show the same "
+                f"  {count} look alike ({shown}{' …' if alike[3:] else ''}): if two show the same "
                 "thing, say so by --places"
             )
 
