@@ -240,8 +240,10 @@ def test_other_decoders_are_unknown(packed: Path) -> None:
 # --- a command that is stopped ------------------------------------------------------------------------------------
 
 
-def start_training(packed: Path, run: Path) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
-    """A long training in processes, once it has begun: the command, and all that it started."""
+@pytest.fixture
+def training_and_started(packed: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
+    """A long training in processes, once it has begun: the command, and all that it started. It ends with the test."""
+    run = tmp_path / "run"
     command = [sys.executable, "-m", "cli", "train", str(packed), "-o", str(run), "--backbone", "squeezenet1_1"]
     command += ["--image-size", "48", "--rounds", "100000", "--no-remine", "--decoders", "processes", "--workers", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -250,12 +252,19 @@ def start_training(packed: Path, run: Path) -> tuple[subprocess.Popen[str], list
         start_new_session=True,
     )  # fmt: skip
     curves = run / "curves.csv"
-    wait_until(lambda: training.poll() is not None or (curves.exists() and len(curves.read_text().splitlines()) > 2))
-    return training, started_by(training.pid)
+    try:
+        wait_until(
+            lambda: training.poll() is not None or (curves.exists() and len(curves.read_text().splitlines()) > 2)
+        )
+        yield training, started_by(training.pid)
+    finally:
+        training.kill()
 
 
-def test_ctrl_c_leaves_one_line_and_no_process(packed: Path, tmp_path: Path) -> None:
-    training, started = start_training(packed, tmp_path / "run")
+def test_ctrl_c_leaves_one_line_and_no_process(
+    training_and_started: tuple[subprocess.Popen[str], list[psutil.Process]],
+) -> None:
+    training, started = training_and_started
     assert len(started) >= 2
     os.killpg(training.pid, signal.SIGINT)
     _, told = training.communicate(timeout=SECONDS)
@@ -265,8 +274,10 @@ def test_ctrl_c_leaves_one_line_and_no_process(packed: Path, tmp_path: Path) -> 
     assert all_end(started)
 
 
-def test_a_killed_command_leaves_no_process(packed: Path, tmp_path: Path) -> None:
-    training, started = start_training(packed, tmp_path / "run")
+def test_a_killed_command_leaves_no_process(
+    training_and_started: tuple[subprocess.Popen[str], list[psutil.Process]],
+) -> None:
+    training, started = training_and_started
     assert len(started) >= 2
     training.kill()
     _, told = training.communicate(timeout=SECONDS)
@@ -274,8 +285,10 @@ def test_a_killed_command_leaves_no_process(packed: Path, tmp_path: Path) -> Non
     assert all_end(started)
 
 
-def test_a_killed_process_ends_the_command_in_one_line(packed: Path, tmp_path: Path) -> None:
-    training, started = start_training(packed, tmp_path / "run")
+def test_a_killed_process_ends_the_command_in_one_line(
+    training_and_started: tuple[subprocess.Popen[str], list[psutil.Process]],
+) -> None:
+    training, started = training_and_started
     workers = [process for process in started if "spawn_main" in " ".join(process.cmdline())]
     assert len(workers) == 2
     workers[0].kill()
