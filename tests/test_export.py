@@ -143,9 +143,9 @@ def test_a_huge_graph_is_refused_gently(index: Index, tmp_path: Path, monkeypatc
 
 
 def test_names_that_xml_cannot_hold_are_escaped(index: Index, tmp_path: Path) -> None:
-    odd = named(index, key=["a\x00<b>&\x1b.jpg", *index.images.key[1:]])
+    odd = named(index, key=["a\x01<b>&\x1b.jpg", *index.images.key[1:]])
     write_graphml(odd.opened(), tmp_path / "graph.graphml")
-    assert next(iter(networkx.read_graphml(tmp_path / "graph.graphml"))) == r"a\x00<b>&\x1b.jpg"
+    assert next(iter(networkx.read_graphml(tmp_path / "graph.graphml"))) == r"a\x01<b>&\x1b.jpg"
 
 
 def test_the_edges_are_symmetric(index: Index) -> None:

@@ -37,7 +37,7 @@ def test_bits_and_geometry_each_find_more(shared: Path) -> None:
     benchmark = Benchmark(few.images, [few.images[row] for row in truth.queries], {"labels": truth})
 
     def mean(options: TeacherOptions) -> float:
-        return Teacher(bag, options).evaluate(benchmark, benchmark.database, False)["labels"].mean_over_groups
+        return Teacher(bag, options).evaluate(benchmark, benchmark.database, "none")["labels"].mean_over_groups
 
     plain, signed = mean(TeacherOptions()), mean(TeacherOptions(hamming=HammingOptions()))
     verified = mean(TeacherOptions(hamming=HammingOptions(), num_verified=30))
