@@ -12,6 +12,7 @@ import pytest
 import torch
 from hand_made import run
 from PIL import Image
+from test_writing import files_of_at_most
 from timm_package import import_timm
 
 from retrieval.exporting import onnx_files
@@ -147,3 +148,22 @@ def test_the_checkpoint_and_its_export_hold_the_same_weights(folder: Path, tmp_p
     weights = load_file(tmp_path / "plain" / "model.safetensors")
     assert sorted(weights) == sorted(state)
     assert all(torch.equal(weights[name], value) for name, value in state.items())
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "onnx"])
+def test_a_full_disk_is_one_line_and_leaves_the_earlier_export(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    if kind == "onnx":
+        pytest.importorskip("onnx")
+        pytest.importorskip("onnxscript")
+    words = ("export", "--format", kind, folder / "best.pt", "-o", tmp_path / "made")
+    assert run(*words) == 0
+    files = [path for path in sorted(tmp_path.rglob("*")) if path.is_file()]
+    before = [path.read_bytes() for path in files]
+    capsys.readouterr()
+    with files_of_at_most(100_000):
+        assert run(*words, "--force") == 1
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'made'}: File too large; nothing was kept")
+    assert [path for path in sorted(tmp_path.rglob("*")) if path.is_file()] == files
+    assert [path.read_bytes() for path in files] == before

@@ -22,7 +22,7 @@ def check_safetensors_target(folder: Path, force: bool) -> None:
     UsageError
         That, or the package safetensors is not installed.
     """
-    _save_file()
+    _save()
     refuse_folder_overwrite(folder, force, {WEIGHTS, CONFIG}, "folder that export made")
 
 
@@ -32,16 +32,17 @@ def write_safetensors(folder: Path, network: Network) -> None:
     Names are those of the checkpoint: ``backbone.…`` (with torchvision's or timm's names behind it), ``pool.…``,
     ``whitening.weight`` and ``whitening.bias``. Values are float32 in rows, whatever lay-out they have in memory.
     """
-    save_file = _save_file()
+    save = _save()
     state = {name: value.detach().cpu().contiguous() for name, value in sorted(network.state_dict().items())}
     with write_folder_atomically(folder) as temporary:
-        save_file(state, temporary / WEIGHTS, metadata={"format": "pt"})
+        # Not by the package's save_file, which says in an error of its own kind that the disk is full.
+        (temporary / WEIGHTS).write_bytes(save(state, metadata={"format": "pt"}))
         write_text(temporary / CONFIG, json.dumps(description_of(network), indent=1) + "\n")
 
 
-def _save_file():  # type: ignore[no-untyped-def]
+def _save():  # type: ignore[no-untyped-def]
     try:
-        from safetensors.torch import save_file
+        from safetensors.torch import save
     except ImportError as error:
         raise UsageError("--format safetensors needs the package safetensors: pip install safetensors") from error
-    return save_file
+    return save
