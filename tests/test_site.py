@@ -36,6 +36,7 @@ from retrieval.site.comparison import compare, read_comparison
 from retrieval.site.effort import Pace, duration, effort_within, forecast, seconds_of
 from retrieval.site.facts import Facts
 from retrieval.site.questions import Site
+from retrieval.site.reconstruct import names_of_models
 from retrieval.site.request import TuneRequest
 from retrieval.site.site_files import SiteFiles
 from retrieval.site.state import SiteState, Workshop
@@ -756,6 +757,13 @@ def test_photos_alone_are_reconstructed_first(loose_photos: Path, tmp_path: Path
     )
     _, said = tuned(loose_photos, tmp_path / "site")
     assert not [line for line in said if "made again" in line]
+
+
+def test_models_of_photos_are_found_whatever_their_folder_is_called(tmp_path: Path) -> None:
+    roots = [
+        tmp_path / name for name in ("museum/images", "images/images", ".hidden/images", "x.nvm.cmvs", "wood", "b/wood")
+    ]
+    assert names_of_models(roots) == ["museum", "photos", "photos_2", tmp_path.name, "wood", "wood_5"]
 
 
 @pytest.mark.usefixtures("loose_photos")

@@ -55,4 +55,8 @@ def command(source: Path, target: Path, force: bool, output: Output, **shown: An
     if report.missing:
         output.warn(f"photos that cannot be shown: {len(report.missing):,}, first {first_three(report.missing)}")
     output.result({"page": str(report.page), "photos": report.photos, "missing": report.missing})
-    output.made(report.page, f"a page with {report.photos:,} photos", next_step="open it in a browser")
+    output.made(
+        report.page,
+        f"a page with {report.photos:,} photos" if report.photos else "a page of drawings and tables",
+        next_step="open it in a browser",
+    )

@@ -18,6 +18,7 @@ from sfm2tuples.compute.threads import own_cores
 from sfm2tuples.errors import UsageError
 from sfm2tuples.files.atomic import write_text
 from sfm2tuples.files.text import read_csv
+from sfm2tuples.readers.discover import is_passed_over
 
 UNREGISTERED = "unregistered.csv"
 """What `reconstruct` leaves of the photos that are in no model; here those of all folders."""
@@ -60,7 +61,7 @@ def reconstruct_photos(
     """
     models.mkdir(exist_ok=True)
     rows = []
-    for name, root in zip(_names(roots), roots, strict=True):
+    for name, root in zip(names_of_models(roots), roots, strict=True):
         if models.resolve().is_relative_to(root.resolve()):
             raise UsageError(f"{root}: the site lies in this folder of photos; give -o a folder elsewhere")
         found = reconstruct(root, models / name, choice, device=device, jobs=own_cores())
@@ -75,11 +76,17 @@ def reconstruct_photos(
     return Reconstructed(models, path if rows else None)
 
 
-def _names(roots: Sequence[Path]) -> list[str]:
-    """A folder name for each root, unique, and text, since the list of unregistered photos has it."""
+def names_of_models(roots: Sequence[Path]) -> list[str]:
+    """A folder name for each root, unique, and text, since the list of unregistered photos has it.
+
+    Models are looked for in it: a folder `images` goes by the folder that it lies in.
+    """
     names: list[str] = []
     for root in roots:
-        name = os.fsencode(root.resolve().name).decode("utf-8", "replace") or "photos"
+        above = [
+            os.fsencode(folder.name).decode("utf-8", "replace") for folder in (root.resolve(), root.resolve().parent)
+        ]
+        name = next((name for name in above if name and not is_passed_over(name)), "photos")
         names.append(name if name not in names else f"{name}_{len(names)}")
     return names
 

@@ -255,13 +255,13 @@ def _folders(root: Path) -> Iterator[Path]:
             continue
         seen.add((status.st_dev, status.st_ino))
         yield folder
-        inside = [entry for entry in entries if not _is_passed_over(entry.name)]
+        inside = [entry for entry in entries if not is_passed_over(entry.name)]
         # Links last, so that a folder goes by its own name; os.path.isdir takes a link to itself for no folder.
         order = sorted((entry.is_symlink(), _numbers_by_value(entry.name)) for entry in inside if os.path.isdir(entry))
         waiting.extend(folder / name for _, (_, _, name) in reversed(order))
 
 
-def _is_passed_over(name: str) -> bool:
+def is_passed_over(name: str) -> bool:
     """Hidden folders, photos, and VisualSFM's dense workspaces, whose `bundle.rd.out` is a copy of the NVM file."""
     return name.startswith(".") or name == "images" or name.endswith(".nvm.cmvs")
 
