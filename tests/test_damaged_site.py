@@ -66,5 +66,6 @@ def test_a_damaged_state_is_refused(tmp_path: Path, value: Any) -> None:
         if json.dumps(changed) == json.dumps(whole):
             continue
         path.write_text(json.dumps(changed))
-        with pytest.raises(FileFormatError, match=r"state\.json: is [^\n]*; (give|use) [^\n]*another folder"):
+        remedy = "give [^\n]*another folder|run tune into a new folder"
+        with pytest.raises(FileFormatError, match=rf"state\.json: is [^\n]*; ({remedy})"):
             SiteState.read(path)

@@ -759,6 +759,14 @@ def test_photos_alone_are_reconstructed_first(loose_photos: Path, tmp_path: Path
     assert not [line for line in said if "made again" in line]
 
 
+def test_a_wrong_root_leaves_no_site_behind(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for root in (tmp_path / "absent", tmp_path / "empty"):
+        with pytest.raises(DataError, match=root.name):
+            tune_site(TuneRequest((root,), tmp_path / "site", NetworkChoice(backbone=BACKBONE), device="cpu"))
+        assert not (tmp_path / "site").exists()
+
+
 def test_models_of_photos_are_found_whatever_their_folder_is_called(tmp_path: Path) -> None:
     roots = [
         tmp_path / name for name in ("museum/images", "images/images", ".hidden/images", "x.nvm.cmvs", "wood", "b/wood")

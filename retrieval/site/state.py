@@ -52,7 +52,7 @@ class SiteState:
             raise FileFormatError(path, "is not the state of a site", ANOTHER)
         if content.get("version") != VERSION:
             what = f"is of version {content.get('version')}, this program reads {VERSION}"
-            raise FileFormatError(path, one_line(what), "use the program that made it, or give another folder")
+            raise FileFormatError(path, one_line(what), "run tune into a new folder")
         software, digest = content.pop("software", None), content.pop("digest", None)
         if digest != _digest(content, software):
             raise FileFormatError(path, "is damaged: it is not as tune left it", ANOTHER)

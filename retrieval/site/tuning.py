@@ -73,10 +73,11 @@ def tune_site(request: TuneRequest, say: Say = logger.info) -> Tuned:
     UsageError, DataError
         The request, a model or a photo is off; another process works on the site.
     """
+    folders = [folder.folder for folder in request.photo_folders]
+    # Before the site's folder is made: a wrong ROOT leaves nothing behind.
+    inventory = take_inventory(request.roots, folders, request.site)
     with held_site(request.site) as files:
         workshop = Workshop(SiteState.read(files.state), say)
-        folders = [folder.folder for folder in request.photo_folders]
-        inventory = take_inventory(request.roots, folders, request.site)
         asked = {"roots": [str(root) for root in request.roots], "quick": request.quick, "budget": request.budget}
         workshop.state.note(asked=asked)
         return _Tuning(request, files, workshop, inventory, say).run()
