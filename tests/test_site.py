@@ -642,6 +642,15 @@ def test_a_budget_gives_what_fits() -> None:
     assert within(20).image_size < full.image_size
 
 
+def test_a_quick_site_without_training_keeps_its_size_where_that_is_quick() -> None:
+    def quick(photos: int) -> Effort:
+        one_place = Facts(1, 1, photos, 0, 0, 15, 0.2, photos, 1, 640)
+        return effort_within(one_place, 0, PACE, "cpu", budget=None, quick=True, is_random=False)
+
+    assert (quick(100).image_size, quick(100).reason) == (512, "")
+    assert quick(100_000).image_size < 512
+
+
 def test_times_are_read_and_said() -> None:
     assert [seconds_of(text) for text in ("90s", "20m", "2h", "5")] == [90, 1200, 7200, 300]
     for text in ("", "m", "-3m", "nan", "inf"):

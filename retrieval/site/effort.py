@@ -17,6 +17,8 @@ from retrieval.whitening.shrinkage import FOLDS, GRID
 
 QUICK = 0.1
 """Share of the full time that `--quick` takes."""
+QUICK_ENOUGH = 120.0
+"""Seconds that are quick enough where nothing is trained: smaller photos would save little and find less."""
 TRIED = 6
 """Photos that are described to see how fast that goes; the first warms up and does not count."""
 BACKWARD = 3.0
@@ -130,13 +132,16 @@ def effort_within(
     budget : float, optional
         Seconds for everything that follows; no limit where left out.
     quick : bool
-        A tenth of the full time.
+        A tenth of the full time; where nothing is trained, what takes no more than `QUICK_ENOUGH` is done in full.
     is_random : bool
         Whether the network starts from random weights.
     """
     full = full_effort(facts, device, is_random)
     if quick:
-        budget = QUICK * forecast(facts, loose, full, pace).total
+        whole = forecast(facts, loose, full, pace).total
+        if can_train(facts) and whole <= QUICK_ENOUGH:
+            return full
+        budget = QUICK * whole
     if budget is None or not pace.photo:
         return full
     asked = "--quick" if quick else "the budget"
