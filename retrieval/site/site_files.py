@@ -109,6 +109,21 @@ class SiteFiles:
         return not first or any(fnmatch(first, pattern) for pattern in OWN)
 
 
+def refuse_no_site(folder: Path) -> None:
+    """Refuse to make a site of a folder that holds something else, or of a file.
+
+    Raises
+    ------
+    UsageError
+        It is one.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: is a file; give the name of a folder")
+    is_taken = folder.is_dir() and any(entry.name != LOCK for entry in folder.iterdir())
+    if is_taken and not SiteFiles(folder).state.is_file():
+        raise UsageError(f"{folder}: is not empty, and no site that tune made; give another name")
+
+
 @contextmanager
 def held_site(folder: Path) -> Iterator[SiteFiles]:
     """Make a site's folder where there is none, and hold it against other writers.
@@ -120,11 +135,7 @@ def held_site(folder: Path) -> Iterator[SiteFiles]:
     DataError
         Another process writes to it, or it cannot be made.
     """
-    files = SiteFiles(folder)
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder}: is a file; give the name of a folder")
-    if folder.is_dir() and any(entry.name != LOCK for entry in folder.iterdir()) and not files.state.is_file():
-        raise UsageError(f"{folder}: is not empty, and no site that tune made; give another name")
+    refuse_no_site(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
@@ -132,7 +143,7 @@ def held_site(folder: Path) -> Iterator[SiteFiles]:
         raise DataError(folder, f"cannot be written to ({error.strerror})") from error
     try:
         take_lock(lock, folder)
-        yield files
+        yield SiteFiles(folder)
     except BlockingIOError as error:
         raise DataError(folder, "another process writes to this site", "wait for it") from error
     finally:

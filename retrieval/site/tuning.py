@@ -23,7 +23,7 @@ from retrieval.site.photo_gathering import photos_of_models, with_loose_photos
 from retrieval.site.photo_list import PhotoList
 from retrieval.site.reconstruct import reconstruct_photos
 from retrieval.site.request import Say, TuneRequest
-from retrieval.site.site_files import SiteFiles, held_site
+from retrieval.site.site_files import SiteFiles, held_site, refuse_no_site
 from retrieval.site.site_page import write_site_page
 from retrieval.site.state import SiteState, Workshop
 from retrieval.site.steps import Steps, registered_photos
@@ -73,6 +73,7 @@ def tune_site(request: TuneRequest, say: Say = logger.info) -> Tuned:
     UsageError, DataError
         The request, a model or a photo is off; another process works on the site.
     """
+    refuse_no_site(request.site)
     folders = [folder.folder for folder in request.photo_folders]
     # Before the site's folder is made: a wrong ROOT leaves nothing behind.
     inventory = take_inventory(request.roots, folders, request.site)
