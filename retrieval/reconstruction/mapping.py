@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from retrieval.reconstruction.options import GLOBAL, LEAST_IMAGES
 from retrieval.reconstruction.progress import Report, told
@@ -159,10 +159,9 @@ def _global(job: MappingJob, line: Connection) -> list[pycolmap.Reconstruction]:
     options.mapper.global_positioning.use_gpu = options.mapper.bundle_adjustment.ceres.use_gpu = False
     database, models = Database.open(job.database), ReconstructionManager()
     pipeline = GlobalPipeline(options, database, models)
-    pipeline.add_callback(GlobalPipelineCallback.MODEL_UPDATE_CALLBACK, lambda: line.send(_placed(models)))
-    pipeline.run()
+    found = _run(pipeline, GlobalPipelineCallback.MODEL_UPDATE_CALLBACK, models, line)
     database.close()
-    return [models.get(row) for row in range(models.size())]
+    return found
 
 
 def _incremental(job: MappingJob, line: Connection) -> list[pycolmap.Reconstruction]:
@@ -175,9 +174,17 @@ def _incremental(job: MappingJob, line: Connection) -> list[pycolmap.Reconstruct
     options.num_threads, options.random_seed, options.extract_colors = job.threads, job.seed, False
     database, models = Database.open(job.database), ReconstructionManager()
     pipeline = IncrementalPipeline(options, database, models)
-    pipeline.add_callback(Callback.NEXT_IMAGE_REG_CALLBACK, lambda: line.send(_placed(models)))
-    pipeline.run()
+    found = _run(pipeline, Callback.NEXT_IMAGE_REG_CALLBACK, models, line)
     database.close()
+    return found
+
+
+def _run(
+    pipeline: Any, callback: Any, models: pycolmap.ReconstructionManager, line: Connection
+) -> list[pycolmap.Reconstruction]:
+    """Models of a pipeline of either kind; at each callback it sends how many images are placed."""
+    pipeline.add_callback(callback, lambda: line.send(_placed(models)))
+    pipeline.run()
     return [models.get(row) for row in range(models.size())]
 
 

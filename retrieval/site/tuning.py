@@ -29,7 +29,7 @@ from retrieval.site.state import SiteState, Workshop
 from retrieval.site.steps import Steps, registered_photos
 from sfm2tuples.errors import UsageError
 from sfm2tuples.files.text import read_csv
-from sfm2tuples.index.opened import open_index
+from sfm2tuples.index.opened import OpenedIndex, open_index
 from sfm2tuples.ingest.build import build_index
 from sfm2tuples.ingest.options import IngestOptions
 from sfm2tuples.readers.discover import find_models
@@ -147,7 +147,7 @@ class _Tuning:
         with open_index(self.files.index) as index:
             facts, registered = facts_of(index, self._count_distractors()), registered_photos(index)
             models = len(index.models.name)
-            photos = self._photos(photos_of_models(index))
+            photos = self._photos(index)
         loose = len(photos.names) - facts.photos
         noun = "place" if facts.places == 1 else "places"
         self.say(
@@ -237,12 +237,11 @@ class _Tuning:
 
         self.workshop.make(self.files.index, made_of, build)
 
-    def _photos(self, known: PhotoList) -> PhotoList:
+    def _photos(self, index: OpenedIndex) -> PhotoList:
         """All photos that are to be searched: of models, in no model, and those that `ask --add` brought."""
         added = [Path(file) for file in self.workshop.state.content.get("added", [])]
         loose = [*self.inventory.photos, *((file.parent, file) for file in added)]
-        with open_index(self.files.index) as index:
-            return with_loose_photos(known, loose, index)
+        return with_loose_photos(photos_of_models(index), loose, index)
 
     def _effort(self, facts: Facts, loose: int, network: Network, registered: Sequence[Path]) -> Effort:
         """How much is done: all, or what fits; decided once for the same data and wish, for it depends on a clock."""
