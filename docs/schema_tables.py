@@ -20,6 +20,7 @@ INDEX = {
     "/covisibility": schema.CovisibilityGraph,
     "/places": schema.Places,
 }
+INSIDE = {f"/{name}": table for name, table in schema.OPTIONAL_TABLES.items()}
 TUPLES = {
     "/images": tuple_file.ImageTable,
     "/places": tuple_file.PlaceTable,
@@ -48,4 +49,4 @@ def table(groups: dict[str, type]) -> str:
 
 
 if __name__ == "__main__":
-    print(table(INDEX), table(TUPLES), sep="\n\n")
+    print(table(INDEX), table(INSIDE), table(TUPLES), sep="\n\n")

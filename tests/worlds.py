@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,16 +18,20 @@ from sfm2tuples.files.tables import read_table
 from sfm2tuples.index import schema
 from sfm2tuples.index.opened import OpenedIndex, open_index
 from sfm2tuples.index.schema import (
+    LEFT_OUT,
+    OPTIONAL_TABLES,
     TABLES,
     TRAIN,
     VAL,
     Cameras,
     CovisibilityGraph,
     Images,
+    Inside,
     Models,
     Observations,
     Places,
     Points,
+    Spots,
 )
 from sfm2tuples.mining.tuple_file import Candidates, ImageTable, PlaceTable
 
@@ -43,6 +47,8 @@ class Index:
     points: Points
     covisibility: CovisibilityGraph
     places: Places
+    inside: Inside | None = None
+    spots: Spots | None = None
 
     @property
     def image_place(self) -> np.ndarray:
@@ -68,16 +74,49 @@ class Index:
 
 def write_whole(path: Path, index: Index, options: dict[str, Any] | None = None, parents: Sequence[str] = ()) -> None:
     """Write an index from memory, as `build-index` writes its columns."""
-    schema.write_index(
-        path, {table.name: vars(getattr(index, table.name)) for table in fields(Index)}, options or {}, parents
-    )
+    tables = {table.name: getattr(index, table.name) for table in fields(Index)}
+    there = {name: vars(table) for name, table in tables.items() if table is not None}
+    schema.write_index(path, there, options or {}, parents)
 
 
 def read_whole(path: Path) -> Index:
     """Read every table of an index."""
     with open_file(path, schema.FORMAT, schema.VERSION) as file:
         columns = CheckedColumns(path, file, schema.RULES)
-        return Index(**{name: read_table(columns, name, table) for name, table in TABLES.items()})
+        tables = {**TABLES, **OPTIONAL_TABLES} if columns.has("inside/split") else TABLES
+        return Index(**{name: read_table(columns, name, table) for name, table in tables.items()})
+
+
+def with_inside(rng: np.random.Generator, index: Index, spots_of_place: int = 2) -> Index:
+    """The same index with random relations: a tenth takes no part, a fifth of a model's pairs without edge is unknown.
+
+    Each place has up to `spots_of_place` spots of random images; the last spot of each place is for validation.
+    """
+    n, place, model = len(index.images.key), index.image_place, index.images.model
+    takes_part = rng.random(n) >= 0.1
+    names, spot = np.unique(place * spots_of_place + rng.integers(spots_of_place, size=n), return_inverse=True)
+    used, spot[takes_part] = np.unique(spot[takes_part], return_inverse=True)
+    spot_place = names[used] // spots_of_place
+    is_last = np.append(spot_place[1:] != spot_place[:-1], True)[: len(used)]
+    split = np.full(n, LEFT_OUT, np.int8)
+    split[takes_part] = np.where(is_last[spot[takes_part]], VAL, TRAIN)
+    related = np.zeros((n, n), bool)
+    related[np.repeat(np.arange(n), np.diff(index.covisibility.indptr)), index.covisibility.neighbour] = True
+    drawn = np.triu(rng.random((n, n)) < 0.2, 1)
+    unknown = (drawn | drawn.T) & (model[:, None] == model) & takes_part[:, None] & takes_part & ~related
+    first, other = np.nonzero(unknown)
+    hops = rng.integers(2, 4, (n, n))
+    inside = Inside(
+        takes_part=takes_part,
+        spot=np.where(takes_part, spot, -1),
+        split=split,
+        indptr=indptr_of(np.bincount(first, minlength=n)),
+        other=other,
+        hops=np.minimum(hops, hops.T)[first, other].astype(np.uint8),
+        into=rng.random(len(other)).astype(np.float32),
+        distance=rng.random(len(other)).astype(np.float32),
+    )
+    return replace(index, inside=inside, spots=Spots(spot_place))
 
 
 def random_index(rng: np.random.Generator, sizes: tuple[int, ...], place: tuple[int, ...], val: int = 0) -> Index:

@@ -12,7 +12,7 @@ from sfm2tuples.files.regular_files import require_file
 from sfm2tuples.index import schema
 from sfm2tuples.mining import tuple_file
 
-LEFT_OUT = {schema.FORMAT: schema.LEFT_OUT, tuple_file.FORMAT: tuple_file.LEFT_OUT}
+UNHASHED = {schema.FORMAT: schema.UNHASHED, tuple_file.FORMAT: tuple_file.UNHASHED}
 """Of the formats that have some, the datasets that the fingerprint does not cover."""
 
 
@@ -43,7 +43,7 @@ def verify_file(path: Path) -> str:
     if header.format not in FORMATS:
         raise FileFormatError(path, f"is {header.format}, which this program does not know")
     with open_file(path, header.format, header.version) as file:
-        found = content_fingerprint(file, LEFT_OUT.get(header.format, ()))
+        found = content_fingerprint(file, UNHASHED.get(header.format, ()))
     if found != header.fingerprint:
         what = f"its content has the fingerprint {found[:16]}, its header says {header.fingerprint[:16]}"
         raise FileFormatError(path, f"was changed or damaged after it was written: {what}", "make it again")

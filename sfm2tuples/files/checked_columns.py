@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from sfm2tuples.files.columns import Utf8Strings
-from sfm2tuples.files.plain_items import plain_dataset, reading
+from sfm2tuples.files.plain_items import plain_dataset, plain_item, reading
 from sfm2tuples.files.rules import Rules, check_column, check_shape, check_starts, check_type
 
 RowSelection = slice | np.ndarray
@@ -44,12 +44,18 @@ class CheckedColumns:
         """How many there are of what the rules' dimensions name."""
         self._datasets: dict[str, h5py.Dataset] = {}
         for name, rule in rules.items():
+            if rule.only_with and plain_item(path, file, rule.only_with) is None:
+                continue
             dataset = plain_dataset(path, file, name)
             with reading(path, name):
                 dtype, shape = dataset.dtype, dataset.shape
             check_type(path, name, rule, dtype)
             check_shape(path, name, rule, () if shape is None else shape, self.sizes)
             self._datasets[name] = dataset
+
+    def has(self, name: str) -> bool:
+        """Whether the file has a dataset that the rules let be absent."""
+        return name in self._datasets
 
     def num_rows(self, name: str) -> int:
         """Rows of a column."""

@@ -105,6 +105,10 @@ class LazyFile:
         """What the file says of itself."""
         return self.open()[0]
 
+    def has(self, name: str) -> bool:
+        """Whether the file has a dataset that the rules let be absent."""
+        return self.open()[1].has(name)
+
     def num_rows(self, name: str) -> int:
         """Rows of a column."""
         return self.open()[1].num_rows(name)

@@ -40,6 +40,8 @@ class Rule:
     """No value is NaN or infinite."""
     unknown: float | None = None
     """Every value is finite or this one (NaN, -inf)."""
+    only_with: str = ""
+    """The dataset is there only where the file has this group."""
 
 
 Rules = Mapping[str, Rule]

@@ -43,7 +43,7 @@ class ImageColumns(LazyTable):
 
     @property
     def split(self) -> LazyColumn:
-        """Split of each image, int8: `sfm2tuples.index.schema.TRAIN` or `VAL`."""
+        """Split of each image, int8: `TRAIN`, `VAL`, or `LEFT_OUT` in an index that splits inside its places."""
         return LazyColumn(len(self), self._splits)
 
     @property
@@ -71,6 +71,9 @@ class ImageColumns(LazyTable):
         return model
 
     def _splits(self, rows: RowSelection) -> np.ndarray:
+        if self._file.has("inside/split"):
+            inside: np.ndarray = self._file.read("inside/split", rows)
+            return inside
         return self._tables()[1].split[self._places(rows)]
 
     def _poses(self, rows: RowSelection) -> np.ndarray:

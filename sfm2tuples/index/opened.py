@@ -20,9 +20,11 @@ from sfm2tuples.index.schema import (
     RULES,
     VERSION,
     CovisibilityGraph,
+    Inside,
     Models,
     Places,
     Points,
+    Spots,
     distinct_points,
     overlaps,
 )
@@ -100,6 +102,16 @@ class OpenedIndex:
     def graph(self) -> LazyTable:
         """Columns of the co-visibility graph, CSR over images: all fields of `CovisibilityGraph`."""
         return LazyTable(self._file, "covisibility", CovisibilityGraph)
+
+    @property
+    def inside(self) -> LazyTable | None:
+        """Columns of what the models prove, read by rows: all fields of `Inside`; None where the index has none."""
+        return LazyTable(self._file, "inside", Inside) if self._file.has("inside/split") else None
+
+    @cached_property
+    def spots(self) -> Spots | None:
+        """The spots, in memory; None where the index has none."""
+        return Spots(self._file.column("spots/place")[:]) if self._file.has("spots/place") else None
 
     def row_of(self, key: str) -> int:
         """Row of the image with a key. The first call looks at all keys.

@@ -17,13 +17,14 @@ from sfm2tuples.files.container import create_file
 from sfm2tuples.files.room import require_room
 from sfm2tuples.files.rules import Rule, Rules, text_rules
 from sfm2tuples.files.tables import Column, write_columns
+from sfm2tuples.index.splits import LEFT_OUT as LEFT_OUT
 from sfm2tuples.index.splits import SPLITS as SPLITS
 from sfm2tuples.index.splits import TRAIN as TRAIN
 from sfm2tuples.index.splits import VAL as VAL
 
 FORMAT = "sfm2tuples-index"
 VERSION = 1
-LEFT_OUT = ("models/photo_root",)
+UNHASHED = ("models/photo_root",)
 """What the fingerprint does not cover: where photos lie on this machine."""
 
 
@@ -139,6 +140,47 @@ class Places:
     """Why its models were joined; empty for a place of one model."""
 
 
+@dataclass(frozen=True)
+class Inside:
+    """`/inside`: what a model proves of two images of one place, by method.md section 12; absent where not asked.
+
+    A pair of one place is positive where the graph has it. It is unknown where one of the two takes no part, where
+    their models are two (unless the option `fragments` says that these are apart), and where `other` lists it. It is
+    a proven negative otherwise.
+    """
+
+    takes_part: np.ndarray
+    """(n,) bool, whether the image can have proven negatives: at least 15 points, and a picture that can be placed."""
+    spot: np.ndarray
+    """(n,) int64, row of the image's spot; -1 where it takes no part."""
+    split: np.ndarray
+    """(n,) int8, `TRAIN`, `VAL` or `LEFT_OUT`; it stands in the place of the split of the image's place."""
+    indptr: np.ndarray
+    """(n + 1,) int64, where each image's unknown pairs start."""
+    other: np.ndarray
+    """(u,) int64, row of the other image, of the same model; symmetric, rising within an image."""
+    hops: np.ndarray
+    """(u,) uint8, steps apart in the graph of all shared points; 3 stands for more than two."""
+    into: np.ndarray
+    """(u,) float32, share of the image's points that fall into the other's picture."""
+    distance: np.ndarray
+    """(u,) float32, distance of the two centres over the median depth of the image's points."""
+
+
+@dataclass(frozen=True)
+class Spots:
+    """`/spots`: parts of places that see the same, which take the part that places have; absent as `/inside`."""
+
+    place: np.ndarray
+    """(s,) int64, row of the spot's place; rising."""
+
+    def names(self, places: Sequence[str]) -> list[str]:
+        """Name of each spot: ``PLACE#k``, k from 1 within its place."""
+        first = np.searchsorted(self.place, self.place)
+        number = (np.arange(len(self.place)) - first + 1).tolist()
+        return [f"{places[place]}#{k}" for place, k in zip(self.place.tolist(), number, strict=True)]
+
+
 def distinct_points(indptr: np.ndarray, point: np.ndarray) -> np.ndarray:
     """|P(i)|: how many different points each image observes; a point observed twice by one image counts once.
 
@@ -195,6 +237,8 @@ TABLES = {
     "places": Places,
 }
 """By group of the file, the dataclass of its columns."""
+OPTIONAL_TABLES = {"inside": Inside, "spots": Spots}
+"""Likewise of the groups that an index has together or not at all."""
 
 RULES: Rules = {
     **text_rules("models/name", "models"),
@@ -232,6 +276,15 @@ RULES: Rules = {
     **text_rules("places/name", "places"),
     "places/split": Rule(("places",), "int8", least=TRAIN, most=VAL),
     **text_rules("places/reason", "places"),
+    "inside/takes_part": Rule(("images",), "bool", only_with="inside"),
+    "inside/spot": Rule(("images",), "int64", row_of="spots", or_none=True, only_with="inside"),
+    "inside/split": Rule(("images",), "int8", least=TRAIN, most=LEFT_OUT, only_with="inside"),
+    "inside/indptr": Rule(("images + 1",), "int64", starts_of="unknown pairs", only_with="inside"),
+    "inside/other": Rule(("unknown pairs",), "int64", row_of="images", only_with="inside"),
+    "inside/hops": Rule(("unknown pairs",), "uint8", least=1, most=3, only_with="inside"),
+    "inside/into": Rule(("unknown pairs",), "float32", least=0, most=1, finite=True, only_with="inside"),
+    "inside/distance": Rule(("unknown pairs",), "float32", least=0, finite=True, only_with="inside"),
+    "spots/place": Rule(("spots",), "int64", row_of="places", only_with="inside"),
 }
 """What is true of every column: whatever reads an index holds it to them."""
 
@@ -249,17 +302,18 @@ def write_index(
     ----------
     path : str or Path
     tables : mapping
-        By group, such as ``images``, its columns by name: all fields of the group's dataclass.
+        By group, such as ``images``, its columns by name: all fields of the group's dataclass. The groups of
+        `OPTIONAL_TABLES` may be absent.
     options, parents
         For the header.
     threads : int
         How many columns are gathered, written and hashed at a time; the file is the same for any number.
     """
     digests: dict[str, str] = {}
-    with create_file(path, FORMAT, VERSION, options, parents, LEFT_OUT, digests) as file:
+    with create_file(path, FORMAT, VERSION, options, parents, UNHASHED, digests) as file:
         streams: list[tuple[h5py.Dataset, ColumnStream]] = []
         synced: list[Future[None]] = []
-        for name, table in TABLES.items():
+        for name, table in {**TABLES, **{k: t for k, t in OPTIONAL_TABLES.items() if k in tables}}.items():
             columns = {field.name: tables[name][field.name] for field in fields(table)}
             streams += write_columns(file.create_group(name), columns)
         # The columns have their places by now, but not yet their bytes.

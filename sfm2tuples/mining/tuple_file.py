@@ -29,7 +29,7 @@ from sfm2tuples.index.schema import SPLITS, TRAIN, VAL
 
 FORMAT = "sfm2tuples-tuples"
 VERSION = 1
-LEFT_OUT = ("images/root",)
+UNHASHED = ("images/root",)
 """What the fingerprint does not cover: where photos lie on this machine."""
 UNKNOWN_SHARED = np.int32(-1)
 """Shared points of a pair that came from elsewhere without evidence."""
@@ -216,7 +216,7 @@ def write_tuples(
     `searches`: by split name, how well its negatives were found, where they were searched by inverted lists.
     `origins`: whose photos these are, for the header.
     """
-    with create_file(path, FORMAT, VERSION, options, parents, leave_out=LEFT_OUT, origins=origins) as file:
+    with create_file(path, FORMAT, VERSION, options, parents, leave_out=UNHASHED, origins=origins) as file:
         write_table(file.create_group("images"), images)
         write_table(file.create_group("places"), places)
         for split in SPLITS:
