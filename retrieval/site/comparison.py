@@ -12,12 +12,12 @@ import numpy as np
 
 from retrieval.evaluation.evaluation_file import read_evaluation
 from retrieval.evaluation.intervals import Interval, mean_interval
-from retrieval.site.candidates import START, title_of
+from retrieval.site.candidates import START, WHITENED, title_of
 from sfm2tuples.errors import FileFormatError
 from sfm2tuples.files.atomic import write_text
 from sfm2tuples.files.text import read_json
 
-FORMAT, VERSION = "sfm2tuples-comparison", 1
+FORMAT, VERSION = "sfm2tuples-comparison", 2
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class Row:
     """mAP over the queries."""
     gain: Interval
     """Over the network off the shelf, of the same queries."""
+    training: Interval | None = None
+    """What training alone adds: over the network off the shelf with the same whitening; None where none was done."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,20 @@ class Comparison:
             return f"kept: {self.title}; {self.reason}"
         if row.way == START:
             return f"kept: {self.title}, since nothing was better on held-out places"
-        gain = f"{_signed(row.gain.mean)} mAP ({_signed(row.gain.low)} to {_signed(row.gain.high)})"
-        sure = "more than chance" if row.gain.excludes_zero else "within chance"
-        return f"kept: {self.title}, best on held-out places; its gain of {gain} is {sure}"
+        whole = f"kept: {self.title}, best on held-out places; its gain of {_gained(row.gain)} is {_sure(row.gain)}"
+        return f"{whole}; {self._share_of_training(row)}"
 
-    def table(self) -> tuple[list[tuple[str, str, str, str, str]], list[str]]:
+    def _share_of_training(self, row: Row) -> str:
+        """What of the gain of the kept one comes of training."""
+        if row.training is None:
+            tried = [other for other in self.rows if other.training is not None]
+            return "training adds nothing to it" if tried else "nothing was trained"
+        if not row.way.endswith(WHITENED):
+            return "all of it comes of training"
+        by = f"training alone, over {title_of(START + WHITENED)}, adds {_gained(row.training)}"
+        return f"{by}, which is {_sure(row.training)}"
+
+    def table(self) -> tuple[list[tuple[str, ...]], list[str]]:
         """Rows for people and their header: percent, 95 % intervals."""
         shown = [
             (
@@ -79,10 +90,12 @@ class Comparison:
                 f"{100 * row.value.low:.1f} to {100 * row.value.high:.1f}",
                 "" if row.way == START else _signed(row.gain.mean),
                 "" if row.way == START else f"{_signed(row.gain.low)} to {_signed(row.gain.high)}",
+                "" if row.training is None else _signed(row.training.mean),
+                "" if row.training is None else f"{_signed(row.training.low)} to {_signed(row.training.high)}",
             )
             for row in self.rows
         ]
-        return shown, ["on places held out", "mAP", "95 %", "gain", "95 %"]
+        return shown, ["on places held out", "mAP", "95 %", "gain", "95 %", "of it by training", "95 %"]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -105,11 +118,21 @@ def compare(evaluations: Mapping[str, Path]) -> Comparison:
         places |= {entry["group"] for entry in counted}
     start = precisions[START]
     rows = tuple(
-        Row(way, title_of(way), mean_interval(values), mean_interval(values - start))
+        Row(
+            *(way, title_of(way), mean_interval(values), mean_interval(values - start)),
+            None if untrained is None else mean_interval(values - untrained),
+        )
         for way, values in precisions.items()
+        for untrained in [_untrained(way, precisions)]
     )
     kept = max(rows, key=lambda row: row.value.mean)
     return Comparison(kept.way, rows, len(start), len(places))
+
+
+def _untrained(way: str, precisions: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """Figures of the network off the shelf with the whitening, or none, of a way that was trained."""
+    name = way.removesuffix(WHITENED)
+    return None if name == START else precisions[START + way[len(name) :]]
 
 
 def unmeasured(kept: str, reason: str) -> Comparison:
@@ -143,7 +166,16 @@ def read_comparison(path: Path) -> Comparison:
 
 def _row(values: Mapping[str, Any]) -> Row:
     value, gain = (Interval(**values[name]) for name in ("value", "gain"))
-    return Row(values["way"], values["title"], value, gain)
+    training = values["training"]
+    return Row(values["way"], values["title"], value, gain, None if training is None else Interval(**training))
+
+
+def _gained(gain: Interval) -> str:
+    return f"{_signed(gain.mean)} mAP ({_signed(gain.low)} to {_signed(gain.high)})"
+
+
+def _sure(gain: Interval) -> str:
+    return "more than chance" if gain.excludes_zero else "within chance"
 
 
 def _signed(share: float) -> str:

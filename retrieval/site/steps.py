@@ -27,7 +27,7 @@ from retrieval.protocols.benchmark import ProtocolChoice
 from retrieval.protocols.sfm import sfm_benchmark
 from retrieval.site.candidates import START, WHITENED, Candidate, candidates_of, title_of
 from retrieval.site.choices import Choices
-from retrieval.site.comparison import Comparison, compare, read_comparison, unmeasured, write_comparison
+from retrieval.site.comparison import VERSION, Comparison, compare, read_comparison, unmeasured, write_comparison
 from retrieval.site.database import KnownPhotos, whitened_known, write_database
 from retrieval.site.photo_list import PhotoList, read_photo_list
 from retrieval.site.request import Say
@@ -216,7 +216,8 @@ class Steps:
             for way in self._ways():
                 self._evaluate(way, min_shared)
                 evaluations[way] = self.files.evaluation(way)
-        made_of = {way: stamp(path) for way, path in evaluations.items()} or {"nothing is held out": reason}
+        made_of: dict[str, Any] = {way: stamp(path) for way, path in evaluations.items()}
+        made_of = (made_of or {"nothing is held out": reason}) | {"version of the table": VERSION}
 
         def build(_: bool) -> None:
             unseen = START + (WHITENED if self.choices.whitening is not None else "")
