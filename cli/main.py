@@ -74,7 +74,10 @@ def group() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run a command; a known error is one line on stderr and an exit code: 1 data, 2 usage, 130 interrupted."""
     try:
-        group.main(args=arguments, prog_name="sfm2tuples", standalone_mode=False)
+        # What a command that exits by itself returns here is its code.
+        code = group.main(args=arguments, prog_name="sfm2tuples", standalone_mode=False)
+        if isinstance(code, int) and code:
+            sys.exit(code)
     except click.exceptions.Exit as exit_request:
         sys.exit(exit_request.exit_code)
     except click.ClickException as error:

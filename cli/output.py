@@ -36,6 +36,8 @@ class Output:
     """Print one JSON object at the end instead of text."""
     collected: dict[str, Any] = field(default_factory=dict)
     """What goes into that object."""
+    failed: bool = False
+    """Whether the command, which ends, ends with exit code 1."""
 
     def silence(self) -> None:
         """Be heard no more, not even at the end: for the processes of a team that do not lead it."""
@@ -64,6 +66,16 @@ class Output:
         """Count errors that did not stop the work, and show the first three."""
         if errors:
             self.warn(f"{len(errors):,} {what}, first: " + "; ".join(str(error) for error in errors[:3]))
+
+    def fail_of(self, what: str, errors: Sequence[Exception]) -> None:
+        """Name each of some errors that did not stop the work; the command ends with exit code 1."""
+        for error in errors:
+            click.echo(one_line(f"error: {error}"), err=True)
+        if errors:
+            self.result({"failures": [str(error) for error in errors]})
+            self.failed = True
+            if len(errors) > 1:
+                self.warn(f"{len(errors):,} {what}")
 
     def table(self, rows: Sequence[Sequence[object]], header: Sequence[str]) -> None:
         """Print a table in columns: text to the left, numbers to the right."""
@@ -165,6 +177,8 @@ def output_options(function: Callable[..., None]) -> Callable[..., None]:
             for name in SPOKEN:
                 logging.getLogger(name).setLevel(logging.NOTSET)
         output.close()
+        if output.failed:
+            raise click.exceptions.Exit(1)
 
     return wrapped
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,15 +32,16 @@ from retrieval.networks.choice import NetworkChoice, load_network
 from retrieval.networks.interpolation import between
 from retrieval.networks.network import build_network
 from retrieval.photos.tuple_photos import TuplePhotos
-from retrieval.site import choices, reconstruct, steps, tuning
+from retrieval.site import choices, reconstruct, site_files, steps, tuning, verification
 from retrieval.site.choices import Effort, can_train, choose_options
-from retrieval.site.comparison import compare, read_comparison
+from retrieval.site.comparison import compare, read_comparison, write_comparison
 from retrieval.site.effort import Pace, duration, effort_within, forecast, seconds_of
 from retrieval.site.facts import Facts
-from retrieval.site.questions import Site
+from retrieval.site.photo_list import PhotoList, write_photo_list
+from retrieval.site.questions import Answer, Answers, Site, reranked
 from retrieval.site.reconstruct import names_of_models
 from retrieval.site.request import TuneRequest
-from retrieval.site.site_files import SiteFiles
+from retrieval.site.site_files import SiteFiles, held_site
 from retrieval.site.state import SiteState, Workshop
 from retrieval.site.tuning import Tuned, tune_site
 from sfm2tuples.errors import DataError, FileFormatError, PhotoError, SfmTuplesError, UsageError
@@ -427,6 +430,118 @@ def test_ask_verifies_by_local_features_that_are_kept(copy: Path, new_photo: Pat
     assert [path.stat().st_mtime_ns for path in kept] == before
 
 
+def test_matches_that_are_chance_are_called_not_verified(new_photo: Path) -> None:
+    """Only verified photos are put in order by their matches; the others stay in that of their similarity."""
+    answers = [Answer(rank, 1 - rank / 10, f"{rank}.jpg", Path(f"{rank}.jpg"), "") for rank in range(1, 6)]
+    found = reranked(Answers(new_photo, tuple(answers)), [9, 15, 14, 40, 0], 15)
+    assert [(one.name, one.verified) for one in found.answers] == [
+        *(("4.jpg", True), ("2.jpg", True), ("1.jpg", False), ("3.jpg", False), ("5.jpg", False)),
+    ]
+    assert [one.rank for one in found.answers] == [1, 2, 3, 4, 5]
+    assert not found.is_unverified
+    assert reranked(Answers(new_photo, tuple(answers)), [9, 14, 14, 14, 0], 15).is_unverified
+    assert not Answers(new_photo, tuple(answers)).is_unverified
+
+
+def test_an_answer_that_is_not_verified_says_so(copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("pycolmap")
+    noise = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    assert run("ask", copy, tmp_path / "noise.png", "--num-results", 2, "--verify", "--jobs", 1) == 0
+    said = capsys.readouterr().out
+    assert said.count("not verified") == 3
+    assert "not verified: none of these shares more local features" in said
+
+
+@pytest.mark.parametrize("trouble", ["read-only", "held", "full"])
+def test_a_question_is_verified_where_nothing_can_be_kept(
+    copy: Path, new_photo: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    pytest.importorskip("pycolmap")
+    words = ("ask", copy, new_photo, "--num-results", 2, "--verify", "--jobs", 1, "--json")
+    assert run(*words) == 0
+    usual = json.loads(capsys.readouterr().out)
+    torn = sorted((copy / "features").iterdir())
+    torn[0].write_bytes(torn[0].read_bytes()[:100])
+    torn[1].unlink()
+
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    if trouble == "read-only":
+        monkeypatch.setattr(site_files.os, "open", refuse)
+    if trouble == "full":
+        monkeypatch.setattr(verification, "write_features", refuse)
+    with held_site(copy) if trouble == "held" else nullcontext():
+        assert run(*words) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out) == usual
+    assert "the local features are not kept for the next question" in said.err
+    monkeypatch.undo()
+    assert run(*words) == 0  # A torn file is made again.
+    assert json.loads(capsys.readouterr().out) == usual
+    assert len(list((copy / "features").iterdir())) == 2
+    assert run("inspect", torn[0], "--verify") == 0
+
+
+def test_a_question_among_the_models_photos_alone(
+    copy: Path, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more, new = tmp_path / "more", tmp_path / "new.png"
+    more.mkdir()
+    photo = np.array(Image.open(sorted(world.rglob("*.jpg"))[0]))
+    for name, turned in ((more / "turned.png", photo[::-1]), (new, photo[::-1, ::-1])):
+        Image.fromarray(turned).save(name)
+    assert run("ask", copy, "--add", more) == 0
+    opened = Site.open(copy)
+    everything, models = opened.ask(new, 100), opened.ask(new, 100, only_models=True)
+    assert len(everything) == 25, "the new photo is not in the site"
+    assert [one.name for one in models] == [one.name for one in everything if one.place]
+    assert [one.similarity for one in models] == pytest.approx([one.similarity for one in everything if one.place])
+    capsys.readouterr()
+    assert run("ask", copy, new, "--only-models", "--num-results", 1) == 0
+    assert capsys.readouterr().out.splitlines()[0] == f"{new}, among 24 photos of models below {world}:"
+    assert run("ask", copy, "--add", more, "--only-models") == 2
+    photos = opened.photos
+    loose = PhotoList(photos.names, photos.files, [""] * len(photos.names), photos.stamps)
+    write_photo_list(copy / "photos.json", loose)
+    assert run("ask", copy, new, "--only-models") == 2
+    assert "none of its photos is in a model" in capsys.readouterr().err
+
+
+def test_a_folder_of_questions_goes_on_after_photos_that_cannot_be_read(
+    site: Path, new_photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "questions"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(b"no photo")
+    shutil.copy(new_photo, folder / "b.png")
+    (folder / "c.jpg").touch()
+    for many in (False, True):  # Without torch, and with it.
+        for number in range(8 * many):
+            shutil.copy(new_photo, folder / f"d{number}.png")
+        assert run("ask", site, folder, tmp_path / "absent.jpg", "--json") == 1
+        said = capsys.readouterr()
+        assert next(iter(json.loads(said.out)["answers"])) == str(folder / "b.png")
+        assert len(json.loads(said.out)["answers"]) == 1 + 8 * many
+        lines = said.err.splitlines()
+        assert [line.split(": ")[1] for line in lines[:3]] == [
+            *(str(folder / "a.jpg"), str(folder / "c.jpg"), str(tmp_path / "absent.jpg")),
+        ]
+        assert lines[3] == "warning: 3 photos that were asked for cannot be read"
+
+
+def test_an_empty_name_is_not_the_current_folder(
+    site: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell's variable that is not set: `ask site "$PHOTO"`."""
+    monkeypatch.chdir(site)
+    for words in (["ask", site, ""], ["ask", "", "x.jpg"], ["tune", "", "-o", "s"], ["tune", ".", "-o", ""]):
+        assert run(*words) == 2
+        assert "an empty name is neither a file nor a folder" in capsys.readouterr().err
+    assert run("ask", site, "x.jpg", "--add", "") == 2
+
+
 def test_a_photo_of_the_site_that_is_gone_does_not_stop_verify(
     copy: Path, new_photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -583,6 +698,33 @@ def test_a_gain_within_chance_is_called_so(tmp_path: Path, site: Path) -> None:
     assert "more than chance" in compare({n: tmp_path / f"{n}.json" for n in ("start", "tuned")}).verdict()
     same = compare({"start": tmp_path / "start.json", "halfway": tmp_path / "start.json"})
     assert same.kept == "start"
+
+
+def test_what_training_adds_is_told_apart_from_the_whitening(tmp_path: Path, site: Path) -> None:
+    """L_w gains 0.3 for each question; training on top of it gains and loses in turn, within chance."""
+    content = json.loads((site / "evaluation_start.json").read_text())
+    counted = [entry for entry in content["per_query"] if entry["average_precision"] is not None]
+    added = np.where(np.arange(len(counted)) % 2, 0.1, -0.09)
+    ways = {"start": 0 * added, "start_lw": 0.3 + 0 * added, "tuned": added, "tuned_lw": 0.3 + added}
+    for way, more in ways.items():
+        for entry, value in zip(counted, 0.2 + more, strict=True):
+            entry["average_precision"] = value
+        (tmp_path / f"{way}.json").write_text(json.dumps(content))
+    paths = {way: tmp_path / f"{way}.json" for way in ways}
+    found = compare(paths)
+    training = {row.way: row.training for row in found.rows}
+    assert found.kept == "tuned_lw"
+    assert training["start"] is training["start_lw"] is None
+    for way in ("tuned", "tuned_lw"):
+        assert vars(training[way]) == pytest.approx(vars(mean_interval(added)))
+    assert "is more than chance; training alone, over off the shelf + L_w, adds" in found.verdict()
+    assert found.verdict().endswith("which is within chance")
+    write_comparison(tmp_path / "comparison.json", found)
+    assert read_comparison(tmp_path / "comparison.json") == found
+    assert compare({way: paths[way] for way in ("start", "start_lw")}).verdict().endswith("nothing was trained")
+    assert "all of it comes of training" in compare({way: paths[way] for way in ("start", "tuned")}).verdict()
+    worse = compare({"start": paths["start"], "start_lw": paths["start_lw"], "tuned_lw": paths["start"]})
+    assert worse.verdict().endswith("training adds nothing to it")
 
 
 def test_half_way_lies_half_way() -> None:

@@ -8,21 +8,27 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.options.paths import FilePath
 from cli.output import Output, output_options
 
 if TYPE_CHECKING:
-    from retrieval.site.questions import Answers
+    from retrieval.site.questions import Answers, Site
 
-PATH = click.Path(path_type=Path)
+PATH = FilePath()
 
 
 @click.command("ask", epilog="Example: sfm2tuples ask site/ new.jpg --page page/")
 @click.argument("site", type=PATH)
 @click.argument("photos", nargs=-1, metavar="PHOTO...", type=PATH)
 @click.option("--num-results", type=click.IntRange(1), default=10, show_default=True, help="photos shown for each")
+@click.option("--only-models", is_flag=True, help="look among the photos of models alone, not those in no model")
 @click.option("--page", "target", type=PATH, help="folder to make: a page with the photos side by side")
 @click.option("--pairs", type=PATH, help="pairs of names as text, for hloc")
-@click.option("--verify", is_flag=True, help="put those first that share most local features (SIFT) in one geometry")
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="put those first that share local features (SIFT) in one geometry, and say which share no more than by chance",
+)
 @click.option("--add", type=PATH, multiple=True, help="photo, or folder of photos, to add to the site; may be repeated")
 @click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="--verify: processes")
 @click.option("--device", help="where the network runs, such as cpu or cuda  [default: cpu]")
@@ -32,6 +38,7 @@ def command(
     site: Path,
     photos: tuple[Path, ...],
     num_results: int,
+    only_models: bool,
     target: Path | None,
     pairs: Path | None,
     verify: bool,
@@ -49,8 +56,8 @@ def command(
 
     if not photos and not add:
         raise UsageError("say what to ask for: a photo, or a folder of photos; or --add photos")
-    if not photos and (target or pairs or verify):
-        raise UsageError("--page, --pairs and --verify are for photos that are asked for; name some")
+    if not photos and (target or pairs or verify or only_models):
+        raise UsageError("--page, --pairs, --verify and --only-models are for photos that are asked for; name some")
     for written in (pairs, target):
         if written is not None and SiteFiles(site).owns(written):
             raise UsageError(f"{written}: is a file of the site; give the output another name")
@@ -65,13 +72,16 @@ def command(
     if not photos:
         return
     opened = Site.open(site, device)
-    found = opened.ask_all(_asked(photos), num_results)
+    found, failures = opened.ask_readable(_asked(photos), num_results, only_models)
+    if not found:
+        raise failures[0]
     if verify:
         from retrieval.site.verification import verified
 
         found = verified(opened, found, jobs)
-    _show(found, output)
+    _show(found, _among(opened, only_models), output)
     _write(site, found, target, pairs, output)
+    output.fail_of("photos that were asked for cannot be read", failures)
 
 
 def _asked(photos: Sequence[Path]) -> list[Path]:
@@ -80,7 +90,7 @@ def _asked(photos: Sequence[Path]) -> list[Path]:
         return list(photos)
     from retrieval.site.adding import files_of
 
-    return files_of(photos)
+    return [path for photo in photos for path in (files_of([photo]) if photo.is_dir() else [photo])]
 
 
 def _add(site: Path, sources: Sequence[Path], device: str | None, output: Output) -> None:
@@ -92,19 +102,28 @@ def _add(site: Path, sources: Sequence[Path], device: str | None, output: Output
     output.say(f"added {added.photos:,} photos; {added.known:,} were there already")
 
 
-def _show(found: Sequence[Answers], output: Output) -> None:
+def _among(site: Site, only_models: bool) -> str:
+    """What is looked among, and the folder that names are relative to."""
+    count = f"{len(site.searched(only_models)):,} photos{' of models' if only_models else ''}"
+    root = site.photos.root
+    return f"among {count}" + (f" below {root}" if root else "")
+
+
+def _show(found: Sequence[Answers], among: str, output: Output) -> None:
     """Print a table of each question."""
     from retrieval.site.questions import place_text
 
     header = ["rank", "similarity", "photo", "place"]
     for answers in found:
-        output.say(f"{answers.photo}:")
-        counted = any(one.inliers is not None for one in answers.answers)
-        rows = [
-            (one.rank, f"{one.similarity:.3f}", *((one.inliers,) if counted else ()), one.name, place_text(one))
-            for one in answers.answers
-        ]
-        output.table(rows, header[:2] + ["matches"] * counted + header[2:])
+        output.say(f"{answers.photo}, {among}:")
+        counted = any(one.verified is not None for one in answers.answers)
+        rows = []
+        for one in answers.answers:
+            looked = (one.inliers, "verified" if one.verified else "not verified") if counted else ()
+            rows.append((one.rank, f"{one.similarity:.3f}", *looked, one.name, place_text(one)))
+        output.table(rows, header[:2] + ["matches", ""] * counted + header[2:])
+        if answers.is_unverified:
+            output.say("not verified: none of these shares more local features with it than other things do by chance")
     output.result(
         {
             "answers": {

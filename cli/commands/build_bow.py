@@ -8,10 +8,11 @@ from typing import Any
 import click
 
 from cli.options.idle_flags import Use, refuse_idle_flags
+from cli.options.paths import FilePath
 from cli.options.target import target_option
 from cli.output import Output, output_options
 
-PATH = click.Path(path_type=Path)
+PATH = FilePath()
 
 
 USES = (

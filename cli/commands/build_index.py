@@ -13,6 +13,7 @@ import click
 from tqdm import tqdm
 
 from cli.options.fields import field_options
+from cli.options.paths import FilePath
 from cli.options.target import target_option
 from cli.output import Output, output_options
 from sfm2tuples.compute.dask_cluster import DASK_TIMEOUT
@@ -46,7 +47,7 @@ def _refuse_database(context: click.Context, option: click.Parameter, database: 
 
 
 @click.command("build-index", epilog="Example: sfm2tuples build-index my_models/ -o index.h5 --places places.csv")
-@click.argument("roots", nargs=-1, required=True, metavar="ROOT...", type=click.Path(path_type=Path))
+@click.argument("roots", nargs=-1, required=True, metavar="ROOT...", type=FilePath())
 @target_option("the index to write")
 @click.option(
     "--images",
@@ -56,7 +57,7 @@ def _refuse_database(context: click.Context, option: click.Parameter, database: 
 )
 @click.option(
     "--places",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="CSV of model,place[,split] that says which models show the same thing; a path covers all models below it",
 )
 @click.option(
@@ -93,7 +94,7 @@ def _refuse_database(context: click.Context, option: click.Parameter, database: 
 @click.option(
     "--from-database",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     is_eager=True,
     expose_value=False,
     callback=_refuse_database,

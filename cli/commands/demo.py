@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 from tqdm import tqdm
 
+from cli.options.paths import FilePath
 from cli.output import Output, output_options
 from sfm2tuples.files.text import read_json
 
@@ -35,7 +36,7 @@ NO_WEIGHTS = "none"
 
 
 @click.command("demo", epilog="Example: sfm2tuples demo -o demo/")
-@click.option("-o", "--output", "folder", type=click.Path(path_type=Path), required=True, help="the folder to make")
+@click.option("-o", "--output", "folder", type=FilePath(), required=True, help="the folder to make")
 @click.option("--weights", help="weights of EfficientNet-Lite0: a file, a URL, or none  [default: ImageNet's]")
 @click.option("--seed", default=0, show_default=True, help="seed of the world and of every draw")
 @click.option("--force", is_flag=True, help="replace an earlier demo in that folder")

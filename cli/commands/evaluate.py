@@ -12,6 +12,7 @@ import click
 from cli.options.extraction import extraction_options
 from cli.options.idle_flags import BY_A_NETWORK, EXPONENT, VERIFICATION, Use, by_geometry, given, refuse_idle_flags
 from cli.options.network import network_options
+from cli.options.paths import FilePath
 from cli.options.protocol import protocol_options
 from cli.options.refinement import refinement_options
 from cli.options.target import target_option
@@ -20,7 +21,7 @@ from cli.options.verification import verification_options
 from cli.output import Output, output_options
 from retrieval.photos.choices import CROPS
 
-PATH = click.Path(path_type=Path)
+PATH = FilePath()
 
 
 def _protocol(params: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from cli.options.paths import FilePath
 from cli.output import Output, output_options
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ class _Request:
 
 
 @click.command("export", epilog="Example: sfm2tuples export --format cirtorch tuples.h5 -o train/retrieval-SfM-mine/")
-@click.argument("source", metavar="FILE", type=click.Path(path_type=Path))
-@click.option("-o", "--output", "target", type=click.Path(path_type=Path), required=True, help="what to write")
+@click.argument("source", metavar="FILE", type=FilePath())
+@click.option("-o", "--output", "target", type=FilePath(), required=True, help="what to write")
 @click.option(
     "--format",
     "kind",
@@ -83,7 +84,7 @@ class _Request:
 @click.option(
     "--whitening",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="cirtorch: a whitening file to put into the network's meta; two of them: a single scale's and several "
     "scales'; safetensors, onnx: one that becomes the network's last layer",
 )

@@ -11,6 +11,7 @@ import click
 from cli.options.extraction import extraction_options
 from cli.options.idle_flags import EXPONENT, NAMES_BELOW, refuse_idle_flags
 from cli.options.network import network_options
+from cli.options.paths import FilePath
 from cli.options.target import target_option
 from cli.output import Output, output_options
 from sfm2tuples.files.layouts import LAYOUTS
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
 
 
 @click.command("extract", epilog="Example: sfm2tuples extract photos/ -o descriptors.h5 --network run/best.pt")
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", type=FilePath())
 @target_option()
-@click.option("--images", type=click.Path(path_type=Path), help="folder that the names of a list or CSV start from")
+@click.option("--images", type=FilePath(), help="folder that the names of a list or CSV start from")
 @network_options
 @extraction_options
-@click.option("--whitening", type=click.Path(path_type=Path), help="a whitening to apply, made by whiten")
+@click.option("--whitening", type=FilePath(), help="a whitening to apply, made by whiten")
 @click.option("--dim", type=click.IntRange(1), help="keep the first dimensions of the whitening")
 @click.option("--layout", type=click.Choice(LAYOUTS), default=LAYOUTS[0], show_default=True)
 @click.option("--strict", is_flag=True, help="stop where a photo cannot be read")

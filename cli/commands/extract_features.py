@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 
 from cli.options.idle_flags import NAMES_BELOW, refuse_idle_flags
+from cli.options.paths import FilePath
 from cli.options.target import target_option
 from cli.output import Output, output_options
 
-PATH = click.Path(path_type=Path)
+PATH = FilePath()
 
 
 @click.command("extract-features", epilog="Example: sfm2tuples extract-features photos/ -o features.h5")

@@ -6,16 +6,15 @@ from pathlib import Path
 
 import click
 
+from cli.options.paths import FilePath
 from cli.options.target import target_option
 from cli.output import Output, output_options
 
 
 @click.command("import-descriptors", epilog="Example: sfm2tuples import-descriptors features.npy -o descriptors.h5")
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", type=FilePath())
 @target_option()
-@click.option(
-    "--names", type=click.Path(path_type=Path), help="names of a .npy's rows, one a line  [default: its .txt]"
-)
+@click.option("--names", type=FilePath(), help="names of a .npy's rows, one a line  [default: its .txt]")
 @click.option("--columns", is_flag=True, help="each column of the .npy is a descriptor, as in cirtorch's files")
 @output_options
 def command(source: Path, target: Path, names: Path | None, columns: bool, output: Output) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.options.idle_flags import DESCRIPTION, NETWORK, Use, given, refuse_idle_flags
+from cli.options.paths import FilePath
 from cli.options.photos import photo_options
 from cli.options.target import target_option
 from cli.output import Output, output_options
@@ -33,8 +34,8 @@ USES = (
 
 
 @click.command("import-tuples", epilog="Example: sfm2tuples import-tuples retrieval-SfM-120k.pkl -o tuples.h5")
-@click.argument("file", metavar="FILE.pkl", type=click.Path(path_type=Path))
-@click.option("--images", type=click.Path(path_type=Path), help="folder of the photos  [default: ims/ beside FILE.pkl]")
+@click.argument("file", metavar="FILE.pkl", type=FilePath())
+@click.option("--images", type=FilePath(), help="folder of the photos  [default: ims/ beside FILE.pkl]")
 @target_option("tuple file to write")
 @click.option(
     "--global-clusters", is_flag=True, help="a cluster's number is one place in both splits; it is then trained on"

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from cli.options.paths import FilePath
 from cli.output import Output, output_options
 
 ROWS = 20
@@ -14,7 +15,7 @@ ROWS = 20
 
 
 @click.command("inspect", epilog="Example: sfm2tuples inspect tuples.h5")
-@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("file", metavar="FILE", type=FilePath())
 @click.option("--all", "show_all", is_flag=True, help="print every place and every reason, not a screenful")
 @click.option("--verify", is_flag=True, help="read it all and compare it with its fingerprint; nothing else is said")
 @output_options

@@ -10,6 +10,7 @@ import click
 
 from cli.options.idle_flags import DESCRIPTION, NEAREST_NEGATIVES, Use, refuse_idle_flags
 from cli.options.mining import mining_flags
+from cli.options.paths import FilePath
 from cli.options.photos import photo_options
 from cli.options.target import target_option
 from cli.output import Output, output_options
@@ -46,13 +47,13 @@ USES = (
     "mine-tuples",
     epilog="Example: sfm2tuples mine-tuples index.h5 -o tuples.h5 --pack-images 362",
 )
-@click.argument("index", type=click.Path(path_type=Path))
+@click.argument("index", type=FilePath())
 @target_option("tuple file to write")
 @photo_options
 @mining_flags
 @click.option(
     "--distractors",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="photos of other places, for negatives: folder of folders, CSV",
 )
 @click.option(

@@ -10,6 +10,7 @@ import click
 from cli.options.fields import field_options
 from cli.options.idle_flags import NAMES_BELOW, refuse_idle_flags
 from cli.options.network import device_option, network_options
+from cli.options.paths import FilePath
 from cli.output import Output, output_options
 from retrieval.reconstruction.options import CAMERAS, MAPPERS, ReconstructionOptions
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from retrieval.networks.choice import NetworkChoice
     from retrieval.reconstruction.summary import ReconstructionSummary
 
-PATH = click.Path(path_type=Path)
+PATH = FilePath()
 FLAGS: dict[str, tuple[Any, str]] = {
     "num_neighbours": (click.IntRange(1), "photos nearest by the network that each photo is compared with"),
     "all_pairs_below": (click.IntRange(0), "of fewer photos every pair is compared, and no network is asked"),

@@ -8,9 +8,10 @@ from typing import Any
 import click
 
 from cli.options.idle_flags import Use, refuse_idle_flags
+from cli.options.paths import FilePath
 from cli.output import Output, output_options
 
-PATH = click.Path(path_type=Path)
+PATH = FilePath()
 USES = (
     Use(("num_tuples",), "a tuple file", lambda params: params["kind"] == "tuples"),
     Use(

@@ -9,6 +9,7 @@ import click
 
 from cli.options.idle_flags import VERIFICATION, Use, by_geometry, by_windows, given, refuse_idle_flags
 from cli.options.network import FIELDS, network_options
+from cli.options.paths import FilePath
 from cli.options.refinement import refinement_options
 from cli.options.target import target_option
 from cli.options.verification import verification_options
@@ -18,7 +19,7 @@ from retrieval.search.options import ENGINES, FLAT, Refinement, SearchOptions, V
 if TYPE_CHECKING:
     from retrieval.networks.choice import NetworkChoice
 
-PATH = click.Path(path_type=Path)
+PATH = FilePath()
 USES = (
     Use(("num_matched",), "--pairs", given("pairs")),
     Use(VERIFICATION, "--rerank geometry", by_geometry),

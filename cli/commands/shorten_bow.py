@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
+from cli.options.paths import FilePath
 from cli.options.target import target_option
 from cli.output import Output, output_options
 
-PATH = click.Path(path_type=Path)
+PATH = FilePath()
 
 
 @click.command("shorten-bow", epilog="Example: sfm2tuples shorten-bow bow1.h5 bow2.h5 --dim 128 -o descriptors.h5")

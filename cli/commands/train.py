@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.options.network import device_option, network_options
+from cli.options.paths import FilePath
 from cli.output import Output, output_options
 from retrieval.networks.devices import FP32, PRECISIONS
 from retrieval.photos.choices import UPRIGHT
@@ -38,8 +39,8 @@ def _option(
     "train",
     epilog="Example: sfm2tuples train tuples.h5 -o run/",
 )
-@click.argument("tuples", type=click.Path(path_type=Path))
-@click.option("-o", "--output", "run_dir", type=click.Path(path_type=Path), required=True, help="folder of the run")
+@click.argument("tuples", type=FilePath())
+@click.option("-o", "--output", "run_dir", type=FilePath(), required=True, help="folder of the run")
 @network_options
 @click.option(
     "--recipe",

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.options.network import device_option, network_options
+from cli.options.paths import FilePath
 from cli.output import Output, output_options
 
 if TYPE_CHECKING:
     from retrieval.networks.choice import NetworkChoice
 
-PATH = click.Path(path_type=Path)
+PATH = FilePath()
 
 
 class BudgetType(click.ParamType):

@@ -10,6 +10,7 @@ import click
 from cli.options.extraction import extraction_options
 from cli.options.idle_flags import BY_A_NETWORK, EXPONENT, Use, refuse_idle_flags
 from cli.options.network import network_options
+from cli.options.paths import FilePath
 from cli.options.target import target_option
 from cli.output import Output, output_options
 from retrieval.whitening.options import ALL_SPLITS, METHODS, WhiteningOptions
@@ -29,11 +30,11 @@ USES = (
 
 
 @click.command("whiten", epilog="Example: sfm2tuples whiten tuples.h5 -o whitening.h5 --network run/best.pt")
-@click.argument("source", metavar="PAIRS", type=click.Path(path_type=Path))
+@click.argument("source", metavar="PAIRS", type=FilePath())
 @target_option()
 @network_options
 @extraction_options
-@click.option("--descriptors", type=click.Path(path_type=Path), help="descriptors of the photos, in place of a network")
+@click.option("--descriptors", type=FilePath(), help="descriptors of the photos, in place of a network")
 @click.option("--method", type=click.Choice(METHODS), default=METHODS[0], show_default=True)
 @click.option("--dim", type=click.IntRange(1), help="dimensions to keep; all by default")
 @click.option(

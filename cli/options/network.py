@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
+from cli.options.paths import FilePath
 from retrieval.networks.by_name import POOLINGS, backbone_names, family_of
 from retrieval.networks.devices import FP32, PRECISIONS
 from retrieval.photos.choices import UPRIGHT
@@ -53,7 +53,7 @@ def network_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add the flags to a command and pass it a `retrieval.networks.choice.NetworkChoice` as `choice`."""
     *names, last_name = backbone_names()
 
-    @click.option("--network", type=click.Path(path_type=Path), help="a checkpoint made by train, or one of cirtorch")
+    @click.option("--network", type=FilePath(), help="a checkpoint made by train, or one of cirtorch")
     @click.option(
         "--backbone",
         type=BackboneType(),

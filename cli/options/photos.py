@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
 from cli.options.network import device_option, network_options, precision_option, upright_option
+from cli.options.paths import FilePath
 
 FIELDS = ("choice", "descriptors", "image_size", "upright", "precision", "device", "pack_images")
 """Of `retrieval.tuple_files.readable_photos.PhotoOptions`."""
@@ -19,9 +19,7 @@ def photo_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add the flags, those of the network among them, to a command and pass it a `PhotoOptions` as `photos`."""
 
     @network_options
-    @click.option(
-        "--descriptors", type=click.Path(path_type=Path), help="descriptors of the photos, in place of a network"
-    )
+    @click.option("--descriptors", type=FilePath(), help="descriptors of the photos, in place of a network")
     @click.option("--image-size", type=click.IntRange(1), default=362, show_default=True, help="longest side, pixels")
     @upright_option
     @precision_option

@@ -9,11 +9,12 @@ from typing import Any
 
 import click
 
+from cli.options.paths import FilePath
 from retrieval.protocols.by_name import PROTOCOLS
 from sfm2tuples.errors import UsageError
 from sfm2tuples.index.splits import SPLITS, VAL
 
-PATH = click.Path(path_type=Path)
+PATH = FilePath()
 NUMBERS = ("images", "split", "min_shared", "max_distance", "unit_length")
 """Fields of `retrieval.protocols.benchmark.ProtocolChoice` that are flags of the same names."""
 

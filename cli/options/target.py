@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
+from cli.options.paths import FilePath
 from cli.output import OUTPUTS
 
 
@@ -28,7 +28,7 @@ def target_option(
     """
 
     def add(function: Callable[..., None]) -> Callable[..., None]:
-        @click.option("-o", "--output", "target", type=click.Path(path_type=Path), required=required, help=help)
+        @click.option("-o", "--output", "target", type=FilePath(), required=required, help=help)
         @click.option("--force", is_flag=True, help="replace the output where it exists")
         @functools.wraps(function)
         def wrapped(*args: Any, force: bool, **kwargs: Any) -> None:

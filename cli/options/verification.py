@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from cli.options.fields import field_options
+from cli.options.paths import FilePath
 from retrieval.local_features.options import GEOMETRIES, VerificationOptions
 from retrieval.search.options import VerificationSources
 
@@ -28,7 +29,7 @@ def verification_options(function: Callable[..., None]) -> Callable[..., None]:
 
     @click.option(
         "--features",
-        type=click.Path(path_type=Path),
+        type=FilePath(),
         multiple=True,
         help="--rerank geometry: local features of the photos (extract-features); again for more files",
     )

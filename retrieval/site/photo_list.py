@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -29,6 +30,13 @@ class PhotoList:
     """What they show; `NO_PLACE` where they are in no model."""
     stamps: list[list[int]]
     """Size and time of the last change of each, when it was described."""
+
+    @property
+    def root(self) -> str:
+        """The folder that the names of most photos are relative to; empty where no path ends in its name."""
+        ends = zip(self.names, self.files, strict=True)
+        roots = Counter(file[: -len(name) - 1] for name, file in ends if file.endswith(f"/{name}"))
+        return roots.most_common(1)[0][0] if roots else ""
 
     def take(self, rows: Sequence[int]) -> PhotoList:
         """Chosen photos, in their order."""

@@ -44,6 +44,8 @@ class Answer:
     """What it shows; empty where it is in no model."""
     inliers: int | None = None
     """Matches of local features that agree; None where nobody looked."""
+    verified: bool | None = None
+    """Whether these are more than photos of different things share by chance; None where nobody looked."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,11 @@ class Answers:
     photo: Path
     """The photo that was asked for."""
     answers: tuple[Answer, ...]
+
+    @property
+    def is_unverified(self) -> bool:
+        """Whether somebody looked, and no answer is verified."""
+        return bool(self.answers) and all(one.verified is False for one in self.answers)
 
 
 class Site:
@@ -130,14 +137,30 @@ class Site:
         PhotoError
             A photo is absent or cannot be read.
         """
-        sources = [Path(photo) for photo in photos]
-        plain = self._plain(len(sources))
-        if plain is not None:
-            size = int(self.descriptors.settings["image_size"])
-            return np.stack([plain.describe(load_photo(photo, size), str(photo)) for photo in sources])
-        from retrieval.descriptors.extraction import extract
+        values, _, failures = self._describe_readable([Path(photo) for photo in photos])
+        if failures:
+            raise failures[0]
+        return values
 
-        return extract(self.network, sources, self.extraction, [str(photo) for photo in sources])
+    def _describe_readable(self, sources: Sequence[Path]) -> tuple[np.ndarray, Sequence[int], list[PhotoError]]:
+        """Descriptors of those that can be read (m, D) float32, their positions, and what is wrong with the others."""
+        plain = self._plain(len(sources))
+        if plain is None:
+            from retrieval.descriptors.extraction import extract_readable
+
+            names = [str(photo) for photo in sources]
+            values, rows, failures = extract_readable(self.network, sources, self.extraction, names)
+            return values, rows.tolist(), failures
+        size = int(self.descriptors.settings["image_size"])
+        found: dict[int, np.ndarray] = {}
+        failures = []
+        for row, photo in enumerate(sources):
+            try:
+                found[row] = plain.describe(load_photo(photo, size), str(photo))
+            except PhotoError as error:
+                failures.append(error)
+        width = self.descriptors.values.shape[1]
+        return np.array(list(found.values()), np.float32).reshape(-1, width), list(found), failures
 
     def _plain(self, count: int) -> PlainNetwork | None:
         """The network without torch, where that is quicker and the same: torch takes longer to load than a few photos.
@@ -153,11 +176,26 @@ class Site:
         plain = read_layers(self.files.layers)
         return plain if plain.runs and plain.network == settings.get("network") else None
 
-    def ask(self, photo: str | Path, num_results: int = 10) -> list[Answer]:
-        """The nearest photos of the site, best first; a photo of the site does not find itself."""
-        return list(self.ask_all([photo], num_results)[0].answers)
+    def searched(self, only_models: bool = False) -> np.ndarray:
+        """Rows of the photos that are looked among: all, or those of models; (m,) int64, rising.
 
-    def ask_all(self, photos: Sequence[str | Path], num_results: int = 10) -> list[Answers]:
+        Raises
+        ------
+        UsageError
+            Those of models are asked for, and there are none.
+        """
+        if not only_models:
+            return np.arange(len(self.photos.names))
+        rows = np.flatnonzero([place != NO_PLACE for place in self.photos.places])
+        if not len(rows):
+            raise UsageError(f"{self.files.folder}: none of its photos is in a model; ask among all of them")
+        return rows
+
+    def ask(self, photo: str | Path, num_results: int = 10, only_models: bool = False) -> list[Answer]:
+        """The nearest photos of the site, or of its models, best first; a photo of the site does not find itself."""
+        return list(self.ask_all([photo], num_results, only_models)[0].answers)
+
+    def ask_all(self, photos: Sequence[str | Path], num_results: int = 10, only_models: bool = False) -> list[Answers]:
         """`ask` for several photos.
 
         Raises
@@ -167,37 +205,64 @@ class Site:
         UsageError
             No photo, or no result, is asked for.
         """
+        found, failures = self.ask_readable(photos, num_results, only_models)
+        if failures:
+            raise failures[0]
+        return found
+
+    def ask_readable(
+        self, photos: Sequence[str | Path], num_results: int = 10, only_models: bool = False
+    ) -> tuple[list[Answers], list[PhotoError]]:
+        """`ask_all` for the photos that can be read, and an error for each of the others.
+
+        Raises
+        ------
+        UsageError
+            As `ask_all`.
+        """
         if not photos or num_results < 1:
             raise UsageError("ask for one photo or more, and for one result or more")
+        searched = self.searched(only_models)
         sources = [Path(photo) for photo in photos]
-        for source in sources:
-            if not source.is_file():
-                raise PhotoError(source, "no such photo")
-        similarity = self.describe(sources) @ self.descriptors.values.T
+        described, rows, failures = self._describe_readable(sources)
+        similarity = described @ self.descriptors.values[searched].T
         return [
-            Answers(source, self._nearest(source, row, num_results))
-            for source, row in zip(sources, similarity, strict=True)
-        ]
+            Answers(sources[row], self._nearest(sources[row], values, searched, num_results))
+            for row, values in zip(rows, similarity, strict=True)
+        ], failures
 
-    def _nearest(self, source: Path, similarity: np.ndarray, count: int) -> tuple[Answer, ...]:
-        """The nearest of one photo, but for itself; ties by the lower row."""
+    def _nearest(self, source: Path, similarity: np.ndarray, searched: np.ndarray, count: int) -> tuple[Answer, ...]:
+        """The nearest of one photo among the searched rows, but for itself; ties by the lower row."""
         photos, own = self.photos, str(source.resolve())
-        count = min(count + 1, len(similarity))
-        first = np.argpartition(-similarity, count - 1)[:count]
+        # One more than is asked for, since the photo itself may be among them.
+        most = min(count + 1, len(similarity))
+        first = np.argpartition(-similarity, most - 1)[:most]
         # What is as similar as the last of them may stand in a lower row.
         near = np.flatnonzero(similarity >= similarity[first].min())
         order = near[np.lexsort((near, -similarity[near]))]
-        others = [row for row in order.tolist() if str(Path(photos.files[row]).resolve()) != own][: max(1, count - 1)]
+        similar = dict(zip(searched[order].tolist(), similarity[order].tolist(), strict=True))
+        others = [row for row in similar if str(Path(photos.files[row]).resolve()) != own][:count]
         return tuple(
-            Answer(i, float(similarity[row]), photos.names[row], Path(photos.files[row]), photos.places[row])
+            Answer(i, similar[row], photos.names[row], Path(photos.files[row]), photos.places[row])
             for i, row in enumerate(others, 1)
         )
 
 
-def reranked(found: Answers, inliers: Sequence[int]) -> Answers:
-    """The same with the photos that share most local features first; `inliers` is one number an answer."""
-    counted = [replace(one, inliers=count) for one, count in zip(found.answers, inliers, strict=True)]
-    ordered = sorted(counted, key=lambda one: -(one.inliers or 0))
+def reranked(found: Answers, inliers: Sequence[int], least: int) -> Answers:
+    """The same with the verified photos first, those that share most local features before others.
+
+    Parameters
+    ----------
+    found : Answers
+    inliers : sequence of int
+        Matches that agree, one number an answer.
+    least : int
+        With fewer a photo is not verified: its number is chance, and says nothing of its place among such photos.
+    """
+    counted = [
+        replace(one, inliers=count, verified=count >= least) for one, count in zip(found.answers, inliers, strict=True)
+    ]
+    ordered = sorted(counted, key=lambda one: -(one.inliers or 0) if one.verified else 0)
     return Answers(found.photo, tuple(replace(one, rank=rank) for rank, one in enumerate(ordered, 1)))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,17 +20,21 @@ from retrieval.site.state import fingerprint_of, size_and_time
 from sfm2tuples.errors import DataError
 
 logger = logging.getLogger(__name__)
+LEAST_MATCHES = 20
+"""Matches in one geometry that verify a photo: see `docs/tune.md` for how many other things share by chance."""
+COUNTED = 8
+"""Fewer matches, which nearly fix a geometry by their number alone, count as none."""
 QUESTION = "asked: "
 """Stands before the name of a photo that is asked for, so that no photo of the site is called so."""
 
 
 def verified(site: Site, found: Sequence[Answers], jobs: int = 1) -> list[Answers]:
-    """Put the photos first that share most local features with the question.
+    """Put the photos first that share most local features with the question, if they are more than chance.
 
     Parameters
     ----------
     site : Site
-        Features of its photos are kept in its folder.
+        Features of its photos are kept in its folder, where that can be written to.
     found : sequence of Answers
     jobs : int
         Processes that find features and match them.
@@ -42,7 +46,7 @@ def verified(site: Site, found: Sequence[Answers], jobs: int = 1) -> list[Answer
     UsageError
         pycolmap is absent.
     """
-    options = VerificationOptions()
+    options = VerificationOptions(min_inliers=COUNTED)
     listed = sorted({one.name for answers in found for one in answers.answers})
     asked = _features_of_questions([answers.photo for answers in found], jobs)
     features = _features_of_site(site, listed, jobs)
@@ -56,7 +60,10 @@ def verified(site: Site, found: Sequence[Answers], jobs: int = 1) -> list[Answer
     for number, answers in enumerate(found):
         rows[number, : len(answers.answers)] = [row_of.get(one.name, -1) for one in answers.answers]
     counts = verifier.count(rows)
-    return [reranked(answers, counts[number, : len(answers.answers)].tolist()) for number, answers in enumerate(found)]
+    return [
+        reranked(answers, counts[number, : len(answers.answers)].tolist(), LEAST_MATCHES)
+        for number, answers in enumerate(found)
+    ]
 
 
 def _features_of_questions(photos: Sequence[Path], jobs: int) -> LocalFeatures:
@@ -72,26 +79,58 @@ def _features_of_questions(photos: Sequence[Path], jobs: int) -> LocalFeatures:
 
 
 def _features_of_site(site: Site, wanted: Sequence[str], jobs: int) -> dict[str, LocalFeatures]:
-    """Features of photos of the site by name: those that are kept, and those that are found now and kept from now on.
+    """Features of photos of the site by name: those that are kept, and those that are found now and kept if possible.
+
+    A question is answered all the same where they cannot be kept: on a medium that is read alone, in somebody else's
+    folder, while `tune` works there, or on a full disk.
 
     A photo that cannot be read any more has none, and a warning says so: the others are an answer still.
     A file of features is named after its photos and their stamps, so that one of a changed photo is not looked at.
     """
     row_of = {name: row for row, name in enumerate(site.photos.names)}
     photos = site.photos.take([row_of[name] for name in wanted])
+    path_of = {
+        name: site.files.features / f"{_stamp_of(file)}.h5"
+        for name, file in zip(photos.names, photos.files, strict=True)
+    }
+    features = {name: one for name, path in path_of.items() if (one := _kept(path, name)) is not None}
+    absent = [row for row, name in enumerate(photos.names) if name not in features]
+    if not absent:
+        return features
+    fresh: dict[str, LocalFeatures] = {}
+    what, count = "%d photos of the site cannot be read any more and count as sharing nothing, first: %s", len(absent)
+    try:
+        found, failures = extract_features(sources_of(photos.take(absent), site.files.photos), FeatureOptions(), jobs)
+    except DataError:
+        if not features:
+            raise
+        logger.warning(what, count, photos.names[absent[0]])
+    else:
+        fresh = {name: found.only([name]) for name in found.names}
+        if failures:
+            logger.warning(what, len(failures), failures[0])
+    try:
+        _keep(site, {path_of[name]: one for name, one in fresh.items()})
+    except (DataError, OSError) as error:
+        logger.warning("the local features are not kept for the next question: %s", error)
+    return {name: one for name in photos.names if (one := features.get(name) or fresh.get(name)) is not None}
+
+
+def _kept(path: Path, name: str) -> LocalFeatures | None:
+    """The features of a photo that were kept; None where there are none, or they are torn."""
+    try:
+        found = map_features(path) if path.is_file() else None
+    except DataError:
+        return None
+    return found if found is not None and found.names == [name] else None
+
+
+def _keep(site: Site, features: Mapping[Path, LocalFeatures]) -> None:
+    """Write features of the site's photos, each to its file."""
     with held_site(site.files.folder) as files:
         files.features.mkdir(exist_ok=True)
-        paths = [files.features / f"{_stamp_of(file)}.h5" for file in photos.files]
-        absent = [row for row, path in enumerate(paths) if not path.is_file()]
-        if absent:
-            found, failures = extract_features(sources_of(photos.take(absent), files.photos), FeatureOptions(), jobs)
-            path_of = dict(zip(photos.names, paths, strict=True))
-            for name in found.names:
-                write_features(path_of[name], found.only([name]))
-            if failures:
-                what = "%d photos of the site cannot be read any more and count as sharing nothing, first: %s"
-                logger.warning(what, len(failures), failures[0])
-    return {name: map_features(path) for name, path in zip(photos.names, paths, strict=True) if path.is_file()}
+        for path, one in features.items():
+            write_features(path, one)
 
 
 def _stamp_of(file: str) -> str:
