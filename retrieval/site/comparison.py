@@ -83,7 +83,7 @@ class Comparison:
 
     def table(self) -> tuple[list[tuple[str, ...]], list[str]]:
         """Rows for people and their header: percent, 95 % intervals."""
-        shown = [
+        shown: list[tuple[str, ...]] = [
             (
                 f"{row.title}{' (kept)' if row.way == self.kept else ''}",
                 f"{100 * row.value.mean:.1f}",
