@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 
@@ -42,7 +43,7 @@ def triplet_loss(query, positives, negatives, margin):
 # Mining: candidates, positives, queries, negatives (method.md sections 3 to 5).
 
 
-def candidate_set(index, row, k, min_shared=1, max_angle=None):
+def candidate_set(index, row, k, min_shared=1, max_angle=None, max_overlap=None):
     """M(q) of one index row as [(other row, shared, overlap, scale change, angle)], from the sets of points."""
     images, graph, observed = index.images, index.covisibility, index.observations
 
@@ -57,6 +58,8 @@ def candidate_set(index, row, k, min_shared=1, max_angle=None):
         if not images.has_photo[other] or shared < min_shared or graph.axis_angle[e] >= math.pi / 2:
             continue
         if max_angle is not None and graph.angle[e] > math.radians(max_angle):
+            continue
+        if max_overlap is not None and np.float32(shared / max(len(own), len(seen(other)))) > np.float32(max_overlap):
             continue
         found.append((other, shared, shared / len(own), float(graph.scale_change[e]), float(graph.angle[e])))
     best = []
@@ -81,6 +84,30 @@ def m3_allowed(entries, min_overlap=0.2, max_scale_change=1.5):
     """Rows that m3 may draw: enough overlap, little and known change of scale."""
     limit = np.float32(max_scale_change)
     return {e[0] for e in entries if e[2] >= min_overlap and not math.isnan(e[3]) and np.float32(e[3]) <= limit}
+
+
+def sequences_by_dictionaries(keys, places, cameras):
+    """What tells the photos of each place apart, and for each photo the name of its sequence, or None."""
+    told, sequence = {}, [None] * len(keys)
+    for place in set(places):
+        rows = [row for row in range(len(keys)) if places[row] == place]
+        stems = {row: keys[row].rpartition("/")[2].rpartition(".")[0] for row in rows}
+        numbers = {row: re.findall("[0-9]+", stems[row]) for row in rows}
+        ways = {
+            "folders": {row: keys[row].rpartition("/")[0] for row in rows},
+            "names": {
+                row: "#".join(stems[row].rsplit(numbers[row][-1], 1)) if numbers[row] else stems[row] for row in rows
+            },
+            "cameras": {row: cameras[row] for row in rows},
+        }
+        for way, label in ways.items():
+            accompanied = [row for row in rows if list(label.values()).count(label[row]) > 1]
+            if len(set(label.values())) > 1 and 2 * len(accompanied) >= len(rows):
+                told[way] = told.get(way, 0) + 1
+                for row in rows:
+                    sequence[row] = (place, label[row])
+                break
+    return told, sequence
 
 
 def exact_similarity(a, b):

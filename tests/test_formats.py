@@ -65,7 +65,9 @@ def index_and_tuples(tmp_path: Path) -> tuple[Path, Path]:
     for scene in ("a", "b"):
         write_scene(tmp_path / "models", scene, {f"{i}.jpg": f"{scene}{i}".encode() for i in range(3)})
     build_index([tmp_path / "models"], tmp_path / "index.h5", IngestOptions())
-    options = MiningOptions(num_negatives=2, min_overlap=0.0, max_scale_change=100.0, query_share=1.0)
+    options = MiningOptions(
+        num_negatives=2, min_overlap=0.0, max_scale_change=100.0, query_share=1.0, across="[0-4].jpg"
+    )
     tables = tables_of_index(index.opened(), options, lambda path: (640, 480))
     mined = {}
     for split in ("train", "val"):

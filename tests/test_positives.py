@@ -13,7 +13,7 @@ from worlds import random_index, table_of, unit_rows
 from sfm2tuples.compute.random_draws import item_numbers
 from sfm2tuples.files.columns import indptr_of
 from sfm2tuples.mining.options import MiningOptions
-from sfm2tuples.mining.positives import choose_positives, find_candidates, possible_queries
+from sfm2tuples.mining.positives import choose_positives, count_near_duplicates, find_candidates, possible_queries
 from sfm2tuples.mining.tuple_file import Candidates
 
 SEEDS = st.integers(0, 10**6)
@@ -56,6 +56,45 @@ def test_candidates_keep_to_the_viewing_angle(seed):
     assert (candidates.angle <= np.float32(np.radians(30))).all()
     for row in range(10):
         assert same(entries(candidates, row), oracles.candidate_set(index, row, 100, 1, 30))
+
+
+@settings(deadline=None, max_examples=25)
+@given(SEEDS, st.sampled_from([0.1, 0.25, 0.5, 1.0]), st.sampled_from([2, 100]))
+def test_near_duplicates_are_no_candidates_and_leave_room_for_others(seed, max_overlap, k):
+    index = random_index(np.random.default_rng(seed), (10, 5), (0, 1))
+    options = MiningOptions(max_overlap=max_overlap, num_candidates=k)
+    images, candidates = found(index, options)
+    pairs = set()
+    for row in range(15):
+        expected = oracles.candidate_set(index, row, k, max_overlap=max_overlap)
+        assert same(entries(candidates, row), expected)
+        every = {e[0] for e in oracles.candidate_set(index, row, 100)}
+        kept = {e[0] for e in oracles.candidate_set(index, row, 100, max_overlap=max_overlap)}
+        pairs |= {frozenset((row, other)) for other in every - kept}
+    counted = count_near_duplicates(index.opened(), np.arange(15), images.place, options)
+    assert counted == len(pairs)
+    assert max_overlap < 1 or counted == 0
+
+
+def test_without_a_limit_on_overlap_none_is_counted():
+    index = random_index(np.random.default_rng(0), (10,), (0,))
+    assert count_near_duplicates(index.opened(), np.arange(10), np.zeros(10, int), MiningOptions()) == 0
+
+
+def test_photos_that_one_model_calls_near_duplicates_are_so_in_all():
+    index = random_index(np.random.default_rng(1), (6, 6), (0, 0))
+    photo = index.images.photo.copy()
+    photo[6:] = photo[:6]  # every photo is in both models
+    index = dataclasses.replace(index, images=dataclasses.replace(index.images, photo=photo))
+    _, candidates = found(index, MiningOptions(max_overlap=0.2))
+    near = set()
+    for row in range(12):
+        kept = {e[0] for e in oracles.candidate_set(index, row, 100, max_overlap=0.2)}
+        near |= {(row % 6, e[0] % 6) for e in oracles.candidate_set(index, row, 100) if e[0] not in kept}
+    both = {(row, other) for row, other in near if (row + 6) in range(12) and row != other}
+    assert both
+    query = np.repeat(candidates.query, np.diff(candidates.indptr)).tolist()
+    assert not both & set(zip(query, candidates.image.tolist(), strict=True))
 
 
 @settings(deadline=None, max_examples=25)
@@ -138,6 +177,58 @@ def test_m3_draws_every_allowed_candidate_alike_over_rounds():
     numbers = item_numbers([str(i) for i in range(9)])
     drawn = [choose_positives(candidates, np.array([0]), numbers, MiningOptions(), r)[0, 0] for r in range(2000)]
     assert np.allclose(np.bincount(drawn, minlength=5) / 2000, 0.2, atol=0.04)
+
+
+def test_m3_draws_from_other_sequences_first_and_evenly_among_them():
+    candidates = dataclasses.replace(one_query([0.5] * 5, [1.0] * 5), across=np.array([False, True, False, True, True]))
+    numbers = item_numbers([str(i) for i in range(9)])
+    drawn = [choose_positives(candidates, np.array([0]), numbers, MiningOptions(), r)[0, 0] for r in range(2000)]
+    assert np.allclose(np.bincount(drawn, minlength=5) / 2000, np.array([0, 1, 0, 1, 1]) / 3, atol=0.04)
+    four = choose_positives(candidates, np.array([0]), numbers, MiningOptions(num_positives=5), 3)[0]
+    assert set(four[:3].tolist()) == {1, 3, 4}
+    assert set(four[3:].tolist()) == {0, 2}
+
+
+def test_m3_takes_its_own_sequence_where_no_other_is_allowed():
+    across = np.array([True, False])
+    candidates = dataclasses.replace(one_query([0.1, 0.5], [1.0, 1.0]), across=across)  # the first shares too little
+    edge = choose_positives(candidates, np.array([0]), item_numbers(["a", "b", "c"]), MiningOptions(), 0)
+    assert edge.tolist() == [[1]]
+
+
+@settings(deadline=None, max_examples=25)
+@given(SEEDS, st.integers(1, 3), st.booleans())
+def test_sequences_change_the_order_of_m3_alone(seed, count, any_other):
+    rng = np.random.default_rng(seed)
+    images, candidates = found(random_index(rng, (10, 6), (0, 1)), MiningOptions())
+    across = (rng.random(len(candidates.image)) < 0.5) & any_other
+    told, numbers = dataclasses.replace(candidates, across=across), item_numbers(images.key)
+    for rule in ("m2", "m3"):
+        options = MiningOptions(positives=rule, num_positives=count)
+        query = possible_queries(candidates, options)
+        without = choose_positives(candidates, query, numbers, options, 1)
+        with_them = choose_positives(told, query, numbers, options, 1)
+        if rule == "m2" or not any_other:
+            assert np.array_equal(without, with_them)
+            continue
+        everything = MiningOptions(positives=rule, num_positives=100)
+        drawn = choose_positives(candidates, query, numbers, everything, 1)
+        for row, order in zip(with_them.tolist(), drawn.tolist(), strict=True):
+            order = [edge for edge in order if edge >= 0]
+            expected = [e for e in order if across[e]] + [e for e in order if not across[e]]
+            assert [edge for edge in row if edge >= 0] == expected[:count]
+
+
+def test_pairs_are_found_in_the_columns_of_candidates():
+    _, candidates = found(random_index(np.random.default_rng(2), (9, 4), (0, 1)), MiningOptions())
+    asked = np.repeat(candidates.query, np.diff(candidates.indptr)).tolist()
+    place = {pair: e for e, pair in enumerate(zip(asked, candidates.image.tolist(), strict=True))}
+    query, image = (m.ravel() for m in np.meshgrid(np.arange(13), np.arange(-1, 13)))
+    expected = [place.get(pair, -1) for pair in zip(query.tolist(), image.tolist(), strict=True)]
+    assert candidates.positions(query, image).tolist() == expected
+    empty = np.zeros(0, np.int64)
+    none = Candidates(empty, indptr_of(empty), empty, *(np.zeros(0, np.float32),) * 4)
+    assert none.positions(np.array([3]), np.array([0])).tolist() == [-1]
 
 
 def test_m3_of_a_query_does_not_depend_on_the_other_queries():

@@ -66,8 +66,10 @@ def mine(world, target="tuples.h5", options=OPTIONS, distractors=None, block=409
     return mined, read_tuples(world / target)
 
 
-def test_a_tuple_file_comes_back_as_it_was_mined(world):
-    mined, tuples = mine(world)
+@pytest.mark.parametrize("across", [None, "[0-4].jpg"])
+def test_a_tuple_file_comes_back_as_it_was_mined(world, across):
+    options = dataclasses.replace(OPTIONS, across=across)
+    mined, tuples = mine(world, options=options)
     for split in ("train", "val"):
         assert len(tuples.tuples[split].query)
         for table, read in (
@@ -76,6 +78,9 @@ def test_a_tuple_file_comes_back_as_it_was_mined(world):
         ):
             for field in dataclasses.fields(table):
                 ours, theirs = getattr(table, field.name), getattr(read, field.name)
+                if field.name == "across" and across is None:
+                    assert ours is theirs is None
+                    continue
                 assert ours.dtype == theirs.dtype
                 assert np.array_equal(ours, theirs, equal_nan=ours.dtype.kind == "f")
     assert tuples.images.key == mined.tables.images.key
@@ -83,7 +88,7 @@ def test_a_tuple_file_comes_back_as_it_was_mined(world):
     assert np.array_equal(tuples.images.size, np.tile([90, 60], (30, 1)))
     assert tuples.places.name == mined.tables.places.name
     assert tuples.packed_size == 0
-    assert tuples.header.options | OPTIONS.as_dict() == tuples.header.options
+    assert tuples.header.options | options.as_dict() == tuples.header.options
 
 
 def test_the_header_names_what_the_tuples_were_made_from(world):
@@ -362,3 +367,28 @@ def test_a_command_opens_the_index_once_and_reads_no_points(world, monkeypatch, 
     assert "/covisibility/shared" in columns
     assert not {c for c in columns if c.startswith(("/points", "/cameras", "/observations/xy", "/images/translation"))}
     assert ("/observations/point" in columns) == (name in ("mine-tuples", "whiten"))
+
+
+def test_the_command_says_how_many_positives_are_of_another_sequence(world):
+    descriptors = ("--descriptors", str(world / "descriptors.h5"))
+    words = ("--query-share", "1", "--num-negatives", "2", "--min-overlap", "0.1", "--across", r"[02468]\.jpg")
+    ran = CliRunner().invoke(
+        command, [str(world / "index.h5"), "-o", str(world / "t.h5"), *descriptors, *words, "--json"]
+    )
+    result = json.loads(ran.stdout)
+    assert result["sequences"] == {"the pattern": 5}
+    file = read_tuples(world / "t.h5")
+    tuples, sequence = file.tuples["train"], [key[-5] if int(key[-5]) % 2 == 0 else "" for key in file.images.key]
+    across = [sequence[q] != sequence[p] for q, p in zip(tuples.query, tuples.positive[:, 0], strict=True)]
+    assert 0.5 < result["train"]["across"] == np.mean(across)
+    label = "share of positives of another sequence"
+    assert inspect_file(world / "t.h5")["tuples"][label]["train"] == round(np.mean(across), 3)
+
+
+def test_the_command_says_how_many_near_duplicates_are_left_out(world):
+    words = ("--descriptors", str(world / "descriptors.h5"), "--num-negatives", "2", "--min-overlap", "0.1")
+    target = [str(world / "index.h5"), "-o", str(world / "t.h5")]
+    said = CliRunner().invoke(command, [*target, *words, "--max-overlap", "0.3"]).stdout
+    assert "pairs of photos see almost only the same points and are no positives (--max-overlap)" in said
+    _, tuples = mine(world, "all.h5", dataclasses.replace(OPTIONS, query_share=0.1))
+    assert len(read_tuples(world / "t.h5").candidates["train"].image) < len(tuples.candidates["train"].image)

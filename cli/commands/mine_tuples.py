@@ -31,7 +31,7 @@ _MISSING = {
 _MEDIANS = ("overlap", "scale_change", "angle", "positive_similarity", "negative_similarity")
 USES = (
     Use(("margin",), "--negatives semi-hard", lambda params: params["negatives"] == "semi-hard"),
-    Use(("min_overlap", "max_scale_change"), "--positives m3", lambda params: params["positives"] == "m3"),
+    Use(("min_overlap", "max_scale_change", "across"), "--positives m3", lambda params: params["positives"] == "m3"),
     NEAREST_NEGATIVES,
     Use(DESCRIPTION, "--network or --backbone, not for --descriptors", lambda params: params["descriptors"] is None),
     Use(
@@ -99,14 +99,25 @@ def _say_left_out(mined: MinedTuples, output: Output) -> None:
         output.say(f"{tables.same_photo:,} images show the photo of another and are merged with it")
     if tables.known_distractors:
         output.say(f"{tables.known_distractors:,} distractors are in the index, or listed, already and are left out")
+    if tables.near_duplicates:
+        output.say(
+            f"{tables.near_duplicates:,} pairs of photos see almost only the same points and are no positives "
+            "(--max-overlap)"
+        )
+    if tables.sequences is not None:
+        told = [f"{by} in {count:,} places" for by, count in tables.sequences.told_by.items()]
+        output.say(
+            f"sequences are told apart by {', '.join(told)}" if told else "nothing tells sequences apart: --across"
+        )
+        output.result({"sequences": tables.sequences.told_by})
     output.warn_of("photos cannot be read and are left out", tables.unreadable)
-    names = ("without_photo", "same_photo", "known_distractors", "unreadable")
+    names = ("without_photo", "same_photo", "known_distractors", "near_duplicates", "unreadable")
     output.result({name: getattr(tables, name) for name in names})
 
 
 def _say_tuples(mined: MinedTuples, options: MiningOptions, output: Output) -> None:
     """Print numbers of tuples and medians as a table."""
-    from sfm2tuples.mining.summary import summarise
+    from sfm2tuples.mining.summary import share_across, summarise
 
     rows = []
     for split, tuples in mined.tuples.items():
@@ -114,8 +125,12 @@ def _say_tuples(mined: MinedTuples, options: MiningOptions, output: Output) -> N
         dropped = mined.plans[split].without_positive
         medians = ["-" if summary[name] is None else f"{summary[name]:.2f}" for name in _MEDIANS]
         rows.append([split, summary["tuples"], dropped, summary["pool"], *medians])
+        across = share_across(tuples, mined.tables.candidates[split])
+        if across is not None:
+            output.say(f"{split}: {across:.0%} of the positives are of another sequence than their query")
+        more = {} if across is None else {"across": across}
         search = {"search": asdict(mined.searches[split])} if split in mined.searches else {}
-        output.result({split: summary | {"without_positive": dropped} | search})
+        output.result({split: summary | {"without_positive": dropped} | more | search})
         for what in ("missing_positives", "missing_negatives", "filled"):
             if summary[what]:
                 output.say(f"{split}: {summary[what]:,} {_MISSING[what]}")

@@ -23,7 +23,7 @@ from sfm2tuples.files.tables import read_table
 from sfm2tuples.index import schema
 from sfm2tuples.index.schema import SPLITS, Models, Places
 from sfm2tuples.mining import tuple_file
-from sfm2tuples.mining.summary import distributions
+from sfm2tuples.mining.summary import distributions, share_across
 from sfm2tuples.places.grouping import reasons_of
 
 Facts = dict[str, Any]
@@ -132,7 +132,9 @@ def _tuples(path: Path) -> dict[str, Facts]:
     if file.packed_size:
         photos, size = len(file.photo_indptr) - 1, int(file.photo_indptr[-1])
         packed = {"packed photos": photos, "packed size in pixels": file.packed_size, "packed bytes": size}
-    columns = {split: split_counts(file, split) | _medians(file.tuples[split]) for split in SPLITS}
+    columns = {
+        split: split_counts(file, split) | _medians(file.tuples[split]) | _across(file, split) for split in SPLITS
+    }
     of_split = {split: distributions(file.tuples[split]) for split in SPLITS}
     return {
         "content": {"images": len(file.images.key), "places": len(file.places.name), **packed},
@@ -170,6 +172,14 @@ def _medians(rows: tuple_file.TupleSet) -> Facts:
         "median similarity of positives": _median(rows.positive_similarity[positive]),
         "median similarity of negatives": _median(rows.negative_similarity[negative]),
     }
+
+
+def _across(file: tuple_file.TupleFile, split: str) -> Facts:
+    """Of a file that prefers positives of other sequences; nothing of others."""
+    if file.candidates[split].across is None:
+        return {}
+    share = share_across(file.tuples[split], file.candidates[split])
+    return {"share of positives of another sequence": None if share is None else round(share, 3)}
 
 
 def _median(values: np.ndarray, digits: int = 3) -> float | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from retrieval.networks.devices import choose_device
 from retrieval.photos.origins import origins_of_index
+from retrieval.photos.taken import taken
 from retrieval.search.torch_similarity import exact_search
 from retrieval.tuple_files.descriptor_store import FileDescriptors
 from retrieval.tuple_files.distractors import read_distractors
@@ -78,10 +80,11 @@ def mine_tuple_file(
     """
     device = choose_device(photos.device)
     with open_index(source) as index:
+        exif = cache(taken)
         others = NO_DISTRACTORS if distractors is None else read_distractors(distractors, key_root(index))
 
         def tables_of(size_of: PhotoSize, leave_out: Collection[str]) -> IndexTables:
-            return tables_of_index(index, options, size_of, others, leave_out)
+            return tables_of_index(index, options, size_of, others, leave_out, exif)
 
         def plans_of(tables: IndexTables) -> dict[str, Plan]:
             places, candidates = tables.places, tables.candidates

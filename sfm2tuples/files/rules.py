@@ -41,7 +41,7 @@ class Rule:
     unknown: float | None = None
     """Every value is finite or this one (NaN, -inf)."""
     only_with: str = ""
-    """The dataset is there only where the file has this group."""
+    """The dataset is there only where the file has this group; its own name: it may be absent."""
 
 
 Rules = Mapping[str, Rule]

@@ -17,13 +17,17 @@ Column = list[str] | Utf8Strings | np.ndarray | ColumnStream
 
 
 def write_table(group: h5py.Group, table: Any) -> None:
-    """Store a dataclass of columns: its lists of strings and its arrays."""
+    """Store a dataclass of columns: its lists of strings and its arrays; a field that is None has no column."""
     write_columns(group, {field.name: getattr(table, field.name) for field in fields(table)})
 
 
 def read_table(columns: CheckedColumns, group: str, table: type[Any]) -> Any:
-    """Read a dataclass of columns back from a group of a file; errors as of `CheckedColumns.read`."""
-    return table(**{field.name: columns.read(f"{group}/{field.name}") for field in fields(table)})
+    """Read a dataclass of columns back from a group of a file; errors as of `CheckedColumns.read`.
+
+    A field whose default is None may have no column.
+    """
+    there = [f.name for f in fields(table) if f.default is not None or columns.has(f"{group}/{f.name}")]
+    return table(**{name: columns.read(f"{group}/{name}") for name in there})
 
 
 def write_columns(group: h5py.Group, columns: Mapping[str, Column]) -> list[tuple[h5py.Dataset, ColumnStream]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+import re
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from sfm2tuples.errors import UsageError
@@ -12,6 +13,10 @@ NEGATIVES = ("N1", "N2", "random", "semi-hard")
 """Names of the rules; `sfm2tuples.mining.negatives.RULES` has a function for each."""
 EXACT, IVF = "exact", "ivf"
 SEARCHES = (EXACT, IVF)
+AUTO, NO = "auto", "no"
+"""`across`: sequences as names, cameras or EXIF tell them apart; none."""
+NEAR_DUPLICATE = 0.95
+"""Overlap, the smaller of both ways, above which two photos of one site teach nothing (ours). [method.md section 4]"""
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,12 @@ class MiningOptions:
     """Least number of shared points of any positive."""
     max_angle: float | None = None
     """Largest mean viewing angle between query and positive, in degrees; None for no limit."""
+    max_overlap: float | None = None
+    """Pairs with more overlap both ways are near-duplicates and no positives; 1 for no limit. None: as the way of
+    mining asks, which is 0.95 from inside one site, and no limit where negatives are other places."""
+    across: str | None = None
+    """m3: prefer positives of other sequences: ``auto``, ``no``, or a regular expression, see
+    `sfm2tuples.mining.sequences`. None: as the way of mining asks, ``auto`` from inside one site, else ``no``."""
     query_share: float = 0.1
     """Share of a place's images that become queries, rounded up."""
     queries_per_place: int = 30
@@ -104,6 +115,10 @@ class MiningOptions:
             raise UsageError(f"--max-scale-change {self.max_scale_change}: a scale change is at least 1")
         if self.max_angle is not None and not self.max_angle > 0:
             raise UsageError(f"--max-angle {self.max_angle}: an angle in degrees is above 0")
+        if self.max_overlap is not None and not 0 < self.max_overlap <= 1:
+            raise UsageError(f"--max-overlap {self.max_overlap}: an overlap above 0 and at most 1")
+        if self.across is not None:
+            _compiles("across", self.across)
         if not self.margin > 0:
             raise UsageError(f"--margin {self.margin}: must be above 0")
 
@@ -112,9 +127,22 @@ class MiningOptions:
         """Whether any choice looks at descriptors."""
         return self.positives == "m1" or self.negatives != "random"
 
+    def for_one_site(self) -> MiningOptions:
+        """The same with what mining from inside one site asks for where the user left it open."""
+        return replace(
+            self,
+            max_overlap=NEAR_DUPLICATE if self.max_overlap is None else self.max_overlap,
+            across=AUTO if self.across is None else self.across,
+        )
+
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, as files have them; `mining_options` reads them back."""
-        return asdict(self) | {"pool": str(self.pool)}
+        """Plain values, as files have them; `mining_options` reads them back. What was left open is absent."""
+        values = asdict(self) | {"pool": str(self.pool)}
+        return {name: value for name, value in values.items() if name not in LEFT_OPEN or value is not None}
+
+
+LEFT_OPEN = ("max_overlap", "across")
+"""Fields whose None is decided by the way of mining; files without them are as they were before there were any."""
 
 
 def mining_options(values: dict[str, Any]) -> MiningOptions:
@@ -141,6 +169,14 @@ def mining_options(values: dict[str, Any]) -> MiningOptions:
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise UsageError(f"--{name.replace('_', '-')} {value}: give one of {', '.join(allowed)}")
+
+
+def _compiles(name: str, pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        what = f"--{name} {pattern}: no regular expression ({error})"
+        raise UsageError(f"{what}; give {AUTO}, {NO} or one such as 'day|night'") from error
 
 
 def _at_least(name: str, value: int, least: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,9 @@ from sfm2tuples.errors import MiningError, PhotoError, first_three
 from sfm2tuples.files.columns import gather_rows
 from sfm2tuples.index.opened import OpenedIndex
 from sfm2tuples.index.schema import SPLITS, TRAIN
-from sfm2tuples.mining.options import MiningOptions
-from sfm2tuples.mining.positives import find_candidates
+from sfm2tuples.mining.options import NO, MiningOptions
+from sfm2tuples.mining.positives import count_near_duplicates, find_candidates
+from sfm2tuples.mining.sequences import Sequences, TakenBy, sequences_of
 from sfm2tuples.mining.tuple_file import Candidates, ImageTable, PlaceTable
 from sfm2tuples.places.photo_contents import number_photos
 
@@ -55,6 +56,10 @@ class IndexTables:
     """What is wrong with each photo that cannot be read: left out."""
     known_distractors: int
     """Distractors whose photo is in the index, or among the distractors, already: left out."""
+    near_duplicates: int = 0
+    """Pairs of photos that are no positives because they see almost only the same points: `max_overlap`."""
+    sequences: Sequences | None = None
+    """Of every image, where positives across them are preferred: `across`."""
 
 
 def tables_of_index(
@@ -63,6 +68,7 @@ def tables_of_index(
     photo_size: PhotoSize,
     distractors: Distractors = NO_DISTRACTORS,
     leave_out: Collection[str] = (),
+    taken: TakenBy | None = None,
 ) -> IndexTables:
     """Make the image table, the place table and the candidates.
 
@@ -76,11 +82,13 @@ def tables_of_index(
         Their places follow those of the index, as training places.
     leave_out : collection of str
         Keys of photos that turned out to be unreadable.
+    taken : callable, optional
+        Reads EXIF, for `across`.
 
     Raises
     ------
     MiningError
-        The index has no photo that can be read.
+        The index has no photo that can be read; the pattern of `across` tells none apart.
     """
     table = _Table(photo_size, frozenset(leave_out))
     table_row = table.add_index(index)
@@ -92,6 +100,10 @@ def tables_of_index(
     split += [TRAIN] * (len(place_name) - len(split))
     images = table.images()
     everything = find_candidates(index, table_row, images.place, options)
+    sequences = _sequences(index, images, options, taken)
+    if sequences is not None:
+        query = np.repeat(everything.query, np.diff(everything.indptr))
+        everything = replace(everything, across=sequences.across(query, everything.image))
     places = PlaceTable(place_name, np.array(split, np.int8))
     query_split = places.split[images.place[everything.query]]
     return IndexTables(
@@ -102,7 +114,22 @@ def tables_of_index(
         same_photo=int(np.count_nonzero(table_row >= 0)) - table.registered,
         unreadable=table.unreadable,
         known_distractors=known,
+        near_duplicates=count_near_duplicates(index, table_row, images.place, options),
+        sequences=sequences,
     )
+
+
+def _sequences(
+    index: OpenedIndex, images: ImageTable, options: MiningOptions, taken: TakenBy | None
+) -> Sequences | None:
+    """Sequences of the table's photos; None where nobody asks. Distractors, which come last, have none."""
+    if options.across in (None, NO):
+        return None
+    count = int(np.count_nonzero(images.index_row >= 0))
+    row = images.index_row[:count]
+    place, camera = index.images.place[row], index.images.camera[row]
+    found = sequences_of(str(options.across), images.key[:count], place, camera, images.path, taken)
+    return replace(found, of_image=np.pad(found.of_image, (0, len(images.key) - count), constant_values=-1))
 
 
 class _Table:
@@ -192,6 +219,7 @@ def _of_queries(candidates: Candidates, chosen: np.ndarray) -> Candidates:
         overlap=candidates.overlap[position],
         scale_change=candidates.scale_change[position],
         angle=candidates.angle[position],
+        across=None if candidates.across is None else candidates.across[position],
     )
 
 

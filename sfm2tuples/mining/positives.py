@@ -32,18 +32,20 @@ def find_candidates(index: OpenedIndex, table_row: np.ndarray, place: np.ndarray
     place : (m,) int64
         Place of each row of the image table.
     options : MiningOptions
-        `num_candidates` is the paper's k; `min_shared` and `max_angle` limit what is a candidate at all, as does
-        `OPPOSITE_VIEW`. Ties in shared points: lower row first.
+        `num_candidates` is the paper's k; `min_shared`, `max_angle` and `max_overlap` limit what is a candidate at all,
+        as does `OPPOSITE_VIEW`. Ties in shared points: lower row first.
 
     Returns
     -------
     Candidates
         Of the queries that have any.
     """
-    graph = index.graph
+    graph, observed = index.graph, index.num_observed()
     source = np.repeat(np.arange(len(table_row)), np.diff(graph.indptr[:]))
     query, image, shared = table_row[source], table_row[graph.neighbour[:]], graph.shared[:]
     edge = np.flatnonzero(_may_be_positive(graph, query, image, shared, place, options))
+    if options.max_overlap is not None:
+        edge = edge[~_near_duplicates(index, observed, source, query, image, edge, options.max_overlap)]
     query, image, shared = query[edge], image[edge], shared[edge]
 
     order = np.lexsort((edge, -shared, image, query))
@@ -61,7 +63,7 @@ def find_candidates(index: OpenedIndex, table_row: np.ndarray, place: np.ndarray
         indptr=indptr_of(counts),
         image=image[order],
         shared=shared,
-        overlap=overlaps(index.path, shared, index.num_observed()[source[edge]]),
+        overlap=overlaps(index.path, shared, observed[source[edge]]),
         scale_change=graph.scale_change[:][edge],
         angle=graph.angle[:][edge],
     )
@@ -83,6 +85,39 @@ def _may_be_positive(
         keep &= graph.angle[:] <= np.float32(np.radians(options.max_angle))
     keep[keep] = place[query[keep]] == place[image[keep]]
     return keep
+
+
+def count_near_duplicates(index: OpenedIndex, table_row: np.ndarray, place: np.ndarray, options: MiningOptions) -> int:
+    """How many pairs of photos `find_candidates` leaves out because of `max_overlap`; arguments as there."""
+    if options.max_overlap is None:
+        return 0
+    graph = index.graph
+    source = np.repeat(np.arange(len(table_row)), np.diff(graph.indptr[:]))
+    query, image = table_row[source], table_row[graph.neighbour[:]]
+    edge = np.flatnonzero(_may_be_positive(graph, query, image, graph.shared[:], place, options))
+    edge = edge[_near_duplicates(index, index.num_observed(), source, query, image, edge, options.max_overlap)]
+    one = query[edge] < image[edge]
+    return len(np.unique(query[edge][one] * len(place) + image[edge][one]))
+
+
+def _near_duplicates(
+    index: OpenedIndex,
+    observed: np.ndarray,
+    source: np.ndarray,
+    query: np.ndarray,
+    image: np.ndarray,
+    edge: np.ndarray,
+    most: float,
+) -> np.ndarray:
+    """Which of some edges join two photos that see almost only the same points: (len(edge),) bool.
+
+    The smaller overlap of both ways counts, so that a detail of a wide photo, which sees nothing else but is no
+    duplicate of it, stays. Two photos that a model calls near-duplicates are so in all.
+    """
+    more = np.maximum(observed[source[edge]], observed[index.graph.neighbour[:][edge]])
+    near = overlaps(index.path, index.graph.shared[:][edge], more) > np.float32(most)
+    pair = query[edge] * np.int64(query.max(initial=0) + 1) + image[edge]
+    return np.isin(pair, pair[near])
 
 
 def allowed(candidates: Candidates, options: MiningOptions) -> np.ndarray:
@@ -122,7 +157,8 @@ def choose_positives(
     image_number : (n,) uint64
         Number of every image in draws.
     round : int
-        m3 draws anew in every round; a draw is named by seed, round, query and candidate.
+        m3 draws anew in every round; a draw is named by seed, round, query and candidate. Where candidates say which
+        are of another sequence than the query, it draws among those first.
     descriptors : (m, D) float32, optional
         For m1: current descriptors.
     row_of : (n,) int64, optional
@@ -139,7 +175,10 @@ def choose_positives(
     usable = allowed(candidates, options)[position]
     position, of = position[usable], of[usable]
     image = candidates.image[position]
+    own = np.zeros(len(position), bool)
     if options.positives == "m3":
+        if candidates.across is not None:
+            own = ~candidates.across[position]
         key = draw(options.seed, round, "m3", image_number[query[of]], image_number[image])
     elif options.positives == "m2":
         key = -candidates.shared[position].astype(np.int64)
@@ -147,7 +186,7 @@ def choose_positives(
         if descriptors is None or row_of is None:
             raise ValueError("m1 chooses by descriptors, and none were given")
         key = -pair_similarities(descriptors, descriptors, row_of[query[of]], row_of[image])
-    order = np.lexsort((image, key, of))
+    order = np.lexsort((image, key, own, of))
     position, of = position[order], of[order]
     rank = rank_in_run(of)
     chosen = np.full((len(query), options.num_positives), -1, np.int64)

@@ -8,7 +8,7 @@ import numpy as np
 
 from sfm2tuples.mining.negatives import semi_hard_bounds
 from sfm2tuples.mining.options import MiningOptions
-from sfm2tuples.mining.tuple_file import TupleSet
+from sfm2tuples.mining.tuple_file import Candidates, TupleSet
 
 SHARES = {"least": 0.0, "10 %": 0.1, "median": 0.5, "90 %": 0.9, "most": 1.0}
 """Points of a distribution that are told: which share of the values lies below."""
@@ -54,6 +54,21 @@ def summarise(tuples: TupleSet, options: MiningOptions) -> TupleSummary:
         missing_negatives=int(np.count_nonzero(tuples.negative < 0)),
         filled=_filled(tuples, options) if options.negatives == "semi-hard" else 0,
     )
+
+
+def share_across(tuples: TupleSet, candidates: Candidates) -> float | None:
+    """Which share of the positives is of another sequence than its query; None where nobody asked, or none are there.
+
+    Parameters
+    ----------
+    tuples, candidates
+        Of one split.
+    """
+    row, slot = np.nonzero(tuples.positive >= 0)
+    if candidates.across is None or not len(row):
+        return None
+    position = candidates.positions(tuples.query[row], tuples.positive[row, slot])
+    return float(np.append(candidates.across, False)[position].mean())
 
 
 def distributions(tuples: TupleSet) -> dict[str, dict[str, float | None]]:

@@ -89,11 +89,34 @@ class Candidates:
     """(k,) float32, >= 1 or NaN."""
     angle: np.ndarray
     """(k,) float32, mean viewing angle in radians, or NaN."""
+    across: np.ndarray | None = None
+    """(k,) bool, whether the candidate is of another sequence than its query; absent where nobody asked."""
 
     @property
     def unknown(self) -> np.ndarray:
         """(k,) bool, which pairs came without evidence: whoever made them has chosen them."""
         return self.shared == UNKNOWN_SHARED
+
+    def positions(self, query: np.ndarray, image: np.ndarray) -> np.ndarray:
+        """Where pairs of query and candidate stand in the columns; -1 for a pair that does not.
+
+        Parameters
+        ----------
+        query, image : (r,) int64
+            Rows of `/images`; -1 for none.
+
+        Returns
+        -------
+        (r,) int64
+        """
+        span = np.int64(max(self.image.max(initial=-1), image.max(initial=-1)) + 1)
+        pair = np.repeat(self.query, np.diff(self.indptr)) * span + self.image
+        order = np.argsort(pair, kind="stable")
+        at = np.searchsorted(pair, query * span + image, sorter=order)
+        found = np.append(order, -1)[at]
+        there = (image >= 0) & (found >= 0)
+        there[there] = pair[found[there]] == (query * span + image)[there]
+        return np.where(there, found, -1)
 
 
 @dataclass(frozen=True)
@@ -175,6 +198,7 @@ def _rules_of_split(split: str) -> dict[str, Rule]:
         "candidates/overlap": each,
         "candidates/scale_change": each,
         "candidates/angle": each,
+        "candidates/across": Rule((candidates,), "bool", only_with=f"{split}/candidates/across"),
     }
     return below(split, rules)
 
