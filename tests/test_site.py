@@ -35,7 +35,7 @@ from retrieval.photos.tuple_photos import TuplePhotos
 from retrieval.site import choices, reconstruct, site_files, steps, tuning, verification
 from retrieval.site.choices import Effort, can_train, choose_options
 from retrieval.site.comparison import compare, read_comparison, write_comparison
-from retrieval.site.effort import Pace, duration, effort_within, forecast, seconds_of
+from retrieval.site.effort import Pace, effort_within, forecast, seconds_of
 from retrieval.site.facts import Facts
 from retrieval.site.photo_list import PhotoList, write_photo_list
 from retrieval.site.questions import Answer, Answers, Site, reranked
@@ -44,6 +44,7 @@ from retrieval.site.request import TuneRequest
 from retrieval.site.site_files import SiteFiles, held_site
 from retrieval.site.state import SiteState, Workshop
 from retrieval.site.tuning import Tuned, tune_site
+from sfm2tuples.compute.progress_bars import duration
 from sfm2tuples.errors import DataError, FileFormatError, PhotoError, SfmTuplesError, UsageError
 from sfm2tuples.files.container import read_header
 from sfm2tuples.files.descriptors import read_descriptors

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from tqdm import tqdm
 
 from cli.options.fields import field_options
 from cli.options.paths import FilePath
 from cli.options.target import target_option
 from cli.output import Output, output_options
 from sfm2tuples.compute.dask_cluster import DASK_TIMEOUT
+from sfm2tuples.compute.progress_bars import ProgressBar
 from sfm2tuples.ingest.options import IngestOptions
 
 if TYPE_CHECKING:
@@ -133,7 +133,8 @@ def command(
 @contextmanager
 def _progress_bar(output: Output) -> Iterator[Callable[[Progress], None]]:
     """Show the bytes of models' files that are done, since models differ in size; the count of models beside."""
-    with tqdm(unit="B", unit_scale=True, file=sys.stderr, disable=True if output.quiet else None, leave=False) as bar:
+    options = {"unit": "B", "unit_scale": True, "file": sys.stderr, "leave": False}
+    with ProgressBar(desc="read models", disable=output.quiet, **options) as bar:
 
         def show(progress: Progress) -> None:
             if bar.total is None:

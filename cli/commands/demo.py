@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from tqdm import tqdm
 
 from cli.options.paths import FilePath
 from cli.output import Output, output_options
+from sfm2tuples.compute.progress_bars import ProgressBar
 from sfm2tuples.files.text import read_json
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _photograph(folder: Path, seed: int, output: Output) -> WorldSummary:
     from sfm2tuples.world.synthetic import write_world
 
     output.say("Photographing the built-in world: invented buildings, changing light, exact models.")
-    with tqdm(total=PLACES, unit="building", disable=True if output.quiet else None, file=sys.stderr) as bar:
+    with ProgressBar(total=PLACES, unit="building", disable=output.quiet, file=sys.stderr) as bar:
         world = write_world(folder, places=PLACES, seed=seed, progress=lambda done: bar.update(done - bar.n) and None)
     output.say(f"{world.photos} photos of {world.places} buildings in {len(world.scenes)} models below {folder}")
     return world

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from retrieval.descriptors.size_batches import in_batches
 from retrieval.descriptors.soundness import require_finite
@@ -29,6 +28,7 @@ from retrieval.photos.decoding import (
     scaled_photo,
     turned,
 )
+from sfm2tuples.compute.progress_bars import ProgressBar
 from sfm2tuples.errors import PhotoError, UsageError
 
 Item = TypeVar("Item")
@@ -153,7 +153,7 @@ def extract_readable(
     exponent = scale_exponent(network, options)
     values = np.zeros((len(sources), network.dimension), dtype=np.float32)
     failures: dict[int, PhotoError] = {}
-    bar = tqdm(total=len(sources), desc=progress, unit="photo", disable=True if progress is None else None)
+    bar = ProgressBar(total=len(sources), desc=progress, unit="photo", disable=progress is None)
     # One context for all batches: the weights are cast once.
     with describing(network), autocast(network.device, options.precision), bar:
         pyramids = photo_pyramids(sources, names, options, network.backbone.smallest, DECODERS[kind], sideways)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from retrieval.descriptors.extraction import (
     ExtractionOptions,
@@ -26,6 +25,7 @@ from retrieval.networks.network import Network
 from retrieval.photos.choices import CROPS, EXIF
 from retrieval.photos.cropping import cut_picture
 from retrieval.photos.decoding import PhotoSource, load_oriented, photo_name, photo_size, turned, turned_box
+from sfm2tuples.compute.progress_bars import ProgressBar
 from sfm2tuples.errors import PhotoError, UsageError
 from sfm2tuples.files.descriptors import Descriptors
 
@@ -70,7 +70,7 @@ def describe_crops(
     """
     check_crop(network, crop)
     values = np.empty((len(sources), network.dimension), np.float32)
-    bar = tqdm(sources, desc=progress, unit="photo", disable=True if progress is None else None)
+    bar = ProgressBar(sources, desc=progress, unit="photo", disable=progress is None)
     # One context for all boxes: the weights are cast once.
     with describing(network), autocast(network.device, options.precision):
         for row, source in enumerate(bar):

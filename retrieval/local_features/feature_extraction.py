@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from retrieval.local_features.feature_files import DIMENSIONS, LocalFeatures
 from retrieval.local_features.sift import SiftOptions, extract_sift
 from retrieval.photos.decoding import load_photo, photo_size
 from retrieval.photos.sources import PhotoSources
+from sfm2tuples.compute.progress_bars import ProgressBar
 from sfm2tuples.compute.worker_pools import LocalProcesses, run_jobs
 from sfm2tuples.errors import DataError, PhotoError, UsageError
 from sfm2tuples.files.columns import indptr_of
@@ -96,7 +96,7 @@ def extract_features(
     wanted = np.unique(photos.same_as).tolist()
     found: dict[int, FoundFeatures] = {}
     failures: dict[int, PhotoError] = {}
-    with tqdm(total=len(wanted), desc="features", unit="photo", disable=None) as bar:
+    with ProgressBar(total=len(wanted), desc="features", unit="photo") as bar:
         for row, result in features_in_turn(photos, wanted, options, jobs):
             if isinstance(result, PhotoError):
                 failures[row] = result

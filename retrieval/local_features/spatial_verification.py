@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from retrieval.local_features.feature_files import LocalFeatures, inside
 from retrieval.local_features.options import VerificationOptions
 from retrieval.local_features.vocabulary import unit_length
+from sfm2tuples.compute.progress_bars import ProgressBar
 from sfm2tuples.compute.worker_pools import LocalProcesses, run_jobs
 from sfm2tuples.errors import UsageError
 
@@ -124,7 +124,7 @@ def verify(
         return inliers
     pool = LocalProcesses(jobs)
     try:
-        for number, query in enumerate(tqdm(queries, "verify", len(short), unit="query", disable=None)):
+        for number, query in enumerate(ProgressBar(queries, "verify", len(short), unit="query")):
             columns = np.flatnonzero(short[number] >= 0)
             size = max(1, -(-len(columns) // (2 * jobs)))
             parts = [columns[start : start + size] for start in range(0, len(columns), size)]

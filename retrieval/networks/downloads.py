@@ -19,8 +19,8 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit
 
 import torch
-from tqdm import tqdm
 
+from sfm2tuples.compute.progress_bars import ProgressBar
 from sfm2tuples.errors import UsageError, WeightsError, one_line
 
 TIMEOUT = 15.0
@@ -134,7 +134,7 @@ def _receive(address: str, name: str, path: Path) -> str:
     with urllib.request.urlopen(address, timeout=TIMEOUT) as answer, path.open("xb") as file:
         length = answer.headers.get("Content-Length") or ""
         expected = int(length) if length.isdecimal() else None
-        with tqdm(total=expected, desc=name[-30:], unit="B", unit_scale=True, disable=None) as bar:
+        with ProgressBar(total=expected, desc=name[-30:], unit="B", unit_scale=True) as bar:
             while block := answer.read(BLOCK):
                 file.write(block)
                 digest.update(block)

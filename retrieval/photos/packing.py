@@ -8,9 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
-from tqdm import tqdm
-
 from retrieval.photos.decoding import pack_photo
+from sfm2tuples.compute.progress_bars import ProgressBar
 from sfm2tuples.errors import DataError, PhotoError
 from sfm2tuples.files.room import require_room
 
@@ -57,7 +56,7 @@ class PackedStore:
         """
         waiting = [(key, path) for key, path in zip(keys, paths, strict=True) if key not in self._where]
         failures: dict[str, PhotoError] = {}
-        bar = tqdm(total=len(waiting), desc="pack", unit="photo", disable=None)
+        bar = ProgressBar(total=len(waiting), desc="pack", unit="photo")
         with bar, ThreadPoolExecutor(THREADS) as threads:
             for start in range(0, len(waiting), BATCH):
                 batch = waiting[start : start + BATCH]

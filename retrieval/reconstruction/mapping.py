@@ -101,6 +101,7 @@ def map_photos(job: MappingJob, report: Report | None) -> tuple[list[MappedModel
             placed = 0
             while True:
                 if not ours.poll(LOOK_SECONDS):
+                    add(0)  # The global mapper tells nothing for minutes.
                     continue
                 message = ours.recv()
                 if isinstance(message, Exception):

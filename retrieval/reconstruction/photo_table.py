@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from retrieval.photos.names import leaves_root
 from retrieval.photos.sources import PhotoSources, SourceColumns, photos_of
 from retrieval.reconstruction.focal_lengths import size_and_focal
+from sfm2tuples.compute.progress_bars import ProgressBar
 from sfm2tuples.errors import DataError, PhotoError, UsageError, refuse_some
 from sfm2tuples.files.atomic import write_atomically
 from sfm2tuples.files.text import read_csv
@@ -162,7 +162,7 @@ def _look_at(
     root: Path, names: list[str], known: dict[str, tuple[_State, _Look]], unreadable: dict[str, str]
 ) -> Iterator[tuple[str, _State, _Look]]:
     """Each photo that can be opened, with the state of its file, its size and focal length."""
-    for name in tqdm(names, "photos", unit="photo", disable=None, leave=False):
+    for name in ProgressBar(names, "photos", unit="photo", leave=False):
         try:
             status = os.stat(root / name)
             state = (status.st_size, status.st_mtime_ns)

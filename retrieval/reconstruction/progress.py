@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tqdm import tqdm
+from sfm2tuples.compute.progress_bars import ProgressBar
 
 Report = Callable[[str, int, int], None]
 """Called with a step's name, what of it is done, and what it is in all."""
@@ -26,7 +26,7 @@ def told(step: str, done: int, total: int, unit: str, report: Report | None) -> 
         None: a bar where stderr is a terminal.
     """
     if report is None:
-        with tqdm(total=total, initial=done, desc=step, unit=unit, disable=None) as bar:
+        with ProgressBar(total=total, initial=done, desc=step, unit=unit) as bar:
             yield lambda more: bar.update(more) and None
         return
     count = done

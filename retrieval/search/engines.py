@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
-from tqdm import tqdm
 
 from retrieval.search.options import ENGINES, FLAT, HNSW, IVF
+from sfm2tuples.compute.progress_bars import ProgressBar
 from sfm2tuples.errors import UsageError
 from sfm2tuples.similarity.best_rows import PoolRules, pair_similarities
 from sfm2tuples.similarity.exact_search import Search, most_similar
@@ -118,7 +118,7 @@ class HnswEngine:
         self._graph = faiss.IndexHNSWFlat(database.shape[1], NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
         self._graph.hnsw.efConstruction = BUILDING
         blocks = range(0, len(database), ADDED)
-        for start in tqdm(blocks, desc="build", disable=None if len(blocks) > 1 else True):
+        for start in ProgressBar(blocks, desc="build", disable=len(blocks) <= 1):
             self._graph.add(block_of(database, slice(start, start + ADDED)))
 
     def search(self, queries: np.ndarray, count: int, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

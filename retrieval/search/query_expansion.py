@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from tqdm import tqdm
 
 from retrieval.search.engines import FlatEngine
 from retrieval.search.options import Expansion
+from sfm2tuples.compute.progress_bars import ProgressBar
 from sfm2tuples.similarity.exact_search import Search, most_similar
 from sfm2tuples.similarity.rows import block_of
 
@@ -72,7 +72,7 @@ def augment(database: np.ndarray, expansion: Expansion, exact: Search = most_sim
     """
     augmented = np.empty(database.shape, np.float32)
     engine = FlatEngine(database, exact)
-    for start in tqdm(range(0, len(database), BLOCK), desc="augment", disable=None if len(database) > BLOCK else True):
+    for start in ProgressBar(range(0, len(database), BLOCK), desc="augment", disable=len(database) <= BLOCK):
         part = slice(start, start + BLOCK)
         vectors = block_of(database, part)
         row, similarity = engine.search(vectors, expansion.num_images, np.arange(start, start + len(vectors)))

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from retrieval.descriptors.extraction import (
     DECODERS,
@@ -30,6 +29,7 @@ from retrieval.photos.decoding import PhotoSource
 from retrieval.photos.sources import PhotoSources
 from retrieval.search.window_search import integral_image, locate, mac_of
 from retrieval.whitening.projection import Whitening, apply
+from sfm2tuples.compute.progress_bars import ProgressBar
 from sfm2tuples.compute.threads import over_blocks
 from sfm2tuples.errors import PhotoError, UsageError
 from sfm2tuples.files.columns import indptr_of
@@ -213,7 +213,7 @@ class PhotoWindows:
         query, column = query[order], column[order]
         start = np.searchsorted(asked[order], np.arange(len(photos.keys) + 1))
         found = np.zeros(shape, np.float32)
-        bar = tqdm(total=len(photos.keys), desc=self._progress, unit="photo", disable=self._progress is None or None)
+        bar = ProgressBar(total=len(photos.keys), desc=self._progress, unit="photo", disable=self._progress is None)
         with torch.inference_mode(), bar:
             for number, maps in enumerate(self._describer.maps(photos.sources, photos.keys)):
                 part = slice(start[number], start[number + 1])

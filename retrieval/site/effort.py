@@ -199,16 +199,3 @@ def seconds_of(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise ValueError(text)
     return seconds
-
-
-def duration(seconds: float) -> str:
-    """How long something takes, for people.
-
-    Examples
-    --------
-    >>> duration(50), duration(700), duration(8000)
-    ('50 s', '12 min', '2.2 h')
-    """
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"

@@ -12,9 +12,9 @@ from retrieval.reports.report import write_report
 from retrieval.site.candidates import START
 from retrieval.site.choices import Choices
 from retrieval.site.comparison import Comparison
-from retrieval.site.effort import duration
 from retrieval.site.site_files import SiteFiles
 from retrieval.training.last_round import LAST
+from sfm2tuples.compute.progress_bars import duration
 from sfm2tuples.files.atomic import write_folder_atomically, write_text
 
 

@@ -16,7 +16,7 @@ from retrieval.networks.network import Network
 from retrieval.site.candidates import START
 from retrieval.site.choices import Choices, Effort, can_train, choose_options
 from retrieval.site.comparison import Comparison
-from retrieval.site.effort import Forecast, Pace, duration, effort_within, forecast, seconds_of
+from retrieval.site.effort import Forecast, Pace, effort_within, forecast, seconds_of
 from retrieval.site.facts import Facts, facts_of
 from retrieval.site.inventory import Inventory, stamps_of, stamps_of_models, take_inventory
 from retrieval.site.photo_gathering import photos_of_models, with_loose_photos
@@ -27,6 +27,7 @@ from retrieval.site.site_files import SiteFiles, held_site, refuse_no_site
 from retrieval.site.site_page import write_site_page
 from retrieval.site.state import SiteState, Workshop
 from retrieval.site.steps import Steps, registered_photos
+from sfm2tuples.compute.progress_bars import duration
 from sfm2tuples.errors import UsageError
 from sfm2tuples.files.text import read_csv
 from sfm2tuples.index.opened import OpenedIndex, open_index

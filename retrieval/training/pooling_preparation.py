@@ -11,7 +11,6 @@ import logging
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from retrieval.descriptors.extraction import describing, to_input
 from retrieval.descriptors.soundness import require_finite
@@ -22,6 +21,7 @@ from retrieval.networks.poolings.projected_regions import ProjectedRegions
 from retrieval.networks.whitening_layer import layer_of
 from retrieval.photos.tuple_photos import TuplePhotos
 from retrieval.whitening.learning import learn_pca
+from sfm2tuples.compute.progress_bars import ProgressBar
 from sfm2tuples.compute.random_draws import draw, item_numbers, smallest
 from sfm2tuples.errors import UsageError
 from sfm2tuples.index.schema import TRAIN
@@ -92,7 +92,7 @@ def sample_vectors(
 ) -> np.ndarray:
     """What the pooling sees of some photos: (n, K) float32, at most `CELLS` cells, or regions, of each."""
     found = []
-    bar = tqdm(total=len(rows), desc=progress, unit="photo", disable=True if progress is None else None, leave=False)
+    bar = ProgressBar(total=len(rows), desc=progress, unit="photo", disable=progress is None, leave=False)
     with describing(network), bar:
         names = photos.names(rows)
         loaded = photos.in_order([[row] for row in rows.tolist()])

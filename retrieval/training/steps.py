@@ -11,7 +11,6 @@ from itertools import islice
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from retrieval.photos.augmentation import TupleChange
 from retrieval.photos.tuple_photos import TuplePhotos
@@ -19,6 +18,7 @@ from retrieval.training.described_tuples import DescribedTuples, TuplePositions
 from retrieval.training.optimisation import learning_rate, set_learning_rate, warmed_up
 from retrieval.training.passes import add_gradient, to_device
 from retrieval.training.state import TrainingState
+from sfm2tuples.compute.progress_bars import ProgressBar
 from sfm2tuples.compute.random_draws import draw, item_numbers
 from sfm2tuples.errors import DataError, NotFiniteError, PhotoError
 from sfm2tuples.mining.tuple_file import TupleSet
@@ -96,7 +96,7 @@ def train_round(state: TrainingState, chosen: TupleSet, round: int, steps_before
     state.optimiser.zero_grad(set_to_none=True)
     loaded = _load(state, [one for share in shares for one in share], round)
     title = state.title(f"round {round} train")
-    with tqdm(total=len(order), desc=title, unit="tuple", disable=True if title is None else None, leave=False) as bar:
+    with ProgressBar(total=len(order), desc=title, unit="tuple", disable=title is None, leave=False) as bar:
         for number, (step, share) in enumerate(zip(steps, shares, strict=True)):
             for portion in _portions(share, state.resources.plan.tuples):
                 groups = list(islice(loaded, len(portion)))

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from retrieval.photos.decoding import PhotoSource, pack_photo
 from retrieval.photos.packing import BATCH, THREADS
 from retrieval.photos.sources import photos_of_tuples
+from sfm2tuples.compute.progress_bars import ProgressBar
 from sfm2tuples.errors import DataError, PhotoError
 from sfm2tuples.files.atomic import refuse_folder_overwrite, write_folder_atomically, write_text
 from sfm2tuples.files.room import require_room
@@ -138,7 +138,7 @@ def _packed(tuples: TupleFile, size: int) -> Iterator[tuple[str, bytes | PhotoEr
         except PhotoError as error:
             return error
 
-    bar = tqdm(total=len(photos.keys), desc="export", unit="photo", disable=None)
+    bar = ProgressBar(total=len(photos.keys), desc="export", unit="photo")
     with bar, ThreadPoolExecutor(THREADS) as threads:
         for start in range(0, len(photos.keys), BATCH):
             keys, sources = photos.keys[start : start + BATCH], photos.sources[start : start + BATCH]

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from tqdm import tqdm
 
 from retrieval.descriptors.extraction import ExtractionOptions
 from retrieval.networks.choice import NetworkChoice, load_on
@@ -19,6 +18,7 @@ from retrieval.networks.devices import FP32
 from retrieval.photos.decoding import photo_size, try_photo
 from retrieval.photos.packing import PackedStore
 from retrieval.tuple_files.descriptor_store import DescriptorStore, FileDescriptors, NetworkDescriptors, seen_with
+from sfm2tuples.compute.progress_bars import ProgressBar
 from sfm2tuples.compute.threads import own_cores
 from sfm2tuples.errors import PhotoError
 from sfm2tuples.files.descriptors import read_descriptors
@@ -224,7 +224,7 @@ def _try(images: ImageTable, read: np.ndarray, tried: set[str]) -> dict[str, Pho
     rows = [row for row, key in enumerate(images.key) if key not in tried]
     with ThreadPoolExecutor(own_cores(), thread_name_prefix="try") as pool:
         trials = pool.map(_trial, [images.path(row) for row in rows])
-        found = tqdm(trials, "try photos", len(rows), unit="photo", disable=None)
+        found = ProgressBar(trials, "try photos", len(rows), unit="photo")
         errors = {images.key[row]: error for row, error in zip(rows, found, strict=True) if error is not None}
     tried.update(images.key[row] for row in rows)
     return errors

@@ -12,6 +12,7 @@ from retrieval.metrics.ground_truth import GroundTruth, make_ground_truth
 from retrieval.metrics.results import evaluate_descriptors
 from retrieval.whitening.learning import PairStatistics
 from retrieval.whitening.projection import apply, cut
+from sfm2tuples.compute.progress_bars import ProgressBar
 from sfm2tuples.errors import UsageError
 
 GRID = (0.0, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -86,7 +87,8 @@ def choose_shrinkage(
             "give a number instead"
         )
     folds = [with_pairs[k::num_folds] for k in range(min(num_folds, len(with_pairs)))]
-    results = [_measure_fold(descriptors, pairs, places, fold, grid, dim, queries_per_place) for fold in folds]
+    with ProgressBar(total=len(folds) * len(grid), desc="leave places out", unit="whitening", leave=False) as bar:
+        results = [_measure_fold(descriptors, pairs, places, fold, grid, dim, queries_per_place, bar) for fold in folds]
     by_place = np.concatenate(results, axis=1)
     best = float(grid[middle_of_plateau(by_place[1:])])
     means = by_place.mean(axis=1)
@@ -127,6 +129,7 @@ def _measure_fold(
     grid: Sequence[float],
     dim: int | None,
     queries_per_place: int,
+    bar: ProgressBar,
 ) -> np.ndarray:
     """MAP of each place of the fold, unwhitened and at each λ: (1 + len(grid), places of the fold)."""
     inside = np.isin(places[pairs[:, 0]], fold)
@@ -140,6 +143,7 @@ def _measure_fold(
         else:
             whitened = apply(cut(statistics.whitening(images, shrinkage), dim), descriptors)
         rows.append(_place_means(whitened, truth))
+        bar.update()
     return np.array(rows)
 
 
