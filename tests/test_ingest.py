@@ -211,7 +211,10 @@ def test_a_folder_of_photos_that_no_model_takes_is_named(root: Path, caplog) -> 
     write_scene(root, "a", photos("1.jpg"))
     shutil.copytree(root / "a/images", root / "smaller")
     build(root, photo_roots=[PhotoFolder(root / "smaller")])
-    assert f"--images {root}/smaller is not used: the photos lie in images/ near their models" in caplog.text
+    assert (
+        f"--images {root}/smaller: no model takes its photos from there, since all lie in images/ near their models"
+        in caplog.text
+    )
     caplog.clear()
     shutil.rmtree(root / "a/images")
     build(root, photo_roots=[PhotoFolder(root / "smaller")])

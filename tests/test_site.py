@@ -785,6 +785,45 @@ def test_a_budget_gives_what_fits() -> None:
     assert within(20).image_size < full.image_size
 
 
+def test_a_short_time_says_what_it_is_left_for() -> None:
+    limits: dict[str, Any] = {"quick": False, "is_random": False}
+    assert (
+        "budget leaves what follows the index 2 min, "
+        in effort_within(FACTS, 100, PACE, "cpu", budget=120, **limits).reason
+    )
+    assert " of it for training, a photo takes " in effort_within(FACTS, 100, PACE, "cpu", budget=120, **limits).reason
+    one_place = Facts(1, 1, 90_000, 0, 0, 15, 0.2, 90_000, 1, 640)
+    untrained = effort_within(one_place, 0, PACE, "cpu", budget=120, **limits).reason
+    assert "training" not in untrained
+    assert "budget leaves what follows the index 2 min, a photo takes" in untrained
+    assert effort_within(FACTS, 100, PACE, "cpu", budget=0.0, **limits).rounds == 0
+
+
+def test_the_steps_before_count_in_a_budget(world: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of ten minutes three are gone once the models are read; decided once, the second call does not ask the clock."""
+    usual = tuning.build_index
+    past = [0.0]
+
+    def slow(*words: Any, **more: Any) -> Any:
+        past[0] += 180
+        return usual(*words, **more)
+
+    monkeypatch.setattr(tuning, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + past[0]))
+    monkeypatch.setattr(tuning, "build_index", slow)
+    (copy / "index.h5").unlink()
+    _, said = tuned(world, copy, budget=600.0)
+    assert [line for line in said if "budget of" in line] == ["  of the budget of 10 min 7 min are left"]
+    past[0] = 0
+    _, said = tuned(world, copy, budget=600.0)
+    assert not [line for line in said if "budget of" in line]
+    (copy / "index.h5").unlink()
+    _, said = tuned(world, copy, budget=100.0)
+    assert "of the budget of 2 min 0 s are left: the steps before took 3 min; what follows is the least" in "\n".join(
+        said
+    )
+    assert json.loads((copy / "state.json").read_text())["effort"]["effort"]["rounds"] == 0
+
+
 def test_a_quick_site_without_training_keeps_its_size_where_that_is_quick() -> None:
     def quick(photos: int) -> Effort:
         one_place = Facts(1, 1, photos, 0, 0, 15, 0.2, photos, 1, 640)
@@ -909,6 +948,48 @@ def test_photos_alone_are_reconstructed_first(loose_photos: Path, tmp_path: Path
     )
     _, said = tuned(loose_photos, tmp_path / "site")
     assert not [line for line in said if "made again" in line]
+
+
+def test_photos_of_the_same_bytes_are_counted(world: Path, copy: Path, tmp_path: Path) -> None:
+    """Two copies of a photo of a model, a link to one, and a new photo with its copy: the site searches one more.
+
+    Two photos of the world lie below two of its models.
+    """
+    more = tmp_path / "more"
+    more.mkdir()
+    first, second = sorted(world.rglob("*.jpg"))[:2]
+    for name in ("a.jpg", "b.jpg"):
+        shutil.copy(first, more / name)
+    (more / "link.jpg").symlink_to(second)
+    for name in ("new.png", "same.png"):
+        Image.fromarray(np.array(Image.open(first))[::-1]).save(more / name)
+    _, said = tuned(world, copy, images=(str(more),))
+    assert len(Site.open(copy).photos.names) == 25
+    assert [line for line in said if "same bytes" in line] == [
+        "  5 photos have the same bytes as others: each content is searched once"
+    ]
+
+
+def test_a_folder_of_photos_that_is_searched_is_not_called_unused(
+    world: Path, copy: Path, new_photo: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (copy / "index.h5").unlink()
+    tuned(world, copy, images=(str(new_photo.parent),))
+    assert str(new_photo) in Site.open(copy).photos.files
+    what = "no model takes its photos from there, since all lie in images/ near their models"
+    assert f"--images {new_photo.parent}: {what}" in caplog.messages
+
+
+def test_the_page_of_a_site_shows_its_photos_and_speaks_of_networks_not_of_files(site: Path) -> None:
+    main, held_out = ((site / "page" / name).read_text() for name in ("index.html", "held_out/index.html"))
+    places = {place for place in Site.open(site).photos.places if place}
+    assert all(f"{place}: 6 photos" in main for place in places)
+    assert len(list((site / "page" / "photos").iterdir())) == len(places)
+    kept = read_comparison(site / "comparison.json")
+    assert f"<h1>{kept.title}, on places held out</h1>" in held_out
+    assert "evaluation_" not in held_out
+    assert "distractors have the name" not in held_out
+    assert "<h1>site</h1>" in (site / "page" / "places" / "index.html").read_text()
 
 
 def test_a_wrong_root_leaves_no_site_behind(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from cli.options.idle_flags import Use, refuse_idle_flags
+from cli.options.idle_flags import Use, given, refuse_idle_flags
 from cli.options.paths import FilePath
 from cli.output import Output, output_options
 
@@ -19,6 +19,7 @@ USES = (
         "an evaluation",
         lambda p: p["kind"] == "evaluation",
     ),
+    Use(("called", "compare_called"), "--compare of an evaluation", given("compare")),
     Use(("num_models", "num_places", "num_pairs", "descriptors"), "an index", lambda params: params["kind"] == "index"),
     Use(("photo_size",), "an index, a tuple file or an evaluation", lambda params: params["kind"] != "run"),
 )
@@ -33,6 +34,9 @@ USES = (
 @click.option("--num-ranked", default=10, show_default=True, help="evaluation: images of a query, not counting junk")
 @click.option("--setup", help="evaluation: the setup to show  [default: medium, or the first]")
 @click.option("--compare", type=PATH, help="evaluation: another to compare it with  [default: its teacher]")
+@click.option("--title", help="what the page is about  [default: the file's name]")
+@click.option("--called", help="evaluation: what it is called beside --compare's  [default: the file's name]")
+@click.option("--compare-called", help="evaluation: what --compare's is called  [default: the file's name]")
 @click.option("--images", type=PATH, help="evaluation: folder of its photos  [default: where evaluate found them]")
 @click.option("--num-models", default=12, show_default=True, help="index: models seen from above, the largest")
 @click.option("--num-places", default=6, show_default=True, help="index: places whose shared points are drawn")

@@ -44,7 +44,7 @@ class BudgetType(click.ParamType):
 @click.option("--places", type=PATH, help="CSV of model,place[,split] that says which models show the same thing")
 @network_options
 @click.option("--quick", is_flag=True, help="take a tenth of the full time: fewer rounds, smaller photos")
-@click.option("--budget", type=BudgetType(), help="time for what follows the index, such as 90s, 20m or 2h: what fits")
+@click.option("--budget", type=BudgetType(), help="time for all steps, such as 90s, 20m or 2h: what fits is done")
 @click.option("--seed", default=0, show_default=True, help="seed of every draw")
 @device_option
 @output_options

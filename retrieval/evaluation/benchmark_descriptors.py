@@ -276,7 +276,8 @@ def _distractors(
         if failures:
             notes.append(f"{len(failures):,} distractors cannot be read and are left out, first: {failures[0]}")
     kept = [row for row, name in enumerate(found.names) if name not in known]
-    if len(kept) < len(found.names):
+    # Of the file of the database itself the other photos are meant: what it has in common with the protocol is no news.
+    if len(kept) < len(found.names) and source != describer.request.descriptors:
         doubled = len(found.names) - len(kept)
         notes.append(f"{doubled:,} distractors have the name of a photo of the protocol and are left out")
     return replace(found, names=[found.names[row] for row in kept], values=found.values[kept]), notes

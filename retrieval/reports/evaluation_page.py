@@ -46,6 +46,7 @@ class EvaluationPage:
     def __init__(self, path: Path, options: ReportOptions, thumbnails: Thumbnails) -> None:
         self.file = read_evaluation(path)
         self.against = None if options.compare is None else read_evaluation(options.compare)
+        self.title, self.called = options.title or path.name, (options.called, options.compare_called)
         self.setup = self.file.setup(options.setup)
         self.judged = query_score(next(iter(self.file.content["figures"][self.setup])))
         self.ways = self._ways()
@@ -59,7 +60,7 @@ class EvaluationPage:
     def head(self) -> dict[str, Any]:
         """What the template of the page's head shows."""
         return {
-            "name": self.file.path.name,
+            "name": self.title,
             "protocol": self.file.content["protocol"],
             "setup": self.setup if len(self.figures()) > 1 else "",
             "queries": len(self.ways[0].entries),
@@ -70,10 +71,11 @@ class EvaluationPage:
         }
 
     def files(self) -> list[tuple[str, EvaluationFile]]:
-        """One or two evaluations, by what they are called: their files' names, or their paths where these are alike."""
+        """One or two evaluations, by what they are called: as the options say, else by their files' names, or paths."""
         files = [self.file] if self.against is None else [self.file, self.against]
         alike = len({file.path.stem for file in files}) < len(files)
-        return [(str(file.path) if alike else file.path.stem, file) for file in files]
+        named = zip(self.called, files, strict=False)
+        return [(called or (str(file.path) if alike else file.path.stem), file) for called, file in named]
 
     def figures(self) -> dict[str, dict[str, Any]]:
         """The figures of each setup, and of which evaluation they are where there are two."""

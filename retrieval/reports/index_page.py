@@ -59,7 +59,7 @@ class IndexPage:
     """
 
     def __init__(self, path: Path, options: ReportOptions, thumbnails: Thumbnails) -> None:
-        self.name = path.name
+        self.name = options.title or path.name
         self.options = options
         self.thumbnails = thumbnails
         self.facts = inspect_file(path)

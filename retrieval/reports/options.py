@@ -28,6 +28,13 @@ class ReportOptions:
     images: Path | None = None
     """Folder of an evaluation's photos, where they are not where `evaluate` found them."""
 
+    title: str | None = None
+    """What the page is about, in place of the file's name."""
+    called: str | None = None
+    """Of an evaluation: what it is called beside another one, in place of its file's name."""
+    compare_called: str | None = None
+    """What that other one is called."""
+
     num_models: int = 12
     """Of an index: models seen from above, those with the most images."""
     num_places: int = 6

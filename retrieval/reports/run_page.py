@@ -26,7 +26,7 @@ class RunPage:
     """
 
     def __init__(self, path: Path, options: ReportOptions, thumbnails: Thumbnails) -> None:
-        self.name = path.name or str(path)
+        self.name = options.title or path.name or str(path)
         self.thumbnails = thumbnails
         self.checkpoint = load_checkpoint(path / LAST)
         if not self.checkpoint.get("history"):

@@ -41,7 +41,7 @@ class TuplePage:
     """A tuple file, its photos, and tiles made of them."""
 
     def __init__(self, path: Path, options: ReportOptions, thumbnails: Thumbnails) -> None:
-        self.name = path.name
+        self.name = options.title or path.name
         self.tuples = read_tuples(path)
         self.num_tuples = options.num_tuples
         self.thumbnails = thumbnails

@@ -39,7 +39,7 @@ def add_photos(folder: Path, sources: Sequence[Path], device: str | None = None)
     site = Site.open(folder, device)
     photos = files_of(sources)
     with held_site(folder) as files, open_index(files.index) as index:
-        everything = with_loose_photos(site.photos, [(path.parent, path) for path in photos], index)
+        everything, _ = with_loose_photos(site.photos, [(path.parent, path) for path in photos], index)
         fresh = everything.files[len(site.photos.files) :]
         bare = [PhotoError(path, "is no photo: empty, or no file") for path in photos if not size_of(path)]
         state = SiteState.read(files.state)

@@ -14,6 +14,7 @@ from retrieval.site.choices import MOST_NEGATIVES, PER_PLACE, TRAINING_SIZE, Eff
 from retrieval.site.facts import Facts
 from retrieval.training.recipes import SMALL
 from retrieval.whitening.shrinkage import FOLDS, GRID
+from sfm2tuples.compute.progress_bars import duration
 
 QUICK = 0.1
 """Share of the full time that `--quick` takes."""
@@ -144,8 +145,8 @@ def effort_within(
         budget = QUICK * whole
     if budget is None or not pace.photo:
         return full
-    asked = "--quick" if quick else "the budget"
-    said = f"{asked} leaves {{:.0f}} s for it, and a photo takes {1000 * pace.photo:.0f} ms here"
+    asked = "--quick gives what follows the index" if quick else "the budget leaves what follows the index"
+    said = f"{asked} {duration(budget)}, {{}}a photo takes {1000 * pace.photo:.0f} ms here"
     full = replace(full, leaves_out=CANDIDATES * WHITENINGS * pace.whitening <= LEAVING_OUT * budget)
     sizes = [full.image_size, *(size for size in SIZES if size < full.image_size)]
     for size in sizes:
@@ -156,12 +157,16 @@ def effort_within(
             continue
         rounds, queries = _rounds(facts, effort, found, left, pace, quick)
         if rounds:
-            return replace(effort, rounds=rounds, queries=queries, reason=said.format(left))
+            return replace(effort, rounds=rounds, queries=queries, reason=said.format(_for_training(left)))
     for size in sizes:
         effort = replace(full, image_size=size, rounds=0)
         if forecast(facts, loose, effort, pace).total <= budget or size == sizes[-1]:
             break
-    return replace(effort, reason=said.format(max(left, 0)))
+    return replace(effort, reason=said.format("" if can_train(facts) else _for_training(left)))
+
+
+def _for_training(seconds: float) -> str:
+    return f"{duration(max(seconds, 0))} of it for training, "
 
 
 def _rounds(facts: Facts, full: Effort, found: Forecast, left: float, pace: Pace, quick: bool) -> tuple[int, int]:

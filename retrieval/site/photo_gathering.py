@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -28,7 +29,9 @@ def photos_of_models(index: OpenedIndex) -> PhotoList:
     return PhotoList([keys[i] for i in kept], files, shown, [list(size_and_time(Path(file))) for file in files])
 
 
-def with_loose_photos(known: PhotoList, photos: Sequence[tuple[Path, Path]], index: OpenedIndex) -> PhotoList:
+def with_loose_photos(
+    known: PhotoList, photos: Sequence[tuple[Path, Path]], index: OpenedIndex
+) -> tuple[PhotoList, int]:
     """Add photos that are in no model; one of the same content as another is left out.
 
     Parameters
@@ -39,6 +42,12 @@ def with_loose_photos(known: PhotoList, photos: Sequence[tuple[Path, Path]], ind
         Each photo's folder and path.
     index : OpenedIndex
         Its keys begin at a folder that names of photos begin at too.
+
+    Returns
+    -------
+    photos : PhotoList
+    copies : int
+        Files, of models or in none, that have the same bytes as another one, and are left out for that.
     """
     images, roots = index.images, index.models.photo_root
     registered = [str(Path(roots[m], name)) for m, name in zip(images.model[:], images.name[:], strict=True)]
@@ -55,7 +64,9 @@ def with_loose_photos(known: PhotoList, photos: Sequence[tuple[Path, Path]], ind
         names.append(name)
         chosen.append(path.absolute())
     stamps = [list(size_and_time(path)) for path in chosen]
-    return known + PhotoList(names, [str(path) for path in chosen], [NO_PLACE] * len(names), stamps)
+    every = np.array([os.path.realpath(file) for file in files])
+    copies = len(np.unique(every[there])) - len(np.unique(content[there]))
+    return known + PhotoList(names, [str(path) for path in chosen], [NO_PLACE] * len(names), stamps), copies
 
 
 def _free_name(name: str, path: Path, taken: Collection[str]) -> str:

@@ -28,7 +28,7 @@ class TuneRequest:
     quick: bool = False
     """Take a tenth of the full time."""
     budget: float | None = None
-    """Seconds that the steps after the index may take; no limit where left out."""
+    """Seconds that all steps may take, `reconstruct` and the index too; no limit where left out."""
     device: str | None = None
     """Where the network runs, such as ``cpu`` or ``cuda``; None: cuda where there is one."""
     seed: int = 0

@@ -6,6 +6,7 @@ Every file of a site is what a command of its own writes. A second call makes on
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -74,6 +75,7 @@ def tune_site(request: TuneRequest, say: Say = logger.info) -> Tuned:
     UsageError, DataError
         The request, a model or a photo is off; another process works on the site.
     """
+    started = time.monotonic()
     refuse_no_site(request.site)
     folders = [folder.folder for folder in request.photo_folders]
     # Before the site's folder is made: a wrong ROOT leaves nothing behind.
@@ -82,7 +84,7 @@ def tune_site(request: TuneRequest, say: Say = logger.info) -> Tuned:
         workshop = Workshop(SiteState.read(files.state), say)
         asked = {"roots": [str(root) for root in request.roots], "quick": request.quick, "budget": request.budget}
         workshop.state.note(asked=asked)
-        return _Tuning(request, files, workshop, inventory, say).run()
+        return _Tuning(request, files, workshop, inventory, say, started).run()
 
 
 def tune(
@@ -135,6 +137,7 @@ class _Tuning:
     workshop: Workshop
     inventory: Inventory
     say: Say
+    started: float
     expected: Forecast | None = None
     distractors: Path | None = None
 
@@ -242,7 +245,11 @@ class _Tuning:
         """All photos that are to be searched: of models, in no model, and those that `ask --add` brought."""
         added = [Path(file) for file in self.workshop.state.content.get("added", [])]
         loose = [*self.inventory.photos, *((file.parent, file) for file in added)]
-        return with_loose_photos(photos_of_models(index), loose, index)
+        photos, copies = with_loose_photos(photos_of_models(index), loose, index)
+        if copies:
+            what = "photo has the same bytes as another" if copies == 1 else "photos have the same bytes as others"
+            self.say(f"  {copies:,} {what}: each content is searched once")
+        return photos
 
     def _effort(self, facts: Facts, loose: int, network: Network, registered: Sequence[Path]) -> Effort:
         """How much is done: all, or what fits; decided once for the same data and wish, for it depends on a clock."""
@@ -255,11 +262,24 @@ class _Tuning:
             effort, pace = Effort(**known["effort"]), Pace(**known["pace"])
         else:
             pace = Pace.of(network, list(registered))
-            limits: dict[str, Any] = {"budget": request.budget, "quick": request.quick, "is_random": is_random}
+            limits: dict[str, Any] = {"budget": self._budget_left(), "quick": request.quick, "is_random": is_random}
             effort = effort_within(facts, loose, pace, network.device.type, **limits)
             state.note(effort={"of": key, "effort": asdict(effort), "pace": asdict(pace)})
         self.expected = forecast(facts, loose, effort, pace)
         return effort
+
+    def _budget_left(self) -> float | None:
+        """Seconds of the budget that the steps up to here have left; None where there is no budget."""
+        budget = self.request.budget
+        if budget is None:
+            return None
+        spent = time.monotonic() - self.started
+        left = max(budget - spent, 0.0)
+        said = f"  of the budget of {duration(budget)} {duration(left)} are left"
+        self.say(
+            said if left else f"{said}: the steps before took {duration(spent)}; what follows is the least there is"
+        )
+        return left
 
     def _choices(self, facts: Facts, effort: Effort, network: Network) -> Choices:
         choices = choose_options(

@@ -228,7 +228,8 @@ def _folders_of_photos(models: Sequence[StoredModel], photo_folders: Sequence[Ph
     folders = [find_photo_root(m.location, photo_folders, m.image_names) for m in models]
     unused = [str(choice.folder) for choice in photo_folders if choice.folder not in folders]
     if unused and None not in folders:
-        log.warning("--images %s is not used: the photos lie in images/ near their models", first_three(unused))
+        what = "--images %s: no model takes its photos from there, since all lie in images/ near their models"
+        log.warning(what, first_three(unused))
     return folders
 
 
