@@ -895,3 +895,46 @@ def bootstrap_interval(values, resamples, level):
         return means[below] + (at - below) * (means[above] - means[below])
 
     return quantile((1 - level) / 2), quantile((1 + level) / 2)
+
+
+# Pairs to check: where descriptors and models disagree most.
+
+
+def unlike_positives(index, rows, vectors):
+    """[(similarity, row, other)] of the pairs that m3 allows in one direction, each two photos once, rising."""
+    graph, images, observed = index.covisibility, index.images, index.observations
+    points = [set(observed.point[observed.indptr[i] : observed.indptr[i + 1]].tolist()) for i in range(len(images.key))]
+    best = {}
+    for row in rows:
+        for e in range(graph.indptr[row], graph.indptr[row + 1]):
+            other = int(graph.neighbour[e])
+            photos = frozenset((int(images.photo[row]), int(images.photo[other])))
+            overlap = len(points[row] & points[other]) / len(points[row])
+            evidence = [(other, 0, overlap, float(graph.scale_change[e]))]
+            opposite = graph.axis_angle[e] >= math.pi / 2
+            if other in rows and len(photos) == 2 and not opposite and m3_allowed(evidence):
+                pair = (exact_similarity(vectors[row], vectors[other]), min(row, other), max(row, other))
+                best[photos] = min(best.get(photos, pair), pair)
+    return sorted(best.values())
+
+
+def alike_negatives(index, rows, vectors, apart=False):
+    """[(similarity, row, other)] of the pairs that `Inside` proves negatives, falling; ties: lower rows first."""
+    inside, graph, images = index.inside, index.covisibility, index.images
+    found = []
+    for row in rows:
+        for other in rows:
+            related = graph.neighbour[graph.indptr[row] : graph.indptr[row + 1]].tolist()
+            related += inside.other[inside.indptr[row] : inside.indptr[row + 1]].tolist()
+            twice = [i for i in (row, other) if images.photo.tolist().count(images.photo[i]) > 1]
+            if not (
+                row >= other
+                or twice
+                or other in related
+                or not inside.takes_part[row]
+                or not inside.takes_part[other]
+                or index.image_place[row] != index.image_place[other]
+                or (images.model[row] != images.model[other] and not apart)
+            ):
+                found.append((exact_similarity(vectors[row], vectors[other]), row, other))
+    return sorted(found, key=lambda entry: (-entry[0], entry[1:]))

@@ -82,7 +82,7 @@ IDLE = [
     for command in PLAIN
     for use in uses(command)
     for name in use.flags
-    if command != "report" or name not in ("num_tuples", "photo_size")
+    if command != "report" or name not in ("num_tuples", "num_pairs", "photo_size")
 ]
 
 

@@ -57,6 +57,12 @@ USES = (
     help="photos of other places, for negatives: folder of folders, CSV",
 )
 @click.option(
+    "--leave-out-pairs",
+    "left_out_pairs",
+    type=FilePath(),
+    help="CSV of pairs (first,second) that the models are wrong about: neither positives nor negatives",
+)
+@click.option(
     "--block",
     type=click.IntRange(1),
     default=4096,
@@ -70,6 +76,7 @@ def command(
     photos: PhotoOptions,
     options: MiningOptions,
     distractors: Path | None,
+    left_out_pairs: Path | None,
     block: int,
     output: Output,
 ) -> None:
@@ -77,7 +84,7 @@ def command(
     from retrieval.tuple_files.mining import mine_tuple_file
 
     refuse_idle_flags(USES)
-    mined = mine_tuple_file(index, target, options, photos, distractors, block)
+    mined = mine_tuple_file(index, target, options, photos, distractors, block, left_out_pairs)
     _say_left_out(mined, output)
     _say_tuples(mined, options, output)
     _say_searches(mined, output)
@@ -104,6 +111,8 @@ def _say_left_out(mined: MinedTuples, output: Output) -> None:
             f"{tables.near_duplicates:,} pairs of photos see almost only the same points and are no positives "
             "(--max-overlap)"
         )
+    if tables.left_out_pairs:
+        output.say(f"{tables.left_out_pairs:,} pairs are neither positives nor negatives (--leave-out-pairs)")
     if tables.sequences is not None:
         told = [f"{by} in {count:,} places" for by, count in tables.sequences.told_by.items()]
         output.say(
@@ -111,7 +120,7 @@ def _say_left_out(mined: MinedTuples, output: Output) -> None:
         )
         output.result({"sequences": tables.sequences.told_by})
     output.warn_of("photos cannot be read and are left out", tables.unreadable)
-    names = ("without_photo", "same_photo", "known_distractors", "near_duplicates", "unreadable")
+    names = ("without_photo", "same_photo", "known_distractors", "near_duplicates", "left_out_pairs", "unreadable")
     output.result({name: getattr(tables, name) for name in names})
 
 

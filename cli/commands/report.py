@@ -20,7 +20,8 @@ USES = (
         lambda p: p["kind"] == "evaluation",
     ),
     Use(("called", "compare_called"), "--compare of an evaluation", given("compare")),
-    Use(("num_models", "num_places", "num_pairs", "descriptors"), "an index", lambda params: params["kind"] == "index"),
+    Use(("num_models", "num_places", "descriptors"), "an index", lambda params: params["kind"] == "index"),
+    Use(("num_pairs",), "an index or a tuple file", lambda params: params["kind"] in ("index", "tuples")),
     Use(("photo_size",), "an index, a tuple file or an evaluation", lambda params: params["kind"] != "run"),
 )
 """What flags are for that have nothing to do in the page of another file."""
@@ -40,7 +41,9 @@ USES = (
 @click.option("--images", type=PATH, help="evaluation: folder of its photos  [default: where evaluate found them]")
 @click.option("--num-models", default=12, show_default=True, help="index: models seen from above, the largest")
 @click.option("--num-places", default=6, show_default=True, help="index: places whose shared points are drawn")
-@click.option("--num-pairs", default=20, show_default=True, help="index: pairs of places that look alike")
+@click.option(
+    "--num-pairs", default=20, show_default=True, help="pairs of places that look alike, and of photos to check"
+)
 @click.option("--descriptors", type=PATH, help="index: descriptors of its photos, to find places that look alike")
 @click.option("--photo-size", default=320, show_default=True, help="longest side of the page's photos, pixels")
 @click.option("--force", is_flag=True, help="replace an earlier page")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,8 @@ from retrieval.reports.thumbnails import Thumbnails
 from sfm2tuples.errors import DataError, first_three
 from sfm2tuples.files.descriptors import read_descriptors
 from sfm2tuples.index.opened import OpenedIndex, open_index
+from sfm2tuples.mining.doubtful_pairs import DoubtfulPairs, alike_negatives, unlike_positives
+from sfm2tuples.mining.options import MiningOptions
 from sfm2tuples.mining.suspicious_places import SuspiciousPair, suspicious_places
 
 MAX_POINTS = 20_000
@@ -127,6 +130,20 @@ class IndexPage:
             found.append(AlikePhotos(int(rows[sides[0][a]]), int(rows[sides[1][b]]), float(similarity[a, b])))
             similarity[a, :], similarity[:, b] = -np.inf, -np.inf
         return found
+
+    @cached_property
+    def doubtful_pairs(self) -> dict[str, DoubtfulPairs | None]:
+        """Where descriptors and models disagree most, by ``positive`` and ``negative``; nothing without descriptors."""
+        if self.described is None:
+            return {}
+        index, rows, values = self.index, self.described.rows, self.described.values
+        positive = unlike_positives(index, rows, values, MiningOptions())
+        return {"positive": positive, "negative": alike_negatives(index, rows, values)}
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """Key of each image."""
+        return self.index.images.key[:]
 
     def photo(self, row: int) -> dict[str, str]:
         """Address and key of an image's picture."""

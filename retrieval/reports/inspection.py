@@ -23,6 +23,7 @@ from sfm2tuples.files.tables import read_table
 from sfm2tuples.index import schema
 from sfm2tuples.index.schema import SPLITS, Models, Places
 from sfm2tuples.mining import tuple_file
+from sfm2tuples.mining.doubtful_pairs import doubtful_of_tuples
 from sfm2tuples.mining.summary import distributions, share_across
 from sfm2tuples.places.grouping import reasons_of
 
@@ -30,6 +31,10 @@ Facts = dict[str, Any]
 """Label to value. Where every value is `Facts` too, it is a table with a row for each."""
 JOINED = "joined places"
 """Title of the table that says which models were joined to a place, and why."""
+DOUBTFUL = 5
+"""Pairs of a tuple file that are named, of each kind."""
+LEAST_ALIKE, MOST_ALIKE = "positives that look least alike", "negatives that look most alike"
+"""Titles of their tables."""
 _REMEDY = (
     "inspect reads an index, tuples, descriptors, ranked lists, a whitening, features, a bag of words or a checkpoint"
 )
@@ -140,6 +145,7 @@ def _tuples(path: Path) -> dict[str, Facts]:
         "content": {"images": len(file.images.key), "places": len(file.places.name), **packed},
         "tuples": {label: {split: columns[split][label] for split in SPLITS} for label in columns[SPLITS[0]]},
         "evidence": {f"{split}: {name}": row for split, rows in of_split.items() for name, row in rows.items()},
+        **_doubtful(file),
         **{f"search of {split} by lists": report for split, report in file.searches.items()},
     }
 
@@ -171,6 +177,18 @@ def _medians(rows: tuple_file.TupleSet) -> Facts:
         "median angle in degrees": _median(np.degrees(rows.angle[positive]), 1),
         "median similarity of positives": _median(rows.positive_similarity[positive]),
         "median similarity of negatives": _median(rows.negative_similarity[negative]),
+    }
+
+
+def _doubtful(file: tuple_file.TupleFile) -> dict[str, Facts]:
+    """The first few pairs whose descriptors disagree most with the tuples; `report` shows more, with pictures."""
+    key, found = file.images.key, doubtful_of_tuples(file)
+    return {
+        title: {
+            f"{key[pairs.first[i]]}  {key[pairs.second[i]]}": {"similarity": round(float(pairs.similarity[i]), 3)}
+            for i in pairs.shown(DOUBTFUL).tolist()
+        }
+        for title, pairs in ((LEAST_ALIKE, found["positive"]), (MOST_ALIKE, found["negative"]))
     }
 
 

@@ -40,7 +40,7 @@ class ReportOptions:
     num_places: int = 6
     """Of an index: places whose shared points are drawn, those with the most images."""
     num_pairs: int = 20
-    """Of an index: pairs of places that look alike."""
+    """Of an index: pairs of places that look alike. Of it and of tuples: pairs of photos to check, of each kind."""
     descriptors: Path | None = None
     """Descriptors of an index's photos, to look for places that look alike."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,8 @@ class Section:
     """File in `templates`. The usual one shows `note`, a text, and `body`, whatever is `Markup`."""
     link: str = ""
     """Its name in the bar of links; its heading where left out."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Names and texts of files that lie beside the page, for its template to link to."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,13 @@ class Page:
         """What it is a page of: ``tuples``, ``evaluation``, ``index`` or ``run``."""
         return self.template.partition(".")[0]
 
-    def html(self, path: Path, options: ReportOptions, thumbnails: Thumbnails) -> str:
-        """The page as a text; its photos are written on the way."""
+    def texts(self, path: Path, options: ReportOptions, thumbnails: Thumbnails) -> dict[str, str]:
+        """The page and the files beside it, by name; its photos are written on the way."""
         content = self.read(path, options, thumbnails)
         # All sections are there before one is rendered, since the first says which photos of the others are missing.
         sections = [section for name in self.sections for section in _module(name).sections(content)]
-        return render_page(self.template, sections, content.head())
+        beside = {name: text for section in sections for name, text in section.files.items()}
+        return {PAGE: render_page(self.template, sections, content.head()), **beside}
 
 
 def render_page(template: str, sections: Sequence[Section], head: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from retrieval.reports.index_page import IndexPage
 from retrieval.reports.options import ReportOptions
 from retrieval.reports.page import PAGE, Page, Report
 from retrieval.reports.run_page import RunPage
+from retrieval.reports.sections.pairs_to_check import PAIRS
 from retrieval.reports.thumbnails import FOLDER, Thumbnails
 from retrieval.reports.tuple_page import TuplePage
 from retrieval.training.last_round import LAST
@@ -29,6 +30,7 @@ TUPLES = Page(
         "contents",
         "evidence",
         "frequent_negatives",
+        "pairs_to_check",
         "tuples",
     ),
 )
@@ -48,6 +50,7 @@ INDEX = Page(
         "models_from_above",
         "places",
         "alike_places",
+        "pairs_to_check",
         "made_from",
     ),
 )
@@ -84,13 +87,14 @@ def write_report(source: Path, target: Path, options: ReportOptions, force: bool
     DataError
         A file is absent.
     """
-    refuse_folder_overwrite(target, force, {PAGE, FOLDER}, "page that report made")
+    refuse_folder_overwrite(target, force, {PAGE, FOLDER, PAIRS}, "page that report made")
     page = page_of(source)
     if options.compare is not None:
         require_file(options.compare, remedy="--compare takes what evaluate -o wrote")
     with write_folder_atomically(target) as folder:
         thumbnails = Thumbnails(folder, options.photo_size)
-        write_text(folder / PAGE, page.html(source, options, thumbnails))
+        for name, text in page.texts(source, options, thumbnails).items():
+            write_text(folder / name, text)
     return Report(target / PAGE, thumbnails.count, thumbnails.missing)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from retrieval.reports.inspection import split_counts
 from retrieval.reports.options import ReportOptions
 from retrieval.reports.thumbnails import Thumbnails
 from sfm2tuples.index.schema import SPLITS
+from sfm2tuples.mining.doubtful_pairs import DoubtfulPairs, doubtful_of_tuples
 from sfm2tuples.mining.tuple_file import PackedPhotos, read_tuples
 
 TITLES = {"train": "Training", "val": "Validation"}
@@ -43,6 +44,7 @@ class TuplePage:
     def __init__(self, path: Path, options: ReportOptions, thumbnails: Thumbnails) -> None:
         self.name = options.title or path.name
         self.tuples = read_tuples(path)
+        self.options = options
         self.num_tuples = options.num_tuples
         self.thumbnails = thumbnails
         self.counts = {split: split_counts(self.tuples, split) for split in SPLITS}
@@ -58,6 +60,20 @@ class TuplePage:
             "num_places": len(self.tuples.places.name),
             "counts": self.counts,
         }
+
+    @property
+    def doubtful_pairs(self) -> dict[str, DoubtfulPairs | None]:
+        """Where the descriptors disagree most with the choice, by ``positive`` and ``negative``."""
+        return dict(doubtful_of_tuples(self.tuples))
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """Key of each image."""
+        return self.tuples.images.key
+
+    def photo(self, row: int) -> Tile:
+        """An image's picture and key."""
+        return self.tile("photo", row)
 
     def tile(
         self, role: str, row: int, similarity: float | None = None, numbers: tuple[tuple[str, str], ...] = ()

@@ -18,6 +18,7 @@ from retrieval.tuple_files.distractors import read_distractors
 from retrieval.tuple_files.readable_photos import FIRST_ROUND, PhotoOptions, ReadablePhotos, rows_needed
 from sfm2tuples.index.opened import open_index
 from sfm2tuples.index.schema import SPLITS
+from sfm2tuples.mining.left_out_pairs import read_left_out_pairs
 from sfm2tuples.mining.options import MiningOptions
 from sfm2tuples.mining.photo_table import NO_DISTRACTORS, IndexTables, PhotoSize, key_root, tables_of_index
 from sfm2tuples.mining.queries import rank_in_run
@@ -55,6 +56,7 @@ def mine_tuple_file(
     photos: PhotoOptions,
     distractors: Path | None = None,
     block: int = BLOCK,
+    left_out_pairs: Path | None = None,
 ) -> MinedTuples:
     """Mine the tuples of both splits and write them, with the photos that can be read.
 
@@ -68,6 +70,8 @@ def mine_tuple_file(
         Photos without a model, see `read_distractors`.
     block : int
         Pool images compared at once: bounds the memory, changes no result.
+    left_out_pairs : Path, optional
+        CSV of pairs of photos that are no positives, see `read_left_out_pairs`.
 
     Raises
     ------
@@ -81,10 +85,11 @@ def mine_tuple_file(
     device = choose_device(photos.device)
     with open_index(source) as index:
         exif = cache(taken)
+        unknown = None if left_out_pairs is None else read_left_out_pairs(left_out_pairs, index)
         others = NO_DISTRACTORS if distractors is None else read_distractors(distractors, key_root(index))
 
         def tables_of(size_of: PhotoSize, leave_out: Collection[str]) -> IndexTables:
-            return tables_of_index(index, options, size_of, others, leave_out, exif)
+            return tables_of_index(index, options, size_of, others, leave_out, exif, unknown)
 
         def plans_of(tables: IndexTables) -> dict[str, Plan]:
             places, candidates = tables.places, tables.candidates
@@ -100,7 +105,8 @@ def mine_tuple_file(
             tables = replace(tables, unreadable=tables.unreadable + unreadable)
             tuples, searches = readable.choose(tables, plans, options, exact_search(device, block))
             parents = [index.header.fingerprint]
-            readable.write(target, tables, tuples, options.as_dict(), parents, searches, origins_of_index(index))
+            described = options.as_dict() | ({} if unknown is None else {"left_out_pairs": len(unknown)})
+            readable.write(target, tables, tuples, described, parents, searches, origins_of_index(index))
         return MinedTuples(tables, plans, tuples, _suspicious(readable, tables, plans), searches)
 
 

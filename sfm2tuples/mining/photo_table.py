@@ -13,6 +13,7 @@ from sfm2tuples.errors import MiningError, PhotoError, first_three
 from sfm2tuples.files.columns import gather_rows
 from sfm2tuples.index.opened import OpenedIndex
 from sfm2tuples.index.schema import SPLITS, TRAIN
+from sfm2tuples.mining.left_out_pairs import without_pairs
 from sfm2tuples.mining.options import NO, MiningOptions
 from sfm2tuples.mining.positives import count_near_duplicates, find_candidates
 from sfm2tuples.mining.sequences import Sequences, TakenBy, sequences_of
@@ -58,6 +59,8 @@ class IndexTables:
     """Distractors whose photo is in the index, or among the distractors, already: left out."""
     near_duplicates: int = 0
     """Pairs of photos that are no positives because they see almost only the same points: `max_overlap`."""
+    left_out_pairs: int = 0
+    """Pairs of photos that are no positives because the user says so."""
     sequences: Sequences | None = None
     """Of every image, where positives across them are preferred: `across`."""
 
@@ -69,6 +72,7 @@ def tables_of_index(
     distractors: Distractors = NO_DISTRACTORS,
     leave_out: Collection[str] = (),
     taken: TakenBy | None = None,
+    left_out_pairs: np.ndarray | None = None,
 ) -> IndexTables:
     """Make the image table, the place table and the candidates.
 
@@ -84,6 +88,8 @@ def tables_of_index(
         Keys of photos that turned out to be unreadable.
     taken : callable, optional
         Reads EXIF, for `across`.
+    left_out_pairs : (k, 2) int64, optional
+        Rows of the index whose photos are no positives of each other, whatever the models say.
 
     Raises
     ------
@@ -99,11 +105,10 @@ def tables_of_index(
     known = table.add_distractors(distractors, place_name)
     split += [TRAIN] * (len(place_name) - len(split))
     images = table.images()
-    everything = find_candidates(index, table_row, images.place, options)
-    sequences = _sequences(index, images, options, taken)
+    sequences, pairs = _sequences(index, images, options, taken), _pairs_of_photos(table_row, left_out_pairs)
+    everything = without_pairs(find_candidates(index, table_row, images.place, options), pairs)
     if sequences is not None:
-        query = np.repeat(everything.query, np.diff(everything.indptr))
-        everything = replace(everything, across=sequences.across(query, everything.image))
+        everything = replace(everything, across=sequences.across(everything.queries, everything.image))
     places = PlaceTable(place_name, np.array(split, np.int8))
     query_split = places.split[images.place[everything.query]]
     return IndexTables(
@@ -115,8 +120,16 @@ def tables_of_index(
         unreadable=table.unreadable,
         known_distractors=known,
         near_duplicates=count_near_duplicates(index, table_row, images.place, options),
+        left_out_pairs=len(pairs),
         sequences=sequences,
     )
+
+
+def _pairs_of_photos(table_row: np.ndarray, pairs: np.ndarray | None) -> np.ndarray:
+    """Rows of the table for rows of the index, each pair of two photos once: (k, 2) int64."""
+    photos = table_row[np.zeros((0, 2), np.int64) if pairs is None else pairs]
+    photos = np.sort(photos[(photos >= 0).all(axis=1) & (photos[:, 0] != photos[:, 1])], axis=1)
+    return np.unique(photos, axis=0)
 
 
 def _sequences(

@@ -97,6 +97,11 @@ class Candidates:
         """(k,) bool, which pairs came without evidence: whoever made them has chosen them."""
         return self.shared == UNKNOWN_SHARED
 
+    @property
+    def queries(self) -> np.ndarray:
+        """(k,) int64, row of the query that each candidate is of."""
+        return np.repeat(self.query, np.diff(self.indptr))
+
     def positions(self, query: np.ndarray, image: np.ndarray) -> np.ndarray:
         """Where pairs of query and candidate stand in the columns; -1 for a pair that does not.
 
@@ -110,7 +115,7 @@ class Candidates:
         (r,) int64
         """
         span = np.int64(max(self.image.max(initial=-1), image.max(initial=-1)) + 1)
-        pair = np.repeat(self.query, np.diff(self.indptr)) * span + self.image
+        pair = self.queries * span + self.image
         order = np.argsort(pair, kind="stable")
         at = np.searchsorted(pair, query * span + image, sorter=order)
         found = np.append(order, -1)[at]
