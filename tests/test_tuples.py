@@ -19,6 +19,8 @@ from worlds import random_index, read_whole, write_whole
 from cli.commands.mine_tuples import command
 from retrieval.networks.choice import NetworkChoice
 from retrieval.reports.inspection import inspect_file
+from retrieval.reports.options import ReportOptions
+from retrieval.reports.report import write_report
 from retrieval.tuple_files import readable_photos
 from retrieval.tuple_files.distractors import read_distractors
 from retrieval.tuple_files.mining import _first_of_places, mine_tuple_file
@@ -381,6 +383,14 @@ def test_the_command_says_how_many_positives_are_of_another_sequence(world):
     tuples, sequence = file.tuples["train"], [key[-5] if int(key[-5]) % 2 == 0 else "" for key in file.images.key]
     across = [sequence[q] != sequence[p] for q, p in zip(tuples.query, tuples.positive[:, 0], strict=True)]
     assert 0.5 < result["train"]["across"] == np.mean(across)
+    write_report(world / "t.h5", world / "page", ReportOptions(num_tuples=99))
+    page, both = (world / "page" / "index.html").read_text(), [*across]
+    val = file.tuples["val"]
+    both += [sequence[q] != sequence[p] for q, p in zip(val.query, val.positive[:, 0], strict=True)]
+    assert [page.count(f"<dt>sequence</dt><dd>{which}</dd>") for which in ("another", "own")] == [
+        sum(both),
+        both.count(False),
+    ]
     label = "share of positives of another sequence"
     assert inspect_file(world / "t.h5")["tuples"][label]["train"] == round(np.mean(across), 3)
 

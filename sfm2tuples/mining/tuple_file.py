@@ -12,6 +12,7 @@ import numpy as np
 
 from sfm2tuples.errors import FileFormatError, first_three
 from sfm2tuples.files.checked_columns import CheckedColumns
+from sfm2tuples.files.columns import gather_rows
 from sfm2tuples.files.container import (
     Header,
     create_file,
@@ -105,6 +106,8 @@ class Candidates:
     def positions(self, query: np.ndarray, image: np.ndarray) -> np.ndarray:
         """Where pairs of query and candidate stand in the columns; -1 for a pair that does not.
 
+        O(candidates of the queries asked).
+
         Parameters
         ----------
         query, image : (r,) int64
@@ -114,14 +117,14 @@ class Candidates:
         -------
         (r,) int64
         """
-        span = np.int64(max(self.image.max(initial=-1), image.max(initial=-1)) + 1)
-        pair = self.queries * span + self.image
-        order = np.argsort(pair, kind="stable")
-        at = np.searchsorted(pair, query * span + image, sorter=order)
-        found = np.append(order, -1)[at]
-        there = (image >= 0) & (found >= 0)
-        there[there] = pair[found[there]] == (query * span + image)[there]
-        return np.where(there, found, -1)
+        place = np.searchsorted(self.query, query)
+        asked = np.flatnonzero(np.append(self.query, -1)[place] == query)
+        indptr, position = gather_rows(self.indptr, place[asked])
+        of = np.repeat(asked, np.diff(indptr))
+        same = self.image[position] == image[of]
+        found = np.full(len(query), -1, np.int64)
+        found[of[same]] = position[same]
+        return found
 
 
 @dataclass(frozen=True)

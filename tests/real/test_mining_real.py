@@ -11,9 +11,11 @@ from retrieval.networks.choice import NetworkChoice
 from retrieval.photos.decoding import photo_size
 from retrieval.tuple_files.mining import mine_tuple_file
 from retrieval.tuple_files.readable_photos import PhotoOptions
+from sfm2tuples.compute.random_draws import item_numbers
 from sfm2tuples.ingest.build import IngestOptions, build_index
 from sfm2tuples.mining.options import MiningOptions
 from sfm2tuples.mining.photo_table import tables_of_index
+from sfm2tuples.mining.positives import choose_positives, possible_queries
 from sfm2tuples.mining.rounds import choose_tuples, plan_round
 from sfm2tuples.readers.discover import PhotoFolder
 
@@ -92,3 +94,39 @@ def test_mining_with_a_real_network_finds_the_portal_suspicious(index, shared, t
     pairs = [{names[pair.first].split("/")[-1], names[pair.second].split("/")[-1]} for pair in mined.suspicious]
     assert any({"entry_p10"} < pair and any("castle" in name for name in pair) for pair in pairs)
     assert len(pairs) < 30
+
+
+def test_positives_of_a_walk_are_of_the_other_walk_wherever_one_is_allowed(shared, tmp_path):
+    site = shared / "sites" / "gardens_point"
+    build_index([site / "sparse"], tmp_path / "i.h5", IngestOptions(), photo_roots=[PhotoFolder(site / "images")])
+    read = read_whole(tmp_path / "i.h5")
+    options = MiningOptions().for_one_site()
+    tables = tables_of_index(read.opened(), options, photo_size)
+    assert tables.sequences.told_by == {"folders": 1}
+    assert tables.near_duplicates == 0  # frames lie too far apart
+    walk = [key.split("/")[0] for key in tables.images.key]
+    share = []
+    for split in ("train", "val"):
+        candidates = tables.candidates[split]
+        query = possible_queries(candidates, options)
+        edge = choose_positives(candidates, query, item_numbers(tables.images.key), options, 0)[:, 0]
+        for row, positive in zip(query.tolist(), candidates.image[edge].tolist(), strict=True):
+            found = oracles.candidate_set(read, int(tables.images.index_row[row]), 100, max_overlap=0.95)
+            allowed = oracles.m3_allowed([(table_row_of(tables, e[0]), *e[1:]) for e in found])
+            others = {image for image in allowed if walk[image] != walk[row]}
+            assert positive in (others or allowed)
+            share.append(walk[positive] != walk[row])
+    assert len(share) == 400 - 1
+    assert np.mean(share) > 0.85
+
+
+def table_row_of(tables, index_row):
+    return int(np.searchsorted(tables.images.index_row, index_row))
+
+
+@pytest.mark.parametrize(("max_overlap", "pairs"), [(0.95, 0), (0.7, 12)])
+def test_the_walks_have_few_near_duplicates(shared, tmp_path, max_overlap, pairs):
+    site = shared / "sites" / "gardens_point"
+    build_index([site / "sparse"], tmp_path / "i.h5", IngestOptions(), photo_roots=[PhotoFolder(site / "images")])
+    tables = tables_of_index(read_whole(tmp_path / "i.h5").opened(), MiningOptions(max_overlap=max_overlap), photo_size)
+    assert tables.near_duplicates == pairs

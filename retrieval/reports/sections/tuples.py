@@ -9,7 +9,7 @@ import numpy as np
 
 from retrieval.reports.page import Section
 from retrieval.reports.tuple_page import TITLES, Tile, TuplePage
-from sfm2tuples.mining.tuple_file import UNKNOWN_SHARED, TupleSet
+from sfm2tuples.mining.tuple_file import UNKNOWN_SHARED
 
 NOT_KNOWN = "not known"
 
@@ -19,7 +19,7 @@ def sections(page: TuplePage) -> Iterator[Section]:
     for split, title in TITLES.items():
         rows = page.tuples.tuples[split]
         shown = choose_balanced(page.tuples.images.place[rows.query], page.num_tuples).tolist()
-        montages = [_montage(page, rows, row) for row in shown]
+        montages = [_montage(page, split, row) for row in shown]
         yield Section(split, f"{title} tuples", {"montages": montages, "total": len(rows.query)}, "montages.html.j2")
 
 
@@ -56,20 +56,26 @@ def _spread(total: int, count: int) -> np.ndarray:
     return (np.arange(count) * total) // max(count, 1)
 
 
-def _montage(page: TuplePage, rows: TupleSet, row: int) -> dict[str, Any]:
+def _montage(page: TuplePage, split: str, row: int) -> dict[str, Any]:
     """The tiles of a tuple: its query, its positives, and its negatives, most similar first."""
+    rows = page.tuples.tuples[split]
     query = int(rows.query[row])
     width, height = page.tuples.images.size[query].tolist()
     asked = page.tile("query", query, numbers=(("photo", f"{width} × {height} px"),))
     negatives = zip(rows.negative[row].tolist(), rows.negative_similarity[row].tolist(), strict=True)
-    tiles = [asked, *_positives(page, rows, row), *(page.tile("negative", *negative) for negative in negatives)]
+    tiles = [asked, *_positives(page, split, row), *(page.tile("negative", *negative) for negative in negatives)]
     return {"place": asked.place, "number": row, "tiles": tiles}
 
 
-def _positives(page: TuplePage, rows: TupleSet, row: int) -> Iterator[Tile]:
+def _positives(page: TuplePage, split: str, row: int) -> Iterator[Tile]:
+    rows, candidates = page.tuples.tuples[split], page.tuples.candidates[split]
+    if candidates.across is not None:
+        position = candidates.positions(np.full(rows.positive.shape[1], rows.query[row]), rows.positive[row])
+        across = np.append(candidates.across, False)[position].tolist()
     for column, image in enumerate(rows.positive[row].tolist()):
         shared, scale_change = int(rows.shared[row, column]), float(rows.scale_change[row, column])
         overlap, angle = float(rows.overlap[row, column]), float(np.degrees(rows.angle[row, column]))
+        sequence = [] if candidates.across is None else [("sequence", "another" if across[column] else "own")]
         yield page.tile(
             "positive",
             image,
@@ -79,5 +85,6 @@ def _positives(page: TuplePage, rows: TupleSet, row: int) -> Iterator[Tile]:
                 ("overlap", f"{overlap:.2f}" if np.isfinite(overlap) else NOT_KNOWN),
                 ("scale change", f"{scale_change:.2f}×" if np.isfinite(scale_change) else NOT_KNOWN),
                 ("angle", f"{angle:.1f}°" if np.isfinite(angle) else NOT_KNOWN),
+                *sequence,
             ),
         )
