@@ -31,6 +31,14 @@ class Interval:
         """Whether a difference is more than chance."""
         return bool(self.low > 0 or self.high < 0)
 
+    def as_dict(self) -> dict[str, float | None]:
+        """Mean and ends as plain values for JSON, which has no NaN."""
+        return {name: None if np.isnan(value) else value for name, value in vars(self).items()}
+
+
+NOTHING = Interval(float("nan"), float("nan"), float("nan"))
+"""Without any query."""
+
 
 def mean_interval(values: np.ndarray, level: float = LEVEL, draws: int = DRAWS, seed: int = 0) -> Interval:
     """Interval of the mean of some queries' figures.
@@ -59,13 +67,49 @@ def mean_interval(values: np.ndarray, level: float = LEVEL, draws: int = DRAWS, 
     >>> mean_interval(np.array([0.5, 0.5, 0.5]))
     Interval(mean=0.5, low=0.5, high=0.5)
     """
-    if not 0 < level < 1 or draws < 1:
-        raise UsageError(f"a level of {level} and {draws} draws mean nothing; 0.95 and 4000 are usual")
+    _check(level, draws)
     if not len(values):
-        return Interval(float("nan"), float("nan"), float("nan"))
+        return NOTHING
     means = np.concatenate([values[rows].mean(axis=1) for rows in resamples(len(values), draws, seed)])
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(np.mean(values)), float(low), float(high))
+
+
+def mean_intervals(values: np.ndarray, level: float = LEVEL, draws: int = DRAWS, seed: int = 0) -> list[Interval]:
+    """`mean_interval` of several figures of the same queries, whose samples are drawn once: but for rounding the same.
+
+    Parameters
+    ----------
+    values : (n, F) float64
+        A row a query, a column a figure.
+    level, draws, seed
+        As of `mean_interval`.
+
+    Returns
+    -------
+    list of Interval
+        One a column.
+    """
+    _check(level, draws)
+    count, figures = values.shape
+    if not count:
+        return [NOTHING] * figures
+    means = np.concatenate([_times_drawn(rows) @ values / count for rows in resamples(count, draws, seed)])
+    ends = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    columns = zip(values.mean(axis=0).tolist(), *ends.tolist(), strict=True)
+    return [Interval(mean, low, high) for mean, low, high in columns]
+
+
+def _check(level: float, draws: int) -> None:
+    if not 0 < level < 1 or draws < 1:
+        raise UsageError(f"a level of {level} and {draws} draws mean nothing; 0.95 and 4000 are usual")
+
+
+def _times_drawn(rows: np.ndarray) -> np.ndarray:
+    """How often each sample has each row: (b, n) rows to (b, n) float64."""
+    samples, count = rows.shape
+    at = rows + count * np.arange(samples)[:, None]
+    return np.bincount(at.ravel(), minlength=rows.size).reshape(samples, count).astype(np.float64)
 
 
 def resamples(count: int, draws: int, seed: int) -> Iterator[np.ndarray]:

@@ -22,6 +22,7 @@ from sfm2tuples.index.schema import (
     CovisibilityGraph,
     Inside,
     Models,
+    Observations,
     Places,
     Points,
     Spots,
@@ -97,6 +98,11 @@ class OpenedIndex:
     def points(self) -> LazyTable:
         """Columns of the points, read by rows: all fields of `sfm2tuples.index.schema.Points`."""
         return LazyTable(self._file, "points", Points)
+
+    @property
+    def observations(self) -> LazyTable:
+        """Columns of the observations, CSR over images: all fields of `sfm2tuples.index.schema.Observations`."""
+        return LazyTable(self._file, "observations", Observations)
 
     @property
     def graph(self) -> LazyTable:
