@@ -18,8 +18,8 @@ NAMES = ("graph", "many_models", "negatives", "search", "training", "extraction"
 UNASKED = ("timm_networks",)
 """Those that run only where they are named."""
 """Modules of this folder; each has ``run(work: Path, quick: bool)``, which yields rows."""
-TRIALS = ("mutations", "kills", "full_disks")
-"""Modules whose ``main`` has options of its own: what they count are failures, not seconds."""
+TRIALS = ("mutations", "kills", "full_disks", "localise")
+"""Modules whose ``main`` has options of its own: what they count are failures or queries, not seconds."""
 
 
 @click.command()
