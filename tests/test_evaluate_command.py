@@ -22,6 +22,7 @@ from retrieval.evaluation.request import EvaluationRequest
 from retrieval.local_features.bag_of_words import learn_bag_of_words, write_bag_of_words
 from retrieval.local_features.options import VerificationOptions
 from retrieval.local_features.vocabulary import WordOptions
+from retrieval.localisation.options import LocalisationOptions
 from retrieval.networks.choice import NetworkChoice
 from retrieval.networks.network import build_network
 from retrieval.photos.choices import CROPS
@@ -246,6 +247,8 @@ def test_every_field_of_the_options_is_a_flag() -> None:
         "extraction": {*ExtractionOptions.__dataclass_fields__},
         "refinement": {*Refinement.__dataclass_fields__},
         "verification": {"features", "jobs", *VerificationOptions.__dataclass_fields__},
+        "poses": {"scale", "pose_thresholds"},
+        "localise": {"localise", *LocalisationOptions.__dataclass_fields__},
         "teaching": {*TeacherOptions.__dataclass_fields__} - {"verification"},
     }
     assert set(EvaluationRequest.__dataclass_fields__) - set(parts) <= flags

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from retrieval.evaluation.evaluation_file import VERSION, PhotoFolders
+from retrieval.evaluation.localisability import Localisability
 from retrieval.evaluation.measurement import Measurement
 from retrieval.local_features.bag_of_words import learn_bag_of_words, write_bag_of_words
 from retrieval.local_features.feature_files import write_features
 from retrieval.local_features.vocabulary import WordOptions
+from retrieval.localisation.options import parse_thresholds
 from retrieval.metrics.ground_truth import make_ground_truth
 from retrieval.metrics.results import evaluate_descriptors
 from retrieval.search.ranks_file import Ranks, write_ranks
@@ -129,10 +131,13 @@ def test_an_evaluation_is_as_documented() -> None:
     positives, own = [np.array([2]), np.array([3])], [np.array([0]), np.array([1])]
     truth = make_ground_truth(np.arange(2), positives, own, np.zeros(2), ["place"])
     found = replace(evaluate_descriptors(rows[:2], rows, truth), boxes=np.zeros((2, 4)))
+    counts, ranks = np.ones(2, np.int64), np.zeros((2, 3), np.int64)
+    held = Localisability(parse_thresholds(None), counts, np.ones((2, 20), np.int64), counts, ranks)
     keys: set[str] = set()
     for setups in (["one"], ["easy", "hard"]):
         evaluations = dict.fromkeys(setups, found)
-        whole = Measurement("labels", evaluations, ("mAP",), {}, (), (), (), PhotoFolders(Path())).as_dict()
+        measured = Measurement("labels", evaluations, ("mAP",), {}, (), (), (), PhotoFolders(Path()))
+        whole = replace(measured, localisability=dict.fromkeys(setups, held)).as_dict()
         keys |= set(whole) | set(whole.get("per_query", [{}])[0])
     section = PAGE.read_text(encoding="utf-8").split("`sfm2tuples-evaluation`, version ", 1)[1].split("\n## ", 1)[0]
     first_columns = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)

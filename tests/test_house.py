@@ -25,6 +25,7 @@ cli.interruption
 retrieval.site
 retrieval.reports
 retrieval.evaluation retrieval.training retrieval.tuple_files
+retrieval.localisation
 retrieval.search retrieval.reconstruction
 retrieval.descriptors retrieval.exporting
 retrieval.networks retrieval.local_features

@@ -34,7 +34,7 @@ def verification_options(function: Callable[..., None]) -> Callable[..., None]:
         help="--rerank geometry: local features of the photos (extract-features); again for more files",
     )
     @field_options(VerificationOptions, FLAGS)
-    @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="processes that verify")
+    @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="processes that run pycolmap")
     @functools.wraps(function)
     def wrapped(*args: Any, features: tuple[Path, ...], options: VerificationOptions, jobs: int, **kwargs: Any) -> None:
         function(*args, verification=VerificationSources(features, options, jobs), **kwargs)

@@ -153,6 +153,7 @@ def read_evaluation(path: Path) -> EvaluationFile:
         setups = content.get("setups") or {next(iter(content["figures"])): content}
         named = set(setups) == set(content["figures"])
         complete = named and _is_complete(content) and all(_has_queries(setup) for setup in setups.values())
+        complete = complete and _is_localisable(content, setups)
     except (KeyError, TypeError, AttributeError, StopIteration):
         complete = False
     if not complete:
@@ -198,6 +199,46 @@ def _is_result(entry: dict[str, Any]) -> bool:
         and (similarities is None or _are_numbers(similarities, len(first)))
         and (box is None or _are_numbers(box, 4))
     )
+
+
+def _is_localisable(content: dict[str, Any], setups: dict[str, dict[str, Any]]) -> bool:
+    """Whether what a localiser gets is all there, each of its kind, in the file and of each query; or nothing of it."""
+    if "localisable" not in content:
+        return True
+    found = content["localisable"]
+    parts = found["setups"]
+    return (
+        isinstance(found["unit"], str)
+        and (found["metres_per_unit"] is None or _is_number(found["metres_per_unit"]))
+        and all(_are_numbers(threshold, 2) for threshold in found["thresholds"])
+        and set(parts) <= set(setups)
+        and all(map(_has_intervals, parts.values()))
+        and all(_is_seen(entry["localisable"]) for setup in parts for entry in setups[setup]["per_query"])
+    )
+
+
+def _has_intervals(part: dict[str, Any]) -> bool:
+    intervals = [one for by_k in part["figures"].values() for one in by_k.values()]
+    named = all(k == "all" or k.isdecimal() for by_k in part["figures"].values() for k in by_k)
+    numbers = [one[name] for one in intervals for name in ("mean", "low", "high")]
+    return named and all(n is None or _is_number(n) for n in numbers) and all(map(_is_count, _failures(part).values()))
+
+
+def _failures(part: dict[str, Any]) -> dict[str, Any]:
+    return dict(part.get("failures", {}))
+
+
+def _is_seen(entry: dict[str, Any]) -> bool:
+    """Whether a query's part is whole."""
+    counts = [entry["points"], *entry["seen"].values()]
+    ranks = [rank for rank in entry["first_within"] if rank is not None]
+    return all(map(_is_count, counts + ranks)) and ("pose" not in entry or _is_pose(entry["pose"]))
+
+
+def _is_pose(pose: dict[str, Any]) -> bool:
+    apart = [pose[name] for name in ("distance", "degrees") if pose[name] is not None]
+    counts = [pose[name] for name in ("matches", "inliers")]
+    return isinstance(pose["reason"], str) and all(map(_is_number, apart)) and all(map(_is_count, counts))
 
 
 def _are_numbers(values: object, count: int) -> bool:

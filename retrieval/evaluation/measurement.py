@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,10 @@ import numpy as np
 
 from retrieval.evaluation.benchmark_descriptors import DescriptorFiles, benchmark_descriptors
 from retrieval.evaluation.bow_teacher import Teacher
+from retrieval.evaluation.database_images import DatabaseImages
 from retrieval.evaluation.evaluation_file import FORMAT, SUFFIX, VERSION, PhotoFolders
+from retrieval.evaluation.localisability import Localisability, first_results, localisability
+from retrieval.evaluation.localised_queries import localised_queries
 from retrieval.evaluation.named_rankings import evaluate_named_rankings, read_rankings
 from retrieval.evaluation.refined_rankings import own_junk, refine
 from retrieval.evaluation.request import EvaluationRequest
@@ -25,6 +28,7 @@ from retrieval.protocols.photo_names import PhotoNames, known_names, names_of
 from retrieval.search.feature_verifier import FeatureTables, FeatureVerifier
 from retrieval.search.ranked_lists import Pipeline
 from sfm2tuples.files.container import SOFTWARE
+from sfm2tuples.index.opened import open_index
 
 BY_GROUP = {"sfm": "place", "labels": "label"}
 """Protocols whose table has a row for each group, and what a group is there."""
@@ -50,6 +54,8 @@ class Measurement:
     """What was left out, one line each."""
     photos: PhotoFolders
     """Where a page finds the photos again."""
+    localisability: dict[str, Localisability] = field(default_factory=dict)
+    """What a localiser gets, by setup; where the protocol's photos have points, and it was asked for."""
 
     def figures(self) -> dict[str, dict[str, float | None]]:
         """Every figure of every setup; None where no query has a positive."""
@@ -87,7 +93,11 @@ class Measurement:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain values for JSON."""
-        return self._with_results({setup: evaluation.as_dict() for setup, evaluation in self.evaluations.items()})
+        whole = {setup: evaluation.as_dict() for setup, evaluation in self.evaluations.items()}
+        for setup, found in self.localisability.items():
+            for row, entry in enumerate(whole[setup]["per_query"]):
+                entry["localisable"] = found.of_query(row)
+        return self._with_results(whole)
 
     def summary(self) -> dict[str, Any]:
         """`as_dict` without the results of single queries."""
@@ -108,8 +118,17 @@ class Measurement:
             "photos": self.photos.as_dict(),
             "figures": self.figures(),
             **({"figures_over_all_queries": over_all} if over_all else {}),
+            **self._localisable(),
             **(next(iter(whole.values())) if len(whole) == 1 else {"setups": whole}),
         }
+
+    def _localisable(self) -> dict[str, Any]:
+        """What a localiser gets, by setup, and when a pose is right."""
+        if not self.localisability:
+            return {}
+        found = next(iter(self.localisability.values()))
+        by_setup = {setup: one.as_dict() for setup, one in self.localisability.items()}
+        return {"localisable": found.poses.as_dict() | {"setups": by_setup}}
 
 
 def measure(request: EvaluationRequest) -> Measurement:
@@ -130,15 +149,15 @@ def measure(request: EvaluationRequest) -> Measurement:
     files = DescriptorFiles.read(request)
     benchmark = load_benchmark(request.protocol, partial(files.names, request.protocol))
     found, database = _measure_descriptors(request, benchmark, files)
-    if teacher is None:
-        return found
-    answers = teacher.evaluate(benchmark, database, request.crop)
-    return replace(
-        found,
-        evaluations=found.evaluations | {setup + SUFFIX: evaluation for setup, evaluation in answers.items()},
-        settings=found.settings | teacher.settings(),
-        parents=[*found.parents, teacher.bag.fingerprint],
-    )
+    if teacher is not None:
+        answers = teacher.evaluate(benchmark, database, request.crop)
+        found = replace(
+            found,
+            evaluations=found.evaluations | {setup + SUFFIX: evaluation for setup, evaluation in answers.items()},
+            settings=found.settings | teacher.settings(),
+            parents=[*found.parents, teacher.bag.fingerprint],
+        )
+    return _with_localisability(request, benchmark, found)
 
 
 def measure_benchmark(request: EvaluationRequest, benchmark: Benchmark) -> Measurement:
@@ -178,7 +197,8 @@ def _measure_teacher(request: EvaluationRequest, teacher: Teacher) -> Measuremen
     """What the teacher answers alone."""
     benchmark = load_benchmark(request.protocol, teacher.names)
     evaluations = teacher.evaluate(benchmark, benchmark.database, request.crop)
-    return _measurement(request, benchmark, evaluations, teacher.settings(), [teacher.bag.fingerprint])
+    found = _measurement(request, benchmark, evaluations, teacher.settings(), [teacher.bag.fingerprint])
+    return _with_localisability(request, benchmark, found)
 
 
 def _measure_rankings(request: EvaluationRequest, path: Path) -> Measurement:
@@ -187,7 +207,27 @@ def _measure_rankings(request: EvaluationRequest, path: Path) -> Measurement:
     ranked = list(dict.fromkeys(name for names in rankings.values() for name in names))
     benchmark = load_benchmark(request.protocol, partial(known_names, request.protocol, ranked, str(path)))
     evaluations, notes = evaluate_named_rankings(rankings, benchmark, str(path))
-    return _measurement(request, benchmark, evaluations, {"rankings": path.name}, [], notes)
+    found = _measurement(request, benchmark, evaluations, {"rankings": path.name}, [], notes)
+    return _with_localisability(request, benchmark, found)
+
+
+def _with_localisability(request: EvaluationRequest, benchmark: Benchmark, found: Measurement) -> Measurement:
+    """What a localiser gets from the first results of each setup, where the request says when a pose is right."""
+    if request.poses is None:
+        return found
+    settings = {"localise": request.localise.as_dict()} if request.localise else {}
+    by_setup = {}
+    with open_index(request.protocol.data) as index:
+        database = DatabaseImages.of_photos(index, benchmark.database)
+        for setup, evaluation in found.evaluations.items():
+            queries, results = evaluation.queries, first_results(evaluation)
+            held = localisability(database, queries, results, request.poses)
+            if request.localise is not None:
+                jobs = request.verification.jobs
+                asked = (database, benchmark, queries, results, request.poses, request.localise, jobs)
+                held = replace(held, localised=localised_queries(*asked))
+            by_setup[setup] = held
+    return replace(found, localisability=by_setup, settings=found.settings | settings)
 
 
 def _measurement(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from retrieval.descriptors.extraction import ExtractionOptions
+from retrieval.localisation.options import LocalisationOptions, PoseThresholds
 from retrieval.networks.choice import NetworkChoice
 from retrieval.protocols.benchmark import ProtocolChoice
 from retrieval.search.options import Refinement, TeacherOptions, VerificationSources
@@ -46,9 +47,17 @@ class EvaluationRequest:
     """A bag of words that answers too, beside a network or descriptors, or alone."""
     teaching: TeacherOptions = field(default_factory=TeacherOptions)
     """How it answers."""
+    poses: PoseThresholds | None = None
+    """When a pose is right; with it an index's queries are looked at as a localiser would."""
+    localise: LocalisationOptions | None = None
+    """Localise the queries by their first results; the processes are those of `verification`."""
 
     def __post_init__(self) -> None:
         """Refuse requests that contradict themselves."""
+        if self.poses is not None and self.protocol.name != "sfm":
+            raise UsageError("poses and shared points are those of an index: --index FILE")
+        if self.localise is not None and self.poses is None:
+            raise UsageError("queries are localised within thresholds: say which")
         if self.dim is not None and self.whitening is None:
             raise UsageError("--dim keeps the first dimensions of a whitening; give --whitening too")
         if self.queries is not None and self.descriptors is None:

@@ -16,6 +16,8 @@ from retrieval.reports.thumbnails import Thumbnails
 from sfm2tuples.errors import UsageError
 
 NETWORK, TEACHER = "network", "teacher"
+LOCALISABLE = "localisable, 30 points", "10"
+"""Of the figures for a localiser the one in the page's head: its name and k."""
 EQUAL = 5e-4
 """Difference of two scores, as a share of the best, that counts as none: less than is shown."""
 
@@ -68,6 +70,7 @@ class EvaluationPage:
             "figure": self.judged.figure,
             "means": [self.judged.mean_text(list(way.entries.values())) for way in self.ways],
             "difference": self.difference,
+            "localiser": self._localiser(),
         }
 
     def files(self) -> list[tuple[str, EvaluationFile]]:
@@ -84,6 +87,14 @@ class EvaluationPage:
         return {
             f"{setup}, {name}": found for name, file in self.files() for setup, found in file.content["figures"].items()
         }
+
+    def _localiser(self) -> list[tuple[str, str]]:
+        """Value and name of the figure that speaks for a localiser, where it was measured."""
+        setups = self.file.content.get("localisable", {}).get("setups", {})
+        found = setups.get(self.setup, {"figures": {}})["figures"].get(LOCALISABLE[0], {}).get(LOCALISABLE[1])
+        if found is None or found["mean"] is None:
+            return []
+        return [(f"{100 * found['mean']:.2f}", f"percent localisable by their first {LOCALISABLE[1]}")]
 
     def _ways(self) -> list[Way]:
         """The evaluation, and what it is compared with: another file, the teacher beside its network, or nothing."""

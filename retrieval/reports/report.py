@@ -39,6 +39,7 @@ EVALUATION = Page(
     "evaluation.html.j2",
     (
         "figures",
+        "localisation",
         "worst_and_best",
         "differences",
     ),
