@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from retrieval.reconstruction.apart import Apart, run_apart
 from retrieval.reconstruction.options import GLOBAL, LEAST_IMAGES
 from retrieval.reconstruction.progress import Report, told
-from sfm2tuples.compute.worker_pools import end_with_parent
-from sfm2tuples.errors import DataError, SfmTuplesError
 from sfm2tuples.places.twins import TwinCandidate, find_twins
 
 if TYPE_CHECKING:
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
 
 MIN_OBSERVATIONS = 10
 """Points that an image of a model must see; the mappers leave some that see none."""
-LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -90,46 +87,9 @@ def map_photos(job: MappingJob, report: Report | None) -> tuple[list[MappedModel
     DataError
         The mapper's process ended before it was done.
     """
-    context = get_context("spawn")
-    ours, theirs = context.Pipe()
-    # What a process gets is read by it once it runs: it must not wait for a line that nobody closes.
-    process = context.Process(target=_work, args=(job, theirs), daemon=True)
-    process.start()
-    theirs.close()
-    try:
-        with told("mapping", 0, len(job.names), "photo", report) as add:
-            placed = 0
-            while True:
-                if not ours.poll(LOOK_SECONDS):
-                    add(0)  # The global mapper tells nothing for minutes.
-                    continue
-                message = ours.recv()
-                if isinstance(message, Exception):
-                    raise message
-                if not isinstance(message, int):
-                    return message
-                add(message - placed)
-                placed = message
-    except EOFError:
-        process.join()
-        what = f"pycolmap's mapper ended before it was done (code {process.exitcode})"
-        raise DataError(job.database, what, "try the other --mapper, or give more memory") from None
-    finally:
-        process.kill()
-        process.join()
-        ours.close()
-
-
-def _work(job: MappingJob, line: Connection) -> None:
-    """What the process with pycolmap does."""
-    end_with_parent(line)
-    try:
-        result: object = _map(job, line)
-    except SfmTuplesError as error:
-        result = error
-    except (RuntimeError, ValueError, MemoryError) as error:
-        result = DataError(job.database, f"pycolmap's mapper failed ({str(error).splitlines()[0] or error!r})")
-    line.send(result)
+    called = Apart("pycolmap's mapper", job.database, "try the other --mapper, or give more memory")
+    with told("mapping", 0, len(job.names), "photo", report) as add:
+        return run_apart(_map, job, called, add)
 
 
 def _map(job: MappingJob, line: Connection) -> tuple[list[MappedModel], Selection]:
