@@ -74,7 +74,9 @@ def test_binary_is_preferred_where_a_folder_holds_both(tmp_path: Path) -> None:
 
 def test_a_folder_without_a_model_has_no_kind(tmp_path: Path) -> None:
     put_photo(tmp_path / "cameras.csv")
-    with pytest.raises(DataError, match=r"holds no model \(cameras\.bin, images\.bin, points3D\.bin; .*; \*\.nvm\)"):
+    with pytest.raises(
+        DataError, match=r"holds no model \(cameras\.bin, images\.bin, points3D\.bin; .*; .*transforms\*\.json\)"
+    ):
         find_models([tmp_path])
 
 

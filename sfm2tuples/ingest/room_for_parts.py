@@ -40,7 +40,8 @@ def _points_file(location: ModelLocation) -> Path:
     kind = KIND_OF[location.kind]
     if isinstance(kind, FileKind):
         return kind.file_of(location.path)
-    return next(path for path in kind.sources(location.path) if path.stem == "points3D")
+    sources = kind.sources(location.path)
+    return next((path for path in sources if path.stem.lower() == "points3d"), sources[-1])
 
 
 def _least(path: Path) -> int:

@@ -87,20 +87,39 @@ def parse_tracks(rows: TextRows, lead: int, num_images: int) -> tuple[np.ndarray
 
 def rotation_quaternions(matrices: np.ndarray, rows: TextRows) -> np.ndarray:
     """Quaternions wxyz (n, 4) of rotation matrices (n, 3, 3); `rows` are the lines of each, for messages."""
+    quaternions, skew = nearest_rotations(matrices)
+    rows.refuse(~(skew < LARGEST_SKEW), lambda _: "the matrix is no rotation")
+    return quaternions
+
+
+def nearest_rotations(matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rotations nearest to matrices, and how far off these are.
+
+    Parameters
+    ----------
+    matrices : np.ndarray
+        (n, 3, 3) float64, finite.
+
+    Returns
+    -------
+    np.ndarray
+        (n, 4) float64, quaternions wxyz.
+    np.ndarray
+        (n,) float64, largest entry of M Mᵀ - 1; infinite where the matrix mirrors.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
-        product = matrices @ matrices.transpose(0, 2, 1)
-        sound = (np.abs(product - np.eye(3)) < LARGEST_SKEW).all(axis=(1, 2)) & (np.linalg.det(matrices) > 0)
-    rows.refuse(~sound, lambda _: "the matrix is no rotation")
+        skew = np.abs(matrices @ matrices.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2), initial=0.0)
+        skew = np.where((np.linalg.det(matrices) > 0) & ~np.isnan(skew), skew, np.inf)
     # The eigenvector of this symmetric matrix's largest eigenvalue is the rotation nearest to a matrix that is slightly
     # off, whatever its angle (Bar-Itzhack 2000).
-    m = matrices
+    m = np.where((skew < LARGEST_SKEW)[:, None, None], matrices, np.eye(3))
     k = np.zeros((len(m), 4, 4))
     k[:, 0, 0] = np.trace(m, axis1=1, axis2=2)
     k[:, 1:, 1:] = m + m.transpose(0, 2, 1) - k[:, :1, :1] * np.eye(3)
     axis = np.stack([m[:, 2, 1] - m[:, 1, 2], m[:, 0, 2] - m[:, 2, 0], m[:, 1, 0] - m[:, 0, 1]], axis=1)
     k[:, 0, 1:] = k[:, 1:, 0] = axis
     quaternions = np.linalg.eigh(k)[1][:, :, -1]
-    return quaternions * np.where(quaternions[:, :1] < 0, -1.0, 1.0)
+    return quaternions * np.where(quaternions[:, :1] < 0, -1.0, 1.0), skew
 
 
 def model_from_tracks(

@@ -16,6 +16,7 @@ from sfm2tuples.readers.model_kinds import (
     KIND_OF,
     WHAT_A_MODEL_IS,
     FileKind,
+    FolderKind,
     ModelKind,
     folder_kind,
     models_in,
@@ -168,12 +169,13 @@ def find_photo_root(
 def photo_folders(location: ModelLocation, overrides: Sequence[PhotoFolder]) -> list[Path]:
     """Folders that may hold a model's photos, in the order in which they are looked into; most do not exist.
 
-    `images/` in the model's folder, beside it, and beside its parents up to the ROOT; then `overrides`. Photos of
-    `distorted` are looked for in `input` first. Where the model is a file, the photos may also lie in those folders
-    themselves: names are then relative to the file or its list (`images/x.jpg`).
+    A kapture's `sensors/records_data`; `images/` in the model's folder, beside it, and beside its parents up to the
+    ROOT; then `overrides`. Photos of `distorted` are looked for in `input` first. Where the model is a file, the photos
+    may also lie in those folders themselves: names are then relative to the file or its list (`images/x.jpg`).
     """
-    candidates = []
-    in_a_file = isinstance(KIND_OF[location.kind], FileKind)
+    kind = KIND_OF[location.kind]
+    candidates = [location.path / name for name in kind.photos] if isinstance(kind, FolderKind) else []
+    in_a_file = isinstance(kind, FileKind)
     for folder in _parents(location.path, location.root):
         candidates += [folder / "images", folder] if in_a_file else [folder / "images"]
         if _is_left_by_splatting(folder):
@@ -263,7 +265,7 @@ def _folders(root: Path) -> Iterator[Path]:
 
 def is_passed_over(name: str) -> bool:
     """Hidden folders, photos, and VisualSFM's dense workspaces, whose `bundle.rd.out` is a copy of the NVM file."""
-    return name.startswith(".") or name == "images" or name.endswith(".nvm.cmvs")
+    return name.startswith(".") or name in ("images", "records_data") or name.endswith(".nvm.cmvs")
 
 
 def _numbers_by_value(name: str) -> tuple[int, int, str]:

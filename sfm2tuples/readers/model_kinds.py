@@ -1,6 +1,7 @@
 """The kinds of models that can be read, a line each: how a model is told by its files, and which module reads it.
 
-To add a kind, write a module in this folder with ``read(path: Path) -> SparseModel``, and a line in `KINDS`.
+To add a kind, write a module in this folder with ``read(path: Path) -> SparseModel``, and a line in `KINDS`; a module
+``posed/NAME.py`` is the reader "posed.NAME".
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from sfm2tuples.readers import bundler_files as bundler
 from sfm2tuples.readers import nvm_sections as nvm
+from sfm2tuples.readers.posed import transforms_files as transforms
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class FolderKind:
     """Files that every model has."""
     more: tuple[str, ...] = ()
     """Files that some have too."""
+    photos: tuple[str, ...] = ()
+    """Folders in the model's own that its photos lie in, where these are not `images`."""
 
     def sources(self, path: Path) -> list[Path]:
         """Files that a model is read from; some may be absent."""
@@ -61,11 +65,20 @@ ModelKind = FolderKind | FileKind
 
 BINARY = "colmap_binary"
 """COLMAP's binary models: the kind whose images can be read without its points."""
+RECORDS_DATA = "sensors/records_data"
+"""Where a kapture's photos lie."""
 KINDS: tuple[ModelKind, ...] = (
     FolderKind(BINARY, ("cameras.bin", "images.bin", "points3D.bin"), ("rigs.bin", "frames.bin")),
     FolderKind("colmap_text", ("cameras.txt", "images.txt", "points3D.txt"), ("rigs.txt", "frames.txt")),
     FileKind("bundler", "*.out", bundler.models_of, bundler.choose, bundler.find_list, ("bundle", "pmvs")),
+    FolderKind(
+        "posed.kapture",
+        ("sensors/sensors.txt", "sensors/records_camera.txt", "sensors/trajectories.txt"),
+        ("sensors/rigs.txt", "reconstruction/points3d.txt", "reconstruction/observations.txt"),
+        (RECORDS_DATA,),
+    ),
     FileKind("nvm", "*.nvm", nvm.models_of),
+    FileKind("posed.transforms", "transforms*.json", transforms.models_of, transforms.choose_transforms),
 )
 """Every kind; where a folder holds several kinds of folder models in full, the first is read."""
 KIND_OF = {kind.reader: kind for kind in KINDS}
