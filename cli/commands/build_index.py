@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,10 @@ from sfm2tuples.compute.progress_bars import ProgressBar
 from sfm2tuples.ingest.options import IngestOptions
 
 if TYPE_CHECKING:
+    from retrieval.reconstruction.triangulation import TrackMaker
     from sfm2tuples.ingest.build import IngestSummary
     from sfm2tuples.ingest.part_building import Progress
+    from sfm2tuples.readers.discover import PhotoFolder
 
 FLAGS: dict[str, tuple[Any, str]] = {
     "min_shared": (click.IntRange(1), "least shared points of a pair of images in the graph"),
@@ -70,11 +72,16 @@ def _refuse_database(context: click.Context, option: click.Parameter, database: 
 )
 @field_options(IngestOptions, FLAGS)
 @click.option(
+    "--triangulate",
+    is_flag=True,
+    help="make tracks for models none of whose images share a point, from their photos and poses, with pycolmap",
+)
+@click.option(
     "--jobs",
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="processes that read models",
+    help="processes that read models, and cores of --triangulate",
 )
 @click.option(
     "--dask",
@@ -107,6 +114,7 @@ def command(
     images: tuple[str, ...],
     databases: tuple[str, ...],
     options: IngestOptions,
+    triangulate: bool,
     output: Output,
     **reading: Any,
 ) -> None:
@@ -117,17 +125,43 @@ def command(
 
     photo_roots = [PhotoFolder.parse(text, roots) for text in images]
     given = [GivenDatabase.parse(text, roots) for text in databases]
+    maker = _track_maker(target, photo_roots, reading["jobs"]) if triangulate else None
     try:
         with _progress_bar(output) as progress:
-            summary = build_index(
-                roots, target, options, photo_roots=photo_roots, databases=given, progress=progress, **reading
-            )
+            reading |= {"photo_roots": photo_roots, "databases": given, "make_tracks": maker}
+            summary = build_index(roots, target, options, progress=progress, **reading)
     except KeyboardInterrupt as interruption:
         # Not KeyboardInterrupt: click would turn it into an Abort of its own and lose the message.
         raise click.Abort(_how_to_go_on(target)) from interruption
+    if maker is not None:
+        _say_tracks(maker, output)
+        maker.forget_others()
     _print_summary(summary, output)
     next_step = f"sfm2tuples mine-tuples {target} -o tuples.h5"
     output.made(target, _counts(summary), next_step)
+
+
+def _track_maker(target: Path, photo_folders: Sequence[PhotoFolder], jobs: int) -> TrackMaker:
+    """What `--triangulate` asks for; without it nothing of pycolmap's or PyTorch's is loaded."""
+    from retrieval.reconstruction.triangulation import TrackMaker
+
+    return TrackMaker(target, photo_folders, jobs=jobs)
+
+
+def _say_tracks(maker: TrackMaker, output: Output) -> None:
+    """A row for each model that got tracks, and where they lie."""
+    if not maker.made:
+        output.say("--triangulate: every model has tracks, none were made")
+        return
+    rows = [
+        (name, made.images, made.tracked, made.points, made.error, f"{made.verified:,} of {made.pairs:,}")
+        for name, made in list(maker.made.items())[:SHOWN_TWINS]
+    ]
+    output.table(rows, ["tracks made", "images", "with points", "points", "error (px)", "pairs verified"])
+    for name, made in maker.made.items():
+        if made.left_out:
+            output.say(f"{name}: {len(made.left_out):,} images without tracks, the first: {made.left_out[0]}")
+    output.say(f"they are kept in {maker.folder} for the next build of this index")
 
 
 @contextmanager
@@ -153,6 +187,8 @@ def _how_to_go_on(target: Path) -> str:
 
     if part_files(work_path(target)):
         return "go on with the same command and --resume"
+    if target.absolute().with_name(f".{target.name}.tracks").is_dir():
+        return "go on with the same command: tracks that were made, and features, are kept"
     return "nothing was done yet"
 
 

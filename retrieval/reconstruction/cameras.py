@@ -20,16 +20,19 @@ WITHOUT_EXIF = 1.2
 
 @dataclass(frozen=True)
 class PhotoCamera:
-    """A camera of COLMAP's model SIMPLE_RADIAL."""
+    """A camera of the photos of one size."""
 
     number: int
     """From 0."""
     width: int
     height: int
-    parameters: tuple[float, float, float, float]
-    """Focal length and centre in pixels, and one coefficient of distortion."""
+    parameters: tuple[float, ...]
+    """As many as `model` has, in COLMAP's order; of SIMPLE_RADIAL the focal length and centre in pixels, and one
+    coefficient of distortion."""
     known: bool
-    """Whether the focal length is EXIF's; else it is a guess."""
+    """Whether the focal length is EXIF's or a model's; else it is a guess."""
+    model: str = "SIMPLE_RADIAL"
+    """COLMAP's name of its camera model."""
 
 
 def cameras_of(table: PhotoTable, which: str) -> np.ndarray:

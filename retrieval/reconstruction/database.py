@@ -14,10 +14,11 @@ import numpy as np
 from retrieval.reconstruction.cameras import PhotoCamera
 from sfm2tuples.compute.worker_pools import LocalProcesses
 from sfm2tuples.errors import DataError, UsageError
+from sfm2tuples.readers.camera_models import CAMERA_MODEL_IDS
 from sfm2tuples.readers.colmap_database import PAIR_BASE
 
-SIMPLE_RADIAL, CAMERA_SENSOR, SIFT = 2, 0, 0
-"""COLMAP's numbers of a camera model, a kind of sensor and a kind of feature."""
+CAMERA_SENSOR, SIFT = 0, 0
+"""COLMAP's numbers of a kind of sensor and a kind of feature."""
 _BUSY_SECONDS = 60
 
 
@@ -133,7 +134,7 @@ def add_photo(
     with writing(connection):
         if connection.execute("SELECT 1 FROM cameras WHERE camera_id = ?", (sensor,)).fetchone() is None:
             blob = np.array(camera.parameters, "<f8").tobytes()
-            shape = {"model": SIMPLE_RADIAL, "width": camera.width, "height": camera.height}
+            shape = {"model": CAMERA_MODEL_IDS[camera.model], "width": camera.width, "height": camera.height}
             known = int(camera.known)
             _insert(connection, "cameras", camera_id=sensor, **shape, params=blob, prior_focal_length=known)
             _insert(connection, "rigs", rig_id=sensor, ref_sensor_id=sensor, ref_sensor_type=CAMERA_SENSOR)
@@ -197,7 +198,7 @@ def _create(path: str) -> None:
     try:
         from pycolmap import Database, logging
     except ImportError as error:
-        raise UsageError("reconstruct needs pycolmap 4 or newer; pip install 'pycolmap>=4'") from error
+        raise UsageError("this needs pycolmap 4 or newer; pip install 'pycolmap>=4'") from error
     logging.minloglevel = 2
     Database.open(path).close()
 

@@ -11,7 +11,7 @@ from retrieval.local_features.feature_extraction import FeatureOptions, features
 from retrieval.local_features.sift import SiftOptions
 from retrieval.reconstruction.cameras import PhotoCamera
 from retrieval.reconstruction.database import add_photo, open_database, photos_with_features
-from retrieval.reconstruction.options import ReconstructionOptions
+from retrieval.reconstruction.options import ReconstructionOptions, TriangulationOptions
 from retrieval.reconstruction.photo_table import PhotoTable
 from retrieval.reconstruction.progress import Report, told
 from sfm2tuples.errors import PhotoError
@@ -27,7 +27,7 @@ def add_features(
     database: Path,
     table: PhotoTable,
     cameras: Mapping[int, PhotoCamera],
-    options: ReconstructionOptions,
+    options: ReconstructionOptions | TriangulationOptions,
     jobs: int,
     report: Report | None,
 ) -> dict[str, str]:
@@ -40,7 +40,7 @@ def add_features(
     table : PhotoTable
     cameras : mapping
         Row of a photo to its camera.
-    options : ReconstructionOptions
+    options : ReconstructionOptions or TriangulationOptions
     jobs : int
         Processes.
     report : Report or None
@@ -66,7 +66,7 @@ def add_features(
     return unreadable
 
 
-def _feature_options(options: ReconstructionOptions) -> FeatureOptions:
+def _feature_options(options: ReconstructionOptions | TriangulationOptions) -> FeatureOptions:
     """COLMAP's own thresholds, and circles, since ellipses take three times as long."""
     sift = SiftOptions(max_features=options.max_features, peak_threshold=0.02 / 3, affine_shape=False)
     return FeatureOptions(options.image_size, sift)

@@ -70,3 +70,26 @@ class ReconstructionOptions:
             "mapping": ("mapper", "min_images", "min_points", "seed"),
         }
         return {name: fields[name] for name in names[step]}
+
+
+@dataclass(frozen=True)
+class TriangulationOptions:
+    """How photos whose cameras and poses are known get tracks."""
+
+    num_neighbours: int = 30
+    """Nearest cameras, of those whose viewing cones meet its own, that each photo is compared with."""
+    all_pairs_below: int = 200
+    """Of fewer photos than this all pairs whose cones meet are compared."""
+    image_size: int = 1600
+    """Longest side in pixels at which features are looked for; smaller photos stay as they are."""
+    max_features: int = 4000
+    """The largest features kept of a photo."""
+    seed: int = 0
+    """Of verification and triangulation."""
+
+    def __post_init__(self) -> None:
+        """Refuse values without meaning."""
+        least = {"num_neighbours": 1, "all_pairs_below": 0, "image_size": 1, "max_features": 1, "seed": 0}
+        for name, smallest in least.items():
+            if getattr(self, name) < smallest:
+                raise UsageError(f"{name.replace('_', ' ')} must be at least {smallest}, not {getattr(self, name)}")

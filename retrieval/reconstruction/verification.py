@@ -115,7 +115,7 @@ def _verify(block: _Block, number: int, first: int, second: int) -> VerifiedMatc
     options.ransac.random_seed = block.seed
     cameras = [
         pycolmap.Camera(
-            model="SIMPLE_RADIAL",
+            model=camera.model,
             width=camera.width,
             height=camera.height,
             params=camera.parameters,

@@ -91,7 +91,7 @@ def shared_points(
 def _binary_folder(model: SparseModel | ModelLocation | Path) -> Path | None:
     """The folder of a binary COLMAP model; None for any other model, though an `images.bin` be left beside it."""
     if isinstance(model, ModelLocation):
-        folder, kind = model.path, model.kind
+        folder, kind = model.path, model.kind if model.tracks is None else ""
     elif isinstance(model, Path):
         found = folder_kind(model)
         folder, kind = model, "" if found is None else found.reader

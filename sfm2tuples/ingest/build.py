@@ -17,7 +17,7 @@ from sfm2tuples.errors import first_three
 from sfm2tuples.index.schema import Places, write_index
 from sfm2tuples.ingest.merging import MergedIndex, PlaceChoices, StoredModel, merge_models
 from sfm2tuples.ingest.options import IngestOptions
-from sfm2tuples.ingest.part_building import Progress, Workers, build_parts
+from sfm2tuples.ingest.part_building import Progress, TrackMaker, Workers, build_parts
 from sfm2tuples.ingest.photo_hints import where_photos_may_be
 from sfm2tuples.ingest.room_for_parts import require_room_for_parts
 from sfm2tuples.ingest.work_folder import work_folder
@@ -75,6 +75,7 @@ def build_index(
     dask_timeout: float = DASK_TIMEOUT,
     resume: bool = False,
     progress: Callable[[Progress], None] | None = None,
+    make_tracks: TrackMaker | None = None,
 ) -> IngestSummary:
     """Build `index.h5` from all sparse models below the roots.
 
@@ -94,15 +95,13 @@ def build_index(
     strict : bool
         Stop at the first model that cannot be read, instead of leaving it out with a warning.
     jobs : int
-        Processes that read models; the file has the same bytes for any number. With 1 this process does, in threads.
-    dask : str, optional
-        Address of a Dask scheduler whose workers read models instead; they see models and target under the same paths.
-    dask_timeout : float
-        Seconds after which a cluster that has no workers, or does not answer, is given up; what was read is kept.
+        Processes that read models; 1: this process, in threads. The file has the same bytes for any number.
+    dask, dask_timeout
+        As in `Workers`: a cluster whose workers read models instead.
     resume : bool
         Go on with what an interrupted build of this target left beside it, as far as the models have not changed.
-    progress : callable, optional
-        Called with how far the reading is.
+    progress, make_tracks
+        As in `build_parts`; `retrieval.reconstruction.triangulation` makes tracks.
 
     Raises
     ------
@@ -115,7 +114,7 @@ def build_index(
     listed = _listed_places(places, locations, roots)
     with work_folder(target, resume) as folder:
         workers = Workers(jobs, dask, dask_timeout, strict)
-        models, failed = build_parts(locations, folder, options.min_shared, workers, progress)
+        models, failed = build_parts(locations, folder, options.min_shared, workers, progress, make_tracks)
         models, twins = _without_twins(models, listed)
         folders = _folders_of_photos(models, photo_roots)
         merged = _merge(models, folders, listed, databases, options, strict)

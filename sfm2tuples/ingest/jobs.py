@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sfm2tuples.errors import DataError, ModelError
 from sfm2tuples.files.container import SOFTWARE
 from sfm2tuples.readers.discover import ModelLocation
-from sfm2tuples.readers.model_kinds import KIND_OF
+from sfm2tuples.readers.model_kinds import BINARY, KIND_OF
 
 if TYPE_CHECKING:
     from sfm2tuples.ingest.part_files import Part
@@ -63,10 +63,15 @@ class NothingToUseError(ModelError):
     """A whole model that has no images, or poses alone: left out even by a strict build."""
 
 
+class NoTracksError(NothingToUseError):
+    """No two images of a whole model share a point; `--triangulate` can make some."""
+
+
 def find_files(location: ModelLocation, min_shared: int) -> FoundModel:
     """Size of a model's files, and its key: path, kind, names, sizes and times of the files, and what reads them."""
     files = []
-    for path in KIND_OF[location.kind].sources(location.path):
+    made = [] if location.tracks is None else KIND_OF[BINARY].sources(location.tracks)
+    for path in [*KIND_OF[location.kind].sources(location.path), *made]:
         try:
             status = os.stat(path)
         except OSError:
@@ -159,5 +164,4 @@ def _check_shared(path: Path, model: SparseModel) -> None:
     images = len(model.image_names)
     if images > 1 and not len(shared_points(model).neighbour):
         what = f"no two of its {images:,} images share a point, so nothing can be mined from it"
-        remedy = "triangulate points in it (colmap point_triangulator, or hloc.triangulation)"
-        raise NothingToUseError(path, what, remedy)
+        raise NoTracksError(path, what, "build-index --triangulate finds points in its photos by its poses")

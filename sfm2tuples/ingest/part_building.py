@@ -14,6 +14,7 @@ from sfm2tuples.ingest.jobs import (
     FoundModel,
     ModelJob,
     NothingToUseError,
+    NoTracksError,
     find_files,
     jobs_of,
     read_models,
@@ -27,6 +28,10 @@ from sfm2tuples.readers.discover import ModelLocation
 
 log = logging.getLogger(__name__)
 
+TrackMaker = Callable[[ModelLocation], ModelLocation]
+"""Makes tracks for a model none of whose images share a point: the same model, its `tracks` set. A ModelError says in
+one line why none come."""
+
 
 @dataclass(frozen=True)
 class Workers:
@@ -35,7 +40,7 @@ class Workers:
     jobs: int = 1
     """Processes of this machine; 1: the process that builds."""
     dask: str | None = None
-    """Address of a Dask scheduler, whose workers are used instead."""
+    """Address of a Dask scheduler, whose workers are used instead; they see models and target under the same paths."""
     dask_timeout: float = DASK_TIMEOUT
     """Seconds after which a cluster that has no workers is given up."""
     strict: bool = False
@@ -69,6 +74,7 @@ def build_parts(
     min_shared: int,
     workers: Workers,
     progress: Callable[[Progress], None] | None = None,
+    make_tracks: TrackMaker | None = None,
 ) -> tuple[list[StoredModel], list[str]]:
     """Read models and compute their graphs.
 
@@ -81,6 +87,9 @@ def build_parts(
     min_shared : int
     workers : Workers
     progress : callable, optional
+        Called with how far the reading is.
+    make_tracks : TrackMaker, optional
+        Called, in this process, for each model without tracks, which is then read again; without it they are left out.
 
     Returns
     -------
@@ -98,13 +107,43 @@ def build_parts(
     """
     if workers.dask is not None:
         locations = [replace(one, path=one.path.absolute(), root=one.root.absolute()) for one in locations]
+    failed: dict[str, str] = {}
+    stored, without = _read_all(locations, folder, min_shared, workers, progress or (lambda _: None), failed)
+    if without and make_tracks is not None:
+        tracked = []
+        for location in without:
+            try:
+                tracked.append(make_tracks(location))
+            except ModelError as error:
+                _note(failed, location, error)
+        without = {}
+        if tracked:
+            again, without = _read_all(tracked, folder, min_shared, workers, lambda _: None, failed)
+            stored |= again
+    for location, why in without.items():
+        _note(failed, location, why)
+    names = [location.name for location in locations]
+    if not stored:
+        what = f"none of {len(locations)} models can be used"
+        raise DataError(locations[0].root, what, f"the first: {failed[names[0]]}")
+    return [stored[name] for name in names if name in stored], [failed[name] for name in names if name in failed]
+
+
+def _read_all(
+    locations: Sequence[ModelLocation],
+    folder: Path,
+    min_shared: int,
+    workers: Workers,
+    report: Callable[[Progress], None],
+    failed: dict[str, str],
+) -> tuple[dict[str, StoredModel], dict[ModelLocation, NoTracksError]]:
+    """Read models: those that can be used by name, and those without tracks; the others are noted in `failed`."""
     found = [find_files(location, min_shared) for location in locations]
     stored = _stored_before(found, folder)
     missing = [model for model in found if model.location.name not in stored]
     sizes = [model.size for model in found]
     done = Progress(len(stored), len(found), sum(sizes) - sum(model.size for model in missing), sum(sizes))
-    failed: dict[str, str] = {}
-    report = progress or (lambda _: None)
+    without: dict[ModelLocation, NoTracksError] = {}
     report(done)
     for job, part, errors in _parts_of(jobs_of(missing, folder, min_shared), workers):
         if part is not None:
@@ -113,15 +152,18 @@ def build_parts(
         for location, error in errors:
             if workers.strict and not isinstance(error, NothingToUseError):
                 raise error
-            failed[location.name] = str(error)
-            log.warning("%s", error)
+            if isinstance(error, NoTracksError):
+                without[location] = error
+            else:
+                _note(failed, location, error)
         done = replace(done, models=done.models + len(job.models), size=done.size + job.size)
         report(done)
-    names = [location.name for location in locations]
-    if not stored:
-        what = f"none of {len(locations)} models can be used"
-        raise DataError(locations[0].root, what, f"the first: {failed[names[0]]}")
-    return [stored[name] for name in names if name in stored], [failed[name] for name in names if name in failed]
+    return stored, without
+
+
+def _note(failed: dict[str, str], location: ModelLocation, error: ModelError) -> None:
+    failed[location.name] = str(error)
+    log.warning("%s", error)
 
 
 def _parts_of(

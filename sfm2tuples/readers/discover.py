@@ -47,6 +47,8 @@ class ModelLocation:
     """The nearest folder above those that tools put between a scene and its models (`scene_folder`): absolute."""
     kind: str
     """The name of its kind, which is that of its reader, see `model_kinds.KINDS`."""
+    tracks: Path | None = None
+    """Folder of a binary COLMAP model of the same images, whose points and observations stand for the model's own."""
 
     def is_of(self, root: Path) -> bool:
         """Whether it was found below this ROOT, or in it where the ROOT is a file."""
