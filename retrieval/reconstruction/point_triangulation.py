@@ -11,6 +11,7 @@ import numpy as np
 
 from retrieval.reconstruction.apart import Apart, run_apart
 from retrieval.reconstruction.cameras import PhotoCamera
+from retrieval.reconstruction.progress import Report, told
 
 if TYPE_CHECKING:
     import pycolmap
@@ -53,8 +54,14 @@ class Triangulated:
     """(m, 2) float64."""
 
 
-def triangulate_known(job: TriangulationJob) -> Triangulated:
+def triangulate_known(job: TriangulationJob, report: Report | None = None) -> Triangulated:
     """Triangulate the verified matches of a database; poses and cameras are held as they are.
+
+    Parameters
+    ----------
+    job : TriangulationJob
+    report : Report, optional
+        Hears of ``triangulation`` that it goes on; how far it is pycolmap does not say.
 
     Raises
     ------
@@ -62,7 +69,10 @@ def triangulate_known(job: TriangulationJob) -> Triangulated:
         pycolmap's process ended before it was done, or pycolmap failed.
     """
     called = Apart("pycolmap's triangulation", job.database, "give more memory, or fewer photos")
-    return run_apart(_triangulate, job, called, lambda _: None)
+    with told("triangulation", 0, len(job.rows), "photo", report) as add:
+        found = run_apart(_triangulate, job, called, add)
+        add(len(job.rows))
+    return found
 
 
 def _triangulate(job: TriangulationJob, line: Connection) -> Triangulated:

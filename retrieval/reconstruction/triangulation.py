@@ -201,7 +201,7 @@ class TrackMaker:
             self.options.seed,
             self.jobs,
         )
-        found = triangulate_known(job)
+        found = triangulate_known(job, self.report)
         shutil.rmtree(raw, ignore_errors=True)
         return found
 
