@@ -26,6 +26,7 @@ from retrieval.photos.decoding import (
     turned,
     turned_box,
 )
+from retrieval.photos.formats import readable_formats
 from retrieval.photos.sources import photos_of
 from retrieval.photos.tuple_photos import TuplePhotos
 from retrieval.training.loop import train
@@ -55,6 +56,21 @@ def upright(path: Path) -> Path:
     there = path.with_name(f"upright_{path.name}")
     ImageOps.exif_transpose(Image.open(path)).save(there, "PNG", exif=Image.Exif())
     return there
+
+
+@pytest.mark.parametrize("orientation", EVERY)
+@pytest.mark.parametrize("format", readable_formats())
+def test_a_size_is_that_of_the_decoded_photo(format: str, orientation: int) -> None:
+    """Of every format, whoever turns it: Pillow turns TIFF, pillow-heif HEIF, and we nothing."""
+    data, exif = io.BytesIO(), Image.Exif()
+    exif[ORIENTATION] = orientation
+    options = {"tiffinfo": {ORIENTATION: orientation}} if format == "TIFF" else {"exif": exif.tobytes()}
+    Image.fromarray(texture(3, 120, 80)).save(data, format, **options)
+    for source in (data.getvalue(), data.getvalue):
+        photo = load_photo(source, 200)
+        assert photo_size(source, "a photo") == photo.shape[1::-1]
+        assert load_photo(source, 60).shape[:2] == tuple(side // 2 for side in photo.shape[:2])
+    assert photo.shape[:2] == ((120, 80) if format in ("TIFF", "HEIF") and orientation > 4 else (80, 120))
 
 
 @pytest.fixture(scope="module")

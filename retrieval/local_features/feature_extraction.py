@@ -1,9 +1,10 @@
-"""Local features of photos: decoded by us, found by pycolmap in processes of their own."""
+"""Local features of photos: decoded by us and found by pycolmap, in processes of their own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,8 @@ from sfm2tuples.compute.worker_pools import LocalProcesses, run_jobs
 from sfm2tuples.errors import DataError, PhotoError, UsageError
 from sfm2tuples.files.columns import indptr_of
 
-DECODED = 64
-"""Photos that are decoded and wait for the workers at a time."""
+AT_ONCE = 64
+"""Photos that are under way at a time."""
 GREY = np.array([0.299, 0.587, 0.114])
 """Shares of red, green and blue in grey (ITU-R 601)."""
 
@@ -43,14 +44,13 @@ class FeatureOptions:
 
 
 @dataclass(frozen=True)
-class _Decoded:
-    """A photo on its way to a worker; `zoom` is pixels of its file that one of `grey` was."""
+class _Waiting:
+    """A photo on its way to a worker: a file, or the bytes of one."""
 
     row: int
-    size: tuple[int, int]
-    zoom: float
-    grey: np.ndarray
-    sift: SiftOptions
+    source: str | Path | bytes
+    name: str
+    options: FeatureOptions
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def extract_features(
     photos : PhotoSources
     options : FeatureOptions
     jobs : int
-        Processes that run pycolmap, each on one core; this process decodes.
+        Processes that decode photos and run pycolmap, each on one core.
 
     Returns
     -------
@@ -124,7 +124,7 @@ def features_in_turn(
     Yields
     ------
     (row, FoundFeatures or PhotoError)
-        Once for each row; `DECODED` photos are under way at a time.
+        Once for each row; `AT_ONCE` photos are under way at a time.
 
     Raises
     ------
@@ -135,42 +135,41 @@ def features_in_turn(
         raise UsageError(f"jobs must be at least 1, not {jobs}")
     pool = LocalProcesses(jobs)
     try:
-        for start in range(0, len(rows), DECODED):
-            failures: dict[int, PhotoError] = {}
-            decoded = _decode(photos, rows[start : start + DECODED], options, failures)
-            yield from failures.items()
-            for job, result in run_jobs(decoded, _extract, pool, lambda job: ()):
-                if result is None:
-                    name = photos.keys[job.row]
-                    yield job.row, PhotoError(name, "pycolmap ended the process that looked at it")
-                else:
-                    keypoints, descriptors = result
-                    scaled = keypoints * np.array([job.zoom, job.zoom, job.zoom, 1], np.float32)
-                    yield job.row, FoundFeatures(job.size, job.zoom, scaled, descriptors)
+        for start in range(0, len(rows), AT_ONCE):
+            waiting, failures = _fetched(photos, rows[start : start + AT_ONCE], options)
+            yield from failures
+            for job, result in run_jobs(waiting, _found, pool, lambda job: ()):
+                yield job.row, result or PhotoError(job.name, "pycolmap ended the process that looked at it")
     finally:
         pool.close()
 
 
-def _decode(
-    photos: PhotoSources,
-    rows: Sequence[int],
-    options: FeatureOptions,
-    failures: dict[int, PhotoError],
-) -> list[_Decoded]:
-    """Grey photos of some rows; notes why one cannot be read."""
-    decoded = []
+def _fetched(
+    photos: PhotoSources, rows: Sequence[int], options: FeatureOptions
+) -> tuple[list[_Waiting], list[tuple[int, PhotoError]]]:
+    """Photos for the workers, which read files themselves and are sent packed photos; and what cannot be fetched."""
+    waiting, failures = [], []
     for row in rows:
         source, name = photos.sources[row], photos.keys[row]
         try:
-            photo = load_photo(source, options.image_size, name)
-            size = photo_size(source, name)
-            _check_sides(photo, options.sift.smallest_side, name)
+            waiting.append(_Waiting(row, source() if callable(source) else source, name, options))
         except PhotoError as error:
-            failures[row] = error
-            continue
-        grey, zoom = np.round(photo @ GREY).astype(np.uint8), max(size) / max(photo.shape[:2])
-        decoded.append(_Decoded(row, size, zoom, grey, options.sift))
-    return decoded
+            failures.append((row, error))
+    return waiting, failures
+
+
+def _found(photo: _Waiting) -> FoundFeatures | PhotoError:
+    """What a worker does."""
+    options, name = photo.options, photo.name
+    try:
+        pixels = load_photo(photo.source, options.image_size, name)
+        size = photo_size(photo.source, name)
+        _check_sides(pixels, options.sift.smallest_side, name)
+    except PhotoError as error:
+        return error
+    grey, zoom = np.round(pixels @ GREY).astype(np.uint8), max(size) / max(pixels.shape[:2])
+    keypoints, descriptors = extract_sift((grey, options.sift))
+    return FoundFeatures(size, zoom, keypoints * np.array([zoom, zoom, zoom, 1], np.float32), descriptors)
 
 
 def _check_sides(photo: np.ndarray, smallest: int, name: str) -> None:
@@ -179,11 +178,6 @@ def _check_sides(photo: np.ndarray, smallest: int, name: str) -> None:
         raise PhotoError(
             name, f"{width} x {height} pixels are too few for local features, which need {smallest} a side"
         )
-
-
-def _extract(photo: _Decoded) -> tuple[np.ndarray, np.ndarray]:
-    """What a worker does."""
-    return extract_sift((photo.grey, photo.sift))
 
 
 def _together(photos: PhotoSources, options: FeatureOptions, found: dict[int, FoundFeatures]) -> LocalFeatures:

@@ -26,6 +26,8 @@ FILTERS = {BILINEAR: Image.Resampling.BILINEAR, LANCZOS: Image.Resampling.LANCZO
 # SqueezeNet GeM on the collection at 256 px 71.6 mAP, bicubic 72.4, bilinear 73.4; the same order at 362 and 450 px.
 ORIENTATION = 0x0112
 """EXIF's tag."""
+TIFF_WIDTH, TIFF_HEIGHT = 256, 257
+"""TIFF's tags of the sides as they are stored."""
 SIDEWAYS = (3, 4, 5, 6, 7, 8)
 """Its values of photos whose upper side is not up; one of value 2 stands upright, mirrored."""
 _TURNS = {
@@ -201,7 +203,7 @@ def photo_size(source: PhotoSource, name: str | None = None) -> tuple[int, int]:
     """
     called = photo_name(source, name)
     with _open(source, called) as image:
-        return image.size
+        return _decoded_size(image)
 
 
 def pack_photo(source: PhotoSource, size: int, name: str | None = None) -> bytes:
@@ -248,7 +250,7 @@ def photo_name(source: PhotoSource, name: str | None = None) -> str:
 def _load(source: PhotoSource, size: int, called: str, resize_filter: str) -> tuple[Image.Image, int]:
     """Decode and resize to an RGB image, as it is stored; and its orientation by EXIF."""
     with _open(source, called) as image:
-        width, height = fitting_size(*image.size, size)
+        width, height = fitting_size(*_decoded_size(image), size)
         try:
             # JPEG's cheap decoding at a fraction of the size; other formats ignore it.
             image.draft(None, (DRAFT_MARGIN * width, DRAFT_MARGIN * height))
@@ -260,6 +262,14 @@ def _load(source: PhotoSource, size: int, called: str, resize_filter: str) -> tu
             return rgb, orientation
         except _DECODING_ERRORS as error:
             raise PhotoError(called, f"cannot be decoded ({_reason(error)})") from error
+
+
+def _decoded_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of an opened photo once it is decoded: Pillow before 11 turns a TIFF only then."""
+    width, height = image.size
+    tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
+    turns = tags.get(ORIENTATION) in (5, 6, 7, 8) and (width, height) == (tags.get(TIFF_WIDTH), tags.get(TIFF_HEIGHT))
+    return (height, width) if turns else (width, height)
 
 
 def _orientation(image: Image.Image) -> int:
