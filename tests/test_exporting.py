@@ -167,3 +167,9 @@ def test_a_full_disk_is_one_line_and_leaves_the_earlier_export(
     assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'made'}: File too large; nothing was kept")
     assert [path for path in sorted(tmp_path.rglob("*")) if path.is_file()] == files
     assert [path.read_bytes() for path in files] == before
+
+
+@pytest.mark.parametrize("format", ["cirtorch", "pairs", "graphml", "whitening", "safetensors", "onnx"])
+def test_a_folder_is_called_one(tmp_path: Path, capsys: pytest.CaptureFixture[str], format: str) -> None:
+    assert run("export", tmp_path, "-o", tmp_path / "x", "--format", format) == 1
+    assert capsys.readouterr().err == f"error: {tmp_path}: is a folder; give a file in it\n"

@@ -201,6 +201,49 @@ def test_a_model_that_is_not_whole_is_made_again(
     assert summary.registered == 13
 
 
+@pytest.mark.parametrize("damage", ["a model's points", "a model's file", "the database"])
+def test_what_is_damaged_after_a_finished_run_is_made_again(
+    made: tuple[Path, ReconstructionSummary], folder: Path, photos: Path, damage: str
+) -> None:
+    """Cut or lost files, and other bytes in a file of the same size."""
+    points, database = folder / "1" / "points3D.bin", folder / "database.db"
+    if damage == "a model's points":
+        points.write_bytes(points.read_bytes()[:-8] + b"\xff" * 8)
+    elif damage == "a model's file":
+        points.unlink()
+    else:
+        half = database.stat().st_size // 2
+        database.write_bytes(database.read_bytes()[:half] + bytes(database.stat().st_size - half))
+    summary = reconstruct(photos, folder, NOBODY, SMALL, jobs=2)
+    wanted = "models: they are not whole" if "model" in damage else "features, matches and models: database.db is torn"
+    assert summary.remade == [wanted]
+    assert (summary.registered, len(summary.models)) == (13, 2)
+    assert run("build-index", folder, "-o", folder.parent / "index.h5", "--force", "--quiet") == 0
+
+
+def test_junk_does_not_count_as_photos_that_can_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three whole photos, one of which is there twice, three torn ones whose header can be read, and two of nothing."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(3):
+        Image.fromarray(texture(number, 160, 120)).save(folder / f"{number}.jpg")
+    shutil.copy(folder / "0.jpg", folder / "copy.jpg")
+    words = ("reconstruct", folder, "-o", tmp_path / "models")
+    for number in range(3):
+        whole = (folder / f"{number}.jpg").read_bytes()
+        (folder / f"torn{number}.jpg").write_bytes(whole[: len(whole) // 2])
+    for number in range(2):
+        (folder / f"junk{number}.jpg").write_bytes(b"no photo")
+    assert run(*words) == 1
+    assert f"{folder}: has 3 photos that differ and can be read; a model needs 5" in capsys.readouterr().err
+    roles = [row["role"] for row in rows_of(tmp_path / "models" / "unregistered.csv")]
+    assert [roles.count(role) for role in ("distractor", "copy", "unreadable")] == [3, 1, 5]
+    (folder / "torn0.jpg").unlink()
+    (folder / "torn1.jpg").unlink()
+    assert run(*words, "--resume") == 1
+    assert "has 4 photos that differ and can be opened" in capsys.readouterr().err
+
+
 def test_fewer_images_and_more_photos_make_only_models_anew(folder: Path, photos: Path, tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
     options = ReconstructionOptions(image_size=280, max_features=700, min_points=30, min_images=7)
@@ -349,7 +392,7 @@ def test_the_incremental_mapper_makes_the_same_models(folder: Path, photos: Path
     ("words", "code", "said"),
     [
         (["absent"], 1, "absent: no such file or folder"),
-        (["two"], 1, "two: has 2 photos that differ and can be read; a model needs 5 (--min-images)"),
+        (["two"], 1, "two: has 2 photos; a model needs 5 (--min-images)"),
         (["none"], 1, "none: names no photos"),
         (["two", "--min-images", "2"], 2, "--min-images"),
         (["two", "--cameras", "many"], 2, "--cameras"),

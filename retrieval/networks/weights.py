@@ -18,7 +18,7 @@ from retrieval.networks.downloads import fetched, is_url
 from retrieval.networks.wrapped_weights import named_tensors, unwrapped, without_prefixes
 from sfm2tuples.errors import UNREADABLE_ARRAYS, UsageError, WeightsError, first_line, first_three
 from sfm2tuples.files.atomic import write_atomically
-from sfm2tuples.files.regular_files import refuse_odd_file, require_file
+from sfm2tuples.files.regular_files import require_file
 
 PUBLISHED = ("imagenet", "pretrained")
 """Values of `--weights` that stand for the weights that a backbone's makers publish; each family has one of them."""
@@ -173,12 +173,10 @@ def load_torch_file(path: str | Path) -> Any:
     WeightsError
         Absent, torn, or with content other than plain containers and tensors.
     """
-    refuse_odd_file(path, WeightsError)
+    require_file(path, WeightsError)
     try:
         _refuse_bomb(Path(path))
         return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise WeightsError(path, "no such file") from error
     except pickle.UnpicklingError as error:
         what = "holds other things than plain containers and tensors, or is no file of PyTorch"
         raise WeightsError(path, what, "only state dicts are loaded, since other content may run code") from error

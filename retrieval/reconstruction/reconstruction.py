@@ -110,7 +110,7 @@ def reconstruct(
         raise UsageError(f"jobs must be at least 1, not {jobs}")
     options = options or ReconstructionOptions()
     root, names = listed_photos(photos, images)
-    _check_count(photos, len(names), options)
+    _check_count(photos, len(names), "photos", options)
     with held_folder(output, resume) as work:
         run = _Run(work, options, choice, device, jobs, progress)
         return run.models_of(root, names, photos)
@@ -132,7 +132,7 @@ class _Run:
     def models_of(self, root: Path, names: list[str], photos: Path) -> ReconstructionSummary:
         """All steps."""
         table, cameras = self._table(root, names)
-        _check_count(photos, len(table.distinct), self.options)
+        _check_count(photos, len(table.distinct), "photos that differ and can be opened", self.options)
         linked = self.work.link_photos(root)
         made_of = self._made_of(table)
         finished = read_summary(self.work, made_of)
@@ -142,6 +142,7 @@ class _Run:
         unreadable |= table.unreadable
         with self._timed("features"):
             unreadable |= add_features(self.work.database, table, cameras, self.options, self.jobs, self.report)
+        self._check_read(table, unreadable, photos)
         with self._timed("matches"):
             self._compare(cameras, pairs)
         partner, inliers, verified = strongest_partners(len(table), read_verified_pairs(self.work.database))
@@ -179,6 +180,16 @@ class _Run:
         )
         summary.write(self.work, made_of)
         return summary
+
+    def _check_read(self, table: PhotoTable, unreadable: dict[str, str], photos: Path) -> None:
+        """Refuse too few photos, now that their pixels were read; the list of photos in no model says which."""
+        read = [row for row in table.distinct.tolist() if table.names[row] not in unreadable]
+        if len(read) < self.options.min_images:
+            nobody = np.full(len(table), -1, np.int64)
+            left = photos_left_out(table, unreadable, [], nobody, nobody)
+            write_left_out(self.work.path / UNREGISTERED, left)
+            self._forget_models()
+        _check_count(photos, len(read), "photos that differ and can be read", self.options)
 
     def _table(self, root: Path, names: list[str]) -> tuple[PhotoTable, dict[int, PhotoCamera]]:
         """The photos and their cameras; a database that was made of other ones is made anew."""
@@ -312,7 +323,7 @@ class _Run:
         self.seconds[step] = round(time.monotonic() - started, 1)
 
 
-def _check_count(photos: Path, count: int, options: ReconstructionOptions) -> None:
+def _check_count(photos: Path, count: int, of_what: str, options: ReconstructionOptions) -> None:
     if count < options.min_images:
-        what = f"has {count:,} photos that differ and can be read; a model needs {options.min_images} (--min-images)"
+        what = f"has {count:,} {of_what}; a model needs {options.min_images} (--min-images)"
         raise DataError(photos, what, "add photos of the same thing from several sides")

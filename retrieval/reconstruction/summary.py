@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +13,8 @@ from sfm2tuples.errors import DataError
 from sfm2tuples.files.atomic import write_text
 from sfm2tuples.files.text import read_json
 
-FORMAT, VERSION = "sfm2tuples-reconstruction", 1
+_BLOCK = 1 << 20
+FORMAT, VERSION = "sfm2tuples-reconstruction", 2
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,8 @@ class ReconstructionSummary:
             "format": FORMAT,
             "version": VERSION,
             "made_of": made_of,
-            "files": _sizes(work),
-            "database_bytes": work.database.stat().st_size,
+            "files": _digests(work),
+            "database": list(_size_and_time(work.database)),
         }
         write_text(work.summary, json.dumps(content, indent=1, sort_keys=True, ensure_ascii=True))
 
@@ -81,7 +83,7 @@ def read_summary(work: WorkFolder, made_of: dict[str, Any]) -> ReconstructionSum
     """The summary of a finished run that was made of the same; None where there is none, or models are not whole."""
     try:
         content = read_json(work.summary)
-        same = content["format"] == FORMAT and content["made_of"] == made_of and content["files"] == _sizes(work)
+        same = content["format"] == FORMAT and content["made_of"] == made_of and content["files"] == _digests(work)
         if not same:
             return None
         values = {name: content[name] for name in ReconstructionSummary.__dataclass_fields__}
@@ -101,9 +103,9 @@ def made_of_before(work: WorkFolder) -> dict[str, Any] | None:
 
 
 def database_is_untouched(work: WorkFolder) -> bool:
-    """Whether the database has as many bytes as at the end of the last finished run."""
+    """Whether the database has the bytes and the time of change that it had at the end of the last finished run."""
     try:
-        return bool(read_json(work.summary)["database_bytes"] == work.database.stat().st_size)
+        return bool(read_json(work.summary)["database"] == list(_size_and_time(work.database)))
     except (DataError, KeyError, TypeError, OSError):
         return False
 
@@ -120,7 +122,20 @@ def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     return "; ".join(filter(None, words))
 
 
-def _sizes(work: WorkFolder) -> dict[str, int]:
-    """Bytes of each file of the models, by path below the folder."""
+def _digests(work: WorkFolder) -> dict[str, str]:
+    """SHA-256 of each file of the models, by path below the folder."""
     files = [file for folder in work.model_folders() for file in folder.iterdir()]
-    return {file.relative_to(work.path).as_posix(): file.stat().st_size for file in sorted(files)}
+    found = {}
+    for file in sorted(files):
+        digest = hashlib.sha256()
+        with file.open("rb") as stream:
+            while block := stream.read(_BLOCK):
+                digest.update(block)
+        found[file.relative_to(work.path).as_posix()] = digest.hexdigest()
+    return found
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    """Bytes and time of the last change (ns)."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns

@@ -81,9 +81,8 @@ def _photos_of_places(photos: PhotoList, thumbnails: Thumbnails) -> dict[str, An
     cards = []
     for place, own in largest:
         row = own[len(own) // 2]
-        count = f"{place}: {len(own):,} photo{'' if len(own) == 1 else 's'}"
         url = thumbnails.url(row, photos.names[row], lambda row: Path(photos.files[row]))
-        cards.append(CardPhoto("found", photos.names[row], url, count))
+        cards.append(CardPhoto("found", f"{len(own):,} photo{'' if len(own) == 1 else 's'}", url, place))
     counts = {"photos": len(photos.names), "loose": len(photos.names) - len(rows), "places": len(members)}
     return counts | {"cards": cards, "root": photos.root}
 
