@@ -13,7 +13,7 @@ from retrieval.photos.decoding import PhotoSource
 from retrieval.site.choices import MOST_NEGATIVES, PER_PLACE, TRAINING_SIZE, Effort, can_train, full_effort
 from retrieval.site.facts import Facts
 from retrieval.training.recipes import SMALL
-from retrieval.whitening.shrinkage import FOLDS, GRID
+from retrieval.whitening.shrinkage import FOLDS
 from sfm2tuples.compute.progress_bars import duration
 
 QUICK = 0.1
@@ -36,8 +36,8 @@ OVERHEAD = 10.0
 """Seconds for what does not depend on the photos."""
 WHITENING = 4e-10
 """Seconds of learning one whitening, times the cube of its dimension: measured at 512 and 1,280."""
-WHITENINGS = FOLDS * len(GRID) + 1
-"""Whitenings that are learned to choose one's shrinkage by leaving places out."""
+WHITENINGS = 2 * FOLDS + 1
+"""Whitenings whose time it takes to choose one's shrinkage by leaving places out: the grid shares what is slow."""
 LEAVING_OUT = 0.15
 """Share of the time that the choice of shrinkage may take before it is fixed."""
 CANDIDATES = 3

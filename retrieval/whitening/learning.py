@@ -114,10 +114,46 @@ class PairStatistics:
         inverse, jitter = self._inverse_factor(shrinkage)
         return apply(Whitening(self.mean, inverse, "lw", float(shrinkage), jitter=jitter), descriptors)
 
+    def in_own_axes(self, descriptors: np.ndarray) -> InOwnAxes:
+        """Descriptors (n, K) along the axes of the covariance, where any shrinkage is a scale of each axis; O(K³)."""
+        values, axes = falling_eigenvectors(self.covariance)
+        along = np.empty(descriptors.shape, np.float32)
+        for start in range(0, len(descriptors), BLOCK_ROWS):
+            along[start : start + BLOCK_ROWS] = (descriptors[start : start + BLOCK_ROWS] - self.mean) @ axes
+        return InOwnAxes(np.maximum(values, 0), along)
+
     def _inverse_factor(self, shrinkage: float) -> tuple[np.ndarray, float]:
         """The inverse (K, K) of the shrunk covariance's Cholesky factor, and what was added so that there is one."""
         lower, jitter = cholesky_with_jitter(shrink(self.covariance, shrinkage))
         return solve_triangular(lower, np.eye(len(lower)), lower=True), jitter
+
+
+@dataclass(frozen=True)
+class InOwnAxes:
+    """Descriptors along the axes of a covariance: shrinkage moves its eigenvalues alone and keeps the axes."""
+
+    variances: np.ndarray
+    """(K,) float64: eigenvalues of the covariance, falling, none below 0."""
+    along: np.ndarray
+    """(n, K) float32: centred descriptors; scaled later, which keeps the relative precision of each value."""
+
+    def whitened(self, shrinkage: float) -> np.ndarray:
+        """What `PairStatistics.whitened` makes, but for a rotation, which changes no similarity; O(n K).
+
+        Raises
+        ------
+        UsageError
+            The shrunk covariance has an axis without variance, such as one of few pairs at λ = 0.
+        """
+        variances = (1 - shrinkage) * self.variances + shrinkage * self.variances.mean()
+        if not variances.min() > 0:
+            raise UsageError("the covariance does not factor at this shrinkage; give a larger one")
+        scaled = np.empty(self.along.shape, np.float32)
+        for start in range(0, len(scaled), BLOCK_ROWS):
+            block = self.along[start : start + BLOCK_ROWS] / np.sqrt(variances)
+            norms = np.linalg.norm(block, axis=1, keepdims=True)
+            scaled[start : start + BLOCK_ROWS] = block / np.where(norms > 0, norms, 1)
+        return scaled
 
 
 def learn_pca(descriptors: np.ndarray, shrinkage: float = 0.0) -> Whitening:

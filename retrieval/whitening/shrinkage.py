@@ -73,7 +73,8 @@ def choose_shrinkage(
         Fewer where there are fewer places.
     queries_per_place : int
         At most so many queries of a place, evenly spread, so that the cost stays in sight:
-        num_folds x len(grid) x (K³ + queries x n x K), and six times that where `dim` is less than K.
+        num_folds x (K³ + len(grid) x queries x n x K). Where `dim` is less than K, each value of the grid needs
+        eigenvectors of its own, another 10 K³.
 
     Raises
     ------
@@ -137,11 +138,15 @@ def _measure_fold(
     statistics = PairStatistics.of(descriptors, pairs[~inside])
     images = descriptors[~np.isin(places, fold)]
     rows = [_place_means(descriptors, truth)]
+    kept = min(dim or descriptors.shape[1], descriptors.shape[1])
+    own_axes = statistics.in_own_axes(descriptors) if kept == descriptors.shape[1] else None
     for shrinkage in grid:
-        if dim is None or dim >= descriptors.shape[1]:
-            whitened = statistics.whitened(descriptors, shrinkage)
+        if own_axes is None:
+            whitened = apply(cut(statistics.whitening(images, shrinkage), kept), descriptors)
+        elif shrinkage > 0:
+            whitened = own_axes.whitened(shrinkage)
         else:
-            whitened = apply(cut(statistics.whitening(images, shrinkage), dim), descriptors)
+            whitened = statistics.whitened(descriptors, shrinkage)  # As published: it may need something added.
         rows.append(_place_means(whitened, truth))
         bar.update()
     return np.array(rows)
