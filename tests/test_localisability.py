@@ -252,6 +252,18 @@ def test_evaluate_says_what_a_localiser_gets_in_table_file_and_page(
     assert "localisable, 100 points" in page
 
 
+def test_evaluations_with_and_without_these_figures_are_compared(measured: Path) -> None:
+    content = evaluated(measured)
+    (measured / "with.json").write_text(json.dumps(content))
+    del content["localisable"]
+    (measured / "without.json").write_text(json.dumps(content))
+    for one, other in (("with", "without"), ("without", "with"), ("with", "with")):
+        files = measured / f"{one}.json", "--compare", measured / f"{other}.json"
+        assert run("report", *files, "-o", measured / "page", "--force") == 0
+        page = (measured / "page" / "index.html").read_text(encoding="utf-8")
+        assert page.count('<table class="intervals">') == (one, other).count("with")
+
+
 class OpenedBenchmark:
     """The index of a folder, and the protocol of it."""
 

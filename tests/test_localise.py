@@ -79,7 +79,8 @@ def write_features(cache: Path, index: Index, options: LocalisationOptions) -> N
     described = draw.integers(0, 256, (3, POINTS, 128)).astype(np.uint8)
     described = np.round(described * (512 / np.linalg.norm(described, axis=2, keepdims=True))).astype(np.uint8)
     looks = {"alike": 0, "few": 0}
-    prepare_cache(cache, steps._feature_options(options).as_dict())
+    made_with = json.dumps(steps._feature_options(options).as_dict(), sort_keys=True)
+    prepare_cache(cache)
     with opened_cache(cache) as connection:
         for row, name in enumerate(NAMES):
             part = slice(row * POINTS, (row + 1) * POINTS)
@@ -89,7 +90,7 @@ def write_features(cache: Path, index: Index, options: LocalisationOptions) -> N
             kept = {"blank": 0, "few": 9}.get(name, POINTS)
             look = described[looks.get(name, int(index.images.model[row]))]
             found = FoundFeatures(size, 1.0, keypoints[:kept], look[:kept])
-            store_features_of(connection, name, (0, 0), "torn.jpg: is no photo" if name == "torn" else found)
+            store_features_of(connection, name, made_with, (0, 0), "torn.jpg: is no photo" if name == "torn" else found)
 
 
 @pytest.fixture
@@ -193,10 +194,10 @@ def test_what_was_done_is_not_done_again_and_a_stopped_run_goes_on(
     assert first.pose.tolist() == second.pose.tolist()
     found_by(world, {**asked, "query": ("also near",)})
     assert again[1:] == ["query"], "other results are another question"
-    prepare_cache(world[2].localise_cache, {"other": "settings"})
-    with opened_cache(world[2].localise_cache) as connection:
-        assert connection.execute("SELECT count(*) FROM answers").fetchone() == (0,)
-        assert connection.execute("SELECT count(*) FROM features").fetchone() == (0,)
+    more = replace(world[2], max_features=9)
+    assert found_by((*world[:2], more), {"query": ("near",)}).reason == [UNREADABLE], "features of other settings"
+    found_by((*world[:2], more), {"query": ("near",)})
+    assert again[2:] == ["query", "query"], "a photo that could not be read is tried again"
 
 
 @pytest.mark.parametrize("content", [b"no database at all, but some text that is long enough " * 9, None])
@@ -209,7 +210,7 @@ def test_a_cache_that_is_something_else_is_refused(tmp_path: Path, content: byte
     else:
         path.write_bytes(before := content)
     with pytest.raises(DataError, match=r"other\.db.*--localise-cache"):
-        prepare_cache(path, {})
+        prepare_cache(path)
     assert path.read_bytes() == before
 
 

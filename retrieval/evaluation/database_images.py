@@ -43,11 +43,12 @@ class DatabaseImages:
         except KeyError as error:
             raise DataError(index.path, f"has no image {error.args[0]}", "is it another index?") from error
         order = np.argsort(photo, kind="stable")
-        starts, ends = (np.searchsorted(photo[order], wanted, side) for side in ("left", "right"))
-        indptr = indptr_of(ends - starts)
-        image = order[np.repeat(starts - indptr[:-1], np.diff(indptr)) + np.arange(indptr[-1])]
+        first, ends = (np.searchsorted(photo[order], wanted, side) for side in ("left", "right"))
+        indptr = indptr_of(ends - first)
+        image = order[np.repeat(first - indptr[:-1], np.diff(indptr)) + np.arange(indptr[-1])]
         observed, positions = gather_rows(index.observations.indptr[:], image)
-        point = index.observations.point[positions]
+        whole = np.array_equal(image, np.arange(len(photo)))  # then nothing need be looked for
+        point = index.observations.point[:] if whole else index.observations.point[positions]
         return cls(index, indptr, image, images.model[image], index.poses(image), observed, point)
 
     @property

@@ -42,6 +42,8 @@ class LocaliseJob:
 
     cache: str
     """Path of the cache that holds the features of all of them."""
+    made_with: str
+    """The settings of these features."""
     index: OpenedIndex
     """Travels as a path."""
     query: str
@@ -61,7 +63,7 @@ def localise_query(job: LocaliseJob) -> dict[str, Any]:
         Plain values: ``reason`` (empty where there is a pose), ``model``, ``pose`` (12 numbers, [R | t] by rows),
         ``matches`` (correspondences of 2D and 3D in that model) and ``inliers``.
     """
-    query = _features(job.cache, job.query)
+    query = _features(job.cache, job.made_with, job.query)
     if query is None:
         return failure(UNREADABLE)
     index = _opened(str(job.index.path), job.index.header.fingerprint)
@@ -91,13 +93,14 @@ def _correspondences(
 ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """Rows of the query's features and of 3D points that match, each pair of a place and a point once, by model."""
     pairs: dict[int, list[np.ndarray]] = defaultdict(list)
+    index_at = str(job.index.path), job.index.header.fingerprint
     for name, images in job.found:
-        other = _features(job.cache, name)
+        other = _features(job.cache, job.made_with, name)
         if other is None:
             continue
         matches = match_unit_features(query[1], other[1], RATIO)
         for image in images:
-            points = _points_of_keypoints(job.cache, name, job.index.path, job.index.header.fingerprint, image)
+            points = _points_of_keypoints(job.cache, job.made_with, name, *index_at, image)
             point = points[matches[:, 1]]
             lifted = point >= 0
             pairs[int(index.images.model[image])].append(np.stack([matches[lifted, 0], point[lifted]], axis=1))
@@ -139,17 +142,17 @@ def _scale(camera: ImageCamera, size: tuple[int, int]) -> np.ndarray | None:
 
 
 @lru_cache(HELD)
-def _features(cache: str, name: str) -> tuple[CachedFeatures, np.ndarray] | None:
+def _features(cache: str, made_with: str, name: str) -> tuple[CachedFeatures, np.ndarray] | None:
     """Features of a photo, and their descriptors at length 1."""
     with opened_cache(Path(cache)) as connection:
-        found = cached_features(connection, name)
+        found = cached_features(connection, name, made_with)
     return None if found is None else (found, unit_length(found.descriptors))
 
 
 @lru_cache(4 * HELD)
-def _points_of_keypoints(cache: str, name: str, path: Path, fingerprint: str, image: int) -> np.ndarray:
+def _points_of_keypoints(cache: str, made_with: str, name: str, path: str, fingerprint: str, image: int) -> np.ndarray:
     """Row of the 3D point that each feature of a photo stands for, (m,) int64; -1 for none."""
-    found, index = _features(cache, name), _opened(str(path), fingerprint)
+    found, index = _features(cache, made_with, name), _opened(path, fingerprint)
     camera = index.camera(image)
     scale = None if found is None else _scale(camera, found[0].size)
     if found is None or scale is None:

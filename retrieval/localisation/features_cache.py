@@ -20,12 +20,13 @@ from sfm2tuples.files.regular_files import refuse_odd_file
 
 FORMAT, VERSION = "sfm2tuples-localisation", 1
 TABLES = """
-CREATE TABLE IF NOT EXISTS made_with (name TEXT PRIMARY KEY, value TEXT);
-CREATE TABLE IF NOT EXISTS features (name TEXT PRIMARY KEY, bytes INTEGER, mtime INTEGER, width INTEGER,
-    height INTEGER, zoom REAL, points BLOB, descriptors BLOB, unreadable TEXT);
+CREATE TABLE IF NOT EXISTS format (name TEXT PRIMARY KEY, version INTEGER);
+CREATE TABLE IF NOT EXISTS features (name TEXT, made_with TEXT, bytes INTEGER, mtime INTEGER, width INTEGER,
+    height INTEGER, points BLOB, descriptors BLOB, unreadable TEXT, PRIMARY KEY (name, made_with));
 CREATE TABLE IF NOT EXISTS answers (made_of TEXT PRIMARY KEY, answer TEXT);
 """
-"""Points are (m, 2) float32 in pixels of the file, descriptors (m, 128) uint8."""
+"""Points are (m, 2) float32 in pixels of the file, descriptors (m, 128) uint8; `made_with` are the settings as JSON, so
+that calls with other settings, at the same time or later, have features of their own."""
 _BUSY_SECONDS = 60
 
 
@@ -55,8 +56,8 @@ def opened_cache(path: Path) -> Iterator[sqlite3.Connection]:
         raise DataError(path, f"cannot be used as cache of --localise ({error})", remedy) from error
 
 
-def prepare_cache(path: Path, settings: dict[str, Any]) -> None:
-    """Make a cache, or take the one that is there; what was found with other settings is dropped.
+def prepare_cache(path: Path) -> None:
+    """Make a cache, or take the one that is there.
 
     Raises
     ------
@@ -64,20 +65,17 @@ def prepare_cache(path: Path, settings: dict[str, Any]) -> None:
         The file is something else, or cannot be made.
     """
     refuse_odd_file(path)
-    said = {"format": FORMAT, "version": str(VERSION), "features": json.dumps(settings, sort_keys=True)}
     with opened_cache(path) as connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if tables and "made_with" not in tables:
-            raise DataError(path, "is no cache of --localise", "give another name by --localise-cache")
+        known = "format" in tables and (FORMAT, VERSION) in connection.execute("SELECT * FROM format").fetchall()
+        if tables and not known:
+            what = f"is no cache of --localise, or not of version {VERSION}"
+            raise DataError(path, what, "give another name by --localise-cache")
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
         with writing(connection):
             for table in filter(None, map(str.strip, TABLES.split(";"))):
                 connection.execute(table)
-            if dict(connection.execute("SELECT name, value FROM made_with").fetchall()) != said:
-                for table in ("features", "answers", "made_with"):
-                    connection.execute(f"DELETE FROM {table}")
-                connection.executemany("INSERT INTO made_with VALUES (?, ?)", list(said.items()))
+            connection.execute("INSERT OR REPLACE INTO format VALUES (?, ?)", (FORMAT, VERSION))
 
 
 def state_of(source: object) -> tuple[int, int]:
@@ -89,35 +87,33 @@ def state_of(source: object) -> tuple[int, int]:
     return (status.st_size, status.st_mtime_ns) if status else (0, 0)
 
 
-def cached_states(connection: sqlite3.Connection) -> dict[str, tuple[int, int]]:
-    """Photos that were looked at, by name: their `state_of` at that time."""
-    found = connection.execute("SELECT name, bytes, mtime FROM features").fetchall()
-    return {name: (size, mtime) for name, size, mtime in found}
+def cached_states(connection: sqlite3.Connection, made_with: str) -> dict[str, tuple[int, int]]:
+    """Photos that features were found in with some settings, by name: their `state_of` at that time."""
+    query = "SELECT name, bytes, mtime FROM features WHERE made_with = ? AND unreadable IS NULL"
+    return {name: (size, mtime) for name, size, mtime in connection.execute(query, (made_with,))}
 
 
 def store_features_of(
-    connection: sqlite3.Connection, name: str, state: tuple[int, int], found: FoundFeatures | str
+    connection: sqlite3.Connection, name: str, made_with: str, state: tuple[int, int], found: FoundFeatures | str
 ) -> None:
     """Keep what was found in a photo; a text says why it cannot be read."""
-    values: tuple[Any, ...]
-    if isinstance(found, str):
-        values = 0, 0, 1.0, b"", b"", found
-    else:
+    values: tuple[Any, ...] = 0, 0, b"", b"", found
+    if not isinstance(found, str):
         points = np.ascontiguousarray(found.keypoints[:, :2], "<f4").tobytes()
-        values = *found.size, found.zoom, points, np.ascontiguousarray(found.descriptors).tobytes(), None
+        values = *found.size, points, np.ascontiguousarray(found.descriptors).tobytes(), None
+    row = (name, made_with, *state, *values)
     with writing(connection):
-        row = (name, *state, *values)
         connection.execute(f"INSERT OR REPLACE INTO features VALUES ({', '.join('?' * len(row))})", row)
 
 
-def cached_features(connection: sqlite3.Connection, name: str) -> CachedFeatures | None:
-    """Features of a photo; None where it cannot be read."""
-    query = "SELECT width, height, points, descriptors, unreadable FROM features WHERE name = ?"
-    width, height, points, descriptors, unreadable = connection.execute(query, (name,)).fetchone()
-    if unreadable is not None:
+def cached_features(connection: sqlite3.Connection, name: str, made_with: str) -> CachedFeatures | None:
+    """Features of a photo; None where it cannot be read, or was not looked at."""
+    query = "SELECT width, height, points, descriptors, unreadable FROM features WHERE name = ? AND made_with = ?"
+    row = connection.execute(query, (name, made_with)).fetchone()
+    if row is None or row[-1] is not None:
         return None
-    at, described = np.frombuffer(points, "<f4").reshape(-1, 2), np.frombuffer(descriptors, np.uint8)
-    return CachedFeatures((width, height), at, described.reshape(-1, 128))
+    at, described = np.frombuffer(row[2], "<f4").reshape(-1, 2), np.frombuffer(row[3], np.uint8)
+    return CachedFeatures((row[0], row[1]), at, described.reshape(-1, 128))
 
 
 def cached_answers(connection: sqlite3.Connection) -> dict[str, dict[str, Any]]:

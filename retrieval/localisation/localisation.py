@@ -14,7 +14,7 @@ import numpy as np
 
 from retrieval.local_features.feature_extraction import FeatureOptions, features_in_turn
 from retrieval.local_features.sift import SiftOptions
-from retrieval.localisation.absolute_poses import DIED, LocaliseJob, failure, localise_query
+from retrieval.localisation.absolute_poses import DIED, UNREADABLE, LocaliseJob, failure, localise_query
 from retrieval.localisation.features_cache import (
     cached_answers,
     cached_states,
@@ -107,14 +107,16 @@ def _localise(
     jobs: int,
 ) -> PoseAnswers:
     looked_at = _feature_options(options)
-    prepare_cache(cache, looked_at.as_dict())
+    made_with = json.dumps(looked_at.as_dict(), sort_keys=True)
+    prepare_cache(cache)
     # Of photos with the same content the first stands for all.
     keys = list(dict.fromkeys([key for key, _ in queries] + [key for names in found for key, _ in names]))
     wanted = photos.only(keys)
     states = {key: state_of(source) for key, source in zip(keys, wanted.sources, strict=True)}
-    _add_features(cache, wanted, states, looked_at, jobs)
+    _add_features(cache, made_with, wanted, states, looked_at, jobs)
     work = [
-        LocaliseJob(str(cache), index, key, images, names) for (key, images), names in zip(queries, found, strict=True)
+        LocaliseJob(str(cache), made_with, index, key, images, names)
+        for (key, images), names in zip(queries, found, strict=True)
     ]
     made_of = [_digest(job, states) for job in work]
     answers = _answer(cache, work, made_of, jobs)
@@ -128,16 +130,21 @@ def _feature_options(options: LocalisationOptions) -> FeatureOptions:
 
 
 def _add_features(
-    cache: Path, photos: PhotoSources, states: dict[str, tuple[int, int]], options: FeatureOptions, jobs: int
+    cache: Path,
+    made_with: str,
+    photos: PhotoSources,
+    states: dict[str, tuple[int, int]],
+    options: FeatureOptions,
+    jobs: int,
 ) -> None:
     """Look at the photos that the cache does not hold as they are now."""
     with opened_cache(cache) as connection:
-        held = cached_states(connection)
+        held = cached_states(connection, made_with)
         missing = [row for row, key in enumerate(photos.keys) if held.get(key) != states[key]]
         with told("features", len(photos.keys) - len(missing), len(photos.keys), "photo", None) as add:
             for row, result in features_in_turn(photos, missing, options, jobs):
                 key, kept = photos.keys[row], str(result) if isinstance(result, PhotoError) else result
-                store_features_of(connection, key, states[key], kept)
+                store_features_of(connection, key, made_with, states[key], kept)
                 add(1)
 
 
@@ -153,7 +160,8 @@ def _answer(cache: Path, work: list[LocaliseJob], made_of: list[str], jobs: int)
                 for job, result in run_jobs(list(missing.values()), localise_query, pool, lambda job: ()):
                     one = digest_of[job.query]
                     answers[one] = failure(DIED) if result is None else result
-                    store_answer(connection, one, answers[one])
+                    if answers[one]["reason"] not in (DIED, UNREADABLE):  # these are tried again
+                        store_answer(connection, one, answers[one])
                     add(1)
         finally:
             pool.close()
@@ -161,9 +169,9 @@ def _answer(cache: Path, work: list[LocaliseJob], made_of: list[str], jobs: int)
 
 
 def _digest(job: LocaliseJob, states: dict[str, tuple[int, int]]) -> str:
-    """Of all that an answer depends on, but the features' settings: the cache drops answers when those change."""
+    """Of all that an answer depends on."""
     names = [(job.query, job.query_images), *job.found]
-    content = [job.index.header.fingerprint, [(key, states[key], images) for key, images in names]]
+    content = [job.made_with, job.index.header.fingerprint, [(key, states[key], images) for key, images in names]]
     return hashlib.sha256(json.dumps(content).encode("utf-8", "surrogateescape")).hexdigest()
 
 
