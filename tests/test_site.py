@@ -35,7 +35,7 @@ from retrieval.networks.network import build_network
 from retrieval.photos.tuple_photos import TuplePhotos
 from retrieval.site import choices, reconstruct, site_files, steps, tuning, verification
 from retrieval.site.choices import Effort, can_train, choose_options
-from retrieval.site.comparison import compare, read_comparison, write_comparison
+from retrieval.site.comparison import Comparison, compare, read_comparison, write_comparison
 from retrieval.site.effort import Pace, effort_within, forecast, seconds_of
 from retrieval.site.facts import Facts
 from retrieval.site.photo_list import PhotoList, write_photo_list
@@ -698,8 +698,31 @@ def test_a_gain_within_chance_is_called_so(tmp_path: Path, site: Path) -> None:
         entry["average_precision"] = 1.0
     (tmp_path / "tuned.json").write_text(json.dumps(better))
     assert "more than chance" in compare({n: tmp_path / f"{n}.json" for n in ("start", "tuned")}).verdict()
-    same = compare({"start": tmp_path / "start.json", "halfway": tmp_path / "start.json"})
-    assert same.kept == "start"
+
+
+def test_ways_that_cannot_be_told_apart_are_chosen_by_what_they_did_elsewhere(tmp_path: Path, site: Path) -> None:
+    """Equal on held-out places: half-way + L_w. Worse within chance, but by more than a point: not kept. Nor where it
+    is worse by less, and surely."""
+    content = json.loads((site / "evaluation_start.json").read_text())
+    counted = [entry for entry in content["per_query"] if entry["average_precision"] is not None]
+    turns = np.where(np.arange(len(counted)) % 2, 1.0, -1.0)
+    turns -= turns.mean()
+
+    def kept(**added: np.ndarray) -> Comparison:
+        for way, more in added.items():
+            for entry, value in zip(counted, 0.5 + more, strict=True):
+                entry["average_precision"] = value
+            (tmp_path / f"{way}.json").write_text(json.dumps(content))
+        return compare({way: tmp_path / f"{way}.json" for way in added})
+
+    nothing = 0 * turns
+    assert kept(start=nothing, start_lw=nothing, halfway=nothing, halfway_lw=nothing).kept == "halfway_lw"
+    near = kept(start=nothing, start_lw=0.3 * turns - 0.009)
+    assert near.kept == "start_lw"
+    assert "cannot tell from the best" in near.verdict()
+    assert kept(start=nothing, start_lw=0.3 * turns - 0.011).kept == "start"
+    assert kept(start=nothing, start_lw=nothing - 0.009).kept == "start"
+    assert kept(start=nothing, start_lw=nothing, tuned=nothing + 0.02).kept == "tuned"
 
 
 def test_what_training_adds_is_told_apart_from_the_whitening(tmp_path: Path, site: Path) -> None:
