@@ -68,7 +68,7 @@ def _bounds(index):
 
 
 @settings(deadline=None, max_examples=25)
-@given(SEEDS, st.sampled_from([0, 2]), st.sampled_from([3, 1024]))
+@given(SEEDS, st.sampled_from([0, 2]), st.sampled_from([1, 25, 1 << 22]))
 def test_alike_negatives_are_proven_and_fall_in_similarity(seed, distinct, block):
     rng = np.random.default_rng(seed)
     index = random_index(rng, (9, 6, 4), (0, 0, 1))
@@ -267,3 +267,16 @@ def test_a_list_that_cannot_be_meant_is_one_line(world, text, says):  # noqa: F8
         read_left_out_pairs(world / "wrong.csv", read_whole(world / "index.h5").opened())
     assert says in str(error.value)
     assert not (world / "less.h5").exists()
+
+
+@settings(deadline=None, max_examples=50)
+@given(SEEDS, st.integers(0, 30), st.integers(1, 9), st.sampled_from([0, 3]))
+def test_the_most_similar_are_the_first_of_all_sorted(seed, count, most, distinct):
+    rng = np.random.default_rng(seed)
+    similarity = rng.integers(distinct, size=count) / 4 if distinct else rng.random(count)
+    first, second = rng.integers(9, size=(2, count))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(doubtful_pairs, "MOST_LISTED", most)
+        found = doubtful_pairs._most_similar(first, second, similarity)
+    expected = sorted(zip((-similarity).tolist(), first.tolist(), second.tolist(), strict=True))[:most]
+    assert list(zip((-found[2]).tolist(), found[0].tolist(), found[1].tolist(), strict=True)) == expected

@@ -23,8 +23,8 @@ MOST_LISTED = 1000
 """Pairs of each kind that are listed."""
 APART = "apart"
 """The option `fragments` of an index whose models of one place are known to show different things."""
-_BLOCK = 1024
-"""Images compared at once with all of their model."""
+_BLOCK = 1 << 22
+"""Pairs compared at once."""
 _EVIDENCE = {"shared": np.int32(-1), "overlap": np.float32(np.nan), "angle": np.float32(np.nan)}
 """What a positive comes with, and how that reads where it is not known."""
 
@@ -149,6 +149,10 @@ def _no_pairs() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _most_similar(
     first: np.ndarray, second: np.ndarray, similarity: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    if len(similarity) > MOST_LISTED:
+        least = np.partition(similarity, -MOST_LISTED)[-MOST_LISTED]
+        kept = np.flatnonzero(similarity >= least)
+        first, second, similarity = first[kept], second[kept], similarity[kept]
     order = np.lexsort((second, first, -similarity))[:MOST_LISTED]
     return first[order], second[order], similarity[order]
 
@@ -158,12 +162,13 @@ def _blocks_of_negatives(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Which pairs of some images, each once, no CSR of `related` has: the first image of a block, (b, len(rows)) bool.
 
-    `_BLOCK` times len(rows) pairs in memory.
+    `_BLOCK` pairs in memory, or those of one image where these are more.
     """
+    size = max(1, _BLOCK // max(1, len(rows)))
     at = np.full(num_images, -1, np.int64)
     at[rows] = np.arange(len(rows))
-    for start in range(0, len(rows), _BLOCK):
-        block = rows[start : start + _BLOCK]
+    for start in range(0, len(rows), size):
+        block = rows[start : start + size]
         proven = np.arange(len(rows)) > np.arange(start, start + len(block))[:, None]
         for indptr, other in related:
             bounds, position = gather_rows(indptr, block)
