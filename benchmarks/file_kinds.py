@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -221,5 +222,13 @@ KINDS = {
     "bundler": Kind("bundler/bundle.out", ("build-index bundler -o out/i.h5",)),
     "bundler list": Kind("bundler/list.txt", ("build-index bundler -o out/i.h5",)),
     "nvm": Kind("nvm/site.nvm", ("build-index nvm -o out/i.h5",)),
+    **{
+        f"kapture {Path(file).stem}": Kind(f"kapture/{file}", ("build-index kapture -o out/i.h5",))
+        for file in (
+            *("sensors/sensors.txt", "sensors/records_camera.txt", "sensors/trajectories.txt", "sensors/rigs.txt"),
+            *("reconstruction/points3d.txt", "reconstruction/observations.txt"),
+            *("reconstruction/keypoints/SIFT/keypoints.txt", "reconstruction/keypoints/SIFT/a0.jpg.kpt"),
+        )
+    },
 }
 """What is damaged, by name."""

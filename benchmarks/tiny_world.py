@@ -12,7 +12,7 @@ import os
 import pickle
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -123,6 +123,7 @@ def _write_models_of_others() -> None:
     points = "".join(f"{p} 0 4 0 0 0 4 {track.format(p)}\n" for p in range(POINTS))
     Path("nvm").mkdir()
     Path("nvm/site.nvm").write_text(f"NVM_V3\n\n4\n{cameras}{POINTS}\n{points}\n0\n")
+    _write_kapture(photos)
     with sqlite3.connect("database.db") as database:
         database.executescript(DATABASE)
         names = PHOTOS["abbey"] + PHOTOS["bridge"]
@@ -130,6 +131,30 @@ def _write_models_of_others() -> None:
         pairs = [(2147483647 * i + j, 40, 2, bytes(320), 2) for i in range(1, 5) for j in range(5, 9)]
         database.executemany("INSERT INTO two_view_geometries VALUES(?, ?, ?, ?, ?)", pairs)
     database.close()
+
+
+def _write_kapture(photos: Sequence[str]) -> None:
+    """The same as a kapture; the last photo hangs on a rig."""
+    folder, head = Path("kapture"), "# kapture format: 1.1\n"
+    (folder / "sensors").mkdir(parents=True)
+    keypoints = folder / "reconstruction/keypoints/SIFT"
+    keypoints.mkdir(parents=True)
+    device = ["cam", "cam", "cam", "rig"]
+    moves = "".join(f"{i}, {device[i]}, 1, 0, 0, 0, {0.1 * i}, 0, 0\n" for i in range(4))
+    track = ", ".join(f"{name}, {{0}}" for name in photos)
+    texts = {
+        "sensors/sensors.txt": "cam, , camera, SIMPLE_PINHOLE, 96, 72, 500, 48, 36\n",
+        "sensors/records_camera.txt": "".join(f"{i}, cam, {name}\n" for i, name in enumerate(photos)),
+        "sensors/trajectories.txt": moves,
+        "sensors/rigs.txt": "rig, cam, 1, 0, 0, 0, 0, 0, 0\n",
+        "reconstruction/points3d.txt": "".join(f"{p}, 0, 4, 0, 0, 0\n" for p in range(POINTS)),
+        "reconstruction/observations.txt": "".join(f"{p}, SIFT, {track.format(p)}\n" for p in range(POINTS)),
+        "reconstruction/keypoints/SIFT/keypoints.txt": "SIFT, float32, 2\n",
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(head + text)
+    for name in photos:
+        (keypoints / f"{name}.kpt").write_bytes(np.full((POINTS, 2), 7, "<f4").tobytes())
 
 
 def _write_network() -> None:

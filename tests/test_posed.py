@@ -14,6 +14,7 @@ import pytest
 from hand_made import run
 from PIL import Image
 
+from benchmarks.damage import damage
 from sfm2tuples.covisibility.graph import covisibility
 from sfm2tuples.errors import ModelError
 from sfm2tuples.ingest.build import IngestOptions, build_index
@@ -283,6 +284,7 @@ def line(number: int, text: str) -> Callable[[list[str]], list[str]]:
 KAPTURE_FAULTS: list[tuple[str, Callable[[list[str]], list[str] | None], str]] = [
     ("sensors/trajectories.txt", lambda _: None, "is missing"),
     ("sensors/sensors.txt", lambda _: None, "is missing"),
+    ("sensors/records_camera.txt", lambda lines: [*lines, "9, cam"], "line 9: has only 2 columns"),
     ("sensors/sensors.txt", line(0, "# kapture format: 2.0"), "versions 1.0 and 1.1 are read"),
     ("sensors/sensors.txt", line(2, "cam0, , camera, ODD, 1, 1"), r"line 3: is a camera of unknown model 'ODD'"),
     ("sensors/sensors.txt", line(2, "cam0, , camera, PINHOLE, 1, 1, 3"), "line 3: has only 7 columns"),
@@ -361,3 +363,29 @@ def test_poses_alone_are_one_line_that_says_triangulate(
     assert said.startswith(f"error: {tmp_path / 'site'}")
     assert "no two of its 6 images share a point" in said
     assert "build-index --triangulate" in said
+
+
+@pytest.mark.parametrize("name", ["sensors/sensors.txt", "reconstruction/points3d.txt"])
+def test_a_kapture_that_ends_without_a_line_break_is_refused(tmp_path: Path, model: SparseModel, name: str) -> None:
+    write_kapture(tmp_path / "k", model)
+    (tmp_path / "k" / name).write_text((tmp_path / "k" / name).read_text()[:-2])
+    with pytest.raises(ModelError, match="the file ends without a line break"):
+        read_model(tmp_path / "k")
+
+
+def test_a_damaged_transforms_is_one_line_or_a_sound_model(tmp_path: Path, model: SparseModel) -> None:
+    text = json.dumps(transforms_of(model), indent=0)
+    said = []
+    for seed in range(150):
+        path = write(tmp_path, text)
+        damage(path, np.random.default_rng(seed), False)
+        try:
+            read = read_model(path)
+        except ModelError as error:
+            said.append(str(error))
+        else:
+            assert np.isfinite(read.quaternions).all()
+            assert np.isfinite(read.translations).all()
+            assert np.isfinite(read.camera_params).all()
+    assert 30 < len(said) < 150
+    assert [line for line in said if "\n" in line] == []

@@ -133,6 +133,29 @@ def test_neighbours_share_points(made: tuple[TrackMaker, SparseModel, SparseMode
     assert all(shared[row, row + 1] >= 20 for row in range(PHOTOS - 1))
 
 
+def test_points_that_one_image_sees_each_give_way_to_tracks(
+    made: tuple[TrackMaker, SparseModel, SparseModel], site: Path, tmp_path: Path
+) -> None:
+    """As VGGT writes its points: each of one photo alone."""
+    model = made[2]
+    folder = tmp_path / "vggt/sparse/0"
+    folder.mkdir(parents=True)
+    shutil.copytree(site / "images", tmp_path / "vggt/images/images")
+    lone = np.arange(len(model.observation_points))
+    alone = replace(
+        model,
+        observation_points=lone,
+        points=model.points[model.observation_points],
+        point_ids=lone + 1,
+        point_errors=np.zeros(len(lone)),
+    )
+    write_binary_model(folder, alone)
+    (location,) = find_models([tmp_path / "vggt"])
+    assert shared_of(read_model(location)).trace() == shared_of(read_model(location)).sum()
+    tracked = read_model(TrackMaker(tmp_path / "index.h5", options=OPTIONS)(location))
+    assert shared_of(tracked).tolist() == shared_of(model).tolist()
+
+
 def test_a_second_call_takes_what_is_there(
     made: tuple[TrackMaker, SparseModel, SparseModel], site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ from sfm2tuples.readers.by_tracks import NOT_REGISTERED
 from sfm2tuples.readers.posed.tables import CsvRow, csv_rows
 from sfm2tuples.readers.raw_files import load_bytes
 from sfm2tuples.readers.records import OBSERVATION, PointRecords, observation_bytes
-from sfm2tuples.readers.text_rows import TextRows, read_lines
+from sfm2tuples.readers.text_rows import TextRows, check_last_line, read_lines
 
 POINTS, OBSERVATIONS = "reconstruction/points3d.txt", "reconstruction/observations.txt"
 KEYPOINTS = "reconstruction/keypoints"
@@ -109,7 +109,9 @@ def _points(path: Path) -> np.ndarray:
     """Positions (p, 3), of x, y, z and perhaps a colour."""
     if not path.is_file():
         return np.empty((0, 3))
-    rows = TextRows.of([line.replace(b",", b" ") for line in read_lines(path)], path)
+    lines = read_lines(path)
+    check_last_line(lines, path)
+    rows = TextRows.of([line.replace(b",", b" ") for line in lines], path)
     if not len(rows):
         return np.empty((0, 3))
     width = len(rows.lines[0].split())

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sfm2tuples.errors import ModelError
-from sfm2tuples.readers.text_rows import is_data, read_lines
+from sfm2tuples.readers.text_rows import check_last_line, is_data, read_lines
 
 
 class CsvRow:
@@ -63,13 +63,14 @@ def csv_rows(path: Path, *, optional: bool = False) -> Iterator[CsvRow]:
     Raises
     ------
     ModelError
-        The file is absent, or of a version of the format that is not known.
+        The file is absent, does not end with a line break, or is of a version of the format that is not known.
     """
     if not path.is_file():
         if optional:
             return
         raise ModelError(path, "is missing", "a kapture with poses has sensors, records_camera and trajectories")
     lines = read_lines(path)
+    check_last_line(lines, path)
     first = lines[0].strip() if lines else b""
     if first.startswith(b"# kapture format:") and not first.split(b":")[1].strip().startswith(b"1."):
         raise ModelError(
