@@ -328,6 +328,19 @@ def test_one_place_gets_a_whitening_and_a_search_but_no_training(world: Path, tm
     assert len(Site.open(tmp_path / "site").ask(sorted(world.rglob("*.jpg"))[-1], 3)) == 3
 
 
+def test_poses_alone_get_points_of_their_photos(tmp_path: Path) -> None:
+    pytest.importorskip("pycolmap")
+    from tests.test_triangulation import PHOTOS, write_site
+
+    found, said = tuned(write_site(tmp_path / "capture"), tmp_path / "site")
+    (line,) = [line for line in said if "had poses alone" in line]
+    assert line.startswith("  transforms.json had poses alone: ")
+    assert found.facts.photos == PHOTOS
+    # A second call makes nothing: neither the tracks nor the index.
+    _, said = tuned(tmp_path / "capture", tmp_path / "site")
+    assert not any("had poses alone" in line for line in said)
+
+
 def test_two_places_are_judged_but_nothing_is_trained(world: Path, tmp_path: Path) -> None:
     for scene in sorted(world.iterdir())[:3:2]:
         shutil.copytree(scene, tmp_path / "two" / scene.name)

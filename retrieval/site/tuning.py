@@ -14,6 +14,7 @@ from typing import Any
 
 from retrieval.networks.choice import NetworkChoice, load_on
 from retrieval.networks.network import Network
+from retrieval.reconstruction.triangulation import TrackMaker
 from retrieval.site.candidates import START
 from retrieval.site.choices import Choices, Effort, can_train, choose_options
 from retrieval.site.comparison import Comparison
@@ -29,6 +30,7 @@ from retrieval.site.site_page import write_site_page
 from retrieval.site.state import SiteState, Workshop
 from retrieval.site.steps import Steps, registered_photos
 from sfm2tuples.compute.progress_bars import duration
+from sfm2tuples.compute.threads import own_cores
 from sfm2tuples.errors import UsageError
 from sfm2tuples.files.text import read_csv
 from sfm2tuples.index.opened import OpenedIndex, open_index
@@ -237,7 +239,12 @@ class _Tuning:
 
         def build(_: bool) -> None:
             folders = request.photo_folders
-            build_index(roots, self.files.index, options, photo_roots=folders, places=request.places, resume=True)
+            maker = TrackMaker(self.files.index, folders, jobs=own_cores())
+            given: dict[str, Any] = {"photo_roots": folders, "places": request.places, "make_tracks": maker}
+            build_index(roots, self.files.index, options, **given, resume=True)
+            maker.forget_others()
+            for name, made in maker.made.items():
+                self.say(f"  {name} had poses alone: {made.points:,} points were found in its photos")
 
         self.workshop.make(self.files.index, made_of, build)
 
