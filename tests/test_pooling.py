@@ -20,8 +20,8 @@ from retrieval.networks.poolings.rmac_grid import extra_regions, rmac_regions
 from retrieval.networks.poolings.spoc import spoc
 from sfm2tuples.errors import UsageError
 
-OF_MAPS = [name for name in POOLINGS if not name.startswith("fc")]
-"""Poolings of maps of any size; neural codes have a fixed one."""
+OF_MAPS = [name for name in POOLINGS if not (name.startswith("fc") or name == "cls" or pooling_class(name).sizes)]
+"""Poolings of maps of any size; neural codes have a fixed one. Retrievers' heads: test_retriever_poolings.py."""
 SHAPES = [(1, 1), (1, 2), (2, 1), (1, 9), (2, 3), (5, 5), (7, 4), (6, 19)]
 
 

@@ -6,6 +6,7 @@ built: a command's ``--help`` shows the names and waits for no torch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,12 @@ POOLINGS = {
     "crow": "crow:CroW",
     "rmac": "rmac:RMAC",
     "netvlad": "netvlad:NetVLAD",
+    "salad": "optimal_transport:SALAD",
+    "boq": "bag_of_queries:BoQ",
+    "mixvpr": "feature_mixing:MixVPR",
+    "cosplace": "projected_gem:CosPlace",
+    "ap-gem": "projected_gem:ProjectedGeM",
+    "cls": "class_token:ClassToken",
     "fc6": "neural_codes:NeuralCodes",
     "fc7": "neural_codes:NeuralCodes",
 }
@@ -32,6 +39,11 @@ POOLINGS = {
 BACKBONES = {
     "efficientnet_lite": tuple(f"efficientnet_lite{number}" for number in range(5)),
     "torchvision_backbones": ("squeezenet1_1", "alexnet", "vgg16", "resnet18", "resnet50", "resnet101", "resnet152"),
+    "vision_transformer": (
+        *("dinov2_vits14", "dinov2_vitb14", "dinov2_vitl14", "dinov2_vitb14_unnormed"),
+        "vit14:NAME",
+    ),
+    "cropped_backbones": ("resnet50_layer3", "resnet101_layer3", "vgg16_before_relu"),
     "timm_backbones": ("timm:NAME",),
 }
 """Module of a family in `backbones/` to the names that `--backbone` takes; ``X:NAME`` is every name after ``X:``.
@@ -81,6 +93,22 @@ def pooling_class(name: str) -> type[Pooling]:
     module, _, class_name = POOLINGS[name].partition(":")
     found: type[Pooling] = getattr(import_module(f"retrieval.networks.poolings.{module}"), class_name)
     return found
+
+
+def sizes_of_pooling(name: str, asked: Mapping[str, int]) -> tuple[int, ...]:
+    """The sizes of a pooling's layers: as asked for, by their names, else its defaults.
+
+    Raises
+    ------
+    UsageError
+        It has no size of such a name.
+    """
+    sizes = dict(pooling_class(name).sizes)
+    unknown = sorted(set(asked) - set(sizes))
+    if unknown:
+        have = f"has {', '.join(sizes)}" if sizes else "has none"
+        raise UsageError(f"--pooling-size {', '.join(unknown)}: pooling {name} {have}")
+    return tuple({**sizes, **asked}.values())
 
 
 def build_pooling(description: NetworkDescription, channels: int) -> Pooling:

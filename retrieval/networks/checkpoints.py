@@ -23,8 +23,8 @@ VERSION = 1
 
 _OF_TRAINING: dict[str, Any] = {"parents": [], "options": {}, "history": []}
 """Entries that training adds, and what each is where it is left out."""
-_DIMENSIONS = ("clusters", "output_dim")
-"""Fields of a description that are a dimension of some weight."""
+_DIMENSIONS = ("clusters", "output_dim", "pooling_sizes")
+"""Fields of a description that are a dimension of some weight, or several."""
 _HEADER = {"format": str, "version": int, "software": str, "network": dict, "weights": dict, "fingerprint": str}
 
 
@@ -147,7 +147,8 @@ def _is_plain(values: dict[Any, Any]) -> bool:
 
 
 def _is_size(value: object, longest: int) -> bool:
-    return isinstance(value, int) and 0 <= value <= longest
+    sizes = value if isinstance(value, (list, tuple)) else (value,)
+    return all(isinstance(size, int) and 0 <= size <= longest for size in sizes)
 
 
 def _is_plain_value(value: object) -> bool:

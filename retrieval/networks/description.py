@@ -16,10 +16,12 @@ IMAGENET_STD: Colour = (0.229, 0.224, 0.225)
 """Standard deviation that goes with it."""
 L2_EPS = 1e-6
 """Added to the norm in every L2 normalisation ([C])."""
+LARGEST_SIDE = 4096
+"""Pixels of a photo's side that a network may warp photos to."""
 
 FOR_PEOPLE = ("weights", "prepared")
 """Fields that say where weights came from; a network's fingerprint covers the weights themselves."""
-_LATER = ("regional", "local_whitening", "clusters", "output_dim", "prepared")
+_LATER = ("regional", "local_whitening", "clusters", "output_dim", "prepared", "pooling_sizes", "photo_size")
 """Fields that came after the first checkpoints: written where they are set, so that older files keep their meaning."""
 
 
@@ -46,16 +48,23 @@ class NetworkDescription:
     local_whitening: bool = False
     """A learned linear layer on each cell of the map, before pooling (`local_whitening` in [C])."""
     clusters: int = 0
-    """NetVLAD's centres; 0 for every other pooling."""
+    """NetVLAD's centres, SALAD's clusters; 0 for every other pooling."""
     output_dim: int = 0
     """Dimension of the learned whitening layer at the end; 0 where there is none."""
     prepared: str = ""
     """What was learned from photos before training (NetVLAD's centres, the projection of regions); for people."""
+    pooling_sizes: tuple[int, ...] = ()
+    """Sizes of the pooling's layers, in the order of its class's `sizes`; empty where it has none."""
+    photo_size: tuple[int, ...] = ()
+    """Height and width in pixels that every photo is warped to; empty where photos keep their own shape."""
 
     def __post_init__(self) -> None:
         """Refuse values without meaning."""
         if self.clusters < 0 or self.output_dim < 0:
             raise UsageError(f"clusters {self.clusters} and output_dim {self.output_dim} cannot be below 0")
+        if self.photo_size and (len(self.photo_size) != 2 or not all(1 <= s <= LARGEST_SIDE for s in self.photo_size)):
+            sides = f"height and width in pixels, at most {LARGEST_SIDE:,}"
+            raise UsageError(f"a photo size is {sides}, such as 322x322, not {'x'.join(map(str, self.photo_size))}")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> NetworkDescription:

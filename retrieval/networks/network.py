@@ -11,9 +11,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from retrieval.networks.backbones.backbone import Backbone
-from retrieval.networks.by_name import build_backbone, build_pooling, pooling_class
+from retrieval.networks.by_name import build_backbone, build_pooling, pooling_class, sizes_of_pooling
 from retrieval.networks.description import FOR_PEOPLE, NetworkDescription
 from retrieval.networks.downloads import without_hash
 from retrieval.networks.poolings.gem import GeM
@@ -88,6 +89,11 @@ class Network(nn.Module):
         return float(pools[0].p.mean().item()) if pools else None
 
     @property
+    def describes_parts(self) -> bool:
+        """Whether a part of a photo is described by its part of the map."""
+        return self.pool.keeps_aspect and not self.description.photo_size
+
+    @property
     def scale_exponent(self) -> float:
         """Exponent that combines scales: p of plain GeM, 1 where values may be negative (method.md section 10, [C])."""
         return self.pool.scale_exponent if self.whitening is None else 1.0
@@ -118,10 +124,18 @@ class Network(nn.Module):
 
         Each side has at least `backbone.smallest` pixels.
         """
-        features: Tensor = self.backbone((self.pool.seen(x) - self.mean) / self.std)
+        see = self.backbone.with_token if self.pool.takes_token else self.backbone
+        features: Tensor = see((self.seen(x) - self.mean) / self.std)
         if self.local_whitening is not None:
             features = self.local_whitening(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return features
+
+    def seen(self, x: Tensor) -> Tensor:
+        """Photos (B, 3, H, W) as the backbone is to see them: warped to the description's size, where it has one."""
+        size = self.description.photo_size
+        if size and tuple(x.shape[-2:]) != tuple(size):
+            x = interpolate(x, size=list(size), mode="bilinear", align_corners=False, antialias=True)
+        return self.pool.seen(x)
 
     def train(self, mode: bool = True) -> Network:
         """Switch to training, except for batch norm, which keeps using its stored statistics (method.md section 7)."""
@@ -173,6 +187,8 @@ def build_network(
     whole_image: bool = False,
     regional: bool = False,
     clusters: int | None = None,
+    pooling_sizes: Mapping[str, int] | None = None,
+    photo_size: tuple[int, ...] = (),
 ) -> Network:
     """Build a network, in evaluation mode, on the CPU.
 
@@ -183,7 +199,11 @@ def build_network(
     weights : str or Path, optional
         The backbone's weights, as `load_backbone_weights` takes them; random ones of the seed without.
     clusters : int, optional
-        NetVLAD's centres; the pooling's own default where left out.
+        NetVLAD's centres, SALAD's clusters; the pooling's own default where left out.
+    pooling_sizes : mapping, optional
+        Of those that the pooling's class has under `sizes`, the ones that are not its defaults.
+    photo_size : tuple of int
+        As in `NetworkDescription`.
 
     Raises
     ------
@@ -196,15 +216,16 @@ def build_network(
     if clusters is None:
         clusters = pooling_class(pooling).clusters
     built = build_backbone(backbone)
-    description = NetworkDescription(
-        backbone, pooling, whole_image, *built.colours, weights=origin, regional=regional, clusters=clusters
-    )
+    parts = {"weights": origin, "regional": regional, "clusters": clusters, "photo_size": photo_size}
+    parts["pooling_sizes"] = sizes_of_pooling(pooling, pooling_sizes or {})
+    description = NetworkDescription(backbone, pooling, whole_image, *built.colours, **parts)  # type: ignore[arg-type]
     network = Network(description, built)
     if weights is None:
         built.initialise(seed)
         network.pool.reset(seed)
     else:
         state = load_backbone_weights(built, weights)
+        network.pool.reset(seed)
         network.pool.load_classifier(state, weights)
         _say_what_was_loaded(network, state)
     return network.eval()

@@ -34,10 +34,22 @@ class Backbone(nn.Module):
     published_in: str = ""
     """The package that holds a file of them; empty where there is none."""
 
+    has_class_token: bool = False
+    """Whether `with_token` has a token of the network's own, in place of the map's mean."""
+
     @property
     def colours(self) -> tuple[Colour, Colour]:
         """Mean and deviation of the colours that it was trained with, RGB in 0..1."""
         return IMAGENET_MEAN, IMAGENET_STD
+
+    def with_token(self, x: Tensor) -> Tensor:
+        """The map with a vector of the whole photo, its token: (B, 2 channels, h, w).
+
+        The second half of the channels is the token, the same in every cell, so that a part of the map has it too. A
+        ViT's is its class token. Any other backbone has the mean of its map for it.
+        """
+        features: Tensor = self(x)
+        return beside_token(features, features.mean(dim=(-2, -1)))
 
     def published_file(self) -> Path | None:
         """The file of them that lies on this machine already; None where none does."""
@@ -70,3 +82,8 @@ class Backbone(nn.Module):
     def named_as_here(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A file's weights under the names that they have in this module's state."""
         return dict(state)
+
+
+def beside_token(features: Tensor, token: Tensor) -> Tensor:
+    """A map (B, K, h, w) and a token (B, K) as one map (B, 2 K, h, w); see `Backbone.with_token`."""
+    return torch.cat([features, token[:, :, None, None].expand_as(features)], dim=1)

@@ -118,8 +118,8 @@ class ResNet(Torchvision):
 
     Parameters
     ----------
-    blocks : sequence of 4 int
-        Blocks in each of the four layers.
+    blocks : sequence of int
+        Blocks in each of the four layers; fewer layers where it ends earlier.
     bottleneck : bool
         The kind of block.
     """
@@ -130,7 +130,8 @@ class ResNet(Torchvision):
     def __init__(self, name: str, blocks: Sequence[int], bottleneck: bool) -> None:
         super().__init__(name)
         expansion = 4 if bottleneck else 1
-        self.channels = 512 * expansion
+        self.layers = len(blocks)
+        self.channels = (32 << self.layers) * expansion
         self.conv1 = _convolution(3, 64, 7, 2)
         self.bn1 = nn.BatchNorm2d(64)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
@@ -145,19 +146,19 @@ class ResNet(Torchvision):
             self.add_module(f"layer{number + 1}", nn.Sequential(*layer))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, 3, H, W) to (B, channels, H / 32, W / 32)."""
+        """Map (B, 3, H, W) to (B, channels, H / 32, W / 32); half as small for each layer that is left out."""
         x = self.maxpool(torch.relu_(self.bn1(self.conv1(x))))
-        for number in (1, 2, 3, 4):
+        for number in range(1, self.layers + 1):
             x = self.get_submodule(f"layer{number}")(x)
         return x
 
 
 def build(name: str) -> Backbone:
     """The backbone of that name, one of those that `by_name` lists for this module."""
-    if name in _CHAINS:
-        layers, channels, smallest = _CHAINS[name]
+    if name in CHAINS:
+        layers, channels, smallest = CHAINS[name]
         return Sequential(name, layers(), channels, smallest)
-    return ResNet(name, *_RESNETS[name])
+    return ResNet(name, *RESNETS[name])
 
 
 def _convolution(inputs: int, outputs: int, side: int, stride: int) -> nn.Conv2d:
@@ -212,13 +213,13 @@ def _vgg_layers() -> list[nn.Module]:
     return layers
 
 
-_CHAINS: dict[str, tuple[Callable[[], list[nn.Module]], int, int]] = {
+CHAINS: dict[str, tuple[Callable[[], list[nn.Module]], int, int]] = {
     "squeezenet1_1": (_squeezenet_layers, 512, 17),
     "alexnet": (_alexnet_layers, 256, 31),
     "vgg16": (_vgg_layers, 512, 16),
 }
 """Name to what `Sequential` is built of."""
-_RESNETS = {
+RESNETS = {
     "resnet18": ((2, 2, 2, 2), False),
     "resnet50": ((3, 4, 6, 3), True),
     "resnet101": ((3, 4, 23, 3), True),

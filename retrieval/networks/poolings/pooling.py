@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from retrieval.networks.description import L2_EPS, NetworkDescription
+from sfm2tuples.errors import UsageError
 
 
 class Pooling(nn.Module):
@@ -24,8 +25,13 @@ class Pooling(nn.Module):
     """The default of that option."""
     in_place_of_regional: ClassVar[str] = ""
     """What to use instead, where it refuses that option."""
+    sizes: ClassVar[Mapping[str, int]] = {}
+    """Names of the sizes that its layers have, as `--pooling-size` takes them, to the defaults."""
+    takes_token: ClassVar[bool] = False
+    """Whether its map has the backbone's token beside it, see `Backbone.with_token`."""
     keeps_aspect: ClassVar[bool] = True
-    """Whether the network sees photos in their own shape, so that a part of a photo is a part of the map."""
+    """Whether a part of a photo is described by its part of the map: photos are seen in their own shape, and nothing
+    but the map is pooled."""
     has_classifier: ClassVar[bool] = False
     """Whether it takes layers from the classifier that a file of weights holds."""
     unprepared: ClassVar[str] = ""
@@ -35,6 +41,21 @@ class Pooling(nn.Module):
     def of(cls, description: NetworkDescription, channels: int) -> Pooling:
         """The pooling of a network whose backbone has `channels` channels."""
         return cls()
+
+    @classmethod
+    def sizes_of(cls, description: NetworkDescription) -> dict[str, int]:
+        """The description's sizes by their names; the defaults where it has none.
+
+        Raises
+        ------
+        UsageError
+            It has more or fewer than the pooling.
+        """
+        given = description.pooling_sizes or tuple(cls.sizes.values())
+        if len(given) != len(cls.sizes) or any(size < 0 for size in given):
+            names = ", ".join(cls.sizes) or "none"
+            raise UsageError(f"pooling {description.pooling} has other sizes than {list(given)}; it has {names}")
+        return dict(zip(cls.sizes, given, strict=True))
 
     @property
     def scale_exponent(self) -> float:
@@ -50,10 +71,21 @@ class Pooling(nn.Module):
         return photos
 
     def reset(self, seed: int) -> None:
-        """Random weights, where it has layers that a backbone's file of weights would fill."""
+        """Random weights of a seed, where it has layers that nothing else fills."""
 
     def load_classifier(self, state: Mapping[str, Tensor], source: str | Path) -> None:
         """Copy such layers from the weights of a whole network, under the names of their file `source`."""
+
+
+def fill_randomly(module: nn.Module, seed: int) -> None:
+    """Random linear layers and convolutions that keep the scale of their inputs, biases zero; other weights stay."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for layer in module.modules():
+            if isinstance(layer, (nn.Linear, nn.Conv2d)):
+                layer.weight.normal_(0.0, layer.weight[0].numel() ** -0.5, generator=generator)
+                if layer.bias is not None:
+                    layer.bias.zero_()
 
 
 def l2_normalise(x: Tensor, eps: float = L2_EPS) -> Tensor:
