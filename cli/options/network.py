@@ -14,9 +14,13 @@ import click
 from cli.options.paths import FilePath
 from retrieval.networks.by_name import POOLINGS, backbone_names, family_of
 from retrieval.networks.devices import FP32, PRECISIONS
+from retrieval.networks.retrievers.table import retriever_names
 from retrieval.photos.choices import UPRIGHT
 
-FIELDS = ("network", "backbone", "weights", "pooling", "regional", "whole_image", "clusters")
+FIELDS = (
+    *("network", "backbone", "weights", "pooling", "regional", "whole_image", "clusters"),
+    *("pooling_size", "photo_size"),
+)
 """Of `retrieval.networks.choice.NetworkChoice`, beside the whitening layer."""
 device_option = click.option("--device", help="where to run, such as cpu or cuda  [default: cuda where there is one]")
 """`--device`, which a command gets as `device`: a name for `retrieval.networks.devices.choose_device`."""
@@ -53,7 +57,12 @@ def network_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add the flags to a command and pass it a `retrieval.networks.choice.NetworkChoice` as `choice`."""
     *names, last_name = backbone_names()
 
-    @click.option("--network", type=FilePath(), help="a checkpoint made by train, or one of cirtorch")
+    @click.option(
+        "--network",
+        type=FilePath(),
+        help="a checkpoint made by train, a file of cirtorch, dirtorch or a well-known retriever, or the name of such "
+        f"a retriever: {', '.join(retriever_names())}",
+    )
     @click.option(
         "--backbone",
         type=BackboneType(),
@@ -67,7 +76,19 @@ def network_options(function: Callable[..., None]) -> Callable[..., None]:
     @click.option("--pooling", type=click.Choice(POOLINGS), help=f"pooling  [default: {next(iter(POOLINGS))}]")
     @click.option("--regional", is_flag=True, help="pool regions, project each by a learned layer, and sum")
     @click.option("--whole-image", is_flag=True, help="rmac, --regional: the whole image is one region more")
-    @click.option("--clusters", type=click.IntRange(1), help="netvlad: number of centres  [default: 64]")
+    @click.option("--clusters", type=click.IntRange(1), help="netvlad, salad: number of centres  [default: 64]")
+    @click.option(
+        "--pooling-size",
+        multiple=True,
+        metavar="NAME=NUMBER",
+        help="size of a layer of salad, boq, mixvpr, cosplace or ap-gem; may be repeated  [default: as published]",
+    )
+    @click.option(
+        "--photo-size",
+        metavar="HEIGHTxWIDTH",
+        help="pixels that the network warps every photo to, such as 322x322, or any for photos in their own shape  "
+        "[default: the network's]",
+    )
     @click.option("--whitening-layer", help="a learned layer at the end, started from a whitening FILE or random")
     @click.option("--output-dim", type=click.IntRange(1), help="dimension of that layer  [default: all]")
     @functools.wraps(function)

@@ -149,6 +149,16 @@ class Network(nn.Module):
         """Note what the pooling learned from photos; from here on NetVLAD can be used."""
         self.description = replace(self.description, prepared=how)
 
+    def set_photo_size(self, size: tuple[int, ...]) -> None:
+        """Warp photos to a height and width from here on; an empty one leaves them their own shape.
+
+        Raises
+        ------
+        UsageError
+            It is no size.
+        """
+        self.description = replace(self.description, photo_size=tuple(size))
+
     def add_whitening(self, layer: nn.Linear) -> None:
         """Append the whitening layer.
 

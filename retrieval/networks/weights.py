@@ -89,13 +89,18 @@ def read_weights(source: str | Path, needed: int = 0) -> dict[str, Tensor]:
     WeightsError
         Absent, unreadable, a checkpoint of ours, or no named arrays.
     """
-    content = _read_url(str(source), needed) if is_url(source) else _read_file(Path(source), needed)
+    content = read_content(source, needed)
     if isinstance(content, Mapping) and content.get("format") == CHECKPOINT_FORMAT:
         raise WeightsError(source, "is a checkpoint of a whole network, not weights of a backbone", "use --network")
     content = unwrapped(content, source)
     if not isinstance(content, Mapping) or not content:
         raise WeightsError(source, f"holds {type(content).__name__}, not a state dict of named arrays")
     return without_prefixes(named_tensors(content, source), source)
+
+
+def read_content(source: str | Path, needed: int = 0) -> Any:
+    """What a file of weights or a URL holds, as it is; see `read_weights`."""
+    return _read_url(str(source), needed) if is_url(source) else _read_file(Path(source), needed)
 
 
 def load_state(module: torch.nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:

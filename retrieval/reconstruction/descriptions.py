@@ -82,7 +82,7 @@ def network_key(choice: NetworkChoice) -> dict[str, Any]:
     key: dict[str, Any] = {}
     for field in fields(choice):
         value = getattr(choice, field.name)
-        if value is not None and value is not False:
+        if value is not None and value is not False and value != ():
             key[field.name] = str(value)
             try:
                 status = Path(str(value)).stat()

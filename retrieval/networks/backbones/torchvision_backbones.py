@@ -124,7 +124,7 @@ class ResNet(Torchvision):
         The kind of block.
     """
 
-    classifier = "fc."
+    classifier: str | tuple[str, ...] = "fc."
     smallest = 1
 
     def __init__(self, name: str, blocks: Sequence[int], bottleneck: bool) -> None:

@@ -50,7 +50,7 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, tokens, width) to the same."""
         query, key, value = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        return self.proj(scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        return self.proj(scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
 
 
 class TwoLayers(nn.Module):
@@ -62,7 +62,7 @@ class TwoLayers(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, tokens, width) to the same."""
-        return self.fc2(gelu(self.fc1(x)))  # type: ignore[no-any-return]
+        return self.fc2(gelu(self.fc1(x)))
 
 
 class LayerScale(nn.Module):
@@ -88,7 +88,7 @@ class TransformerBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, tokens, width) to the same."""
         x = x + self.ls1(self.attn(self.norm1(x)))
-        return x + self.ls2(self.mlp(self.norm2(x)))  # type: ignore[no-any-return]
+        return x + self.ls2(self.mlp(self.norm2(x)))
 
 
 class PatchEmbedding(nn.Module):
@@ -114,7 +114,7 @@ class VisionTransformer(Backbone):
     """
 
     smallest = PATCH
-    classifier = ("mask_token", "head.")
+    classifier: tuple[str, ...] = ("mask_token", "head.")
     published_as = "pretrained"
     has_class_token = True
 

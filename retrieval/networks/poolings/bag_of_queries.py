@@ -35,7 +35,7 @@ class Attention(nn.Module):
             linear(x, weight, bias).unflatten(2, (self.heads, HEAD)).transpose(1, 2)
             for x, weight, bias in zip((queries, keys, keys), weights, biases, strict=True)
         )
-        return self.out_proj(scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        return self.out_proj(scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
 
 
 class EncoderLayer(nn.Module):
@@ -50,7 +50,7 @@ class EncoderLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, n, width) to the same."""
         x = self.norm1(x + self.self_attn(x, x))
-        return self.norm2(x + self.linear2(torch.relu(self.linear1(x))))  # type: ignore[no-any-return]
+        return self.norm2(x + self.linear2(torch.relu(self.linear1(x))))
 
 
 class QueryLayer(nn.Module):
@@ -112,7 +112,7 @@ class BoQ(Pooling):
         for layer in self.boqs:
             cells, of_layer = layer(cells)
             found.append(of_layer)
-        return self.fc(torch.cat(found, dim=1).transpose(1, 2)).flatten(1)  # type: ignore[no-any-return]
+        return self.fc(torch.cat(found, dim=1).transpose(1, 2)).flatten(1)
 
     def reset(self, seed: int) -> None:
         """Random layers and queries."""

@@ -21,7 +21,7 @@ class Mixer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, K, cells) to the same."""
-        return x + self.second(torch.relu(self.first(self.norm(x))))  # type: ignore[no-any-return]
+        return x + self.second(torch.relu(self.first(self.norm(x))))
 
 
 class MixVPR(Pooling):
@@ -70,7 +70,7 @@ class MixVPR(Pooling):
         x = x.flatten(2)
         for mixer in self.mix:
             x = mixer(x)
-        return self.row_proj(self.channel_proj(x.transpose(1, 2)).transpose(1, 2)).flatten(1)  # type: ignore[no-any-return]
+        return self.row_proj(self.channel_proj(x.transpose(1, 2)).transpose(1, 2)).flatten(1)
 
     def reset(self, seed: int) -> None:
         """Random layers."""

@@ -1,8 +1,8 @@
 """SALAD: a photo's patches assigned to learned clusters by optimal transport (Izquierdo and Civera, CVPR 2024).
 
 Each patch has a score for each cluster. Sinkhorn's iterations turn the scores into a plan that carries every patch of
-weight 1 into clusters of weight 1 and a dustbin, which takes the rest: patches that tell nothing end there. Features are
-summed by the plan. The backbone's token is projected and stands before the sums. MegaLoc adds a linear layer.
+weight 1 into clusters of weight 1 and a dustbin, which takes the rest: patches that tell nothing end there. Features
+are summed by the plan. The backbone's token is projected and stands before the sums. MegaLoc adds a linear layer.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ ITERATIONS = 3
 def transport_plan(scores: Tensor, dustbin: Tensor, iterations: int = ITERATIONS) -> Tensor:
     """How much of each patch goes to each cluster; the dustbin's share is left out.
 
-    Sinkhorn's iterations in logarithms (Cuturi, 2013): rows and columns are scaled in turn so that each cluster receives
-    1, each patch gives 1, and the dustbin takes what is left. After the last iteration each patch gives exactly 1. Where
-    there are no more patches than clusters, every bin has the same weight.
+    Sinkhorn's iterations in logarithms (Cuturi, 2013): rows and columns are scaled in turn so that each cluster
+    receives 1, each patch gives 1, and the dustbin takes what is left. After the last iteration each patch gives
+    exactly 1. Where there are no more patches than clusters, every bin has the same weight.
 
     Parameters
     ----------

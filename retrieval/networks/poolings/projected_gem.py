@@ -46,7 +46,7 @@ class ProjectedGeM(Pooling):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool (B, K, h, w) to (B, output)."""
-        return self.linear(self.gem(x))  # type: ignore[no-any-return]
+        return self.linear(self.gem(x))
 
     def reset(self, seed: int) -> None:
         """A random layer."""

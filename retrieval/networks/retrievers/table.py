@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 L2_OF_THEIRS = 1e-12
 """Added to the norm that divides a descriptor, as in PyTorch's own normalisation."""
-TIMM = "timm"
-"""The family of those that timm has."""
 
 _HUGGING_FACE = "https://huggingface.co/{repository}/resolve/main/{file}"
 _GITHUB = "https://github.com/"
@@ -94,7 +92,7 @@ _OF_COSPLACE = re.compile(rf"(cosplace|eigenplaces)-({'|'.join((*_RESNETS, 'vgg1
 _REPOSITORIES = {"cosplace": "CosPlace", "eigenplaces": "EigenPlaces"}
 
 
-def known_names() -> list[str]:
+def retriever_names() -> list[str]:
     """All names, for people to read."""
     return [*_BY_NAME, *(f"{family}-BACKBONE-DIM" for family in _REPOSITORIES)]
 
@@ -117,3 +115,9 @@ def retriever_called(name: str) -> Retriever | None:
         *(name, backbone if backbone != "vgg16" else "vgg16_before_relu", "cosplace", (int(dim),), 0, (), "MIT"),
         url=f"{_GITHUB}gmberton/{repository}/releases/download/v1.0/{theirs}_{dim}_{family}.pth",
     )
+
+
+def retriever_like(backbone: str, pooling: str, sizes: tuple[int, ...], clusters: int) -> Retriever | None:
+    """The retriever that is built so; None where there is none. Those of CosPlace's family have no photo size."""
+    parts = (backbone, pooling, sizes, clusters)
+    return next((r for r in _FIXED if (r.backbone, r.pooling, r.sizes, r.clusters) == parts), None)

@@ -1,7 +1,7 @@
 """Files of well-known retrievers, told by the names and shapes of their parameters.
 
-Each family has a function from a state dict to a description and the same weights under our names. A file is of a family
-where a parameter is in it that no other family has.
+Each family has a function from a state dict to a description and the same weights under our names. A file is of a
+family where a parameter is in it that no other family has.
 """
 
 from __future__ import annotations
@@ -58,6 +58,25 @@ def network_of_theirs(state: State, path: str | Path, photo_size: tuple[int, ...
     return network.eval()
 
 
+def resnet_of(state: State) -> str:
+    """The ResNet that has these weights by torchvision's names, whole or without its last layer.
+
+    Raises
+    ------
+    ValueError
+        There is none.
+    """
+    bottleneck = "layer1.0.conv3.weight" in state
+    blocks = tuple(
+        len({name.split(".")[1] for name in state if name.startswith(f"layer{number}.")}) for number in (1, 2, 3, 4)
+    )
+    kept = blocks if blocks[3] else blocks[:3]
+    for name, (whole, kind) in RESNETS.items():
+        if whole[: len(kept)] == kept and kind == bottleneck:
+            return name if blocks[3] else name + LAYER3
+    raise ValueError(f"a ResNet of {list(blocks)} blocks is unknown")
+
+
 def _bare(state: State) -> dict[str, Tensor]:
     """Without ``module.``, which parallel training puts before every name."""
     return {name.removeprefix("module."): value for name, value in state.items() if isinstance(name, str)}
@@ -110,7 +129,7 @@ def _mixvpr(state: State) -> Translated:
     depth = 1 + max(int(name.split(".")[1]) for name in head if name.startswith("mix."))
     side = round(len(head["mix.0.mix.0.weight"]) ** 0.5)
     sizes = (side, len(head["channel_proj.weight"]), len(head["row_proj.weight"]), depth)
-    return _description(_resnet_of(resnet), "mixvpr", sizes), weights
+    return _description(resnet_of(resnet), "mixvpr", sizes), weights
 
 
 def _cosplace(state: State) -> Translated:
@@ -167,17 +186,4 @@ def _chained_resnet(state: State, prefix: str) -> tuple[str, dict[str, Tensor]]:
     for name, value in _under(state, prefix).items():
         number, _, rest = name.partition(".")
         renamed[f"{_CHAIN[number]}.{rest}"] = value
-    return _resnet_of(renamed), {f"backbone.{name}": value for name, value in renamed.items()}
-
-
-def _resnet_of(state: State) -> str:
-    """The ResNet that has these weights by torchvision's names, whole or without its last layer."""
-    bottleneck = "layer1.0.conv3.weight" in state
-    blocks = tuple(
-        len({name.split(".")[1] for name in state if name.startswith(f"layer{number}.")}) for number in (1, 2, 3, 4)
-    )
-    kept = blocks if blocks[3] else blocks[:3]
-    for name, (whole, kind) in RESNETS.items():
-        if whole[: len(kept)] == kept and kind == bottleneck:
-            return name if blocks[3] else name + LAYER3
-    raise ValueError(f"a ResNet of {list(blocks)} blocks is unknown")
+    return resnet_of(renamed), {f"backbone.{name}": value for name, value in renamed.items()}
