@@ -21,8 +21,8 @@ FLAGS = {
     "pairs": ("num_matched", "names"),
     "graphml": ("place", "min_shared"),
     "whitening": ("learned_on", "scales"),
-    "safetensors": ("whitening",),
-    "onnx": ("whitening",),
+    "safetensors": ("whitening", "photo_size"),
+    "onnx": ("whitening", "photo_size"),
 }
 """By format: the flags that it has a use for."""
 INDEX = "an index, which build-index writes"
@@ -44,6 +44,7 @@ class _Request:
     whitening: tuple[Path, ...]
     learned_on: str | None
     scales: str
+    photo_size: str | None
 
 
 @click.command("export", epilog="Example: sfm2tuples export --format cirtorch tuples.h5 -o train/retrieval-SfM-mine/")
@@ -55,8 +56,8 @@ class _Request:
     type=click.Choice(list(FLAGS)),
     required=True,
     help="cirtorch: pickles and photos of a tuple file, or a network of a checkpoint; pairs: hloc's list, graphml: the "
-    "graph, both of an index; whitening: a whitening file of a cirtorch checkpoint; safetensors, onnx: a network of a "
-    "checkpoint, its description beside it",
+    "graph, both of an index; whitening: a whitening file of a checkpoint of cirtorch or dirtorch; safetensors, onnx: "
+    "a network of a checkpoint, or a retriever by name, its description beside it",
 )
 @click.option(
     "--image-size",
@@ -99,6 +100,11 @@ class _Request:
     default="ss",
     show_default=True,
     help="whitening: that of a single scale (ss) or of several (ms)",
+)
+@click.option(
+    "--photo-size",
+    metavar="HEIGHTxWIDTH",
+    help="safetensors, onnx: pixels that the network is to warp every photo to, or any  [default: the network's]",
 )
 @click.option("--force", is_flag=True, help="replace the output where it exists")
 @output_options
@@ -207,13 +213,14 @@ def _whitenings_for_their_test(request: _Request, network: str, output: Output) 
 
 
 def _whitening(request: _Request, output: Output) -> None:
-    from retrieval.networks.cirtorch_checkpoints import chosen_whitening, read_cirtorch_checkpoint
+    from retrieval.networks.cirtorch_checkpoints import chosen_whitening
+    from retrieval.networks.retrievers.dirtorch_checkpoints import read_checkpoint_with_whitenings
     from retrieval.whitening.projection import write_whitening
     from sfm2tuples.files.atomic import refuse_overwrite
 
     source, target = request.source, request.target
     refuse_overwrite(target, request.force)
-    whitening = chosen_whitening(read_cirtorch_checkpoint(source), source, request.learned_on, request.scales)
+    whitening = chosen_whitening(read_checkpoint_with_whitenings(source), source, request.learned_on, request.scales)
     write_whitening(target, whitening)
     output.result({"dim": whitening.dim, "settings": whitening.settings})
     step = f"sfm2tuples extract --network {source} --whitening {target} photos/ -o descriptors.h5"
@@ -253,7 +260,7 @@ def _safetensors(request: _Request, output: Output) -> None:
     from retrieval.exporting.self_contained import description_of, network_to_export
 
     check_safetensors_target(request.target, request.force)
-    network = network_to_export(request.source, _one_whitening(request))
+    network = network_to_export(request.source, _one_whitening(request), request.photo_size)
     write_safetensors(request.target, network)
     output.result({"config": description_of(network)})
     next_step = f'safetensors.torch.load_file("{request.target / WEIGHTS}") reads the weights; see docs/export.md'
@@ -267,7 +274,7 @@ def _onnx(request: _Request, output: Output) -> None:
 
     refuse_overwrite(request.target, request.force)
     check_packages()
-    network = network_to_export(request.source, _one_whitening(request))
+    network = network_to_export(request.source, _one_whitening(request), request.photo_size)
     write_onnx(request.target, network)
     output.result({"config": description_of(network)})
     next_step = f'onnxruntime.InferenceSession("{request.target}") runs it; see docs/export.md'

@@ -14,7 +14,6 @@ import click
 from cli.options.paths import FilePath
 from retrieval.networks.by_name import POOLINGS, backbone_names, family_of
 from retrieval.networks.devices import FP32, PRECISIONS
-from retrieval.networks.retrievers.table import retriever_names
 from retrieval.photos.choices import UPRIGHT
 
 FIELDS = (
@@ -60,8 +59,8 @@ def network_options(function: Callable[..., None]) -> Callable[..., None]:
     @click.option(
         "--network",
         type=FilePath(),
-        help="a checkpoint made by train, a file of cirtorch, dirtorch or a well-known retriever, or the name of such "
-        f"a retriever: {', '.join(retriever_names())}",
+        help="a checkpoint made by train; a file of cirtorch, dirtorch or a well-known retriever; or the name of one, "
+        "such as megaloc, salad, boq-dinov2 or cosplace-resnet50-512 (docs/networks.md has all)",
     )
     @click.option(
         "--backbone",

@@ -200,7 +200,17 @@ def extract_settings(network: Network, options: ExtractionOptions) -> dict[str, 
 
 
 def seen_by(network: Network, options: ExtractionOptions) -> ExtractionOptions:
-    """The options, with photos as the network saw them in training where nothing else is asked for."""
+    """The options, with photos as the network saw them in training where nothing else is asked for.
+
+    Raises
+    ------
+    UsageError
+        Several scales of a network that warps all of them to one size.
+    """
+    size = network.description.photo_size
+    if size and len(options.scales) > 1:
+        warped = f"this network warps photos of every scale to {'x'.join(map(str, size))} pixels"
+        raise UsageError(f"{warped}: leave out --scales, or add --photo-size any")
     return options if options.upright is not None else replace(options, upright=network.upright)
 
 

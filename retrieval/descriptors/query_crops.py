@@ -82,7 +82,7 @@ def describe_crops(
 
 
 def check_crop(network: Network, crop: str) -> None:
-    """Refuse an unknown crop, and Crop_X of a network that does not see the photo in its own shape.
+    """Refuse an unknown crop, and Crop_X of a network whose map's parts do not describe parts of the photo.
 
     Raises
     ------
@@ -90,8 +90,8 @@ def check_crop(network: Network, crop: str) -> None:
     """
     if crop not in CROPS[1:]:
         raise UsageError(f"no crop is called {crop}; there are {', '.join(CROPS)}")
-    if crop == "activations" and not network.pool.keeps_aspect:
-        raise UsageError("neural codes see photos warped to a square, which has no such box: use --crop image")
+    if crop == "activations" and not network.describes_parts:
+        raise UsageError(f"{network.whole_photos_only}: use --crop image")
 
 
 def crop_maps(

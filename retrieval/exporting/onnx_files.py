@@ -29,6 +29,8 @@ ANOTHER = (1, 3, 230, 97)
 """Photos of another size, number and aspect: what torch has followed must describe them as the network does."""
 TOLERANCE = 1e-5
 """Of each value of a descriptor, whose norm is 1."""
+REMEDY = "--photo-size, such as 322x322, makes the network warp photos to one size; or take gem, mac or spoc"
+"""What can be written in place of a network that follows the photo's size."""
 METADATA = "sfm2tuples"
 """The entry of the file's metadata that holds the description, as JSON."""
 
@@ -86,10 +88,10 @@ def _program(network: Network) -> Any:
     # The exporter passes on whatever stopped it, from torch's compiler, from onnxscript or from sympy.
     except Exception as error:
         raise UsageError(
-            f"{parts} cannot be written as ONNX for photos of any size ({first_line(error)}); gem, mac and spoc can"
+            f"{parts} cannot be written as ONNX for photos of any size ({first_line(error)}); {REMEDY}"
         ) from error
     if not torch.allclose(found, wanted, rtol=0, atol=TOLERANCE):
-        raise UsageError(f"{parts} would describe photos of other sizes otherwise as ONNX; gem, mac and spoc would not")
+        raise UsageError(f"{parts} would describe photos of other sizes otherwise as ONNX; {REMEDY}")
     return program
 
 

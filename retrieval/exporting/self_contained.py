@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from retrieval.networks.choice import load_network
+from retrieval.networks.choice import NetworkChoice, load_chosen
 from retrieval.networks.network import Network
 from retrieval.networks.whitening_layer import WhiteningLayer, add_whitening_layer
 from sfm2tuples.errors import UsageError
@@ -17,8 +17,10 @@ INPUT = "photos of one size: (B, 3, H, W) float32, RGB in 0..1; mean and std are
 OUTPUT = "descriptors: (B, dimension) float32, L2-normalised; compare them by their product"
 
 
-def network_to_export(path: str | Path, whitening: Path | None = None) -> Network:
+def network_to_export(path: str | Path, whitening: Path | None = None, photo_size: str | None = None) -> Network:
     """The network of a checkpoint, in evaluation mode, with a whitening file as its last layer.
+
+    `photo_size` is that of `NetworkChoice`.
 
     Raises
     ------
@@ -27,7 +29,7 @@ def network_to_export(path: str | Path, whitening: Path | None = None) -> Networ
     UsageError
         The whitening belongs to another network, or there is one inside already; the pooling has learned nothing yet.
     """
-    network = load_network(path)
+    network = load_chosen(NetworkChoice(Path(path), photo_size=photo_size))
     if network.pool.unprepared and not network.description.prepared:
         raise UsageError(network.pool.unprepared)
     if whitening is not None:

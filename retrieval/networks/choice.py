@@ -6,6 +6,7 @@ import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from retrieval.networks.backbones.lite_weights import PACKAGES, file_of_package
 from retrieval.networks.by_name import POOLINGS, backbone_names
@@ -152,7 +153,7 @@ def load_network(path: str | Path) -> Network:
     """
     if is_name(path) or (Path(path).name == str(path) and not Path(path).suffix and not Path(path).exists()):
         return named_retriever(str(path), None)
-    content = read_content(path) if Path(path).suffix == ".safetensors" else load_checkpoint_content(path)
+    content = network_file_content(path)
     if is_cirtorch(content):
         return cirtorch_network(content, path)
     if is_dirtorch(content):
@@ -161,6 +162,17 @@ def load_network(path: str | Path) -> Network:
     if state is not None:
         return retriever_of_file(state, path)
     return network_of(checked_content(content, path), path)
+
+
+def network_file_content(path: str | Path) -> Any:
+    """What a file of a network holds, ours or another program's; nothing of it is run.
+
+    Raises
+    ------
+    WeightsError
+        Absent, torn, or with other content than tensors, plain values and arrays.
+    """
+    return read_content(path) if Path(path).suffix == ".safetensors" else load_checkpoint_content(path)
 
 
 def is_name(network: str | Path) -> bool:

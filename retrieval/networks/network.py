@@ -94,6 +94,14 @@ class Network(nn.Module):
         return self.pool.keeps_aspect and not self.description.photo_size
 
     @property
+    def whole_photos_only(self) -> str:
+        """Why not, where it is not so."""
+        size = "x".join(map(str, self.description.photo_size))
+        if size:
+            return f"this network warps photos to {size} pixels, which has no part of the photo's shape"
+        return f"{self.description.pooling} describes whole photos only, as neural codes and class tokens do"
+
+    @property
     def scale_exponent(self) -> float:
         """Exponent that combines scales: p of plain GeM, 1 where values may be negative (method.md section 10, [C])."""
         return self.pool.scale_exponent if self.whitening is None else 1.0

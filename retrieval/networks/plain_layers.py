@@ -87,7 +87,7 @@ def write_layers(path: Path, network: Network) -> bool:
 
 def _layers_of(network: Network, found: _Layers) -> dict[str, Any]:
     """Everything that a description of a photo takes."""
-    if network.local_whitening is not None:
+    if network.local_whitening is not None or network.description.photo_size or network.backbone.has_class_token:
         raise _UnknownLayerError
     pool = _pooling(network, found)
     graph = _Tracer().trace(network.backbone)

@@ -6,7 +6,7 @@ import math
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from sfm2tuples.mining import tuple_file
 from sfm2tuples.mining.doubtful_pairs import doubtful_of_tuples
 from sfm2tuples.mining.summary import distributions, share_across
 from sfm2tuples.places.grouping import reasons_of
+
+if TYPE_CHECKING:
+    from retrieval.networks.network import Network
 
 Facts = dict[str, Any]
 """Label to value. Where every value is `Facts` too, it is a table with a row for each."""
@@ -60,7 +63,7 @@ def inspect_file(path: Path) -> dict[str, Facts]:
     """
     require_file(path)
     # PyTorch writes a zip archive; a torn or an old one is known by its suffix alone. All else of ours is HDF5.
-    if path.suffix in (".pt", ".pth") or zipfile.is_zipfile(path):
+    if path.suffix in (".pt", ".pth", ".ckpt", ".safetensors") or zipfile.is_zipfile(path):
         return _checkpoint(path)
     if not is_hdf5(path):
         raise FileFormatError(path, "is no file of sfm2tuples", _REMEDY)
@@ -277,11 +280,18 @@ FORMATS: dict[str, Callable[[Path], dict[str, Facts]]] = {
 
 def _checkpoint(path: Path) -> dict[str, Facts]:
     from retrieval.networks.checkpoints import checked_content
-    from retrieval.networks.cirtorch_checkpoints import is_cirtorch, load_with_arrays
+    from retrieval.networks.choice import network_file_content
+    from retrieval.networks.cirtorch_checkpoints import is_cirtorch
+    from retrieval.networks.retrievers.by_name import retriever_of_file, retriever_state
+    from retrieval.networks.retrievers.dirtorch_checkpoints import is_dirtorch
 
-    content = load_with_arrays(path)
-    if is_cirtorch(content):
-        return _cirtorch_checkpoint(path)
+    content = network_file_content(path)
+    if is_cirtorch(content) or is_dirtorch(content):
+        return _foreign_checkpoint(path, "cirtorch" if is_cirtorch(content) else "dirtorch")
+    state = retriever_state(content)
+    if state is not None:
+        file = {"name": path.name, "format": "weights of a known retriever", "bytes": path.stat().st_size}
+        return {"file": file, "network": _network(retriever_of_file(state, path))}
     checkpoint = checked_content(content, path)
     format, version, software, fingerprint = (checkpoint[k] for k in ("format", "version", "software", "fingerprint"))
     file = _file(path, format, version, software, fingerprint, checkpoint.get("parents", ()))
@@ -298,19 +308,19 @@ def _checkpoint(path: Path) -> dict[str, Facts]:
     return {**sections, "rounds": rows}
 
 
-def _cirtorch_checkpoint(path: Path) -> dict[str, Facts]:
-    from retrieval.networks.cirtorch_checkpoints import read_cirtorch_checkpoint
+def _foreign_checkpoint(path: Path, maker: str) -> dict[str, Facts]:
+    from retrieval.networks.retrievers.dirtorch_checkpoints import read_checkpoint_with_whitenings
 
-    found = read_cirtorch_checkpoint(path)
-    file = {"name": path.name, "format": "checkpoint of cirtorch", "bytes": path.stat().st_size}
-    parameters = sum(parameter.numel() for parameter in found.network.parameters())
+    found = read_checkpoint_with_whitenings(path)
+    file = {"name": path.name, "format": f"checkpoint of {maker}", "bytes": path.stat().st_size}
     whitenings = [f"{name} {kind}" for name, kinds in found.whitenings.items() for kind in kinds]
-    network = {
-        **found.network.description.to_dict(),
-        "parameters": parameters,
-        "fingerprint": found.network.fingerprint(),
-    }
-    return {"file": file, "network": network, "training": {"epoch": found.epoch, "whitenings": whitenings}}
+    training = {"epoch": found.epoch, "whitenings": whitenings}
+    return {"file": file, "network": _network(found.network), "training": training}
+
+
+def _network(network: Network) -> Facts:
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return {**network.description.to_dict(), "parameters": parameters, "fingerprint": network.fingerprint()}
 
 
 def _without(values: Facts, keys: Iterable[str]) -> Facts:

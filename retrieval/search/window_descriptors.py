@@ -49,9 +49,9 @@ class Describer:
     """Dimensions of the whitening kept; all by default."""
 
     def __post_init__(self) -> None:
-        """Refuse a network that does not see a photo in its own shape."""
-        if not self.network.pool.keeps_aspect:
-            raise UsageError("--rerank looks for windows of a map, which neural codes do not keep")
+        """Refuse a network whose map's parts do not describe parts of the photo."""
+        if not self.network.describes_parts:
+            raise UsageError(f"--rerank looks for windows of a map; {self.network.whole_photos_only}")
 
     @property
     def largest(self) -> int:

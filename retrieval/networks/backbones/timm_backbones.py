@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from retrieval.networks.backbones.backbone import Backbone
+from retrieval.networks.backbones.backbone import Backbone, beside_token
 from retrieval.networks.description import Colour
 from sfm2tuples.errors import UsageError, WeightsError, first_line
 
@@ -52,22 +52,33 @@ class TimmBackbone(Backbone):
         self.channels = int(self.model.num_features)
         self.patch = _patch_size(self.model)
         self.smallest = max(self.patch) if max(self.patch) > 1 else SMALLEST
+        self.has_class_token = getattr(self.model, "cls_token", None) is not None
         self.classifier = tuple(f"model.{layer}." for layer in _classifiers(self.model))
         self._refuse_without_map(self._find_step() if self.patch == (1, 1) else self._trial())
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, 3, H, W) to (B, channels, h, w); a ViT's h and w are sides over the patch's, rounded."""
+        return self._map_and_token(x)[0]
+
+    def with_token(self, x: Tensor) -> Tensor:
+        """The map and its token, see `Backbone.with_token`; a class token is the first of all tokens."""
+        features, token = self._map_and_token(x)
+        return beside_token(features, features.mean(dim=(-2, -1)) if token is None else token)
+
+    def _map_and_token(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         x = self._at_whole_patches(x)
+        token: Tensor | None = None
         features: Tensor = self.model.forward_features(x)
         if not isinstance(features, Tensor):
             raise UsageError(f"backbone {self.name}: its last features are no map to pool")
         if features.ndim == 3:
+            token = features[:, 0] if self.has_class_token else None
             features = self._tokens_as_map(features, x.shape[-2] // self.patch[0], x.shape[-1] // self.patch[1])
         elif getattr(self.model, "output_fmt", "NCHW") == "NHWC":
             features = features.permute(0, 3, 1, 2)
         if features.ndim != 4 or features.shape[1] != self.channels:
             raise UsageError(f"backbone {self.name}: its last features, {tuple(features.shape)}, are no map to pool")
-        return features
+        return features, token
 
     def initialise(self, seed: int) -> None:
         """Random weights as timm draws them; torch's global generator is left alone."""
