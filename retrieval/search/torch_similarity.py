@@ -51,6 +51,8 @@ class TorchSearch:
         slack = best.rounding(block.descriptors)
         product = self._tensor(best.queries[query]) @ self._tensor(block.descriptors).T
         own = self._tensor(best.place[query])[:, None] == self._tensor(block.place)[None, :]
+        if best.barred is not None:
+            own |= self._tensor(best.barred.mask(query, block.row))
         highest = self._tensor(_towards(best.below[query] + slack, np.inf))[:, None]
         product = product.masked_fill(own | (product > highest) | product.isnan(), -torch.inf)
 

@@ -13,6 +13,7 @@ import numba
 import numpy as np
 
 from sfm2tuples.compute.threads import over_blocks
+from sfm2tuples.similarity.barred_rows import BarredRows, is_barred
 from sfm2tuples.similarity.rows import Matrix, MatrixRows
 
 LANES = 32
@@ -33,6 +34,8 @@ class PoolBlock:
     """(b,) int64."""
     group: np.ndarray
     """(b,) int64; at most one row of a group is taken."""
+    home: np.ndarray
+    """(b, 2) int64, as in `BarredRows.pool_home`."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +52,19 @@ class PoolRules:
     """(q,) float64; only more similar rows are given."""
     below: np.ndarray | None = None
     """(q,) float64; only less similar rows are given."""
+    barred: BarredRows | None = None
+    """Rows that single queries are never given; None: nothing but their own places."""
 
     def of_queries(self, some: np.ndarray) -> PoolRules:
         """The rules of some of the queries."""
         above, below = (None if bound is None else bound[some] for bound in (self.above, self.below))
-        return PoolRules(self.query_place[some], self.pool_place, self.group, above, below)
+        barred = None if self.barred is None else self.barred.of_queries(some)
+        return PoolRules(self.query_place[some], self.pool_place, self.group, above, below, barred)
 
     def block(self, row: np.ndarray, descriptors: np.ndarray) -> PoolBlock:
         """Some rows of the pool with their descriptors."""
-        return PoolBlock(row, descriptors, self.pool_place[row], self.group[row])
+        home = np.full((len(row), 2), -1, np.int64) if self.barred is None else self.barred.pool_home[row]
+        return PoolBlock(row, descriptors, self.pool_place[row], self.group[row], home)
 
 
 class BestRows:
@@ -77,6 +84,8 @@ class BestRows:
         Rows of the pool, most similar first, ties by lower row; -1 where there are fewer.
     similarity : (q, count) float64
         -inf where there are fewer.
+    barred : BarredRows or None
+        As in the rules.
     """
 
     def __init__(self, queries: np.ndarray, count: int, rules: PoolRules) -> None:
@@ -86,6 +95,7 @@ class BestRows:
         self.below = np.full(len(queries), np.inf) if rules.below is None else rules.below
         self.row = np.full((len(queries), count), -1, np.int64)
         self.similarity = np.full((len(queries), count), -np.inf)
+        self.barred = rules.barred
         self._group = np.full((len(queries), count), -1, np.int64)
         self._largest = _largest_norm(queries)
 
@@ -108,16 +118,22 @@ class BestRows:
         threads : int, optional
             `sfm2tuples.compute.threads.default_threads` where left out.
         """
-        offered = (product, query, block.descriptors, block.row, block.place, block.group)
-        wanted = (self.queries, self.place, self.above, self.below, self.rounding(block.descriptors))
+        offered = (product, query, block.descriptors, block.row, block.place, block.group, block.home)
+        wanted = (self.queries, self.place, self.above, self.below, *self._barred, self.rounding(block.descriptors))
         best = (self.row, self._group, self.similarity)
         entries = np.arange(len(query) + 1) * product.shape[1]
         over_blocks(lambda first, end: _offer_rows(first, end, *offered, *wanted, *best), entries, threads)
 
     def offer_pairs(self, query: np.ndarray, column: np.ndarray, block: PoolBlock) -> None:
         """Offer pairs of a query and a column of a block: (k,), (k,) int64."""
-        offered = (query, column, block.descriptors, block.row, block.place, block.group)
-        _offer_pairs(*offered, self.queries, self.place, self.above, self.below, self.row, self._group, self.similarity)
+        offered = (query, column, block.descriptors, block.row, block.place, block.group, block.home)
+        wanted = (self.queries, self.place, self.above, self.below, *self._barred)
+        _offer_pairs(*offered, *wanted, self.row, self._group, self.similarity)
+
+    @property
+    def _barred(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        barred = BarredRows.none(len(self.queries), 0) if self.barred is None else self.barred
+        return barred.query_home, barred.indptr, barred.row
 
 
 def pair_similarities(a: Matrix, b: Matrix, left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -173,13 +189,14 @@ def _pairs(a, b, left, right):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _offer_rows(  # type: ignore[no-untyped-def]
-    first, end, product, query, pool, pool_row, pool_place, pool_group,
-    queries, place, above, below, slack, row, group, similarity,
+    first, end, product, query, pool, pool_row, pool_place, pool_group, pool_home,
+    queries, place, above, below, home, indptr, barred, slack, row, group, similarity,
 ):  # fmt: skip
     """Offer each pair of some rows of a product that could still enter the best of its query."""
     for i in range(first, end):
         q = query[i]
         values, last = product[i], row.shape[1] - 1
+        own = barred[indptr[q] : indptr[q + 1]]
         limit = _just_below(max(similarity[q, last], above[q]) - slack)
         for start in range(0, len(values), CHUNK):
             chunk = values[start : start + CHUNK]
@@ -194,6 +211,8 @@ def _offer_rows(  # type: ignore[no-untyped-def]
                     continue
                 if _is_behind(values[j] + slack, pool_group[j], group[q], similarity[q]):
                     continue
+                if is_barred(home[q], pool_home[j], pool_row[j], own):
+                    continue
                 exact = _dot(queries[q], pool[j])
                 if above[q] < exact < below[q]:
                     _insert(exact, pool_row[j], pool_group[j], row[q], group[q], similarity[q])
@@ -202,11 +221,14 @@ def _offer_rows(  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _offer_pairs(  # type: ignore[no-untyped-def]
-    query, column, pool, pool_row, pool_place, pool_group, queries, place, above, below, row, group, similarity
-):
+    query, column, pool, pool_row, pool_place, pool_group, pool_home,
+    queries, place, above, below, home, indptr, barred, row, group, similarity,
+):  # fmt: skip
     for i in range(len(query)):
         q, j = query[i], column[i]
-        if pool_place[j] != place[q]:
+        if pool_place[j] != place[q] and not is_barred(
+            home[q], pool_home[j], pool_row[j], barred[indptr[q] : indptr[q + 1]]
+        ):
             exact = _dot(queries[q], pool[j])
             if above[q] < exact < below[q]:
                 _insert(exact, pool_row[j], pool_group[j], row[q], group[q], similarity[q])
