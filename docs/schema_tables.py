@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 
 from sfm2tuples.index import schema
-from sfm2tuples.mining import tuple_file
+from sfm2tuples.mining import barred, tuple_file
 
 INDEX = {
     "/models": schema.Models,
@@ -27,6 +27,7 @@ TUPLES = {
     "/train": tuple_file.TupleSet,
     "/train/candidates": tuple_file.Candidates,
 }
+BARRED = {"/barred": barred.Barred}
 
 
 def fields_of(table: type) -> Iterator[tuple[str, str, str, str]]:
@@ -49,4 +50,4 @@ def table(groups: dict[str, type]) -> str:
 
 
 if __name__ == "__main__":
-    print(table(INDEX), table(INSIDE), table(TUPLES), sep="\n\n")
+    print(table(INDEX), table(INSIDE), table(TUPLES), table(BARRED), sep="\n\n")

@@ -95,7 +95,26 @@ def test_an_index_of_one_site_is_as_documented(tmp_path: Path) -> None:
 
 def test_the_tuple_file_is_as_documented(index_and_tuples: tuple[Path, Path]) -> None:
     train = {name: kind for name, kind in written(index_and_tuples[1]).items() if not name.startswith("/val")}
-    assert train == documented("sfm2tuples-tuples")
+    assert train == {n: k for n, k in documented("sfm2tuples-tuples").items() if not n.startswith("/barred/")}
+
+
+def test_what_is_barred_is_as_documented(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    index, options = (
+        with_inside(rng, random_index(rng, (16, 7), (0, 0)), 4),
+        MiningOptions(inside=True, min_overlap=0.0),
+    )
+    tables = tables_of_index(index.opened(), options, lambda path: (640, 480))
+    none = replace(options, negatives="random")
+    mined = {}
+    for split in ("train", "val"):
+        of_split = tables.candidates[split], none
+        plan = plan_round(tables.images, tables.places, *of_split, split, 0, tables.barred)
+        mined[split] = choose_tuples(plan, None, tables.images, *of_split, barred=tables.barred)
+    target = tmp_path / "tuples.h5"
+    write_tuples(target, tables.images, tables.places, mined, tables.candidates, {}, [], barred=tables.barred)
+    found = {name: kind for name, kind in written(target).items() if name.startswith("/barred/")}
+    assert found == {n: k for n, k in documented("sfm2tuples-tuples").items() if n.startswith("/barred/")}
 
 
 def test_val_has_the_datasets_of_train(index_and_tuples: tuple[Path, Path]) -> None:
@@ -146,12 +165,13 @@ def test_an_evaluation_is_as_documented() -> None:
 
 
 def test_the_tables_are_those_that_the_dataclasses_print() -> None:
-    from docs.schema_tables import INDEX, INSIDE, TUPLES, table
+    from docs.schema_tables import BARRED, INDEX, INSIDE, TUPLES, table
 
     page = PAGE.read_text(encoding="utf-8")
     assert table(INDEX) in page
     assert table(INSIDE) in page
     assert table(TUPLES) in page
+    assert table(BARRED) in page
 
 
 def test_a_files_parents_are_named_once_and_files_of_others_have_none(tmp_path: Path) -> None:

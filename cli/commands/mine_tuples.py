@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from cli.options.idle_flags import DESCRIPTION, NEAREST_NEGATIVES, Use, refuse_idle_flags
 from cli.options.mining import mining_flags
@@ -84,9 +85,12 @@ def command(
     from retrieval.tuple_files.mining import mine_tuple_file
 
     refuse_idle_flags(USES)
-    mined = mine_tuple_file(index, target, options, photos, distractors, block, left_out_pairs)
+    source_of = click.get_current_context().get_parameter_source
+    chosen = [field.name for field in fields(options) if source_of(field.name) is not ParameterSource.DEFAULT]
+    mined = mine_tuple_file(index, target, options, photos, distractors, block, left_out_pairs, chosen)
     _say_left_out(mined, output)
-    _say_tuples(mined, options, output)
+    _say_inside(mined, options, output)
+    _say_tuples(mined, mined.options, output)
     _say_searches(mined, output)
     _say_suspicious(mined, output)
     train, val = (len(mined.tuples[split].query) for split in ("train", "val"))
@@ -102,6 +106,8 @@ def _say_left_out(mined: MinedTuples, output: Output) -> None:
     tables = mined.tables
     if tables.without_photo:
         output.say(f"{tables.without_photo:,} images have no photo and are left out")
+    if tables.num_left_out:
+        output.say(f"{tables.num_left_out:,} images are of neither split, or take no part, and are left out")
     if tables.same_photo:
         output.say(f"{tables.same_photo:,} images show the photo of another and are merged with it")
     if tables.known_distractors:
@@ -120,8 +126,27 @@ def _say_left_out(mined: MinedTuples, output: Output) -> None:
         )
         output.result({"sequences": tables.sequences.told_by})
     output.warn_of("photos cannot be read and are left out", tables.unreadable)
-    names = ("without_photo", "same_photo", "known_distractors", "near_duplicates", "left_out_pairs", "unreadable")
+    names = ("without_photo", "num_left_out", "same_photo", "known_distractors", "near_duplicates", "left_out_pairs")
+    output.result({"unreadable": tables.unreadable})
     output.result({name: getattr(tables, name) for name in names})
+
+
+def _say_inside(mined: MinedTuples, asked: MiningOptions, output: Output) -> None:
+    """Say in one line that negatives are mined inside places, why, and how much of it; and what was found without."""
+    options, train = mined.options, mined.plans["train"]
+    output.result({"inside": bool(options.inside)})
+    if not options.inside:
+        return
+    why = "" if asked.inside else "there are fewer places than negatives and a query need, so "
+    output.say(
+        f"{why}negatives are mined inside places (--inside): {len(mined.tables.places.name):,} spots and places, "
+        f"{options.num_negatives} negatives a tuple, at most {options.num_queries or len(train.query):,} tuples a round"
+    )
+    output.result({"without_negative": train.without_negative, "dropped": mined.without_negative})
+    if train.without_negative:
+        output.say(f"train: {train.without_negative:,} photos have a positive and no proven negative: no queries")
+    if mined.without_negative:
+        output.say(f"train: {mined.without_negative:,} queries found no proven negative in the pool and are left out")
 
 
 def _say_tuples(mined: MinedTuples, options: MiningOptions, output: Output) -> None:

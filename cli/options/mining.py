@@ -27,7 +27,8 @@ _FLAGS: dict[str, tuple[Any, str]] = {
     ),
     "negatives": (click.Choice(NEGATIVES), "N1 nearest, N2 nearest with one a place, random, semi-hard"),
     "num_positives": (int, "positives of a tuple"),
-    "num_negatives": (int, "negatives of a tuple"),
+    "num_negatives": (int, "negatives of a tuple; 2 with --inside"),
+    "inside": (bool, "negatives inside a place, where models prove them  [default: where places are too few]"),
     "num_candidates": (int, "images with most shared points that positives are chosen from"),
     "min_overlap": (float, "m3: least share of the query's points that the positive sees"),
     "max_scale_change": (float, "m3: most change of scale between query and positive"),
@@ -39,9 +40,15 @@ _FLAGS: dict[str, tuple[Any, str]] = {
         "m3: prefer positives of other sequences: auto (by folders, names, cameras, EXIF), no, or a regular expression "
         "whose match in a key is its sequence  [default: no]",
     ),
-    "query_share": (float, "share of a place's images that become queries, rounded up"),
-    "queries_per_place": (int, "most queries of one place"),
-    "num_queries": (int, "most queries in all, the places taking turns  [default: no limit]"),
+    "query_share": (
+        float,
+        "share of a place's images that become queries, rounded up; 1/4 with --inside",
+    ),
+    "queries_per_place": (int, "most queries of one place; with --inside of one spot"),
+    "num_queries": (
+        int,
+        "most queries in all, the places taking turns  [default: no limit; with --inside all photos once]",
+    ),
     "pool": (PoolType(), "images that negatives are chosen from: ends+per-place:N, ends+random:N, random:N"),
     "margin": (float, "semi-hard: how much farther than the positive a negative may be"),
     "max_negative_similarity": (float, "more similar images are no negatives  [default: no limit]"),

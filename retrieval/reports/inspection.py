@@ -137,6 +137,7 @@ def _joined(models: Models, places: Places, order: Iterable[str]) -> Facts:
 def _tuples(path: Path) -> dict[str, Facts]:
     file = tuple_file.read_tuples(path)
     packed: Facts = {"packed photos": "none"}
+    inside: Facts = {} if file.barred is None else {"barred pairs inside places": len(file.barred.image) // 2}
     if file.packed_size:
         photos, size = len(file.photo_indptr) - 1, int(file.photo_indptr[-1])
         packed = {"packed photos": photos, "packed size in pixels": file.packed_size, "packed bytes": size}
@@ -145,7 +146,7 @@ def _tuples(path: Path) -> dict[str, Facts]:
     }
     of_split = {split: distributions(file.tuples[split]) for split in SPLITS}
     return {
-        "content": {"images": len(file.images.key), "places": len(file.places.name), **packed},
+        "content": {"images": len(file.images.key), "places": len(file.places.name), **inside, **packed},
         "tuples": {label: {split: columns[split][label] for split in SPLITS} for label in columns[SPLITS[0]]},
         "evidence": {f"{split}: {name}": row for split, rows in of_split.items() for name, row in rows.items()},
         **_doubtful(file),

@@ -66,7 +66,7 @@ class KeptOut:
     def without(self, chosen: TupleSet, tuples: TupleFile) -> TupleSet:
         """Tuples of a round without the kept-out queries: where one is a negative, that negative is missing.
 
-        A tuple whose query or positive it is falls away.
+        A tuple whose query or positive it is falls away, and inside, where negatives are few, one that has none left.
 
         Raises
         ------
@@ -76,7 +76,10 @@ class KeptOut:
         if not len(self.query):
             return chosen
         held = np.column_stack([chosen.query, chosen.positive])
-        rows = np.flatnonzero(~np.isin(held, self.query).any(axis=1))
+        kept = ~np.isin(held, self.query).any(axis=1)
+        if tuples.barred is not None:
+            kept &= ((chosen.negative >= 0) & ~np.isin(chosen.negative, self.query)).any(axis=1)
+        rows = np.flatnonzero(kept)
         if len(chosen.query) and not len(rows):
             what = f"all {len(chosen.query):,} tuples of the round hold one of the {len(self.query):,} kept-out queries"
             raise DataError(tuples.path, what, "mine more tuples, or hold places out by build-index --val-share")

@@ -41,13 +41,19 @@ def tuples_of_round(state: TrainingState, round: int) -> TupleSet:
         return _from_file(tuples, state.options, round)
     mining = options_of_round(tuples, state.options)
     candidates = tuples.candidates["train"]
-    plan = plan_round(tuples.images, tuples.places, candidates, mining, "train", round)
+    plan = plan_round(tuples.images, tuples.places, candidates, mining, "train", round, tuples.barred)
     needed = plan.rows_needed
     descriptors = state.describe(needed, f"round {round} mine", strict=False) if len(needed) else None
     search = search_for(mining.search, exact_search(state.network.device))
-    chosen = choose_in_shares(RoundChoice(plan, descriptors, tuples.images, candidates, mining, search), state.team)
+    choosing = RoundChoice(plan, descriptors, tuples.images, candidates, mining, search, tuples.barred)
+    chosen = choose_in_shares(choosing, state.team)
     if isinstance(search, IvfSearch):
         _say_recall(search.report, state.team)
+    if len(chosen.query) < len(plan.query) and state.team.leads:
+        missing = len(plan.query) - len(chosen.query)
+        logger.info(
+            "round %d: %d of %d queries found no proven negative and are left out", round, missing, len(plan.query)
+        )
     return chosen
 
 
@@ -62,7 +68,7 @@ def choose_in_shares(choosing: RoundChoice, team: Team) -> TupleSet:
     Raises
     ------
     MiningError
-        A training query finds fewer negatives than asked in the pool; counted over all shares.
+        A training query finds fewer negatives than asked in the pool; inside, none finds any. Counted over all shares.
     SfmTuplesError
         Another process failed at its share.
     """

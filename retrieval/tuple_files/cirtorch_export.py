@@ -160,8 +160,9 @@ def _list(tuples: TupleFile, cids: list[str]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["split", "cid", "cluster", "place", "key"])
+    clusters = tuples.image_place.tolist()
     for row, (cid, place) in enumerate(zip(cids, tuples.images.place.tolist(), strict=True)):
         if cid:
             split = SPLITS[int(tuples.places.split[place])]
-            writer.writerow([split, cid, place, tuples.places.name[place], tuples.images.key[row]])
+            writer.writerow([split, cid, clusters[row], tuples.places.name[place], tuples.images.key[row]])
     return text.getvalue()

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,8 +17,10 @@ from retrieval.search.torch_similarity import exact_search
 from retrieval.tuple_files.descriptor_store import FileDescriptors
 from retrieval.tuple_files.distractors import read_distractors
 from retrieval.tuple_files.readable_photos import FIRST_ROUND, PhotoOptions, ReadablePhotos, rows_needed
-from sfm2tuples.index.opened import open_index
+from sfm2tuples.index.opened import OpenedIndex, open_index
 from sfm2tuples.index.schema import SPLITS
+from sfm2tuples.mining.amounts import settled, with_queries
+from sfm2tuples.mining.barred import VAL_NAMES
 from sfm2tuples.mining.left_out_pairs import read_left_out_pairs
 from sfm2tuples.mining.options import MiningOptions
 from sfm2tuples.mining.photo_table import NO_DISTRACTORS, IndexTables, PhotoSize, key_root, tables_of_index
@@ -47,6 +50,13 @@ class MinedTuples:
     """Pairs of places that may be one; empty where no descriptors were used."""
     searches: dict[str, SearchReport]
     """How well the negatives were found, by split name; of the splits whose pool was searched by inverted lists."""
+    options: MiningOptions
+    """By which they were mined: `inside` is decided, and the amounts of one site stand where nobody chose any."""
+
+    @property
+    def without_negative(self) -> int:
+        """Queries for training that found no negative and are left out; there are none but inside."""
+        return len(self.plans["train"].query) - len(self.tuples["train"].query)
 
 
 def mine_tuple_file(
@@ -57,6 +67,7 @@ def mine_tuple_file(
     distractors: Path | None = None,
     block: int = BLOCK,
     left_out_pairs: Path | None = None,
+    chosen: Collection[str] | None = None,
 ) -> MinedTuples:
     """Mine the tuples of both splits and write them, with the photos that can be read.
 
@@ -72,6 +83,8 @@ def mine_tuple_file(
         Pool images compared at once: bounds the memory, changes no result.
     left_out_pairs : Path, optional
         CSV of pairs of photos that are no positives, see `read_left_out_pairs`.
+    chosen : collection of str, optional
+        Fields of `options` that somebody chose: inside a place, `mining.amounts` gives the others. All where left out.
 
     Raises
     ------
@@ -81,43 +94,57 @@ def mine_tuple_file(
         Too few places for the negatives asked, no image with a positive, no photos.
     UsageError
         Descriptors are needed, and neither a network nor a file is named; or both are. There is no such device.
+        `inside` is asked of an index without relations.
     """
     device = choose_device(photos.device)
     with open_index(source) as index:
         exif = cache(taken)
         unknown = None if left_out_pairs is None else read_left_out_pairs(left_out_pairs, index)
         others = NO_DISTRACTORS if distractors is None else read_distractors(distractors, key_root(index))
+        options = settled(options, index, chosen)
 
         def tables_of(size_of: PhotoSize, leave_out: Collection[str]) -> IndexTables:
             return tables_of_index(index, options, size_of, others, leave_out, exif, unknown)
 
         def plans_of(tables: IndexTables) -> dict[str, Plan]:
-            places, candidates = tables.places, tables.candidates
-            return {
-                split: plan_round(tables.images, places, candidates[split], options, split, FIRST_ROUND)
-                for split in SPLITS
-            }
+            table = tables.images, tables.places
+            limited, barred = with_queries(options, *table, chosen), tables.barred
+            candidates = tables.candidates
+            return {s: plan_round(*table, candidates[s], limited, s, FIRST_ROUND, barred) for s in SPLITS}
 
         with photos.open(source, target, options) as readable:
             if isinstance(readable.descriptors, FileDescriptors):
                 readable.descriptors.refuse_others(source, index.header.fingerprint)
             tables, plans, unreadable = readable.plan(tables_of, plans_of)
             tables = replace(tables, unreadable=tables.unreadable + unreadable)
+            options = with_queries(options, tables.images, tables.places, chosen)
             tuples, searches = readable.choose(tables, plans, options, exact_search(device, block))
             parents = [index.header.fingerprint]
-            described = options.as_dict() | ({} if unknown is None else {"left_out_pairs": len(unknown)})
-            readable.write(target, tables, tuples, described, parents, searches, origins_of_index(index))
-        return MinedTuples(tables, plans, tuples, _suspicious(readable, tables, plans), searches)
+            origins = origins_of_index(index)
+            readable.write(target, tables, tuples, _described(options, index, unknown), parents, searches, origins)
+        return MinedTuples(tables, plans, tuples, _suspicious(readable, tables, plans), searches, options)
+
+
+def _described(options: MiningOptions, index: OpenedIndex, unknown: np.ndarray | None) -> dict[str, Any]:
+    """What the file says of how it was mined; inside, by which names the index was split too."""
+    described, names = options.as_dict(), index.header.options.get(VAL_NAMES)
+    if unknown is not None:
+        described["left_out_pairs"] = len(unknown)
+    return described | ({VAL_NAMES: names} if options.inside and names else {})
 
 
 def _suspicious(photos: ReadablePhotos, tables: IndexTables, plans: dict[str, Plan]) -> list[SuspiciousPair]:
     rows, images = rows_needed(plans), tables.images
-    rows = _first_of_places(rows, images.place[rows], COMPARED)
+    # Spots of one place may look alike: geometry has proven what they show.
+    place = images.place if tables.barred is None else tables.barred.whole_places(images.place)
+    rows = _first_of_places(rows, place[rows], COMPARED)
     values = photos.values(images, rows) if len(rows) else None
     if values is None:
         return []
     negatives_only = images.index_row[rows] < 0
-    return suspicious_places(block_of(values, slice(None)), images.place[rows], distractor=negatives_only)
+    found = suspicious_places(block_of(values, slice(None)), place[rows], distractor=negatives_only)
+    row_of = dict(zip(place.tolist(), images.place.tolist(), strict=True))
+    return [replace(pair, first=row_of[pair.first], second=row_of[pair.second]) for pair in found]
 
 
 def _first_of_places(rows: np.ndarray, place: np.ndarray, most: int) -> np.ndarray:

@@ -162,13 +162,13 @@ class ReadablePhotos:
         Raises
         ------
         MiningError
-            A training query finds fewer negatives than asked in the pool.
+            A training query finds fewer negatives than asked in the pool; inside, none finds any.
         """
         tuples, reports = {}, {}
         for split, plan in plans.items():
             search = search_for(options.search, exact)
             values, candidates = self.values(tables.images, plan.rows_needed), tables.candidates[split]
-            tuples[split] = choose_tuples(plan, values, tables.images, candidates, options, search)
+            tuples[split] = choose_tuples(plan, values, tables.images, candidates, options, search, tables.barred)
             if isinstance(search, IvfSearch) and search.report is not None:
                 reports[split] = search.report
         return tuples, reports
@@ -210,6 +210,7 @@ class ReadablePhotos:
             size,
             {split: asdict(report) for split, report in (reports or {}).items()},
             origins,
+            tables.barred,
         )
 
 

@@ -58,6 +58,8 @@ class CirtorchTables:
     pairs: dict[str, SplitPairs]
     """By split name."""
     left_out: Omissions
+    barred: None = None
+    """Other places alone have negatives."""
 
 
 def to_cirtorch(tuples: TupleFile, cids: Sequence[str]) -> dict[str, CirtorchSplit]:
@@ -72,8 +74,10 @@ def to_cirtorch(tuples: TupleFile, cids: Sequence[str]) -> dict[str, CirtorchSpl
     Returns
     -------
     dict of str to CirtorchSplit
-        A place's number is its row; an image of a training place is in ``train``, whether a tuple has it or not.
+        A place's number is its row; an image of a training place is in ``train``, whether a tuple has it or not. Of
+        tuples that were mined inside, a whole place is one cluster: the format has no pairs that are unknown.
     """
+    cluster = tuples.image_place
     written = np.array([bool(cid) for cid in cids], bool)
     splits = {}
     for number, name in enumerate(SPLITS):
@@ -83,9 +87,7 @@ def to_cirtorch(tuples: TupleFile, cids: Sequence[str]) -> dict[str, CirtorchSpl
         query, positive = tuple_pairs(tuples.tuples[name])
         query, positive = position[query], position[positive]
         keep = (query >= 0) & (positive >= 0)
-        splits[name] = CirtorchSplit(
-            [cids[row] for row in rows.tolist()], tuples.images.place[rows], query[keep], positive[keep]
-        )
+        splits[name] = CirtorchSplit([cids[row] for row in rows.tolist()], cluster[rows], query[keep], positive[keep])
     return splits
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from sfm2tuples.compute.random_draws import draw, smallest
 from sfm2tuples.mining.options import MiningOptions, PoolStrategy
 from sfm2tuples.mining.queries import rank_in_run
+from sfm2tuples.similarity.barred_rows import BarredRows
 from sfm2tuples.similarity.best_rows import PoolRules
 from sfm2tuples.similarity.exact_search import Search, most_similar
 from sfm2tuples.similarity.rows import Matrix
@@ -85,17 +86,20 @@ class Queries:
     """(t, D) float32, L2-normalised; None for random negatives."""
     positive_similarity: np.ndarray
     """(t,) float64, similarity to the first positive, for semi-hard."""
+    barred: BarredRows | None = None
+    """Rows of the pool that are never a negative of single queries; None: nothing but their own places."""
 
     def take(self, rows: np.ndarray) -> Queries:
         """Some of the queries."""
         descriptors = None if self.descriptors is None else self.descriptors[rows]
-        return Queries(self.place[rows], self.number[rows], descriptors, self.positive_similarity[rows])
+        barred = None if self.barred is None else self.barred.of_queries(rows)
+        return Queries(self.place[rows], self.number[rows], descriptors, self.positive_similarity[rows], barred)
 
 
 def choose_negatives(
     queries: Queries, pool: NegativePool, options: MiningOptions, round: int, search: Search = most_similar
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Choose the negatives of each query from other places.
+    """Choose the negatives of each query from other places, none of them barred.
 
     Parameters
     ----------
@@ -160,13 +164,21 @@ def _random(queries: Queries, pool: NegativePool, options: MiningOptions, round:
     # The draw of a place is named by the least number of its images, which does not depend on their order.
     place_number = np.minimum.reduceat(pool.number[order], start[:-1]) if len(order) else pool.number[:0]
     row = np.full((len(queries.place), options.num_negatives), -1, np.int64)
+    every = np.arange(len(pool.row))
     for t in range(len(row)):
         number = queries.number[t : t + 1]
+        barred = None if queries.barred is None else queries.barred.mask(np.array([t]), every)[0]
         turn = np.argsort(draw(options.seed, round, "random place", number, place_number), kind="stable")
-        for slot, c in enumerate(turn[places[turn] != queries.place[t]][: options.num_negatives]):
+        found: list[int] = []
+        for c in turn[places[turn] != queries.place[t]].tolist():
+            if len(found) == options.num_negatives:
+                break
             members = order[start[c] : start[c + 1]]
-            luck = draw(options.seed, round, "random image", number, pool.number[members])
-            row[t, slot] = pool.row[members[np.argmin(luck)]]
+            members = members if barred is None else members[~barred[members]]
+            if len(members):
+                luck = draw(options.seed, round, "random image", number, pool.number[members])
+                found.append(int(pool.row[members[np.argmin(luck)]]))
+        row[t, : len(found)] = found
     return row, np.full(row.shape, -np.inf)
 
 
@@ -181,7 +193,7 @@ def _nearest(
 ) -> Choice:
     if queries.descriptors is None or pool.descriptors is None:
         raise ValueError("these negatives are chosen by descriptors, and none were given")
-    rules = PoolRules(queries.place, pool.place, group, above, below)
+    rules = PoolRules(queries.place, pool.place, group, above, below, queries.barred)
     position, similarity = search(queries.descriptors, pool.descriptors, count, rules)
     return np.append(pool.row, -1)[position], similarity
 

@@ -64,6 +64,8 @@ class MiningOptions:
     """Positives of a tuple."""
     num_negatives: int = 5
     """Negatives of a tuple."""
+    inside: bool | None = None
+    """Whether negatives are mined inside places too, where the models prove them; None: where places are too few."""
     num_candidates: int = 100
     """Size of M(q), the images with most shared points that positives are chosen from."""
     min_overlap: float = 0.2
@@ -136,12 +138,15 @@ class MiningOptions:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, as files have them; `mining_options` reads them back. What was left open is absent."""
-        values = asdict(self) | {"pool": str(self.pool)}
+        """Plain values, as files have them; `mining_options` reads them back.
+
+        What was left open is absent, and `inside` is there only where it is so.
+        """
+        values = asdict(self) | {"pool": str(self.pool), "inside": self.inside or None}
         return {name: value for name, value in values.items() if name not in LEFT_OPEN or value is not None}
 
 
-LEFT_OPEN = ("max_overlap", "across")
+LEFT_OPEN = ("inside", "max_overlap", "across")
 """Fields whose None is decided by the way of mining; files without them are as they were before there were any."""
 
 

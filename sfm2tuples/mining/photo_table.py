@@ -12,11 +12,13 @@ import numpy as np
 from sfm2tuples.errors import MiningError, PhotoError, first_three
 from sfm2tuples.files.columns import gather_rows
 from sfm2tuples.index.opened import OpenedIndex
-from sfm2tuples.index.schema import SPLITS, TRAIN
+from sfm2tuples.index.schema import SPLITS, TRAIN, VAL
+from sfm2tuples.mining.barred import NO_FRAGMENT, VAL_NAMES, Barred, barred_of_index
 from sfm2tuples.mining.left_out_pairs import without_pairs
 from sfm2tuples.mining.options import NO, MiningOptions
-from sfm2tuples.mining.positives import count_near_duplicates, find_candidates
+from sfm2tuples.mining.positives import Homes, count_near_duplicates, find_candidates
 from sfm2tuples.mining.sequences import Sequences, TakenBy, sequences_of
+from sfm2tuples.mining.spots import places_of_index, spots_of_index
 from sfm2tuples.mining.tuple_file import Candidates, ImageTable, PlaceTable
 from sfm2tuples.places.photo_contents import number_photos
 
@@ -63,6 +65,10 @@ class IndexTables:
     """Pairs of photos that are no positives because the user says so."""
     sequences: Sequences | None = None
     """Of every image, where positives across them are preferred: `across`."""
+    barred: Barred | None = None
+    """Pairs of one place that are not proven negatives; None where negatives are of other places alone."""
+    num_left_out: int = 0
+    """Images that take no part, or that the index leaves out of both splits."""
 
 
 def tables_of_index(
@@ -80,6 +86,7 @@ def tables_of_index(
     ----------
     index : OpenedIndex
     options : MiningOptions
+        With `inside`, spots take the part of places, and images that take no part are left out.
     photo_size : callable
         Reads width and height of a photo; one that raises PhotoError is left out.
     distractors : Distractors
@@ -97,19 +104,19 @@ def tables_of_index(
         The index has no photo that can be read; the pattern of `across` tells none apart.
     """
     table = _Table(photo_size, frozenset(leave_out))
-    table_row = table.add_index(index)
-    if not table.key:
-        what = f"first: {first_three(table.unreadable)}" if table.unreadable else "build it again with --images"
-        raise MiningError(f"none of the {len(table_row):,} images of the index has a photo that can be read; {what}")
-    place_name, split = list(index.places.name), index.places.split.tolist()
+    belongs = spots_of_index(index) if options.inside else places_of_index(index)
+    table_row = table.add_index(index, belongs.place)
+    table.refuse_empty(len(table_row))
+    place_name = list(belongs.name)
     known = table.add_distractors(distractors, place_name)
-    split += [TRAIN] * (len(place_name) - len(split))
-    images = table.images()
+    split = np.pad(belongs.split, (0, len(place_name) - len(belongs.name)), constant_values=TRAIN)
+    images, places = table.images(), PlaceTable(place_name, split)
     sequences, pairs = _sequences(index, images, options, taken), _pairs_of_photos(table_row, left_out_pairs)
-    everything = without_pairs(find_candidates(index, table_row, images.place, options), pairs)
+    barred = _barred(index, table_row, images, place_name, pairs) if options.inside else None
+    homes = _homes(index, images, places, barred)
+    everything = without_pairs(find_candidates(index, table_row, homes, options), pairs)
     if sequences is not None:
         everything = replace(everything, across=sequences.across(everything.queries, everything.image))
-    places = PlaceTable(place_name, np.array(split, np.int8))
     query_split = places.split[images.place[everything.query]]
     return IndexTables(
         images=images,
@@ -119,9 +126,11 @@ def tables_of_index(
         same_photo=int(np.count_nonzero(table_row >= 0)) - table.registered,
         unreadable=table.unreadable,
         known_distractors=known,
-        near_duplicates=count_near_duplicates(index, table_row, images.place, options),
+        near_duplicates=count_near_duplicates(index, table_row, homes, options),
         left_out_pairs=len(pairs),
         sequences=sequences,
+        barred=barred,
+        num_left_out=belongs.num_left_out,
     )
 
 
@@ -145,6 +154,38 @@ def _sequences(
     return replace(found, of_image=np.pad(found.of_image, (0, len(images.key) - count), constant_values=-1))
 
 
+def _barred(
+    index: OpenedIndex, table_row: np.ndarray, images: ImageTable, place_name: list[str], pairs: np.ndarray
+) -> Barred:
+    """What may be no negative among the images of a table, and what the user left out.
+
+    A distractor of a place of the index is unknown to all of it.
+    """
+    barred = barred_of_index(index, table_row, len(images.key), pairs)
+    is_of_index = images.index_row >= 0
+    place_of = dict(zip(images.place[is_of_index].tolist(), barred.place[is_of_index].tolist(), strict=True))
+    numbers = {name: row for row, name in enumerate(index.places.name)}
+    for row in np.flatnonzero(~is_of_index).tolist():
+        place = int(images.place[row])
+        barred.place[row] = place_of.get(place, numbers.get(place_name[place], -1))
+        barred.fragment[row] = NO_FRAGMENT
+    return barred
+
+
+def _homes(index: OpenedIndex, images: ImageTable, places: PlaceTable, barred: Barred | None) -> Homes:
+    """Place of each image as a query and as a candidate, as `find_candidates` takes them.
+
+    Inside, candidates are of the index's place, whatever their spot, and of the query's split. A held-out walk is
+    searched for among the images for training, and none of its images is anybody's positive.
+    """
+    if barred is None:
+        return images.place, images.place
+    split = places.split[images.place].astype(np.int64)
+    if index.header.options.get(VAL_NAMES):
+        return barred.place, np.where(split == VAL, -1, barred.place)
+    return 2 * barred.place + split, 2 * barred.place + split
+
+
 class _Table:
     """The image table as it grows."""
 
@@ -160,17 +201,19 @@ class _Table:
         self._photo_size = photo_size
         self._leave_out = leave_out
 
-    def add_index(self, index: OpenedIndex) -> np.ndarray:
-        """Add the photos of an index, each once, and return the table's row of every image; -1 for none: (n,) int64."""
+    def add_index(self, index: OpenedIndex, place: np.ndarray) -> np.ndarray:
+        """Add the photos of an index, each once, and return the table's row of every image; -1 for none: (n,) int64.
+
+        `place`: (n,) int64, the place of each image; -1 for one that is left out.
+        """
         images, models = index.images, index.models
         key, name, model = images.key[:], images.name[:], images.model[:]
-        photo, has_photo = images.photo[:], images.has_photo[:]
+        photo, has_photo = images.photo[:], images.has_photo[:] & (place >= 0)
         row_of_photo = np.full(len(key), -1, np.int64)
         for row in np.flatnonzero(has_photo).tolist():
-            if row_of_photo[photo[row]] < 0:
-                root, place = models.photo_root[model[row]], int(models.place[model[row]])
-                if self._add(key[row], root, name[row], place, row):
-                    row_of_photo[photo[row]] = len(self.key) - 1
+            added = row_of_photo[photo[row]] >= 0
+            if not added and self._add(key[row], models.photo_root[model[row]], name[row], int(place[row]), row):
+                row_of_photo[photo[row]] = len(self.key) - 1
         self.registered = len(self.key)
         return np.where(has_photo, row_of_photo[photo], -1)
 
@@ -192,6 +235,12 @@ class _Table:
                 place_name.append(name)
             self._add(distractors.key[i], distractors.root[i], distractors.name[i], place_of[name], -1)
         return known
+
+    def refuse_empty(self, images: int) -> None:
+        """Refuse an index of which no photo is there."""
+        if not self.key:
+            what = f"first: {first_three(self.unreadable)}" if self.unreadable else "build it again with --images"
+            raise MiningError(f"none of the {images:,} images of the index has a photo that can be read; {what}")
 
     def images(self) -> ImageTable:
         """The finished table."""

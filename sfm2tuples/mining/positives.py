@@ -20,7 +20,11 @@ OPPOSITE_VIEW = np.float32(np.pi / 2)
 images share lie on a thin or transparent thing, or are wrong matches: the photos have nothing in common."""
 
 
-def find_candidates(index: OpenedIndex, table_row: np.ndarray, place: np.ndarray, options: MiningOptions) -> Candidates:
+Homes = np.ndarray | tuple[np.ndarray, np.ndarray]
+"""Place of each row of the image table, (m,) int64, or two where it is another as a candidate than as a query."""
+
+
+def find_candidates(index: OpenedIndex, table_row: np.ndarray, place: Homes, options: MiningOptions) -> Candidates:
     """M(q) of every image: the images with most shared points, with the evidence.
 
     Parameters
@@ -29,8 +33,9 @@ def find_candidates(index: OpenedIndex, table_row: np.ndarray, place: np.ndarray
     table_row : (n,) int64
         Row of each index image in the image table; -1 for one without a photo. Images of the same photo have the same
         row: their candidates are merged, and of two entries of one photo the one with more shared points counts.
-    place : (m,) int64
-        Place of each row of the image table.
+    place : (m,) int64, or two of them
+        Place of each row of the image table: the candidates of an image are of its place. Where two are given, the
+        second is each row's place as a candidate.
     options : MiningOptions
         `num_candidates` is the paper's k; `min_shared`, `max_angle` and `max_overlap` limit what is a candidate at all,
         as does `OPPOSITE_VIEW`. Ties in shared points: lower row first.
@@ -74,7 +79,7 @@ def _may_be_positive(
     query: np.ndarray,
     image: np.ndarray,
     shared: np.ndarray,
-    place: np.ndarray,
+    place: Homes,
     options: MiningOptions,
 ) -> np.ndarray:
     """Which edges of the graph join two different photos of one place that see enough in common: (e,) bool."""
@@ -83,11 +88,12 @@ def _may_be_positive(
     keep &= graph.axis_angle[:] < OPPOSITE_VIEW
     if options.max_angle is not None:
         keep &= graph.angle[:] <= np.float32(np.radians(options.max_angle))
-    keep[keep] = place[query[keep]] == place[image[keep]]
+    of_query, of_image = place if isinstance(place, tuple) else (place, place)
+    keep[keep] = of_query[query[keep]] == of_image[image[keep]]
     return keep
 
 
-def count_near_duplicates(index: OpenedIndex, table_row: np.ndarray, place: np.ndarray, options: MiningOptions) -> int:
+def count_near_duplicates(index: OpenedIndex, table_row: np.ndarray, place: Homes, options: MiningOptions) -> int:
     """How many pairs of photos `find_candidates` leaves out because of `max_overlap`; arguments as there."""
     if options.max_overlap is None:
         return 0
@@ -96,8 +102,8 @@ def count_near_duplicates(index: OpenedIndex, table_row: np.ndarray, place: np.n
     query, image = table_row[source], table_row[graph.neighbour[:]]
     edge = np.flatnonzero(_may_be_positive(graph, query, image, graph.shared[:], place, options))
     edge = edge[_near_duplicates(index, index.num_observed(), source, query, image, edge, options.max_overlap)]
-    one = query[edge] < image[edge]
-    return len(np.unique(query[edge][one] * len(place) + image[edge][one]))
+    low, high = np.minimum(query[edge], image[edge]), np.maximum(query[edge], image[edge])
+    return len(np.unique(low * np.int64(table_row.max(initial=0) + 1) + high))
 
 
 def _near_duplicates(

@@ -9,6 +9,7 @@ import numpy as np
 from sfm2tuples.compute.random_draws import item_numbers
 from sfm2tuples.errors import MiningError
 from sfm2tuples.index.schema import SPLITS, TRAIN
+from sfm2tuples.mining.barred import Barred
 from sfm2tuples.mining.negatives import NegativePool, Queries, choose_negatives, choose_pool
 from sfm2tuples.mining.options import IVF, MiningOptions
 from sfm2tuples.mining.positives import choose_positives, possible_queries
@@ -38,10 +39,18 @@ class Plan:
     """(m,) int64, rising rows whose descriptors the choice looks at; empty where it looks at none."""
     without_positive: int
     """Images of the split that can be no query, because the rule allows them no positive."""
+    without_negative: int = 0
+    """Images with a positive that can be no query for training, because no image is their proven negative."""
 
 
 def plan_round(
-    images: ImageTable, places: PlaceTable, candidates: Candidates, options: MiningOptions, split: str, round: int
+    images: ImageTable,
+    places: PlaceTable,
+    candidates: Candidates,
+    options: MiningOptions,
+    split: str,
+    round: int,
+    barred: Barred | None = None,
 ) -> Plan:
     """Draw the queries and the pool of a round, and choose the positives of m2 and m3.
 
@@ -55,11 +64,14 @@ def plan_round(
         ``train``: the pool holds images of training places; ``val``: of all places.
     round : int
         Every round draws anew.
+    barred : Barred, optional
+        Of tuples that are mined inside: only an image that may have a negative is a query for training.
 
     Raises
     ------
     MiningError
-        Training has too few places for the negatives asked, or no image with a positive; m2 of imported pairs.
+        Training has too few places for the negatives asked, no image with a positive, or none of these with a negative
+        inside; m2 of imported pairs.
     """
     eligible = possible_queries(candidates, options)
     is_split = places.split[images.place] == SPLITS.index(split)
@@ -69,9 +81,13 @@ def plan_round(
             f"m2 chooses by shared points, which {int(candidates.unknown.sum()):,} imported pairs do not have; "
             "choose m3, which draws among them, or m1"
         )
+    without_positive = registered - len(eligible)
     if split == SPLITS[TRAIN]:
-        _check_places(images.place[is_split], options)
+        if barred is None:
+            _check_places(images.place[is_split], options)
         _check_queries(eligible, registered, options)
+        eligible = _with_negative(eligible, np.flatnonzero(is_split), images.place, barred)
+    without_negative = registered - without_positive - len(eligible)
     number = item_numbers(images.key)
     query = choose_queries(eligible, images.place, number, item_numbers(places.name), options, round)
     if options.positives == "m1":
@@ -86,7 +102,7 @@ def plan_round(
         needed = np.union1d(ends, pool)
         if options.positives == "m1":
             needed = np.union1d(needed, _candidates_of(candidates, query))
-    return Plan(split, round, query, positive, pool, needed, registered - len(eligible))
+    return Plan(split, round, query, positive, pool, needed, without_positive, without_negative)
 
 
 @dataclass(frozen=True)
@@ -122,6 +138,8 @@ class RoundChoice:
     """As given to `plan_round`."""
     search: Search = most_similar
     """How the most similar are found: on the CPU where left out."""
+    barred: Barred | None = None
+    """As given to `plan_round`."""
 
     def __post_init__(self) -> None:
         """Refuse descriptors that are not those of the plan."""
@@ -165,8 +183,9 @@ class RoundChoice:
         images, pool = self.images, self.plan.pool
         of_queries = None if descriptors is None else block_of(descriptors, row_of[query])
         of_pool = None if descriptors is None else select(descriptors, row_of[pool])
+        barred = None if self.barred is None else self.barred.rows(query, pool)
         negative, negative_similarity = choose_negatives(
-            Queries(images.place[query], _numbers(query, images), of_queries, similarity[:, 0]),
+            Queries(images.place[query], _numbers(query, images), of_queries, similarity[:, 0], barred),
             NegativePool(pool, images.place[pool], _numbers(pool, images), of_pool),
             self.options,
             self.plan.round,
@@ -177,15 +196,18 @@ class RoundChoice:
     def tuples(self, negatives: Negatives) -> TupleSet:
         """The tuples, where `negatives` has a row for each query of the plan.
 
+        Inside, a training tuple may have fewer negatives than asked, and one without any is left out.
+
         Raises
         ------
         MiningError
-            A training query finds fewer negatives than asked in the pool.
+            A training query finds fewer negatives than asked in the pool; inside, none finds any.
         """
-        if self.plan.split == SPLITS[TRAIN] and self.options.max_negative_similarity is None:
+        trains = self.plan.split == SPLITS[TRAIN]
+        if trains and self.barred is None and self.options.max_negative_similarity is None:
             _check_negatives(negatives.negative, self.images, self.plan.query, self.options)
         edge, candidates = self.plan.positive, self.candidates
-        return TupleSet(
+        found = TupleSet(
             query=self.plan.query,
             positive=self._positive_rows(),
             negative=negatives.negative,
@@ -197,6 +219,12 @@ class RoundChoice:
             negative_similarity=negatives.negative_similarity,
             pool=self.plan.pool,
         )
+        if not trains or self.barred is None:
+            return found
+        fit = np.flatnonzero((found.negative >= 0).any(axis=1))
+        if not len(fit):
+            raise MiningError(f"no training query has a proven negative in {self.options.pool}; enlarge --pool")
+        return found.take(fit)
 
     def _positive_rows(self) -> np.ndarray:
         """(t, P) int64, rows of the image table; -1 where there are fewer."""
@@ -217,6 +245,7 @@ def choose_tuples(
     candidates: Candidates,
     options: MiningOptions,
     search: Search = most_similar,
+    barred: Barred | None = None,
 ) -> TupleSet:
     """Choose the positives (m1) and negatives of a planned round, all by this process; for shares see `RoundChoice`.
 
@@ -229,13 +258,15 @@ def choose_tuples(
         As given to `plan_round`.
     search : Search
         How the most similar are found: on the CPU where left out.
+    barred : Barred, optional
+        As given to `plan_round`.
 
     Raises
     ------
     MiningError
-        A training query finds fewer negatives than asked in the pool.
+        A training query finds fewer negatives than asked in the pool; inside, none finds any.
     """
-    choice = RoundChoice(plan, descriptors, images, candidates, options, search)
+    choice = RoundChoice(plan, descriptors, images, candidates, options, search, barred)
     every = np.arange(len(plan.query))
     choice = choice.with_positives(choice.positives(every))
     return choice.tuples(choice.negatives(every))
@@ -272,7 +303,8 @@ def _check_places(place: np.ndarray, options: MiningOptions) -> None:
     if count < need:
         raise MiningError(
             f"there are {count} training places with photos, and {options.num_negatives} negatives need {need}; "
-            "add models, lower --num-negatives, or give photos of other places with --distractors"
+            "add models, lower --num-negatives, give photos of other places with --distractors, or build the index "
+            "with --inside, which proves negatives inside a place"
         )
 
 
@@ -280,6 +312,20 @@ def _check_queries(eligible: np.ndarray, registered: int, options: MiningOptions
     if len(eligible) == 0:
         hint = "; lower --min-overlap or raise --max-scale-change" if options.positives == "m3" else ""
         raise MiningError(f"none of {registered:,} training images has a positive by {options.positives}{hint}")
+
+
+def _with_negative(eligible: np.ndarray, rows: np.ndarray, spot: np.ndarray, barred: Barred | None) -> np.ndarray:
+    """The possible queries that have a proven negative among some rows; all of them where nothing is barred."""
+    if barred is None:
+        return eligible
+    found = eligible[barred.have_negative(eligible, rows, spot)]
+    if not len(found):
+        raise MiningError(
+            f"none of {len(eligible):,} training images with a positive has a proven negative: the others of their "
+            "place share points with them, or may see what they see; give photos of other places with --distractors, "
+            "or build the index with --fragments apart where its models show different parts"
+        )
+    return found
 
 
 def _check_negatives(negative: np.ndarray, images: ImageTable, query: np.ndarray, options: MiningOptions) -> None:

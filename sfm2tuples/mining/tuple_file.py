@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import numpy as np
 
 from sfm2tuples.errors import FileFormatError, first_three
 from sfm2tuples.files.checked_columns import CheckedColumns
-from sfm2tuples.files.columns import gather_rows
 from sfm2tuples.files.container import (
     Header,
     create_file,
@@ -27,135 +26,18 @@ from sfm2tuples.files.plain_items import plain_group, plain_item
 from sfm2tuples.files.rules import Rule, Rules, below, text_rules
 from sfm2tuples.files.tables import read_table, write_table
 from sfm2tuples.index.schema import SPLITS, TRAIN, VAL
+from sfm2tuples.mining import barred as barred_pairs
+from sfm2tuples.mining.barred import Barred
+from sfm2tuples.mining.tuple_tables import UNKNOWN_SHARED as UNKNOWN_SHARED
+from sfm2tuples.mining.tuple_tables import Candidates as Candidates
+from sfm2tuples.mining.tuple_tables import ImageTable as ImageTable
+from sfm2tuples.mining.tuple_tables import PlaceTable as PlaceTable
+from sfm2tuples.mining.tuple_tables import TupleSet as TupleSet
 
 FORMAT = "sfm2tuples-tuples"
 VERSION = 1
 UNHASHED = ("images/root",)
 """What the fingerprint does not cover: where photos lie on this machine."""
-UNKNOWN_SHARED = np.int32(-1)
-"""Shared points of a pair that came from elsewhere without evidence."""
-
-
-@dataclass(frozen=True)
-class ImageTable:
-    """`/images`: every photo that mining may use, each once, in the order of the index."""
-
-    key: list[str]
-    """The photo's key, as in the index and in descriptor files."""
-    root: list[str]
-    """Folder of the photo on the machine that mined; the photo is `root` / `name`."""
-    name: list[str]
-    """Path of the photo below `root`."""
-    place: np.ndarray
-    """(n,) int64, row of `/places`."""
-    size: np.ndarray
-    """(n, 2) int64, width and height of the photo in pixels."""
-    index_row: np.ndarray
-    """(n,) int64, row in the index, or number in an imported file; -1 for a distractor, which has none."""
-
-    def path(self, row: int) -> Path:
-        """Where the photo lay when the tuples were mined."""
-        return Path(self.root[row]) / self.name[row]
-
-
-@dataclass(frozen=True)
-class PlaceTable:
-    """`/places`: name and split of each place."""
-
-    name: list[str]
-    """Name of the place."""
-    split: np.ndarray
-    """(k,) int8, `TRAIN` or `VAL`."""
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """`/train/candidates`, `/val/candidates`: M(q) of each possible query with evidence, as CSR.
-
-    method.md section 4: the k images with most shared points, falling, ties by lower row. m1 and m3 choose from
-    them anew in each round, without index or models.
-    """
-
-    query: np.ndarray
-    """(c,) int64, rising rows of `/images` that have a candidate."""
-    indptr: np.ndarray
-    """(c + 1,) int64, where each query's candidates start."""
-    image: np.ndarray
-    """(k,) int64, row of the candidate."""
-    shared: np.ndarray
-    """(k,) int32, shared points; -1 for an imported pair, which came without evidence."""
-    overlap: np.ndarray
-    """(k,) float32, shared points over the query's points, or NaN."""
-    scale_change: np.ndarray
-    """(k,) float32, >= 1 or NaN."""
-    angle: np.ndarray
-    """(k,) float32, mean viewing angle in radians, or NaN."""
-    across: np.ndarray | None = None
-    """(k,) bool, whether the candidate is of another sequence than its query; absent where nobody asked."""
-
-    @property
-    def unknown(self) -> np.ndarray:
-        """(k,) bool, which pairs came without evidence: whoever made them has chosen them."""
-        return self.shared == UNKNOWN_SHARED
-
-    @property
-    def queries(self) -> np.ndarray:
-        """(k,) int64, row of the query that each candidate is of."""
-        return np.repeat(self.query, np.diff(self.indptr))
-
-    def positions(self, query: np.ndarray, image: np.ndarray) -> np.ndarray:
-        """Where pairs of query and candidate stand in the columns; -1 for a pair that does not.
-
-        O(candidates of the queries asked).
-
-        Parameters
-        ----------
-        query, image : (r,) int64
-            Rows of `/images`; -1 for none.
-
-        Returns
-        -------
-        (r,) int64
-        """
-        place = np.searchsorted(self.query, query)
-        asked = np.flatnonzero(np.append(self.query, -1)[place] == query)
-        indptr, position = gather_rows(self.indptr, place[asked])
-        of = np.repeat(asked, np.diff(indptr))
-        same = self.image[position] == image[of]
-        found = np.full(len(query), -1, np.int64)
-        found[of[same]] = position[same]
-        return found
-
-
-@dataclass(frozen=True)
-class TupleSet:
-    """`/train`, `/val`: the tuples of one round, row by row, with what speaks for each choice."""
-
-    query: np.ndarray
-    """(t,) int64, row of `/images`."""
-    positive: np.ndarray
-    """(t, P) int64, rows of `/images`; -1 where there are fewer."""
-    negative: np.ndarray
-    """(t, K) int64, most similar first; -1 where there are fewer (validation only)."""
-    shared: np.ndarray
-    """(t, P) int32, shared points of query and positive; -1 for an imported pair."""
-    overlap: np.ndarray
-    """(t, P) float32, shared points over the query's points, or NaN."""
-    scale_change: np.ndarray
-    """(t, P) float32, >= 1 or NaN."""
-    angle: np.ndarray
-    """(t, P) float32, mean viewing angle in radians, or NaN."""
-    positive_similarity: np.ndarray
-    """(t, P) float32, cosine of the descriptors used; -inf where there is none."""
-    negative_similarity: np.ndarray
-    """(t, K) float32, likewise of query and negative."""
-    pool: np.ndarray
-    """(s,) int64, rising rows that negatives were chosen from."""
-
-    def take(self, rows: np.ndarray) -> TupleSet:
-        """The tuples of some rows, with the whole pool."""
-        columns = {column.name: getattr(self, column.name) for column in fields(TupleSet)}
-        return TupleSet(**{name: value if name == "pool" else value[rows] for name, value in columns.items()})
 
 
 @dataclass(frozen=True)
@@ -174,6 +56,8 @@ class TupleFile:
     """Longest side of the packed photos in pixels; 0 where none are packed."""
     photo_indptr: np.ndarray = field(repr=False)
     """(n + 1,) int64, where each packed photo's JPEG bytes start; empty where none are packed."""
+    barred: Barred | None = None
+    """Pairs of one place that are not proven negatives; None where tuples were not mined inside."""
     searches: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By split name, fields of `ivf_search.SearchReport`: of the splits whose pool was searched by inverted lists."""
 
@@ -181,6 +65,12 @@ class TupleFile:
     def image_split(self) -> np.ndarray:
         """(n,) int8, split of each image."""
         return self.places.split[self.images.place]
+
+    @property
+    def image_place(self) -> np.ndarray:
+        """(n,) int64, number of each image's whole place: the row of `/places`, or inside, where that is a spot's,
+        one for all its spots."""
+        return self.images.place if self.barred is None else self.barred.whole_places(self.images.place)
 
 
 def _rules_of_split(split: str) -> dict[str, Rule]:
@@ -221,6 +111,7 @@ RULES: Rules = {
     "images/size": Rule(("images", 2), "int64", least=1),
     "images/index_row": Rule(("images",), "int64", least=-1),
     **{name: rule for split in SPLITS for name, rule in _rules_of_split(split).items()},
+    **barred_pairs.RULES,
 }
 """What is true of every column but those of packed photos."""
 
@@ -242,15 +133,18 @@ def write_tuples(
     packed_size: int = 0,
     searches: Mapping[str, Mapping[str, Any]] | None = None,
     origins: Sequence[str] = (),
+    barred: Barred | None = None,
 ) -> None:
     """Write `tuples.h5`; `photos` gives the JPEG bytes of every image, in order, where they are to be packed.
 
     `searches`: by split name, how well its negatives were found, where they were searched by inverted lists.
-    `origins`: whose photos these are, for the header.
+    `origins`: whose photos these are, for the header. `barred`: of tuples that were mined inside.
     """
     with create_file(path, FORMAT, VERSION, options, parents, leave_out=UNHASHED, origins=origins) as file:
         write_table(file.create_group("images"), images)
         write_table(file.create_group("places"), places)
+        if barred is not None:
+            write_table(file.create_group("barred"), barred)
         for split in SPLITS:
             group = file.create_group(split)
             write_table(group, tuples[split])
@@ -282,31 +176,47 @@ def read_tuples(path: str | Path) -> TupleFile:
             candidates={split: read_table(columns, f"{split}/candidates", Candidates) for split in SPLITS},
             packed_size=0 if packed is None else number_attribute(path, packed, "size"),
             photo_indptr=np.zeros(0, np.int64) if packed is None else columns.read("photos/indptr"),
+            barred=read_table(columns, "barred", Barred) if columns.has("barred/image") else None,
             searches={s: json_attribute(path, g, "search", dict) for s, g in groups.items() if "search" in g.attrs},
         )
-    _check_places(tuples)
+    _check_tuples(tuples)
     return tuples
 
 
-def _check_places(file: TupleFile) -> None:
+def _check_tuples(file: TupleFile) -> None:
     """Refuse tuples that mix the splits, whose positives are of another place than the query, or negatives of its.
 
-    Validation's negatives may be of any split, as those of cirtorch are.
+    Validation's negatives may be of any split, as those of cirtorch are. Inside, positives are of the index's place,
+    whatever their spot, and a negative is neither of the query's spot nor barred.
+
+    Raises
+    ------
+    FileFormatError
+        They are so.
     """
-    split_of, place_of = file.image_split, file.images.place
+    if file.barred is not None and not file.barred.rises:
+        raise FileFormatError(file.path, "barred/image does not rise within each image's rows", "make it again")
+    split_of, spot_of, place_of, barred = file.image_split, file.images.place, file.image_place, file.barred
     for number, split in enumerate(SPLITS):
         tuples, candidates = file.tuples[split], file.candidates[split]
         query, asked = tuples.query[:, None], np.repeat(candidates.query, np.diff(candidates.indptr))
-        other_split = {"query": tuples.query, "candidates/query": candidates.query}
+        of_split = {"query": tuples.query, "candidates/query": candidates.query}
         if number == TRAIN:
-            other_split["pool"] = tuples.pool
-        for column, rows in other_split.items():
-            _refuse_images(file, f"{split}/{column}", rows, split_of[rows] != number, "of the other split")
+            of_split["pool"] = tuples.pool
+        if number == TRAIN and barred is not None:
+            of_split |= {"positive": tuples.positive, "candidates/image": candidates.image}
+        for column, rows in of_split.items():
+            _refuse_images(
+                file, f"{split}/{column}", rows, (rows >= 0) & (split_of[rows] != number), "of the other split"
+            )
         for column, of, rows in (("positive", query, tuples.positive), ("candidates/image", asked, candidates.image)):
             elsewhere = (rows >= 0) & (place_of[rows] != place_of[of])
             _refuse_images(file, f"{split}/{column}", rows, elsewhere, "of another place than their query")
-        of_place = (tuples.negative >= 0) & (place_of[tuples.negative] == place_of[query])
+        of_place = (tuples.negative >= 0) & (spot_of[tuples.negative] == spot_of[query])
         _refuse_images(file, f"{split}/negative", tuples.negative, of_place, "of the place of their query")
+        if barred is not None:
+            held = (tuples.negative >= 0) & barred.holds(np.broadcast_to(query, tuples.negative.shape), tuples.negative)
+            _refuse_images(file, f"{split}/negative", tuples.negative, held, "that are barred for their query")
 
 
 def _refuse_images(file: TupleFile, column: str, rows: np.ndarray, off: np.ndarray, what: str) -> None:
