@@ -117,7 +117,8 @@ def benchmark_descriptors(
         describer.check_fits(files.database)
     whitening = _whitening(request, files, describer)
     database, queries = _described(benchmark, request.crop, files, describer)
-    distractors, notes = _distractors(request.distractors, describer, {*database.names, *queries.names})
+    known = {*database.names, *queries.names, *benchmark.left_out}
+    distractors, notes = _distractors(request.distractors, describer, known)
     parents = [database.fingerprint, queries.fingerprint]
     warnings = [_difference("queries", queries, database)]
     if distractors is not None:

@@ -41,6 +41,8 @@ class Benchmark:
     """What was left out, one line each."""
     photos: PhotoSources | None = None
     """The photos of `database`, where the data itself lists them, as an index and a table of labels do."""
+    left_out: frozenset[str] = frozenset()
+    """Keys of photos that may be right for a query without being known to be: they are no distractors."""
 
     def boxes_for(self, crop: str) -> np.ndarray | None:
         """The boxes that a crop looks at; None for ``none``.

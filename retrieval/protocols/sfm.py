@@ -2,6 +2,7 @@
 
 method.md section 10: each image of a place that has a positive is a query; its positives share at least
 `min_shared` points with it; other images of its place are junk; the database is all given places and distractors.
+Where the relations inside places are known (section 12), only what is unknown is junk: proven negatives are wrong.
 """
 
 from __future__ import annotations
@@ -21,9 +22,15 @@ from sfm2tuples.files.columns import gather_rows, indptr_of
 from sfm2tuples.index.opened import OpenedIndex, open_index
 from sfm2tuples.index.schema import SPLITS, VAL
 from sfm2tuples.ingest.options import LARGEST
+from sfm2tuples.mining.barred import VAL_NAMES, Barred, barred_of_index
+from sfm2tuples.mining.spots import left_out_inside
 from sfm2tuples.mining.tuple_file import TupleFile
 
 logger = logging.getLogger(__name__)
+
+
+JunkOf = Callable[[int], np.ndarray]
+"""Gives the database rows that are neither right nor wrong for one of them, itself among them."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,7 @@ def sfm_ground_truth(
     shared: np.ndarray,
     min_shared: int = MIN_SHARED,
     place_names: Sequence[str] | None = None,
+    junk_of: JunkOf | None = None,
 ) -> SfmTruth:
     """Ground truth of the protocol from a co-visibility graph.
 
@@ -63,6 +71,9 @@ def sfm_ground_truth(
         Shared points that make a positive, at least 1.
     place_names : sequence of str, optional
         Names of the places; their numbers by default.
+    junk_of : callable, optional
+        Gives the rows of `photos` that are neither right nor wrong for one of them; all of its places by default.
+        Positives are taken out.
 
     Raises
     ------
@@ -81,7 +92,10 @@ def sfm_ground_truth(
     query, positive = np.unique(np.stack([query[keep], positive[keep]], axis=1), axis=0).T
     queries, starts = np.unique(query, return_index=True)
     positives = np.split(positive, starts[1:]) if len(queries) else []
-    junk = _junk(queries, positives, item, place[rows])
+    if junk_of is None:
+        junk = _junk(queries, positives, item, place[rows])
+    else:
+        junk = [np.setdiff1d(junk_of(q), own) for q, own in zip(queries.tolist(), positives, strict=True)]
     # A photo whose images are of two places is counted with the first.
     group_of = np.full(len(photos), -1, np.int64)
     group_of[item[::-1]] = place[rows][::-1]
@@ -108,8 +122,11 @@ def _junk(
 def tuples_ground_truth(tuples: TupleFile, split: int = VAL, min_shared: int = MIN_SHARED) -> SfmTruth:
     """Ground truth of the protocol from a tuple file, whose candidates are the graph's strongest edges.
 
-    `SfmTruth.photos` are rows of its image table, those of the split's places. An image beyond a query's candidates
-    shares fewer points than they do, and is junk. Imported pairs, whose shared points are not known, are positives.
+    `SfmTruth.photos` are rows of its image table: those of the split's places, or of all places where the split has
+    only one, since among itself nothing is wrong. An image beyond a query's candidates shares fewer points than they
+    do, and is junk. Imported pairs, whose shared points are not known, are positives. Of tuples that were mined inside
+    (method.md section 12) the database is all images, and what is barred is junk; images of a held-out walk are junk
+    for each other.
     """
     images, candidates = tuples.images, tuples.candidates[SPLITS[split]]
     if candidates.unknown.any():
@@ -120,7 +137,11 @@ def tuples_ground_truth(tuples: TupleFile, split: int = VAL, min_shared: int = M
         )
     counts = np.zeros(len(images.key), np.int64)
     counts[candidates.query] = np.diff(candidates.indptr)
-    rows = np.flatnonzero(tuples.image_split == split)
+    in_split = tuples.image_split == split
+    rows = np.flatnonzero(in_split)
+    if tuples.barred is not None or len(np.unique(images.place[rows])) == 1:
+        rows = np.arange(len(images.key))
+    walk = (tuples.image_split == VAL) & bool(tuples.header.options.get(VAL_NAMES))
     return sfm_ground_truth(
         images.place,
         rows,
@@ -130,7 +151,22 @@ def tuples_ground_truth(tuples: TupleFile, split: int = VAL, min_shared: int = M
         np.where(candidates.unknown, np.int32(min_shared), candidates.shared),
         min_shared,
         tuples.places.name,
+        None if tuples.barred is None else junk_inside(tuples.barred, walk),
     )
+
+
+def junk_inside(barred: Barred, walk: np.ndarray) -> JunkOf:
+    """Junk where the relations inside places are known: what is barred, and for an image of a held-out walk the others.
+
+    Parameters
+    ----------
+    barred : Barred
+        Of all rows of the database.
+    walk : (d,) bool
+        The images of the held-out walk; all False where none is held out by its names.
+    """
+    others = np.flatnonzero(walk)
+    return lambda row: np.union1d(barred.of(row), others) if walk[row] else barred.of(row)
 
 
 def make_benchmark(choice: ProtocolChoice, names: Callable[[], PhotoNames]) -> Benchmark:
@@ -142,7 +178,7 @@ def make_benchmark(choice: ProtocolChoice, names: Callable[[], PhotoNames]) -> B
 def sfm_benchmark(
     index: OpenedIndex, split: int = VAL, min_shared: int = MIN_SHARED, described: Collection[str] | None = None
 ) -> Benchmark:
-    """Make the protocol on the places of a split.
+    """Make the protocol on the places of a split, or on what is held out inside places (method.md section 12).
 
     Parameters
     ----------
@@ -161,17 +197,16 @@ def sfm_benchmark(
     DataError
         No image of the split has a photo.
     """
-    images, graph = index.images, index.graph
+    images = index.images
     in_split = images.split[:] == split
     rows = np.flatnonzero(in_split & images.has_photo[:])
     if in_split.any() and not len(rows):
         what = f"none of the {int(in_split.sum()):,} images of the {SPLITS[split]} places has a photo"
         raise DataError(index.path, what, "build the index again with --images DIR, where their names start")
+    rows = _database(index, rows)
     if described is not None:
         rows = _described(index, rows, described)
-    indptr, edge = gather_rows(graph.indptr[:], rows)
-    neighbours = indptr, graph.neighbour[edge], graph.shared[edge]
-    found = sfm_ground_truth(images.place[:], rows, images.photo[:], *neighbours, min_shared, index.places.name)
+    found = _truth_of_index(index, rows, in_split, min_shared)
     if len(found.truth.queries) == 0:
         raise UsageError(
             f"{index.path}: no photo of the {SPLITS[split]} places shares {min_shared} points with another; "
@@ -179,7 +214,54 @@ def sfm_benchmark(
         )
     photos = photos_of_rows(index, found.photos)
     queries = [photos.keys[query] for query in found.truth.queries]
-    return Benchmark(photos.keys, queries, {"sfm": found.truth}, photos=photos)
+    left_out = frozenset() if index.inside is None else frozenset(index.images.key[:]).difference(photos.keys)
+    return Benchmark(photos.keys, queries, {"sfm": found.truth}, photos=photos, left_out=left_out)
+
+
+def _database(index: OpenedIndex, rows: np.ndarray) -> np.ndarray:
+    """The images that those of a split are searched among: themselves where they are of several places.
+
+    Among the images of one place nothing is wrong, so that all photos are searched. Where the relations inside places
+    are known, all images are searched that take part.
+    """
+    images = index.images
+    place = np.unique(images.place[rows])
+    if index.inside is None and len(place) != 1:
+        return rows
+    return np.flatnonzero(images.has_photo[:] & ~left_out_inside(index))
+
+
+def _truth_of_index(index: OpenedIndex, rows: np.ndarray, in_split: np.ndarray, min_shared: int) -> SfmTruth:
+    """Ground truth among some images, of which those of the split are queries."""
+    images, graph = index.images, index.graph
+    asking = in_split[rows]
+    counts = np.zeros(len(rows), np.int64)
+    starts, edge = gather_rows(graph.indptr[:], rows[asking])
+    counts[asking] = np.diff(starts)
+    neighbour, shared, junk_of = graph.neighbour[edge], graph.shared[edge], None
+    if index.inside is not None:
+        photos, item = np.unique(images.photo[rows], return_inverse=True)
+        row_of = np.full(index.num_images, -1, np.int64)
+        row_of[rows] = item
+        walk = np.zeros(len(photos), bool)
+        if index.header.options.get(VAL_NAMES):
+            of_walk = images.split[:] == VAL
+            walk[item[of_walk[rows]]] = True
+            # A held-out walk is searched for among the others: its own images are no positives.
+            within = of_walk[neighbour] & np.repeat(of_walk[rows], counts)
+            shared = np.where(within, 0, shared)
+        junk_of = junk_inside(barred_of_index(index, row_of, len(photos)), walk)
+    return sfm_ground_truth(
+        images.place[:],
+        rows,
+        images.photo[:],
+        indptr_of(counts),
+        neighbour,
+        shared,
+        min_shared,
+        index.places.name,
+        junk_of,
+    )
 
 
 def _described(index: OpenedIndex, rows: np.ndarray, described: Collection[str]) -> np.ndarray:

@@ -117,11 +117,10 @@ def tables_of_index(
     everything = without_pairs(find_candidates(index, table_row, homes, options), pairs)
     if sequences is not None:
         everything = replace(everything, across=sequences.across(everything.queries, everything.image))
-    query_split = places.split[images.place[everything.query]]
     return IndexTables(
         images=images,
         places=places,
-        candidates={name: _of_queries(everything, query_split == i) for i, name in enumerate(SPLITS)},
+        candidates=_by_split(everything, places.split[images.place]),
         without_photo=int(np.count_nonzero(~index.images.has_photo[:])),
         same_photo=int(np.count_nonzero(table_row >= 0)) - table.registered,
         unreadable=table.unreadable,
@@ -268,6 +267,11 @@ class _Table:
         self._place.append(place)
         self._index_row.append(index_row)
         return True
+
+
+def _by_split(candidates: Candidates, split: np.ndarray) -> dict[str, Candidates]:
+    """The candidates by the split of their queries; `split` (n,) is that of each image."""
+    return {name: _of_queries(candidates, split[candidates.query] == i) for i, name in enumerate(SPLITS)}
 
 
 def _of_queries(candidates: Candidates, chosen: np.ndarray) -> Candidates:
