@@ -93,8 +93,7 @@ def mine_tuple_file(
     MiningError
         Too few places for the negatives asked, no image with a positive, no photos.
     UsageError
-        Descriptors are needed, and neither a network nor a file is named; or both are. There is no such device.
-        `inside` is asked of an index without relations.
+        Descriptors are needed, and neither a network nor a file is named, or both; no such device or relations.
     """
     device = choose_device(photos.device)
     with open_index(source) as index:
@@ -107,10 +106,7 @@ def mine_tuple_file(
             return tables_of_index(index, options, size_of, others, leave_out, exif, unknown)
 
         def plans_of(tables: IndexTables) -> dict[str, Plan]:
-            table = tables.images, tables.places
-            limited, barred = with_queries(options, *table, chosen), tables.barred
-            candidates = tables.candidates
-            return {s: plan_round(*table, candidates[s], limited, s, FIRST_ROUND, barred) for s in SPLITS}
+            return _plans(tables, with_queries(options, tables.images, tables.places, chosen))
 
         with photos.open(source, target, options) as readable:
             if isinstance(readable.descriptors, FileDescriptors):
@@ -120,9 +116,15 @@ def mine_tuple_file(
             options = with_queries(options, tables.images, tables.places, chosen)
             tuples, searches = readable.choose(tables, plans, options, exact_search(device, block))
             parents = [index.header.fingerprint]
-            origins = origins_of_index(index)
-            readable.write(target, tables, tuples, _described(options, index, unknown), parents, searches, origins)
+            described, origins = _described(options, index, unknown), origins_of_index(index)
+            readable.write(target, tables, tuples, described, parents, searches, origins)
         return MinedTuples(tables, plans, tuples, _suspicious(readable, tables, plans), searches, options)
+
+
+def _plans(tables: IndexTables, options: MiningOptions) -> dict[str, Plan]:
+    """The plan of the file's round, by split name."""
+    of_all, of_split = (tables.images, tables.places), tables.candidates
+    return {s: plan_round(*of_all, of_split[s], options, s, FIRST_ROUND, tables.barred) for s in SPLITS}
 
 
 def _described(options: MiningOptions, index: OpenedIndex, unknown: np.ndarray | None) -> dict[str, Any]:
