@@ -268,6 +268,7 @@ def test_photos_of_a_room_are_localised_by_their_neighbours(
     assert len(poses) >= 5
     assert sum(pose["reason"] == "" and pose["distance"] < 0.05 for pose in poses) >= len(poses) - 1
     assert content["settings"]["localise"]["num_matched"] == 3
+    assert [*content["per_query"][0]["localisable"]["seen"]] == ["1", "3", "5", "10", "20", "all"]
     assert (room / "r.localise.db").is_file()
     nothing: Callable[..., list[Any]] = lambda *_: []  # noqa: E731
     monkeypatch.setattr(steps, "features_in_turn", nothing)

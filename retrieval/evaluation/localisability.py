@@ -67,18 +67,23 @@ class Localisability:
     localised: Localised | None = None
     """Poses by PnP, where they were asked for."""
 
+    @property
+    def depths(self) -> list[int]:
+        """The k that figures are given for: the usual ones, and the number of results that were matched."""
+        return sorted({*DEPTHS, *([self.localised.num_matched] if self.localised else [])})
+
     @cached_property
     def figures(self) -> Figures:
         """Means over queries in 0..1 with intervals: by name, and by k or `ALL`."""
         columns: dict[tuple[str, str], np.ndarray] = {}
         observed = np.maximum(self.observed, 1)
-        counts = {str(k): self.seen[:, k - 1] for k in DEPTHS} | {ALL: self.attainable}
+        counts = {str(k): self.seen[:, k - 1] for k in self.depths} | {ALL: self.attainable}
         columns |= {("points seen", k): count / observed for k, count in counts.items()}
         for least in ENOUGH:
             columns |= {(f"localisable, {least} points", k): count >= least for k, count in counts.items()}
         for number, text in enumerate(self.poses.texts()):
             rank = self.first_right[:, number]
-            columns |= {(f"photo within {text}", str(k)): (rank >= 0) & (rank < k) for k in DEPTHS}
+            columns |= {(f"photo within {text}", str(k)): (rank >= 0) & (rank < k) for k in self.depths}
         if self.localised is not None:
             right = self.localised.within(self.poses)
             k = str(self.localised.num_matched)
@@ -104,7 +109,7 @@ class Localisability:
         ranks = [None if rank < 0 else rank for rank in self.first_right[row].tolist()]
         found: dict[str, Any] = {
             "points": int(self.observed[row]),
-            "seen": {str(k): int(self.seen[row, k - 1]) for k in DEPTHS} | {ALL: int(self.attainable[row])},
+            "seen": {str(k): int(self.seen[row, k - 1]) for k in self.depths} | {ALL: int(self.attainable[row])},
             "first_within": ranks,
         }
         if (poses := self.localised) is not None:
@@ -191,9 +196,7 @@ def within_thresholds(distance: np.ndarray, degrees: np.ndarray, poses: PoseThre
 
 def rows_for_people(figures: Figures) -> tuple[list[tuple[str, ...]], list[str]]:
     """A table of figures in percent with their intervals: rows, and the header."""
-    depths = [*map(str, DEPTHS), ALL]
-    shown = {k for by_k in figures.values() for k in by_k} - set(depths)
-    titles = [*sorted({*depths, *shown} - {ALL}, key=int), ALL]
+    titles = [*sorted({k for by_k in figures.values() for k in by_k} - {ALL}, key=int), ALL]
     rows = [(name, *(interval_text(by_k.get(k)) for k in titles)) for name, by_k in figures.items()]
     return rows, ["percent of queries", *(f"first {k}" if k != ALL else "all others" for k in titles)]
 

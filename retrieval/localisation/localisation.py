@@ -156,7 +156,7 @@ def _answer(cache: Path, work: list[LocaliseJob], made_of: list[str], jobs: int)
         digest_of = {job.query: one for one, job in missing.items()}
         pool = LocalProcesses(jobs)
         try:
-            with told("localise", len(work) - len(missing), len(work), "query", None) as add:
+            with told("localise", len(work) - len(missing), len(work), "photo", None) as add:
                 for job, result in run_jobs(list(missing.values()), localise_query, pool, lambda job: ()):
                     one = digest_of[job.query]
                     answers[one] = failure(DIED) if result is None else result
