@@ -14,7 +14,7 @@ import click
 
 from benchmarks.timing import Row
 
-NAMES = ("graph", "many_models", "negatives", "search", "training", "extraction")
+NAMES = ("graph", "relations", "many_models", "negatives", "search", "training", "extraction")
 UNASKED = ("timm_networks",)
 """Those that run only where they are named."""
 """Modules of this folder; each has ``run(work: Path, quick: bool)``, which yields rows."""

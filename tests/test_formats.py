@@ -66,7 +66,7 @@ def index_and_tuples(tmp_path: Path) -> tuple[Path, Path]:
     index = random_index(rng, (6,) * 8, tuple(range(8)), val=2)
     for scene in ("a", "b"):
         write_scene(tmp_path / "models", scene, {f"{i}.jpg": f"{scene}{i}".encode() for i in range(3)})
-    build_index([tmp_path / "models"], tmp_path / "index.h5", IngestOptions())
+    build_index([tmp_path / "models"], tmp_path / "index.h5", IngestOptions(inside=False))
     options = MiningOptions(
         num_negatives=2, min_overlap=0.0, max_scale_change=100.0, query_share=1.0, across="[0-4].jpg"
     )

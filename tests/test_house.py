@@ -34,6 +34,7 @@ retrieval.photos retrieval.metrics
 
 sfm2tuples.interop
 sfm2tuples.mining sfm2tuples.ingest
+sfm2tuples.relations
 sfm2tuples.places sfm2tuples.covisibility
 sfm2tuples.index
 sfm2tuples.readers sfm2tuples.world sfm2tuples.similarity

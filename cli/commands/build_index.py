@@ -17,7 +17,7 @@ from cli.options.target import target_option
 from cli.output import Output, output_options
 from sfm2tuples.compute.dask_cluster import DASK_TIMEOUT
 from sfm2tuples.compute.progress_bars import ProgressBar
-from sfm2tuples.ingest.options import IngestOptions
+from sfm2tuples.ingest.options import FRAGMENTS, IngestOptions
 
 if TYPE_CHECKING:
     from retrieval.reconstruction.triangulation import TrackMaker
@@ -27,14 +27,32 @@ if TYPE_CHECKING:
 
 FLAGS: dict[str, tuple[Any, str]] = {
     "min_shared": (click.IntRange(1), "least shared points of a pair of images in the graph"),
-    "val_share": (click.FloatRange(0, 1), "share of the places that is kept for validation"),
-    "seed": (int, "seed of the draw of those places"),
+    "val_share": (
+        click.FloatRange(0, 1),
+        "share of the places (with one place: of its images) that is kept for validation",
+    ),
+    "seed": (int, "seed of the draw of those places, and of the spots"),
     "join_scenes": (bool, "make one place of models that have one scene folder and one folder of photos"),
     "min_matches": (
         click.IntRange(1),
         "verified matches that a pair of images needs to speak for joining its two models",
     ),
     "min_match_pairs": (click.IntRange(1), "least number of such pairs that joins two models"),
+    "inside": (
+        bool,
+        "say which images of one place cannot have seen the same (proven negatives), split places into spots, and hold "
+        "out spots; by default where there are fewer than 6 places with photos",
+    ),
+    "fragments": (
+        click.Choice(FRAGMENTS),
+        "what two images in two models of one place are: unknown, or proven negatives because the models show "
+        "different parts of the place",
+    ),
+    "val_names": (
+        str,
+        "hold out the images whose names or keys fit this pattern, such as 'day_2/*': a whole walk; by default a share "
+        "of the spots or places",
+    ),
 }
 SHOWN_TWINS = 20
 """Of many twins so many are named."""
@@ -213,6 +231,16 @@ def _say_joined(summary: IngestSummary, output: Output) -> None:
         output.outline(joined, ("joined places", "reasons"))
 
 
+def _say_inside(summary: IngestSummary, output: Output) -> None:
+    found = summary.inside
+    if found is None:
+        return
+    pairs = f"{found.positive:,} positive, {found.proven:,} proven negative, {found.unknown:,} unknown"
+    output.say(f"pairs inside places: {pairs}; {found.taking_part:,} of {summary.num_images:,} images take part")
+    sides = f"{found.train:,} images for training, {found.val:,} for validation"
+    output.say(f"{found.spots:,} spots; {sides}; the buffer between them costs {100 * found.buffer_share:.1f} %")
+
+
 def _print_summary(summary: IngestSummary, output: Output) -> None:
     places = summary.places
     val = int(places.split.sum())
@@ -222,6 +250,7 @@ def _print_summary(summary: IngestSummary, output: Output) -> None:
         output.say(f"left out {len(summary.twins) - SHOWN_TWINS:,} more whose images are all in another model")
     _say_joined(summary, output)
     output.say(f"{len(places.name):,} places: {len(places.name) - val:,} for training, {val:,} for validation")
+    _say_inside(summary, output)
     if summary.behind or summary.without_focal_length:
         output.say(
             f"without a scale figure: {summary.behind:,} observations behind their camera, "
@@ -242,5 +271,6 @@ def _print_summary(summary: IngestSummary, output: Output) -> None:
             "dropped": summary.dropped,
             "observations_behind": summary.behind,
             "images_without_focal_length": summary.without_focal_length,
+            "inside": None if summary.inside is None else vars(summary.inside),
         }
     )

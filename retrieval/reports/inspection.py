@@ -103,6 +103,12 @@ def _index(path: Path) -> dict[str, Facts]:
             "observations": columns.sizes["observations"],
             "pairs that share points": columns.sizes["pairs"] // 2,
         }
+        if columns.has("inside/split"):
+            content |= {
+                "spots": columns.sizes["spots"],
+                "images that take part in proven negatives": int(columns.read("inside/takes_part").sum()),
+                "unknown pairs within a model": columns.sizes["unknown pairs"] // 2,
+            }
     table = _places(models, places, image_model)
     return {"content": content, "places": table, JOINED: _joined(models, places, table)}
 

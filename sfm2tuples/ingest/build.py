@@ -6,8 +6,9 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,7 +27,14 @@ from sfm2tuples.places.twins import TwinCandidate, find_twins
 from sfm2tuples.places.verified_matches import GivenDatabase, MatchOptions, joins_by_matches
 from sfm2tuples.readers.discover import ModelLocation, PhotoFolder, find_models, find_photo_root
 
+if TYPE_CHECKING:
+    # Relations load numba, which a build of many places whose workers read the models does not need.
+    from sfm2tuples.ingest.one_site import InsideSummary, InsideTables
+
 log = logging.getLogger(__name__)
+
+FEW_PLACES = 6
+"""Fewer places cannot give a tuple five negatives of other places: what their models prove is then computed unasked."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,8 @@ class IngestSummary:
     """Observations of points that are not in front of their camera, which the scale figures leave out."""
     without_focal_length: int
     """Images whose camera has no focal length: they have no scale figures."""
+    inside: InsideSummary | None
+    """What the models prove; None where the index does not say."""
 
 
 def build_index(
@@ -118,8 +128,12 @@ def build_index(
         models, twins = _without_twins(models, listed)
         folders = _folders_of_photos(models, photo_roots)
         merged = _merge(models, folders, listed, databases, options, strict)
-        write_index(target, merged.tables, asdict(options), threads=max(jobs, default_threads()))
-    return _warned_of(_summary(models, merged, failed, twins), options, _hint(models, folders, photo_roots))
+        threads = max(jobs, default_threads())
+        inside = _inside(models, merged, options, bool(listed.split), threads)
+        tables = merged.tables if inside is None else {**merged.tables, **inside.columns()}
+        write_index(target, tables, options.header(inside is not None), threads=threads)
+    summary = _summary(models, merged, failed, twins, None if inside is None else inside.summary)
+    return _warned_of(summary, options, _hint(models, folders, photo_roots))
 
 
 def _models_to_read(roots: Sequence[Path], target: Path) -> list[ModelLocation]:
@@ -189,7 +203,7 @@ def _merge(
     choices = PlaceChoices(
         listed=[listed.place[m.location.name] for m in models],
         fixed_split=listed.split,
-        val_share=options.val_share,
+        val_share=options.val_share if options.val_names is None else 0.0,
         seed=options.seed,
         matches=matches,
         join_scenes=options.join_scenes,
@@ -197,8 +211,27 @@ def _merge(
     return merge_models(models, photo_roots, choices)
 
 
+def _inside(
+    models: Sequence[StoredModel], merged: MergedIndex, options: IngestOptions, fixed: bool, threads: int
+) -> InsideTables | None:
+    """What the models prove, where that is asked for, or where there are few places with photos."""
+    images, wanted = merged.images, options.inside
+    if wanted is None:
+        with_photos = len(np.unique(merged.grouping.place[images.model[images.has_photo]]))
+        wanted = 0 < with_photos < FEW_PLACES or options.val_names is not None
+    if not wanted:
+        return None
+    from sfm2tuples.ingest.one_site import inside_tables
+
+    return inside_tables(models, merged, options, fixed, threads)
+
+
 def _summary(
-    models: Sequence[StoredModel], merged: MergedIndex, failed: list[str], twins: list[tuple[str, str]]
+    models: Sequence[StoredModel],
+    merged: MergedIndex,
+    failed: list[str],
+    twins: list[tuple[str, str]],
+    inside: InsideSummary | None,
 ) -> IngestSummary:
     images = merged.images
     records = [model.record for model in models]
@@ -219,6 +252,7 @@ def _summary(
         dropped=dict(dropped),
         behind=sum(record.behind for record in records),
         without_focal_length=sum(record.without_focal_length for record in records),
+        inside=inside,
     )
 
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from sfm2tuples.errors import UsageError
 
 LARGEST = 2**31 - 1
 """Of every count, which is kept in 32 bits."""
+
+
+UNKNOWN, APART = "unknown", "apart"
+FRAGMENTS = (UNKNOWN, APART)
+"""What a pair of images of two models of one place is."""
+INSIDE = {None: "auto", True: "yes", False: "no"}
+"""How the header of an index says whether relations were asked for."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,13 @@ class IngestOptions:
     as many to register an image."""
     min_match_pairs: int = 3
     """Such pairs of images that join two models."""
+    inside: bool | None = None
+    """Whether the index says which images of one place cannot have seen the same, and splits places into spots; None:
+    where it has fewer than 6 places with photos."""
+    fragments: str = UNKNOWN
+    """What a pair of images of two models of one place is: unknown, or a proven negative since they are apart."""
+    val_names: str | None = None
+    """Pattern of the names of images that are held out for validation, instead of a share of the spots or places."""
 
     def __post_init__(self) -> None:
         if self.min_shared < 1:
@@ -36,6 +51,16 @@ class IngestOptions:
         for name in ("min_matches", "min_match_pairs"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name.replace('_', '-')} is {getattr(self, name)}; give 1 or more")
+        if self.fragments not in FRAGMENTS:
+            raise UsageError(f"fragments is {self.fragments}; give {' or '.join(FRAGMENTS)}")
+        if self.inside is False and (self.val_names is not None or self.fragments != UNKNOWN):
+            raise UsageError("--val-names and --fragments need what --no-inside leaves out; give one or the other")
         for name in ("min_shared", "min_matches", "min_match_pairs"):
             if getattr(self, name) > LARGEST:
                 raise UsageError(f"{name.replace('_', '-')} is {getattr(self, name)}; give at most {LARGEST:,}")
+
+    def header(self, has_inside: bool) -> dict[str, Any]:
+        """What the header of an index says; those of relations are there only where the index has some."""
+        said = asdict(self)
+        of_relations = {name: said.pop(name) for name in ("inside", "fragments", "val_names")}
+        return {**said, **of_relations, "inside": INSIDE[self.inside]} if has_inside else said

@@ -1,0 +1,248 @@
+"""What an index of one site says of pairs inside its places: relations, spots, and a split inside a place."""
+
+from __future__ import annotations
+
+import fnmatch
+import itertools
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sfm2tuples.errors import UsageError
+from sfm2tuples.files.columns import indptr_of
+from sfm2tuples.files.tables import Column
+from sfm2tuples.index.schema import Inside, Places, Spots, distinct_points
+from sfm2tuples.index.splits import LEFT_OUT, TRAIN, VAL
+from sfm2tuples.ingest.merging import MergedIndex, StoredModel
+from sfm2tuples.ingest.options import APART, IngestOptions
+from sfm2tuples.readers.sparse_model import SparseModel
+from sfm2tuples.relations.held_out import MOST_BUFFER, hold_out_spots
+from sfm2tuples.relations.model_relations import ModelRelations, relations_of_model
+from sfm2tuples.relations.site import SiteRelations, site_relations
+from sfm2tuples.relations.spots import spots_of
+from sfm2tuples.relations.unknown_pairs import Graph
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class InsideSummary:
+    """What was found inside the places, for people."""
+
+    positive: int
+    """Pairs of images of one place that share points."""
+    proven: int
+    """Pairs that are proven negatives."""
+    unknown: int
+    """All other pairs of images of one place."""
+    taking_part: int
+    """Images that can have proven negatives."""
+    spots: int
+    """Parts of the places."""
+    train: int
+    """Images for training."""
+    val: int
+    """Images for validation."""
+    buffer_share: float
+    """Share of the images that take part, and are left out because they are not proven negative to the other side."""
+
+
+@dataclass(frozen=True)
+class InsideTables:
+    """The two groups of the index, and what to say of them."""
+
+    inside: Inside
+    spots: Spots
+    summary: InsideSummary
+
+    def columns(self) -> dict[str, dict[str, Column]]:
+        """By group, the columns by name."""
+        return {"inside": vars(self.inside), "spots": vars(self.spots)}
+
+
+def inside_tables(
+    models: Sequence[StoredModel], merged: MergedIndex, options: IngestOptions, fixed: bool, threads: int | None = None
+) -> InsideTables:
+    """Compute the relations of each model, the spots, and the split of each image.
+
+    Parameters
+    ----------
+    models : sequence of StoredModel
+        In the order of their rows.
+    merged : MergedIndex
+        What they were merged into.
+    options : IngestOptions
+    fixed : bool
+        Whether the places file says which side a place is on: then nothing is held out of a place by `val_share`.
+    threads : int, optional
+        Changes nothing but the time.
+
+    Raises
+    ------
+    UsageError
+        `val_names` fits no image, or all.
+    """
+    images, places = merged.images, merged.places
+    parts, graphs, observed, shared = [], [], [], []
+    for stored in models:
+        model, graph, own_shared = _read(stored)
+        parts.append(relations_of_model(model, graph, options.min_shared == 1, threads))
+        graphs.append(graph)
+        observed.append(distinct_points(model.observation_indptr, model.observation_points))
+        shared.append(own_shared)
+    graph = _joined([(g.indptr, g.neighbour) for g in graphs])
+    unknown = _joined([(part.unknown.indptr, part.unknown.other) for part in parts])
+    takes_part = _column([part.takes_part for part in parts], bool)
+    place = merged.grouping.place[images.model]
+    spot, spots = _numbered_by_place(
+        spots_of(graph, _column(shared, np.int32), _column(observed, np.int64), takes_part, options.seed), place
+    )
+    relations = site_relations(
+        place, images.model, images.photo, takes_part, graph, unknown, options.fragments == APART
+    )
+    names = list(itertools.chain.from_iterable(model.image_names for model in models))
+    split, buffer_share = _split(relations, spot, names, images.key, places, options, fixed)
+    inside = Inside(
+        takes_part=takes_part,
+        spot=spot,
+        split=split,
+        indptr=unknown.indptr,
+        other=unknown.neighbour,
+        **{name: _column([getattr(part.unknown, name) for part in parts], kind) for name, kind in EVIDENCE.items()},
+    )
+    positive, proven, unknown_count = _count_pairs(parts, graphs, merged, options.fragments == APART)
+    summary = InsideSummary(
+        positive=positive,
+        proven=proven,
+        unknown=unknown_count,
+        taking_part=int(takes_part.sum()),
+        spots=len(spots.place),
+        train=int((split == TRAIN).sum()),
+        val=int((split == VAL).sum()),
+        buffer_share=buffer_share,
+    )
+    return InsideTables(inside, spots, summary)
+
+
+EVIDENCE = {"hops": np.uint8, "into": np.float32, "distance": np.float32}
+"""Columns of an unknown pair, and their types."""
+
+
+def _read(stored: StoredModel) -> tuple[SparseModel, Graph, np.ndarray]:
+    """A model's columns as far as relations need them, its graph, and the shared points of the graph's edges."""
+
+    def column(name: str, kind: str) -> np.ndarray:
+        start, stop = stored.part.starts[kind][stored.row : stored.row + 2]
+        return stored.part.read(name, int(start), int(stop))
+
+    model = SparseModel(
+        camera_ids=column("cameras/id", "cameras"),
+        camera_models=column("cameras/model", "cameras"),
+        camera_sizes=column("cameras/size", "cameras"),
+        camera_indptr=indptr_of(column("cameras/num_params", "cameras")),
+        camera_params=column("cameras/params", "params"),
+        image_ids=column("images/id", "images"),
+        image_names=stored.image_names,
+        image_cameras=column("images/camera", "images"),
+        quaternions=column("images/quaternion", "images"),
+        translations=column("images/translation", "images"),
+        observation_indptr=indptr_of(column("images/num_observations", "images")),
+        observation_points=column("observations/point", "observations"),
+        observation_xy=np.zeros((0, 2), np.float32),
+        point_ids=column("points/id", "points"),
+        points=column("points/xyz", "points"),
+        point_errors=column("points/error", "points"),
+    )
+    graph = Graph(indptr_of(column("images/num_neighbours", "images")), column("covisibility/neighbour", "edges"))
+    return model, graph, column("covisibility/shared", "edges")
+
+
+def _column(parts: Sequence[np.ndarray], dtype: type) -> np.ndarray:
+    return np.concatenate([np.zeros(0, dtype), *parts])
+
+
+def _joined(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> Graph:
+    """CSR columns of consecutive models as one; rows count from the first model's first image."""
+    counts = _column([np.diff(indptr) for indptr, _ in parts], np.int64)
+    starts = indptr_of(np.array([len(indptr) - 1 for indptr, _ in parts], np.int64))
+    rows = [other + start for (_, other), start in zip(parts, starts.tolist(), strict=False)]
+    return Graph(indptr_of(counts), _column(rows, np.int64))
+
+
+def _numbered_by_place(spot: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, Spots]:
+    """Spots in the order of their places, then of their first images; no spot has images of two places."""
+    some = np.flatnonzero(spot >= 0)
+    _, first = np.unique(spot[some], return_index=True)
+    place_of = place[some[first]]
+    order = np.argsort(place_of, kind="stable")
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    return np.where(spot >= 0, np.append(rank, -1)[spot], -1), Spots(place_of[order].astype(np.int64))
+
+
+def _split(
+    relations: SiteRelations,
+    spot: np.ndarray,
+    names: Sequence[str],
+    keys: Sequence[str],
+    places: Places,
+    options: IngestOptions,
+    fixed: bool,
+) -> tuple[np.ndarray, float]:
+    """The split of each image, and the share that the buffer costs."""
+    place, takes_part = relations.place, spot >= 0
+    by_place = places.split[place].astype(np.int8)
+    if options.val_names is not None:
+        named = np.array([_fits(options.val_names, *pair) for pair in zip(names, keys, strict=True)], bool)
+        if named.all() or not named.any():
+            fits = "all" if named.any() else "none"
+            what = f"--val-names {options.val_names} fits {fits} of {len(named):,} images, such as {names[0]}"
+            raise UsageError(f"{what}; give a pattern that fits one walk, as 'night/*'")
+        split = np.where(named, VAL, by_place)
+        return np.where(takes_part, split, LEFT_OUT).astype(np.int8), 0.0
+    with_spots = np.unique(place[takes_part])
+    if len(with_spots) != 1 or fixed:
+        return by_place, 0.0
+    own = np.where(place == with_spots[0], spot, -1)
+    held = hold_out_spots(relations, own, options.val_share, options.seed)
+    if held.buffer_share > MOST_BUFFER:
+        several = len(np.unique(relations.fragment[takes_part])) > 1
+        log.warning(
+            "nothing is held out for validation: %.0f %% of the images would be left out as a buffer; give --val-names "
+            "to hold out a walk%s",
+            100 * held.buffer_share,
+            ", or --fragments apart if the models of this place show different parts of it" if several else "",
+        )
+        return held.split, 0.0
+    return held.split, held.buffer_share
+
+
+def _fits(pattern: str, name: str, key: str) -> bool:
+    return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(key, pattern)
+
+
+def _count_pairs(
+    parts: Sequence[ModelRelations], graphs: Sequence[Graph], merged: MergedIndex, apart: bool
+) -> tuple[int, int, int]:
+    """Positive, proven and unknown pairs of rows of one place."""
+    place, count = merged.grouping.place, len(merged.places.name)
+    images = np.array([len(part.takes_part) for part in parts], np.int64)
+    parting = np.array([part.takes_part.sum() for part in parts], np.int64)
+    proven = 0
+    for part, graph in zip(parts, graphs, strict=True):
+        first = np.repeat(np.arange(len(part.takes_part)), np.diff(graph.indptr))
+        edges = int((part.takes_part[first] & part.takes_part[graph.neighbour]).sum())
+        proven += (_pairs(int(part.takes_part.sum())) - edges - len(part.unknown.other)) // 2
+    if apart:
+        by_place = np.bincount(place, parting, count).astype(np.int64)
+        proven += (sum(map(_pairs, by_place.tolist())) - sum(map(_pairs, parting.tolist()))) // 2
+    positive = sum(len(graph.neighbour) for graph in graphs) // 2
+    everything = sum(map(_pairs, np.bincount(place, images, count).astype(np.int64).tolist())) // 2
+    return positive, proven, everything - positive - proven
+
+
+def _pairs(images: int) -> int:
+    """Ordered pairs of different ones."""
+    return images * (images - 1)
