@@ -153,7 +153,9 @@ def test_no_relations_are_made_where_no_photo_is_there(tmp_path: Path) -> None:
 
 
 def test_a_long_corridor_is_held_out_in_part_with_a_buffer(tmp_path: Path) -> None:
-    target, summary = build(tmp_path, corridor(np.random.default_rng(0), images=200, length=30.0, rooms=1), val_share=0.2)
+    target, summary = build(
+        tmp_path, corridor(np.random.default_rng(0), images=200, length=30.0, rooms=1), val_share=0.2
+    )
     with open_index(target) as index:
         found, split, spot = relations_of(index), index.images.split[:], read_whole(target).inside.spot
     assert found is not None
