@@ -128,11 +128,8 @@ def build_index(
         models, twins = _without_twins(models, listed)
         folders = _folders_of_photos(models, photo_roots)
         merged = _merge(models, folders, listed, databases, options, strict)
-        threads = max(jobs, default_threads())
-        inside = _inside(models, merged, options, bool(listed.split), threads)
-        tables = merged.tables if inside is None else {**merged.tables, **inside.columns()}
-        write_index(target, tables, options.header(inside is not None), threads=threads)
-    summary = _summary(models, merged, failed, twins, None if inside is None else inside.summary)
+        inside = _write(target, models, merged, options, bool(listed.split), max(jobs, default_threads()))
+    summary = _summary(models, merged, failed, twins, inside)
     return _warned_of(summary, options, _hint(models, folders, photo_roots))
 
 
@@ -209,6 +206,16 @@ def _merge(
         join_scenes=options.join_scenes,
     )
     return merge_models(models, photo_roots, choices)
+
+
+def _write(
+    target: Path, models: Sequence[StoredModel], merged: MergedIndex, options: IngestOptions, fixed: bool, threads: int
+) -> InsideSummary | None:
+    """Write the index, with what the models prove where that is wanted, which is summed up."""
+    inside = _inside(models, merged, options, fixed, threads)
+    tables = merged.tables if inside is None else {**merged.tables, **inside.columns()}
+    write_index(target, tables, options.header(inside is not None), threads=threads)
+    return None if inside is None else inside.summary
 
 
 def _inside(
