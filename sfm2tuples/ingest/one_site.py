@@ -19,7 +19,7 @@ from sfm2tuples.ingest.merging import MergedIndex, StoredModel
 from sfm2tuples.ingest.options import APART, IngestOptions
 from sfm2tuples.readers.sparse_model import SparseModel
 from sfm2tuples.relations.held_out import MOST_BUFFER, hold_out_spots
-from sfm2tuples.relations.model_relations import ModelRelations, relations_of_model
+from sfm2tuples.relations.model_relations import relations_of_model
 from sfm2tuples.relations.site import SiteRelations, site_relations
 from sfm2tuples.relations.spots import spots_of
 from sfm2tuples.relations.unknown_pairs import Graph
@@ -84,46 +84,78 @@ def inside_tables(
     UsageError
         `val_names` fits no image, or all.
     """
-    images, places = merged.images, merged.places
-    parts, graphs, observed, shared = [], [], [], []
-    for stored in models:
-        model, graph, own_shared = _read(stored)
-        parts.append(relations_of_model(model, graph, options.min_shared == 1, threads))
-        graphs.append(graph)
-        observed.append(distinct_points(model.observation_indptr, model.observation_points))
-        shared.append(own_shared)
-    graph = _joined([(g.indptr, g.neighbour) for g in graphs])
-    unknown = _joined([(part.unknown.indptr, part.unknown.other) for part in parts])
-    takes_part = _column([part.takes_part for part in parts], bool)
+    images, apart = merged.images, options.fragments == APART
+    found = _all_models(models, options.min_shared == 1, threads)
     place = merged.grouping.place[images.model]
-    spot, spots = _numbered_by_place(
-        spots_of(graph, _column(shared, np.int32), _column(observed, np.int64), takes_part, options.seed), place
-    )
-    relations = site_relations(
-        place, images.model, images.photo, takes_part, graph, unknown, options.fragments == APART
-    )
+    spot = spots_of(found.graph, found.shared, found.observed, found.takes_part, options.seed)
+    spot, spots = _numbered_by_place(spot, place)
+    relations = site_relations(place, images.model, images.photo, found.takes_part, found.graph, found.unknown, apart)
     names = list(itertools.chain.from_iterable(model.image_names for model in models))
-    split, buffer_share = _split(relations, spot, names, images.key, places, options, fixed)
+    split, buffer_share = _split(relations, spot, names, images.key, merged.places, options, fixed)
     inside = Inside(
-        takes_part=takes_part,
+        takes_part=found.takes_part,
         spot=spot,
         split=split,
-        indptr=unknown.indptr,
-        other=unknown.neighbour,
-        **{name: _column([getattr(part.unknown, name) for part in parts], kind) for name, kind in EVIDENCE.items()},
+        indptr=found.unknown.indptr,
+        other=found.unknown.neighbour,
+        **found.evidence,
     )
-    positive, proven, unknown_count = _count_pairs(parts, graphs, merged, options.fragments == APART)
+    positive, proven, unknown = _count_pairs(found, merged, apart)
     summary = InsideSummary(
         positive=positive,
         proven=proven,
-        unknown=unknown_count,
-        taking_part=int(takes_part.sum()),
+        unknown=unknown,
+        taking_part=int(found.takes_part.sum()),
         spots=len(spots.place),
         train=int((split == TRAIN).sum()),
         val=int((split == VAL).sum()),
         buffer_share=buffer_share,
     )
     return InsideTables(inside, spots, summary)
+
+
+@dataclass(frozen=True)
+class _AllModels:
+    """The relations of all models; rows are those of the index."""
+
+    takes_part: np.ndarray
+    """(n,) bool."""
+    observed: np.ndarray
+    """(n,) int64, different points that each image observes."""
+    graph: Graph
+    """The graph of the index."""
+    shared: np.ndarray
+    """(e,) int32, shared points of each of its edges."""
+    unknown: Graph
+    """The unknown pairs of images of one model."""
+    evidence: dict[str, np.ndarray]
+    """Columns of the unknown pairs, by their names in `Inside`."""
+    proven: int
+    """Proven pairs of images of one model."""
+
+
+def _all_models(models: Sequence[StoredModel], is_whole: bool, threads: int | None) -> _AllModels:
+    """The relations of each model, one after the other."""
+    parts, graphs, observed, shared, proven = [], [], [], [], 0
+    for stored in models:
+        model, graph, own_shared = _read(stored)
+        part = relations_of_model(model, graph, is_whole, threads)
+        first = np.repeat(np.arange(len(part.takes_part)), np.diff(graph.indptr))
+        edges = int((part.takes_part[first] & part.takes_part[graph.neighbour]).sum())
+        proven += (_pairs(int(part.takes_part.sum())) - edges - len(part.unknown.other)) // 2
+        parts.append(part)
+        graphs.append(graph)
+        observed.append(distinct_points(model.observation_indptr, model.observation_points))
+        shared.append(own_shared)
+    return _AllModels(
+        takes_part=_column([part.takes_part for part in parts], bool),
+        observed=_column(observed, np.int64),
+        graph=_joined([(graph.indptr, graph.neighbour) for graph in graphs]),
+        shared=_column(shared, np.int32),
+        unknown=_joined([(part.unknown.indptr, part.unknown.other) for part in parts]),
+        evidence={name: _column([getattr(p.unknown, name) for p in parts], kind) for name, kind in EVIDENCE.items()},
+        proven=proven,
+    )
 
 
 EVIDENCE = {"hops": np.uint8, "into": np.float32, "distance": np.float32}
@@ -223,23 +255,16 @@ def _fits(pattern: str, name: str, key: str) -> bool:
     return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(key, pattern)
 
 
-def _count_pairs(
-    parts: Sequence[ModelRelations], graphs: Sequence[Graph], merged: MergedIndex, apart: bool
-) -> tuple[int, int, int]:
+def _count_pairs(found: _AllModels, merged: MergedIndex, apart: bool) -> tuple[int, int, int]:
     """Positive, proven and unknown pairs of rows of one place."""
-    place, count = merged.grouping.place, len(merged.places.name)
-    images = np.array([len(part.takes_part) for part in parts], np.int64)
-    parting = np.array([part.takes_part.sum() for part in parts], np.int64)
-    proven = 0
-    for part, graph in zip(parts, graphs, strict=True):
-        first = np.repeat(np.arange(len(part.takes_part)), np.diff(graph.indptr))
-        edges = int((part.takes_part[first] & part.takes_part[graph.neighbour]).sum())
-        proven += (_pairs(int(part.takes_part.sum())) - edges - len(part.unknown.other)) // 2
+    model, place = merged.images.model, merged.grouping.place
+    proven = found.proven
     if apart:
-        by_place = np.bincount(place, parting, count).astype(np.int64)
+        parting = np.bincount(model[found.takes_part], minlength=len(place))
+        by_place = np.bincount(place, parting).astype(np.int64)
         proven += (sum(map(_pairs, by_place.tolist())) - sum(map(_pairs, parting.tolist()))) // 2
-    positive = sum(len(graph.neighbour) for graph in graphs) // 2
-    everything = sum(map(_pairs, np.bincount(place, images, count).astype(np.int64).tolist())) // 2
+    positive = len(found.graph.neighbour) // 2
+    everything = sum(map(_pairs, np.bincount(place[model]).tolist())) // 2
     return positive, proven, everything - positive - proven
 
 

@@ -137,35 +137,10 @@ def _pairs_of_block(  # type: ignore[no-untyped-def]
     for i in range(begin, end):
         if not takes_part[i]:
             continue
-        num_touched = 0
         hops[i] = 1
-        for k in range(shared_start[i], shared_start[i + 1]):
-            hops[shared[k]] = 1
-        for k in range(shared_start[i], shared_start[i + 1]):
-            touched[num_touched] = shared[k]
-            num_touched += 1
-        for k in range(shared_start[i], shared_start[i + 1]):
-            middle = shared[k]
-            for m in range(shared_start[middle], shared_start[middle + 1]):
-                j = shared[m]
-                if hops[j] == 0:
-                    hops[j] = MOST_STEPS
-                    touched[num_touched] = j
-                    num_touched += 1
-        for k in range(shown_start[i], shown_start[i + 1]):
-            j = shown[k]
-            away[j] = shown_count[k]
-            if hops[j] == 0:
-                hops[j] = MOST_STEPS + 1
-                touched[num_touched] = j
-                num_touched += 1
-        for k in range(seen_start[i], seen_start[i + 1]):
-            j = seen[k]
-            back[j] = seen_count[k]
-            if hops[j] == 0:
-                hops[j] = MOST_STEPS + 1
-                touched[num_touched] = j
-                num_touched += 1
+        num_touched = _step(i, shared_start, shared, hops, touched)
+        num_touched = _look(i, shown_start, shown, shown_count, away, hops, touched, num_touched)
+        num_touched = _look(i, seen_start, seen, seen_count, back, hops, touched, num_touched)
         # Edges of the index's graph are positive; where it lacks some, the others that share points are unknown.
         for k in range(edge_start[i], edge_start[i + 1]):
             hops[edge[k]] = 0
@@ -193,3 +168,34 @@ def _pairs_of_block(  # type: ignore[no-untyped-def]
         hops[i] = 0
         made_by[i - begin] = num_unknown
     return made_by, other[:made].copy(), steps[:made].copy(), into[:made].copy(), distance[:made].copy()
+
+
+@njit(nogil=True, cache=True)
+def _step(i, start, shared, hops, touched):  # type: ignore[no-untyped-def]
+    """Write down who is one and two steps away from an image; gives how many they are."""
+    num_touched = 0
+    for k in range(start[i], start[i + 1]):
+        hops[shared[k]] = 1
+        touched[num_touched] = shared[k]
+        num_touched += 1
+    for k in range(start[i], start[i + 1]):
+        middle = shared[k]
+        for m in range(start[middle], start[middle + 1]):
+            if hops[shared[m]] == 0:
+                hops[shared[m]] = MOST_STEPS
+                touched[num_touched] = shared[m]
+                num_touched += 1
+    return num_touched
+
+
+@njit(nogil=True, cache=True)
+def _look(i, start, images, counts, count, hops, touched, num_touched):  # type: ignore[no-untyped-def]
+    """Write down the counts of an image's points in pictures, or of others' in its own; who is new is far away."""
+    for k in range(start[i], start[i + 1]):
+        j = images[k]
+        count[j] = counts[k]
+        if hops[j] == 0:
+            hops[j] = MOST_STEPS + 1
+            touched[num_touched] = j
+            num_touched += 1
+    return num_touched
