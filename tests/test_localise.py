@@ -28,7 +28,7 @@ from retrieval.photos.sources import PhotoSources, SourceColumns
 from retrieval.reconstruction.options import ReconstructionOptions
 from retrieval.reconstruction.reconstruction import reconstruct
 from sfm2tuples.compute.worker_pools import ThisProcess
-from sfm2tuples.errors import DataError
+from sfm2tuples.errors import DataError, FileFormatError
 from sfm2tuples.index.opened import OpenedIndex, open_index
 from tests.rooms import photograph_room
 
@@ -151,6 +151,16 @@ def test_a_camera_without_a_focal_length_is_a_reason(
     write_whole(tmp_path / "panorama.h5", replace(index, cameras=panorama))
     other = index, tmp_path / "panorama.h5", world[2]
     assert found_by(other, {"query": ("near",)}).reason == [NO_FOCAL]
+
+
+@pytest.mark.parametrize("damage", [{"indptr": [0, 2], "params": [500.0, 400]}, {"size": [[0, 600]]}])
+def test_a_damaged_camera_is_refused_in_one_line(
+    world: tuple[Index, Path, LocalisationOptions], tmp_path: Path, damage: dict[str, list[Any]]
+) -> None:
+    columns = {name: np.array(value) for name, value in damage.items()}
+    write_whole(tmp_path / "other.h5", replace(world[0], cameras=replace(world[0].cameras, **columns)))
+    with pytest.raises(FileFormatError, match=r"other\.h5: the SIMPLE_PINHOLE camera of .* is none"):
+        found_by((world[0], tmp_path / "other.h5", world[2]), {"query": ("near",)})
 
 
 def test_matches_that_agree_on_no_pose_are_a_reason(

@@ -14,6 +14,7 @@ from retrieval.local_features.spatial_verification import match_unit_features
 from retrieval.local_features.vocabulary import unit_length
 from retrieval.localisation.features_cache import CachedFeatures, cached_features, opened_cache
 from retrieval.localisation.lifting import nearest_observations
+from sfm2tuples.errors import FileFormatError
 from sfm2tuples.index.answers import ImageCamera
 from sfm2tuples.index.opened import OpenedIndex
 from sfm2tuples.readers.camera_models import CAMERA_MODEL_IDS, CAMERA_MODELS
@@ -67,7 +68,7 @@ def localise_query(job: LocaliseJob) -> dict[str, Any]:
     if query is None:
         return failure(UNREADABLE)
     index = _opened(str(job.index.path), job.index.header.fingerprint)
-    cameras = {int(index.images.model[image]): index.camera(image) for image in job.query_images}
+    cameras = {int(index.images.model[image]): _camera(index, image) for image in job.query_images}
     usual = next(iter(cameras.values()))
     best = failure(FEW)
     for model, (keypoint, point) in sorted(_correspondences(job, query, index).items()):
@@ -135,6 +136,16 @@ def _solve(model: int, camera: ImageCamera, xy: np.ndarray, xyz: np.ndarray) -> 
     return {"reason": "", "model": model, "pose": pose.ravel().tolist(), "matches": len(xy), "inliers": inliers}
 
 
+def _camera(index: OpenedIndex, image: int) -> ImageCamera:
+    """The camera of an image; of a wrong number of parameters pycolmap would read what lies behind them."""
+    camera = index.camera(image)
+    wanted = CAMERA_MODELS[CAMERA_MODEL_IDS[camera.model]].num_params
+    if len(camera.params) != wanted or min(camera.size) < 1 or not np.isfinite(camera.params).all():
+        what = f"the {camera.model} camera of {index.images.key[image]} is none: it needs a size and {wanted} numbers"
+        raise FileFormatError(index.path, what, "build it again")
+    return camera
+
+
 def _scale(camera: ImageCamera, size: tuple[int, int]) -> np.ndarray | None:
     """Pixels of the camera for one of the photo, across and down; None where the photo has another shape."""
     scale = np.array(camera.size, np.float64) / size
@@ -153,7 +164,7 @@ def _features(cache: str, made_with: str, name: str) -> tuple[CachedFeatures, np
 def _points_of_keypoints(cache: str, made_with: str, name: str, path: str, fingerprint: str, image: int) -> np.ndarray:
     """Row of the 3D point that each feature of a photo stands for, (m,) int64; -1 for none."""
     found, index = _features(cache, made_with, name), _opened(path, fingerprint)
-    camera = index.camera(image)
+    camera = _camera(index, image)
     scale = None if found is None else _scale(camera, found[0].size)
     if found is None or scale is None:
         return np.full(0 if found is None else len(found[0].points), -1, np.int64)
