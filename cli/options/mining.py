@@ -34,11 +34,14 @@ _FLAGS: dict[str, tuple[Any, str]] = {
     "max_scale_change": (float, "m3: most change of scale between query and positive"),
     "min_shared": (int, "least number of shared points of a positive"),
     "max_angle": (float, "largest viewing angle between query and positive, degrees  [default: no limit]"),
-    "max_overlap": (float, "near-duplicates, with more overlap both ways, are no positives  [default: no limit]"),
+    "max_overlap": (
+        float,
+        "near-duplicates, with more overlap both ways, are no positives  [default: 0.95 with --inside, else no limit]",
+    ),
     "across": (
         str,
         "m3: prefer positives of other sequences: auto (by folders, names, cameras, EXIF), no, or a regular expression "
-        "whose match in a key is its sequence  [default: no]",
+        "whose match in a key is its sequence  [default: auto with --inside, else no]",
     ),
     "query_share": (
         float,
