@@ -325,3 +325,12 @@ def test_an_evaluation_to_compare_with_that_is_absent_is_named(tmp_path: Path) -
     with pytest.raises(DataError, match=r"absent\.json: no such file; --compare takes what evaluate -o wrote"):
         write_report(tmp_path / "e.json", tmp_path / "page", options)
     assert not (tmp_path / "page").exists()
+
+
+def test_a_photo_that_stands_upright_does_not_stretch_its_frame(tmp_path: Path) -> None:
+    """In the flow of the page its height would be the row's, and the frame would cut off what is below."""
+    write_report(write_example(tmp_path / "t.h5", tmp_path / "photos"), tmp_path / "page", ReportOptions())
+    style = (tmp_path / "page" / "index.html").read_text().partition("</style>")[0]
+    rule = re.search(r"\.photo img \{([^}]*)\}", style)
+    assert rule is not None
+    assert {"position: absolute", "inset: 0", "object-fit: contain"} <= {part.strip() for part in rule[1].split(";")}
