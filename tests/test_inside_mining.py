@@ -309,3 +309,36 @@ def test_without_inside_a_held_out_part_of_a_place_is_not_trained_on() -> None:
     assert tables.barred is None
     assert set(index.inside.split[tables.images.index_row].tolist()) == {TRAIN}
     assert set(tables.places.name) == {"place0", "place1"}
+
+
+@settings(deadline=None, max_examples=10)
+@given(SEEDS, st.integers(0, 60))
+def test_pairs_that_a_user_leaves_out_are_neither_positives_nor_negatives(seed: int, count: int) -> None:
+    index, read = site(seed)
+    options, n = MiningOptions(**MINED), sum(SIZES)
+    pairs = np.random.default_rng(seed).integers(n, size=(count, 2))
+    pairs = pairs[index.image_place[pairs[:, 0]] == index.image_place[pairs[:, 1]]]
+    before, after = (tables_of_index(read, options, no_size, left_out_pairs=given) for given in (None, pairs))
+    row_of = {image: row for row, images in enumerate(members_of(index, after)) for image in images}
+    gone = {frozenset((row_of.get(a, -1), row_of.get(b, -1))) for a, b in pairs.tolist()}
+    gone = {pair for pair in gone if len(pair) == 2 and -1 not in pair}
+    assert after.left_out_pairs == len(gone)
+    size = len(after.images.key)
+    first, second = np.divmod(np.arange(size * size), size)
+    named = np.array([frozenset((a, b)) in gone for a, b in zip(first.tolist(), second.tolist(), strict=True)])
+    assert np.array_equal(after.barred.holds(first, second), before.barred.holds(first, second) | named)
+    for split in ("train", "val"):
+        old, new = before.candidates[split], after.candidates[split]
+        were = set(zip(old.queries.tolist(), old.image.tolist(), strict=True))
+        assert set(zip(new.queries.tolist(), new.image.tolist(), strict=True)) == {
+            p for p in were if frozenset(p) not in gone
+        }
+
+
+def test_a_site_prefers_other_sequences_and_leaves_near_duplicates_out_unless_somebody_chose() -> None:
+    _, read = site()
+    options = MiningOptions(num_negatives=9)
+    assert (settled(options, read, ()).across, settled(options, read, ()).max_overlap) == ("auto", 0.95)
+    chosen = MiningOptions(num_negatives=9, across="no", max_overlap=1.0)
+    assert (settled(chosen, read, ()).across, settled(chosen, read, ()).max_overlap) == ("no", 1.0)
+    assert settled(MiningOptions(inside=False), read, ()).across is None
