@@ -16,7 +16,7 @@ from sfm2tuples.index.opened import open_index
 from sfm2tuples.index.schema import LEFT_OUT, TRAIN, VAL
 from sfm2tuples.ingest.build import FEW_PLACES, IngestSummary, build_index
 from sfm2tuples.ingest.options import IngestOptions
-from sfm2tuples.relations.held_out import MOST_BUFFER, barred_by, hold_out_spots
+from sfm2tuples.relations.held_out import MOST_BUFFER, barred_by, hold_out_models, hold_out_spots
 from sfm2tuples.relations.site import SiteRelations, relations_of, site_relations
 from sfm2tuples.relations.unknown_pairs import Graph
 from tests.hand_made import run, write_scene
@@ -238,6 +238,23 @@ def test_the_buffer_is_the_whole_of_what_is_not_proven() -> None:
     naive = np.array([any(not relations.is_proven(i, j) for j in val if i != j) for i in rows])
     np.testing.assert_array_equal(barred_by(relations, held.split == VAL), naive)
     np.testing.assert_array_equal(held.split == LEFT_OUT, naive & (held.split != VAL))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whole_models_are_held_out_where_no_spots_are_proven_apart(seed: int) -> None:
+    """Ten images each of five models: one is nearest to a fifth. What takes no part is on neither side."""
+    fragment = np.repeat(np.arange(5), 10)
+    spot = np.where(np.arange(50) == 7, -1, fragment)
+    relations = SiteRelations(0 * fragment, fragment, np.zeros(51, np.int64), np.zeros(0, np.int64))
+    assert hold_out_spots(relations, spot, 0.2, seed).buffer_share > MOST_BUFFER
+    split = hold_out_models(relations, spot, 0.2, seed)
+    assert split[7] == LEFT_OUT
+    held = np.unique(fragment[split == VAL])
+    assert len(held) == 1
+    np.testing.assert_array_equal(split == VAL, (fragment == held[0]) & (spot >= 0))
+    assert not (hold_out_models(relations, spot, 1.0, seed)[spot >= 0] == VAL).all()
+    one = SiteRelations(0 * fragment, 0 * fragment, np.zeros(51, np.int64), np.zeros(0, np.int64))
+    assert not (hold_out_models(one, spot, 0.2, seed) == VAL).any()
 
 
 def test_the_command_says_what_it_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from sfm2tuples.index.splits import LEFT_OUT, TRAIN, VAL
 from sfm2tuples.ingest.merging import MergedIndex, StoredModel
 from sfm2tuples.ingest.options import APART, IngestOptions
 from sfm2tuples.readers.sparse_model import SparseModel
-from sfm2tuples.relations.held_out import MOST_BUFFER, hold_out_spots
+from sfm2tuples.relations.held_out import MOST_BUFFER, hold_out_models, hold_out_spots
 from sfm2tuples.relations.model_relations import relations_of_model
 from sfm2tuples.relations.site import SiteRelations, site_relations
 from sfm2tuples.relations.spots import spots_of
@@ -240,15 +240,27 @@ def _split(
     own = np.where(place == with_spots[0], spot, -1)
     held = hold_out_spots(relations, own, options.val_share, options.seed)
     if held.buffer_share > MOST_BUFFER:
-        several = len(np.unique(relations.fragment[takes_part])) > 1
+        return _of_models(relations, own, options, held.buffer_share), 0.0
+    return held.split, held.buffer_share
+
+
+def _of_models(relations: SiteRelations, spot: np.ndarray, options: IngestOptions, buffer_share: float) -> np.ndarray:
+    """The split by whole models, where spots cannot be held out; nothing is held out of one model."""
+    split = hold_out_models(relations, spot, options.val_share, options.seed)
+    held = int((split == VAL).sum())
+    if held:
+        log.warning(
+            "whole models are held out, %s images: no spots are proven to be apart from the rest, and nothing proves "
+            "that these models are; say --fragments apart if the models of this place show different parts of it",
+            f"{held:,}",
+        )
+    else:
         log.warning(
             "nothing is held out for validation: %.0f %% of the images would be left out as a buffer; give --val-names "
-            "to hold out a walk%s",
-            100 * held.buffer_share,
-            ", or --fragments apart if the models of this place show different parts of it" if several else "",
+            "to hold out a walk",
+            100 * buffer_share,
         )
-        return held.split, 0.0
-    return held.split, held.buffer_share
+    return split
 
 
 def _fits(pattern: str, name: str, key: str) -> bool:

@@ -1,4 +1,7 @@
-"""A validation part inside a place: spots that lie together, and a buffer around them that is on neither side."""
+"""A validation part inside a place: spots that lie together, and a buffer around them that is on neither side.
+
+Where a place is several models that no common frame joins, whole models can be held out instead, without a buffer.
+"""
 
 from __future__ import annotations
 
@@ -66,6 +69,35 @@ def hold_out_spots(relations: SiteRelations, spot: np.ndarray, share: float, see
     if best is None or best[0] > MOST_BUFFER:
         return HeldOut(split, 1.0 if best is None else best[0])
     return HeldOut(best[1], best[0])
+
+
+def hold_out_models(relations: SiteRelations, spot: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Hold out whole models of one place, for want of spots that are proven to be apart from the rest.
+
+    Nothing proves that the models show different things. The reconstruction could not join them; that is all that
+    speaks for it. Pairs of two models stay unknown: they are used neither in training nor as wrong answers.
+
+    Parameters
+    ----------
+    relations, spot, share, seed
+        As for `hold_out_spots`.
+
+    Returns
+    -------
+    (n,) int8
+        `TRAIN`, `VAL` or `LEFT_OUT`. Models go to validation in an order that the seed draws, as many as come nearest
+        to the share, at least one and never all. No image is `VAL` where all images that take part are of one model.
+    """
+    takes_part = (spot >= 0) & (relations.fragment >= 0)
+    split = np.where(takes_part, TRAIN, LEFT_OUT).astype(np.int8)
+    models, size = np.unique(relations.fragment[takes_part], return_counts=True)
+    if len(models) < 2:
+        return split
+    order = np.random.default_rng(seed).permutation(len(models))
+    held = np.cumsum(size[order])[:-1]
+    chosen = models[order[: 1 + int(np.abs(held - share * takes_part.sum()).argmin())]]
+    split[takes_part & np.isin(relations.fragment, chosen)] = VAL
+    return split
 
 
 def barred_by(relations: SiteRelations, chosen: np.ndarray) -> np.ndarray:
