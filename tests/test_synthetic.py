@@ -14,7 +14,7 @@ from sfm2tuples.covisibility.graph import covisibility
 from sfm2tuples.errors import UsageError
 from sfm2tuples.readers.any_kind import read_model
 from sfm2tuples.world.rendering import Camera
-from sfm2tuples.world.synthetic import Shot, WorldSummary, _scene, _write_models, write_world
+from sfm2tuples.world.synthetic import Shot, WorldSummary, scene_model, write_models, write_world
 
 PLACES, PHOTOS = 3, 8
 SIZE = (160, 120)
@@ -175,7 +175,7 @@ def test_photos_beyond_the_ten_thousandth_keep_their_own_pose(tmp_path: Path) ->
         Shot(b"x", Camera(np.eye(3), np.array([float(number), 0, 0]), 100.0, (64, 64)), np.array([0]), np.ones((1, 2)))
         for number in range(count)
     ]
-    _write_models([_scene(tmp_path / "scene", shots, np.zeros((1, 3)))])
+    write_models([scene_model(tmp_path / "scene", shots, np.zeros((1, 3)))])
     model = read_model(tmp_path / "scene/sparse/0")
     place = {name: -t[0] for name, t in zip(model.image_names, model.translations, strict=True)}
     assert {int(Path(name).stem): round(x) for name, x in place.items()} == {n: n for n in range(count)}

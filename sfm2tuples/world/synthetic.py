@@ -18,7 +18,7 @@ from sfm2tuples.errors import UsageError
 from sfm2tuples.files.atomic import write_atomically
 from sfm2tuples.world.places import Place, draw_camera, draw_passing, make_place, upright_panels
 from sfm2tuples.world.rendering import Buffers, Camera, draw_light, rasterise, shade, sun_camera
-from sfm2tuples.world.solids import SHEET, SOLID
+from sfm2tuples.world.solids import SHEET, SOLID, Texels
 
 DETAILS, ENOUGH, ATTEMPTS = 10000, 160, 5
 """Spots of a building that may become points. A photographer whose photo shows too few tries again, some times."""
@@ -114,7 +114,7 @@ def write_world(
                 progress(done)
     # Pillow and pycolmap may abort together: the models are written by a process that has not rendered.
     with ProcessPoolExecutor(1, mp_context=context) as pool:
-        pool.submit(_write_models, models).result()
+        pool.submit(write_models, models).result()
     names = tuple(model.folder.name for model in models)
     photos, points = sum(len(model.shots) for model in models), sum(len(model.points) for model in models)
     observations = sum(len(shot.rows) for model in models for shot in model.shots)
@@ -128,6 +128,11 @@ def _check(folder: Path, places: int, photos: int, size: tuple[int, int], seed: 
             raise UsageError(f"{name} is {value}; it must be at least {minimum}")
     if min(size) < 64 or max(size) > 4096:
         raise UsageError(f"size is {size[0]} x {size[1]}; each side must be 64 to 4096 pixels")
+    check_folder(folder)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that holds something already."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder}: exists already and is not an empty folder; give another one")
 
@@ -141,16 +146,16 @@ def _photograph(
     meet.
     """
     place = make_place(np.random.default_rng([seed, PLACE, number]), number)
-    details = _draw_details(np.random.default_rng([seed, SPOTS, number]), place)
+    details = draw_details(np.random.default_rng([seed, SPOTS, number]), place.panels, place.texels)
     shots = [_shoot([seed, PHOTO, number, photo], place, details, photos, size) for photo in range(photos)]
     if number < places - 1:
-        return [_scene(folder / place.name, shots, details[0])]
+        return [scene_model(folder / place.name, shots, details[0])]
     first = (photos + max(2, photos * 3 // 10)) // 2
     arcs = {"a": shots[:first], "b": shots[-first:]}
-    return [_scene(folder / f"{place.name}_{arc}", shown, details[0]) for arc, shown in arcs.items()]
+    return [scene_model(folder / f"{place.name}_{arc}", shown, details[0]) for arc, shown in arcs.items()]
 
 
-def _scene(folder: Path, shots: list[Shot], points: np.ndarray) -> SceneModel:
+def scene_model(folder: Path, shots: list[Shot], points: np.ndarray) -> SceneModel:
     """Write a scene's photos; its model has the points that two of them observe, numbered anew."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     for number, shot in enumerate(shots):
@@ -175,7 +180,7 @@ def _shoot(item: list[int], place: Place, details: Details, photos: int, size: t
         random = np.random.default_rng([*item, len(shots)])
         camera = draw_camera(random, place.extent, item[-1], photos, size)
         jpeg, buffers = _take_photo(random, place, camera)
-        shots.append(Shot(jpeg, camera, *_observe(random, details, camera, buffers)))
+        shots.append(Shot(jpeg, camera, *observe(random, details, camera, buffers)))
     return max(shots, key=lambda shot: len(shot.rows))
 
 
@@ -193,11 +198,11 @@ def _take_photo(random: np.random.Generator, place: Place, camera: Camera) -> tu
     even, odd = image[::SCALE], image[1::SCALE]
     image = (even[:, ::SCALE] + even[:, 1::SCALE] + odd[:, ::SCALE] + odd[:, 1::SCALE]) / SCALE**2
     jpeg = io.BytesIO()
-    Image.fromarray(_develop(random, image)).save(jpeg, "JPEG", quality=int(random.integers(78, 93)))
+    Image.fromarray(develop(random, image)).save(jpeg, "JPEG", quality=int(random.integers(78, 93)))
     return jpeg.getvalue(), buffers
 
 
-def _develop(random: np.random.Generator, image: np.ndarray) -> np.ndarray:
+def develop(random: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """Exposure, white balance, vignette, tone curve, contrast, colour and noise: linear ``(h, w, 3)`` to ``uint8``."""
     middle = np.exp(np.log(image.mean(axis=2) + 0.02).mean())
     aim, warm = random.uniform(0.18, 0.32), random.normal(0, 0.045)
@@ -213,19 +218,19 @@ def _develop(random: np.random.Generator, image: np.ndarray) -> np.ndarray:
     return (np.clip(toned, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def _draw_details(random: np.random.Generator, place: Place) -> Details:
-    """Sample details where textures have corners and edges, by area."""
-    panels, count = place.panels, DETAILS * 8
+def draw_details(random: np.random.Generator, panels: np.ndarray, texels: Texels, most: int = DETAILS) -> Details:
+    """Sample at most so many details where textures of panels, (n,) PANEL, have corners and edges, by area."""
+    count = most * 8
     area = np.where(panels["kind"] <= SHEET, panels["size"].prod(axis=1), 0.0)
     rows, shares = random.choice(len(area), size=count, p=area / area.sum()), random.uniform(0, 1, (count, 2))
-    start, high, wide = place.texels.layout[panels["texture"][rows], 1].T
+    start, high, wide = texels.layout[panels["texture"][rows], 1].T
     line, column = ((1 - shares[:, 1]) * high).astype(int), (shares[:, 0] * wide).astype(int)
     here, right, above = (
-        place.texels.texel[start + np.maximum(line - up, 0) * wide + np.minimum(column + aside, wide - 1)].astype(int)
+        texels.texel[start + np.maximum(line - up, 0) * wide + np.minimum(column + aside, wide - 1)].astype(int)
         for up, aside in ((0, 0), (0, 1), (1, 0))
     )
     change = (abs(right - here)[:, :3].mean(axis=1) + 0.5) * (abs(above - here)[:, :3].mean(axis=1) + 0.5)
-    kept = np.flatnonzero((here[:, 3] >= SOLID) & (change > random.exponential(60, count)))[:DETAILS]
+    kept = np.flatnonzero((here[:, 3] >= SOLID) & (change > random.exponential(60, count)))[:most]
     rows, along = rows[kept], panels["size"][rows[kept]] * shares[kept]
     xyz = panels["corner"][rows] + along[:, :1] * panels["right"][rows] + along[:, 1:] * panels["up"][rows]
     facing = np.cross(panels["right"], panels["up"])[rows]
@@ -235,7 +240,7 @@ def _draw_details(random: np.random.Generator, place: Place) -> Details:
     return xyz, facing, size, random.beta(4, 1.5, len(rows))
 
 
-def _observe(
+def observe(
     random: np.random.Generator, details: Details, camera: Camera, buffers: Buffers
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find details in a photo: which, ``(m,) int64``, and where, ``(m, 2) float64`` pixels."""
@@ -254,7 +259,7 @@ def _observe(
     return rows, xy[rows]
 
 
-def _write_models(models: list[SceneModel]) -> None:
+def write_models(models: list[SceneModel]) -> None:
     """Write models as COLMAP's binary files, each in coordinates of its own.
 
     Each image has its own camera, PINHOLE and SIMPLE_PINHOLE in turn.
