@@ -23,6 +23,7 @@ import numpy as np
 from benchmarks.forked_commands import Limits, run_forked
 from benchmarks.results import BrokenResultError, contents
 from benchmarks.tiny_world import make_world
+from tests.rooms import photograph_room
 
 FAST = Path("/dev/shm")
 """Where the files lie if there is such a place: their writing is waited for."""
@@ -30,6 +31,9 @@ SIZE = 1 << 20
 """Bytes of the disk."""
 PAGE = 4096
 """A tmpfs gives whole pages of this many bytes."""
+GOES_ON = ("train ", "tune ", "reconstruct ")
+"""Commands that keep what they have finished."""
+TUNE = "tune models --network network.pt"
 COMMANDS = (
     "build-index models -o out/i.h5",
     "mine-tuples index.h5 -o out/t.h5 --descriptors descriptors.h5 --num-negatives 1",
@@ -55,6 +59,10 @@ COMMANDS = (
     "export --format graphml index.h5 -o out/g.graphml",
     "import-tuples retrieval-SfM-tiny/retrieval-SfM-tiny.pkl -o out/t.h5",
     "import-descriptors foreign.h5 -o out/d.h5",
+    f"{TUNE} -o out/site",
+    "ask site models/abbey/images/a0.jpg --pairs out/pairs.txt",
+    "ask site models/abbey/images/a0.jpg --page out/page",
+    "reconstruct room -o out/models --image-size 280 --max-features 700",
 )
 """Every command that writes, with each kind of output."""
 
@@ -82,6 +90,13 @@ class FullDisks:
     def __init__(self, work: Path) -> None:
         self._work, self._out = work, work / "out"
         self._sizes: dict[str, tuple[int, int]] = {}
+        photograph_room(work / "room", 1, 6)
+
+    def make_site(self) -> None:
+        """Make the site that `ask` is asked of."""
+        done = run_forked([*TUNE.split(), "-o", "site", "--quiet"], self._work)
+        if done.code != 0:
+            raise RuntimeError(f"{TUNE}: {done.warned}")
 
     def on_small_disk(self, command: str, random: np.random.Generator) -> tuple[str, str]:
         """On a disk that lacks some pages: what is wrong ("" where nothing is), and how much room there was."""
@@ -126,13 +141,13 @@ class FullDisks:
         if others or len(errors) != (done.code != 0) or done.code not in (0, 1):
             return f"ended with {done.code}: {done.warned[-500:]}"
         try:
-            left = contents(self._out, parts=command.startswith("build-index"))
+            left = contents(self._out, parts=command.startswith(("build-index", *GOES_ON)))
         except BrokenResultError as error:
             return f"left something {error}: {sorted(path.name for path in self._out.rglob('*'))}"
         if done.code == 0:
             return ""  # It needed less room than the files have together: one replaced another.
-        # A training that has no more room keeps the whole checkpoints of earlier rounds.
-        more = {name for name in left.keys() - before if not command.startswith("train ")}
+        # A training that has no more room keeps the whole checkpoints of earlier rounds, a site its finished steps.
+        more = {name for name in left.keys() - before if not command.startswith(GOES_ON)}
         if more:
             return f"left {', '.join(sorted(more))}"
         return "" if "out/" in errors[0] else f"does not name the output: {errors[0]}"
@@ -149,6 +164,8 @@ def tried(count: int, seed: int, work: Path, commands: Sequence[str] = COMMANDS)
     commands : sequence of str
     """
     disks = FullDisks(work)
+    if any(command.startswith("ask ") for command in commands):
+        disks.make_site()
     ways = [disks.at_byte]
     with small_disk(work / "out") as mounted:
         ways += [disks.on_small_disk] * mounted

@@ -1,9 +1,9 @@
 """Commands killed at any moment: what they had finished stays, and the same command again ends as a quiet run does.
 
-``python -m benchmarks kills --count 200`` sends SIGKILL to `train`, `mine-tuples`, `extract` and `build-index`: half of
-the times after a drawn share of the computing that a quiet run takes, half when it is about to open, rename or remove
-the n-th file. Then it resumes, or runs the same command again, and compares with the quiet run: the fingerprints of
-HDF5 files, the tensors of checkpoints, all names in the folder.
+``python -m benchmarks kills --count 200`` sends SIGKILL to `train`, `mine-tuples`, `extract`, `build-index`, `tune`,
+`ask --add` and `reconstruct`: half of the times after a drawn share of the computing that a quiet run takes, half when
+it is about to open, rename or remove the n-th file. Then it resumes, or runs the same command again, and compares with
+the quiet run: the fingerprints of HDF5 files, the tensors of checkpoints, all names in the folder.
 """
 
 from __future__ import annotations
@@ -13,17 +13,20 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import numpy as np
+from PIL import Image
 
 from benchmarks.forked_commands import Done, Limits, run_forked
 from benchmarks.results import BrokenResultError, contents
 from benchmarks.tiny_world import make_world
+from tests.rooms import photograph_room
+from tests.textures import texture
 
 FAST = Path("/dev/shm")
 """Where the files lie if there is such a place: their writing is waited for."""
@@ -43,10 +46,17 @@ class Victim:
     where_not: str = ""
     """What is run next where it is not; "": the same."""
     before: str = ""
-    """What was run before, so that there is something to lose."""
+    """What was run before, so that there is something to lose; it is run once and copied from then on."""
+    named_only: tuple[str, ...] = ()
+    """See `results.contents`."""
 
 
 _TRAIN = f"train tuples.h5 -o out/run {TRAINING}"
+TIMED = ("site/state.json", "site/page/*")
+"""Files of a site that hold times."""
+_TUNE = "tune models -o out/site --network network.pt"
+_ADD = "ask out/site --add more"
+_ROOM = "reconstruct room -o out/models --image-size 280 --max-features 700"
 _INDEX = "build-index models -o out/i.h5"
 VICTIMS = {
     "train": Victim(_TRAIN, "out/run/last.pt", where_there="train tuples.h5 -o out/run --resume"),
@@ -57,6 +67,9 @@ VICTIMS = {
     ),
     "extract": Victim("extract index.h5 -o out/d.h5 --network network.pt --image-size 48", "out/d.h5"),
     "build-index": Victim(_INDEX, "out/i.h5", where_not=f"{_INDEX} --resume"),
+    "tune": Victim(_TUNE, "none", where_not=_TUNE, named_only=TIMED),
+    "ask --add": Victim(_ADD, "none", where_not=_ADD, before=_TUNE, named_only=TIMED),
+    "reconstruct": Victim(_ROOM, "none", where_not=f"{_ROOM} --resume", named_only=("models/*",)),
 }
 """What is killed, by name."""
 
@@ -71,13 +84,17 @@ class Kills:
 
     def __init__(self, work: Path) -> None:
         self._work = work
+        self._before: dict[str, Path] = {}
+        (work / "more").mkdir()
+        Image.fromarray(texture(7, 64, 48)).save(work / "more" / "new.png")
+        photograph_room(work / "room", 1, 6)
         self._quiet: dict[str, tuple[Done, dict[str, str]]] = {}
 
     def run(self, name: str, random: np.random.Generator) -> tuple[str, str]:
         """Kill a command at a drawn moment and run it again: what is wrong ("" where all is well), and the moment."""
         victim = VICTIMS[name]
         if name not in self._quiet:
-            self._quiet[name] = self._command(victim.command, Limits(), fresh=victim), contents(self._work / "out")
+            self._quiet[name] = self._command(victim.command, Limits(), fresh=victim), self._made(victim)
         quiet, right = self._quiet[name]
         if random.random() < 0.5:
             limits = Limits(cpu_seconds=max(1e-4, float(random.uniform(0, 1.05)) * quiet.cpu_seconds))
@@ -93,10 +110,10 @@ class Kills:
     def _left(self, victim: Victim, right: dict[str, str]) -> str:
         """What is wrong with what a killed command has left, or ""."""
         try:
-            left = contents(self._work / "out", parts=True)
+            left = self._made(victim, parts=True)
         except BrokenResultError as error:
             return f"left something {error}"
-        if victim.before and not {"run/last.pt", "run/best.pt", "run/curves.csv"} <= set(left):
+        if victim.before.startswith("train") and not {"run/last.pt", "run/best.pt", "run/curves.csv"} <= set(left):
             return "lost the earlier run"
         result = victim.result.removeprefix("out/")
         if result in left and not result.startswith("run/") and left[result] != right[result]:
@@ -113,25 +130,38 @@ class Kills:
         if done.code != 0:
             return f"{line}: ended with {done.code}: {done.warned[-300:]}"
         try:
-            found = contents(self._work / "out")
+            found = self._made(victim)
         except BrokenResultError as error:
             return f"made something {error}"
         others = sorted(name for name in found.keys() | right.keys() if found.get(name) != right.get(name))
         return f"{line}: differs from a quiet run: {', '.join(others)}" if others else ""
 
+    def _made(self, victim: Victim, parts: bool = False) -> dict[str, str]:
+        return contents(self._work / "out", parts, victim.named_only)
+
+    def _run_before(self, line: str) -> None:
+        """Run a command, or bring back what it had written; times of files stay."""
+        out = self._work / "out"
+        if line not in self._before:
+            if self._command(line, Limits()).code != 0:
+                raise RuntimeError(f"{line}: did not end well")
+            self._before[line] = self._work / f"before{len(self._before)}"
+            shutil.copytree(out, self._before[line], symlinks=True)
+        shutil.copytree(self._before[line], out, symlinks=True, dirs_exist_ok=True)
+
     def _command(self, line: str, limits: Limits, fresh: Victim | None = None) -> Done:
         if fresh is not None:
             shutil.rmtree(self._work / "out")
             (self._work / "out").mkdir()
-            if fresh.before and self._command(fresh.before, Limits()).code != 0:
-                raise RuntimeError(f"{fresh.before}: did not end well")
+            if fresh.before:
+                self._run_before(fresh.before)
         done = run_forked([*line.split(), "--quiet"], self._work, limits)
         if fresh is not None and limits == Limits() and done.code != 0:
             raise RuntimeError(f"{line}: fails without being killed: {done.warned}")
         return done
 
 
-def tried(count: int, seed: int, work: Path) -> Iterator[tuple[str, str, str]]:
+def tried(count: int, seed: int, work: Path, names: Sequence[str] = tuple(VICTIMS)) -> Iterator[tuple[str, str, str]]:
     """Kill `count` commands in turn: the name of each, what is wrong, and when it was killed.
 
     Parameters
@@ -139,8 +169,10 @@ def tried(count: int, seed: int, work: Path) -> Iterator[tuple[str, str, str]]:
     count, seed : int
     work : Path
         A folder that holds a world.
+    names : sequence of str
+        Of `VICTIMS`.
     """
-    kills, names = Kills(work), list(VICTIMS)
+    kills = Kills(work)
     for number in range(count):
         name = names[number % len(names)]
         yield name, *kills.run(name, np.random.default_rng([seed, number]))

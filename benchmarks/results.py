@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,6 +14,8 @@ import numpy as np
 
 from sfm2tuples.files.container import content_fingerprint
 
+OURS = (".lock", ".steps")
+"""Hidden names that commands leave on purpose: a lock, and what `reconstruct` goes on from."""
 FINITE = ("descriptors", "mean", "projection")
 """Datasets that hold finite numbers."""
 
@@ -21,7 +24,7 @@ class BrokenResultError(Exception):
     """A file that is not whole, or not finite; the message is one of those words of `mutations.FAILURES`."""
 
 
-def contents(folder: Path, parts: bool = False) -> dict[str, str]:
+def contents(folder: Path, parts: bool = False, named_only: Sequence[str] = ()) -> dict[str, str]:
     """Checksum of each file below a folder.
 
     Parameters
@@ -29,6 +32,8 @@ def contents(folder: Path, parts: bool = False) -> dict[str, str]:
     folder : Path
     parts : bool
         Whether hidden files and folders are let pass: what a killed command had begun.
+    named_only : sequence of str
+        Patterns of names of files that hold times, or what threads decide: of these it counts that they are there.
 
     Raises
     ------
@@ -38,11 +43,17 @@ def contents(folder: Path, parts: bool = False) -> dict[str, str]:
     found = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+            parts_of_name = path.relative_to(folder).parts
+            if set(OURS) & set(parts_of_name):
+                continue
+            hidden = any(part.startswith(".") for part in parts_of_name)
             if hidden and parts:
                 continue
             if hidden:
                 raise BrokenResultError("half-written")
+            if any(fnmatch("/".join(parts_of_name), pattern) for pattern in named_only):
+                found["/".join(parts_of_name)] = "there"
+                continue
             look = LOOKS.get(path.suffix, _of_bytes)
             try:
                 found[path.relative_to(folder).as_posix()] = look(path)

@@ -131,11 +131,17 @@ class _OneLine(logging.Formatter):
 
 
 class _NotesOnce(logging.Filter):
-    """Lets a note through once: a command of several steps loads its network in each."""
+    """Lets a note through once: a command of several steps, or of several commands, loads its network in each.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    heard : set of str
+        What was heard; it is added to.
+    """
+
+    def __init__(self, heard: set[str]) -> None:
         super().__init__()
-        self._heard: set[str] = set()
+        self._heard = heard
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether it is heard."""
@@ -159,18 +165,21 @@ def output_options(function: Callable[..., None]) -> Callable[..., None]:
     def wrapped(*args: Any, quiet: bool, verbose: bool, as_json: bool, **kwargs: Any) -> None:
         level = logging.INFO if verbose else logging.WARNING
         logging.basicConfig(level=level, stream=sys.stderr, force=True)
+        # A command that runs others hands them what was heard, as click's object of the context.
+        context = click.get_current_context()
+        context.obj = set() if context.obj is None else context.obj
         for handler in logging.root.handlers:
             handler.setFormatter(_OneLine("%(levelname)s: %(message)s"))
-            handler.addFilter(_NotesOnce())
+            handler.addFilter(_NotesOnce(context.obj))
         for name in SPOKEN:
             logging.getLogger(name).setLevel(logging.WARNING if quiet else logging.INFO)
         # Warnings of libraries name lines of their source and no file of the user's: heard with --verbose alone.
         logging.captureWarnings(True)
         logging.getLogger("py.warnings").setLevel(logging.WARNING if verbose else logging.ERROR)
         output = Output(quiet=quiet, json=as_json)
-        _refuse_numbers_beyond_all(click.get_current_context().params)
+        _refuse_numbers_beyond_all(context.params)
         interruption.raise_from_now_on()
-        _check_paths(click.get_current_context().params)
+        _check_paths(context.params)
         try:
             function(*args, output=output, **kwargs)
         finally:

@@ -79,6 +79,17 @@ class MiningError(SfmTuplesError):
     """Tuples that cannot be mined as asked (too few places, no positives)."""
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things, for people.
+
+    Examples
+    --------
+    >>> counted(1, "place"), counted(1200, "place")
+    ('1 place', '1,200 places')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def first_three(names: Sequence[str]) -> str:
     """Name up to three offenders of many: ``"a, b, c …"``."""
     return one_line(", ".join(str(name) for name in names[:3]) + (" …" if len(names) > 3 else ""))

@@ -24,7 +24,7 @@ PLAIN = {
     "whiten": ("tuples.h5", "-o", "w.h5", "--descriptors", "d.h5", "--method", "pca"),
     "extract": (".", "-o", "x.h5", "--backbone", "squeezenet1_1"),
     "extract-features": (".", "-o", "f.h5"),
-    "mine-tuples": ("i.h5", "-o", "t2.h5", "--descriptors", "d.h5", "--positives", "m2", "--negatives", "random"),
+    "mine-tuples": ("i.h5", "-o", "t2.h5", "--positives", "m2", "--negatives", "random"),
     "import-tuples": ("x.pkl", "-o", "t2.h5", "--negatives", "random"),
     "build-bow": ("f.h5", "-o", "b.h5", "--vocabulary", "b2.h5"),
 }

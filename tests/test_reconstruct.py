@@ -201,7 +201,7 @@ def test_a_model_that_is_not_whole_is_made_again(
     assert summary.registered == 13
 
 
-@pytest.mark.parametrize("damage", ["a model's points", "a model's file", "the database"])
+@pytest.mark.parametrize("damage", ["a model's points", "a model's file", "the list", "the database", "the table"])
 def test_what_is_damaged_after_a_finished_run_is_made_again(
     made: tuple[Path, ReconstructionSummary], folder: Path, photos: Path, damage: str
 ) -> None:
@@ -211,12 +211,18 @@ def test_what_is_damaged_after_a_finished_run_is_made_again(
         points.write_bytes(points.read_bytes()[:-8] + b"\xff" * 8)
     elif damage == "a model's file":
         points.unlink()
+    elif damage == "the list":
+        (folder / "unregistered.csv").unlink()
+    elif damage == "the table":
+        (folder / ".steps" / "photos.csv").write_bytes(b"name\n\xff")
     else:
         half = database.stat().st_size // 2
         database.write_bytes(database.read_bytes()[:half] + bytes(database.stat().st_size - half))
     summary = reconstruct(photos, folder, NOBODY, SMALL, jobs=2)
-    wanted = "models: they are not whole" if "model" in damage else "features, matches and models: database.db is torn"
+    anew = {"the database": "database.db is torn", "the table": "photos.csv, the table of photos, is damaged"}
+    wanted = f"features, matches and models: {anew[damage]}" if damage in anew else "models: they are not whole"
     assert summary.remade == [wanted]
+    assert rows_of(folder / "unregistered.csv") == rows_of(made[0] / "unregistered.csv")
     assert (summary.registered, len(summary.models)) == (13, 2)
     assert run("build-index", folder, "-o", folder.parent / "index.h5", "--force", "--quiet") == 0
 

@@ -870,6 +870,10 @@ def test_a_quick_site_without_training_keeps_its_size_where_that_is_quick() -> N
     assert quick(100_000).image_size < 512
 
 
+def test_small_photos_are_trained_on_together_on_a_processor() -> None:
+    assert [steps.together_at(*at) for at in ((192, "cpu"), (256, "cpu"), (192, "cuda"))] == [8, None, None]
+
+
 def test_times_are_read_and_said() -> None:
     assert [seconds_of(text) for text in ("90s", "20m", "2h", "5")] == [90, 1200, 7200, 300]
     for text in ("", "m", "-3m", "nan", "inf"):

@@ -104,7 +104,9 @@ def _add(site: Path, sources: Sequence[Path], device: str | None, output: Output
 
 def _among(site: Site, only_models: bool) -> str:
     """What is looked among, and the folder that names are relative to."""
-    count = f"{len(site.searched(only_models)):,} photos{' of models' if only_models else ''}"
+    from sfm2tuples.errors import counted
+
+    count = counted(len(site.searched(only_models)), "photo") + (" of models" if only_models else "")
     root = site.photos.root
     return f"among {count}" + (f" below {root}" if root else "")
 

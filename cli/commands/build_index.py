@@ -17,6 +17,7 @@ from cli.options.target import target_option
 from cli.output import Output, output_options
 from sfm2tuples.compute.dask_cluster import DASK_TIMEOUT
 from sfm2tuples.compute.progress_bars import ProgressBar
+from sfm2tuples.errors import counted
 from sfm2tuples.ingest.options import FRAGMENTS, IngestOptions
 
 if TYPE_CHECKING:
@@ -212,8 +213,8 @@ def _how_to_go_on(target: Path) -> str:
 
 def _counts(summary: IngestSummary) -> str:
     return (
-        f"{summary.num_models:,} models, {summary.num_images:,} images, {summary.num_points:,} points, "
-        f"{summary.num_edges:,} edges"
+        f"{counted(summary.num_models, 'model')}, {counted(summary.num_images, 'image')}, "
+        f"{counted(summary.num_points, 'point')}, {counted(summary.num_edges, 'edge')}"
     )
 
 
@@ -249,7 +250,7 @@ def _print_summary(summary: IngestSummary, output: Output) -> None:
     if len(summary.twins) > SHOWN_TWINS:
         output.say(f"left out {len(summary.twins) - SHOWN_TWINS:,} more whose images are all in another model")
     _say_joined(summary, output)
-    output.say(f"{len(places.name):,} places: {len(places.name) - val:,} for training, {val:,} for validation")
+    output.say(f"{counted(len(places.name), 'place')}: {len(places.name) - val:,} for training, {val:,} for validation")
     _say_inside(summary, output)
     if summary.behind or summary.without_focal_length:
         output.say(

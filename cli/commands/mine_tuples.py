@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from cli.options.idle_flags import DESCRIPTION, NEAREST_NEGATIVES, Use, refuse_idle_flags
+from cli.options.idle_flags import DESCRIPTION, NEAREST_NEGATIVES, NETWORK, Use, refuse_idle_flags
 from cli.options.mining import mining_flags
 from cli.options.paths import FilePath
 from cli.options.photos import photo_options
@@ -36,7 +36,7 @@ USES = (
     NEAREST_NEGATIVES,
     Use(DESCRIPTION, "--network or --backbone, not for --descriptors", lambda params: params["descriptors"] is None),
     Use(
-        DESCRIPTION,
+        (*DESCRIPTION, *NETWORK, "descriptors"),
         "--positives m1 or --negatives N1, N2 or semi-hard",
         lambda params: params["positives"] == "m1" or params["negatives"] != "random",
     ),

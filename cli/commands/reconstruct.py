@@ -65,7 +65,7 @@ def command(
     """Make COLMAP models of loose PHOTOS, a folder or a .txt list: pairs, features, verification, mapping."""
     from retrieval.reconstruction.reconstruction import reconstruct
     from retrieval.reconstruction.work import is_ours
-    from sfm2tuples.errors import UsageError
+    from sfm2tuples.errors import UsageError, counted
 
     refuse_idle_flags((NAMES_BELOW,))
     if resume and force:
@@ -83,7 +83,7 @@ def command(
     flag = "" if summary.photos_linked else f" --images {source}"
     output.made(
         target,
-        f"{len(summary.models):,} models, {summary.registered:,} of {summary.photos:,} photos",
+        f"{counted(len(summary.models), 'model')}, {summary.registered:,} of {counted(summary.photos, 'photo')}",
         f"sfm2tuples build-index {target} -o index.h5{flag}",
     )
 

@@ -93,9 +93,7 @@ def listed_photos(source: Path, images: Path | None) -> tuple[Path, list[str]]:
 
 
 def read_known(path: Path) -> dict[str, tuple[_State, _Look]]:
-    """Photos of an earlier run, in their order; none where there was none."""
-    if not path.is_file():
-        return {}
+    """Photos of an earlier run, in their order; none where there was none, or its table is damaged."""
     try:
         return {
             row["name"]: (
@@ -104,8 +102,8 @@ def read_known(path: Path) -> dict[str, tuple[_State, _Look]]:
             )
             for row in read_csv(path, COLUMNS)
         }
-    except (TypeError, ValueError) as error:
-        raise DataError(path, "is no table of photos that this program wrote", "give --force to begin anew") from error
+    except (DataError, TypeError, ValueError):
+        return {}
 
 
 def table_of_photos(

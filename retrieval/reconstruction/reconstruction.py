@@ -201,6 +201,8 @@ class _Run:
             why = difference(before, settings)
         elif before and not is_sound(self.work.database, whole=not database_is_untouched(self.work)):
             why = f"{self.work.database.name} is torn"
+        elif before and not known:
+            why = f"{path.name}, the table of photos, is damaged"
         elif before:
             held = photos_and_cameras(self.work.database)
         table, changed = table_of_photos(root, names, known, {row: name for row, (name, _) in held.items()})

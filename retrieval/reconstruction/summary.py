@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from retrieval.reconstruction.work import WorkFolder
+from retrieval.reconstruction.work import UNREGISTERED, WorkFolder
 from sfm2tuples.errors import DataError
 from sfm2tuples.files.atomic import write_text
 from sfm2tuples.files.text import read_json
@@ -123,8 +123,9 @@ def difference(before: dict[str, Any], now: dict[str, Any]) -> str:
 
 
 def _digests(work: WorkFolder) -> dict[str, str]:
-    """SHA-256 of each file of the models, by path below the folder."""
+    """SHA-256 of each file of the models and of the list of photos in none, by path below the folder."""
     files = [file for folder in work.model_folders() for file in folder.iterdir()]
+    files += [file for file in [work.path / UNREGISTERED] if file.is_file()]
     found = {}
     for file in sorted(files):
         digest = hashlib.sha256()

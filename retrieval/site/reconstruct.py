@@ -15,7 +15,7 @@ from retrieval.reconstruction.summary import ReconstructionSummary
 from retrieval.site.request import Say
 from retrieval.tuple_files.distractors import ROLE
 from sfm2tuples.compute.threads import own_cores
-from sfm2tuples.errors import UsageError
+from sfm2tuples.errors import UsageError, counted
 from sfm2tuples.files.atomic import write_text
 from sfm2tuples.files.text import read_csv
 from sfm2tuples.readers.discover import is_passed_over
@@ -96,7 +96,7 @@ def _say(root: Path, found: ReconstructionSummary, say: Say) -> None:
         say(f"  {line}")
     sizes = ", ".join(str(model.images) for model in found.models[:8])
     say(
-        f"  {root}: {len(found.models)} models of {found.registered:,} of {found.photos:,} photos "
+        f"  {root}: {counted(len(found.models), 'model')} of {found.registered:,} of {counted(found.photos, 'photo')} "
         f"({sizes}{' …' if found.models[8:] else ''}); verified against nothing: {found.alone:,}"
     )
 

@@ -51,6 +51,10 @@ from sfm2tuples.index.schema import VAL
 from sfm2tuples.mining.photo_table import key_root
 
 logger = logging.getLogger(__name__)
+SMALL_PHOTOS, TOGETHER = 192, 8
+"""Longest side, pixels, up to which a processor trains on so many photos of one size together."""
+# EfficientNet-Lite0, forward and backward, ms of one core a photo, alone and 7 together: 160 px 38 and 26, 192 px 47
+# and 33, 256 px 65 and 67. From there on it saves nothing, and needs the memory of a step.
 ALIKE = 1e-4
 """Difference of descriptors, value by value, up to which they are the same."""
 
@@ -133,7 +137,9 @@ class Steps:
         def build(goes_on: bool) -> None:
             resume = goes_on and (self.files.run / LAST).is_file()
             network = copy.deepcopy(self.start)
-            execution = Execution(progress=self.progress)
+            execution = Execution(
+                together_at(self.choices.training_size, self.start.device.type), progress=self.progress
+            )
             how: dict[str, Any] = {"resume": resume, "force": not resume, "execution": execution}
             try:
                 train(self.files.tuples, self.files.run, options, network, on_round=self._say_round, **how)
@@ -311,6 +317,11 @@ class Steps:
                 logger.warning("%d photos cannot be read and are left out, first: %s", len(failures), failures[0])
 
         self.workshop.make(self.files.descriptors, made_of, build, beside=[self.files.photos])
+
+
+def together_at(size: int, device: str) -> int | None:
+    """Photos of one size that go through the network together in training; None: as `train` has it."""
+    return TOGETHER if device == "cpu" and size <= SMALL_PHOTOS else None
 
 
 def known_before(files: SiteFiles, settings: dict[str, Any]) -> Sequence[KnownPhotos]:

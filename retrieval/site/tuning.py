@@ -31,7 +31,7 @@ from retrieval.site.state import SiteState, Workshop
 from retrieval.site.steps import Steps, registered_photos
 from sfm2tuples.compute.progress_bars import duration
 from sfm2tuples.compute.threads import own_cores
-from sfm2tuples.errors import UsageError
+from sfm2tuples.errors import UsageError, counted
 from sfm2tuples.files.text import read_csv
 from sfm2tuples.index.opened import OpenedIndex, open_index
 from sfm2tuples.ingest.build import build_index
@@ -155,9 +155,9 @@ class _Tuning:
             models = len(index.models.name)
             photos = self._photos(index)
         loose = len(photos.names) - facts.photos
-        noun = "place" if facts.places == 1 else "places"
+        places = counted(facts.places, "place")
         self.say(
-            f"  {facts.places} {noun}: {facts.train_places} for training with {facts.train_photos:,} photos, "
+            f"  {places}: {facts.train_places} for training with {facts.train_photos:,} photos, "
             f"{facts.val_places} held out with {facts.val_photos:,}; {max(loose, 0):,} photos in no model"
         )
         if facts.places == 1 and models > 1:
