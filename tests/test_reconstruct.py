@@ -21,6 +21,7 @@ from worlds import read_whole
 
 from retrieval.networks.choice import NetworkChoice
 from retrieval.photos.names import photos_below
+from retrieval.reconstruction import database
 from retrieval.reconstruction import reconstruction as steps
 from retrieval.reconstruction.cameras import camera_numbers, cameras_of
 from retrieval.reconstruction.database import is_sound, photos_and_cameras
@@ -225,6 +226,17 @@ def test_what_is_damaged_after_a_finished_run_is_made_again(
     assert rows_of(folder / "unregistered.csv") == rows_of(made[0] / "unregistered.csv")
     assert (summary.registered, len(summary.models)) == (13, 2)
     assert run("build-index", folder, "-o", folder.parent / "index.h5", "--force", "--quiet") == 0
+
+
+def test_a_disk_without_room_for_a_database_is_one_line(
+    photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What pycolmap says then names no file: here a folder stands where the database is to be."""
+    monkeypatch.setattr(database, "remove_database", lambda path: None)
+    (tmp_path / "models.db").mkdir()
+    with pytest.raises(DataError, match=r"models\.db: cannot be made; make room on the disk"):
+        database.create_database(tmp_path / "models.db")
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_junk_does_not_count_as_photos_that_can_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -294,6 +294,12 @@ def test_shrinking_in_the_covariances_own_axes_is_shrinking(
     assert not equal or np.array_equal(right[0], right[1])
 
 
+def test_a_network_that_describes_all_photos_alike_has_a_curve_too() -> None:
+    descriptors, pairs, places = hard_world()
+    curve = choose_shrinkage(np.repeat(descriptors[:1], len(descriptors), axis=0), pairs, places, (0.0, 0.1, 0.5))
+    assert np.ptp(curve.mean) == 0
+
+
 def test_a_covariance_of_few_pairs_has_no_whitening_in_its_axes_without_shrinkage() -> None:
     descriptors, pairs, _ = hard_world()
     with pytest.raises(UsageError, match="does not factor"):

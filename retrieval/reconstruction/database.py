@@ -55,6 +55,8 @@ def create_database(path: Path) -> None:
     ------
     UsageError
         pycolmap is not installed, or older than version 4.
+    DataError
+        The disk is full.
     """
     remove_database(path)
     pool = LocalProcesses(1)
@@ -199,8 +201,11 @@ def _create(path: str) -> None:
         from pycolmap import Database, logging
     except ImportError as error:
         raise UsageError("this needs pycolmap 4 or newer; pip install 'pycolmap>=4'") from error
-    logging.minloglevel = 2
-    Database.open(path).close()
+    logging.minloglevel = 3
+    try:
+        Database.open(path).close()
+    except RuntimeError as error:  # It says no more than that no factory of databases succeeded.
+        raise DataError(path, "cannot be made", "make room on the disk") from error
 
 
 def _rows_of(matches: np.ndarray) -> dict[str, Any]:

@@ -143,10 +143,10 @@ def _measure_fold(
     for shrinkage in grid:
         if own_axes is None:
             whitened = apply(cut(statistics.whitening(images, shrinkage), kept), descriptors)
-        elif shrinkage > 0:
+        elif shrinkage > 0 and own_axes.variances[0] > 0:
             whitened = own_axes.whitened(shrinkage)
-        else:
-            whitened = statistics.whitened(descriptors, shrinkage)  # As published: it may need something added.
+        else:  # As published, or pairs that do not differ: something may have to be added so that it factors.
+            whitened = statistics.whitened(descriptors, shrinkage)
         rows.append(_place_means(whitened, truth))
         bar.update()
     return np.array(rows)
