@@ -126,6 +126,28 @@ def test_points_lie_on_the_walls_and_project_to_their_observations(
     summary = maker.made["transforms.json"]
     assert (summary.images, summary.tracked, summary.points) == (PHOTOS, PHOTOS, len(model.points))
     assert 0 < summary.error < 1
+    assert 0 < summary.off < 0.5
+
+
+def test_poses_that_are_off_leave_the_graph_nearly_as_it_was(
+    made: tuple[TrackMaker, SparseModel, SparseModel], site: Path, tmp_path: Path
+) -> None:
+    """As those of a telephone or of VGGT are: half a degree, at random."""
+    copy = Path(shutil.copytree(site, tmp_path / "s"))
+    content = json.loads((copy / "transforms.json").read_text())
+    random = np.random.default_rng(0)
+    for frame in content["frames"]:
+        matrix = np.array(frame["transform_matrix"])
+        turn = np.hstack([1.0, random.normal(0, np.radians(0.5) / 2, 3)])
+        matrix[:3, :3] = matrix[:3, :3] @ matrix_of(turn / np.linalg.norm(turn), [0, 0, 0])[:3, :3]
+        frame["transform_matrix"] = matrix.tolist()
+    (copy / "transforms.json").write_text(json.dumps(content))
+    maker = TrackMaker(tmp_path / "index.h5", options=OPTIONS)
+    shared, wanted = shared_of(read_model(maker(find_models([copy])[0]))), shared_of(made[2])
+    above = np.triu_indices(PHOTOS, 1)
+    assert maker.made["transforms.json"].off > 2 * made[0].made["transforms.json"].off
+    assert np.corrcoef(shared[above], wanted[above])[0, 1] > 0.9
+    assert shared[above].sum() > 0.7 * wanted[above].sum()
 
 
 def test_neighbours_share_points(made: tuple[TrackMaker, SparseModel, SparseModel]) -> None:

@@ -173,10 +173,12 @@ def _say_tracks(maker: TrackMaker, output: Output) -> None:
         output.say("--triangulate: every model has tracks, none were made")
         return
     rows = [
-        (name, made.images, made.tracked, made.points, made.error, f"{made.verified:,} of {made.pairs:,}")
+        (name, made.images, made.tracked, made.points, made.error, made.off, f"{made.verified:,} of {made.pairs:,}")
         for name, made in list(maker.made.items())[:SHOWN_TWINS]
     ]
-    output.table(rows, ["tracks made", "images", "with points", "points", "error (px)", "pairs verified"])
+    output.table(
+        rows, ["tracks made", "images", "with points", "points", "error (px)", "poses off (px)", "pairs verified"]
+    )
     for name, made in maker.made.items():
         if made.left_out:
             output.say(f"{name}: {len(made.left_out):,} images without tracks, the first: {made.left_out[0]}")

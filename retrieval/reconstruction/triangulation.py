@@ -63,6 +63,8 @@ class MadeTracks:
     points: int
     error: float
     """Mean reprojection error in pixels of the photos."""
+    off: float
+    """How far the model's poses are off, in pixels of the photos: see `point_triangulation.poses_off`."""
     pairs: int
     """Pairs that were compared."""
     verified: int
@@ -176,6 +178,7 @@ class TrackMaker:
             tracked=tracked,
             points=len(found.points),
             error=float(found.errors.mean()) if len(found.errors) else 0.0,
+            off=0.0 if np.isnan(found.off) else found.off,
             pairs=compared,
             verified=verified,
             left_out=[*photos.left_out, *unreadable.values()],
@@ -217,7 +220,7 @@ class TrackMaker:
 
 
 _NOTHING = Triangulated(
-    np.empty((0, 3)), np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 2))
+    np.empty((0, 3)), np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 2)), 0.0
 )  # fmt: skip
 
 
