@@ -19,7 +19,10 @@ from sfm2tuples.files.regular_files import refuse_odd_file
 
 OUTPUTS = ("target", "pairs")
 """Parameters of commands that are files to write; every other path is read."""
-SPOKEN = ("retrieval.networks.network", "retrieval.networks.choice", "sfm2tuples.compute.progress_bars")
+SPOKEN = (
+    *("retrieval.networks.network", "retrieval.networks.choice", "retrieval.networks.retrievers.by_name"),
+    "sfm2tuples.compute.progress_bars",
+)
 """Modules whose log is heard without `--verbose`, but not with `--quiet`: what describes photos, and how far it is."""
 LARGEST_NUMBER, LARGEST_SEED = 2**31 - 1, 2**63 - 1
 HEADINGS, LINES, WIDTH = 20, 5, 160

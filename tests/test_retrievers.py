@@ -163,7 +163,14 @@ def test_the_table_names_networks_that_can_be_built() -> None:
         dimensions[name] = retriever.sizes
     assert dimensions["mixvpr-resnet50-4096"] == (20, 1024, 4, 4)
     assert retriever_called("cosplace-vgg16-64").url.endswith("CosPlace/releases/download/v1.0/VGG16_64_cosplace.pth")
-    for name in ("cosplace-resnet18-500", "cosplace-alexnet-512", "megaloc2", "dinov2-huge"):
+    for name in (
+        "cosplace-resnet18-1024",
+        "eigenplaces-resnet152-512",
+        "cosplace-resnet18-500",
+        "cosplace-alexnet-512",
+        "megaloc2",
+        "dinov2-huge",
+    ):
         assert retriever_called(name) is None
     with pytest.raises(UsageError, match="have no lasting address; fetch it from"):
         load_network("mixvpr-resnet50-512")

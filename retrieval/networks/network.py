@@ -246,6 +246,8 @@ def build_network(
         network.pool.reset(seed)
         network.pool.load_classifier(state, weights)
         _say_what_was_loaded(network, state)
+        if network.pool.sizes:
+            logger.warning("the layers of %s are random (seed %d) until train has trained them", pooling, seed)
     return network.eval()
 
 

@@ -14,7 +14,6 @@ L2_OF_THEIRS = 1e-12
 _HUGGING_FACE = "https://huggingface.co/{repository}/resolve/main/{file}"
 _GITHUB = "https://github.com/"
 _META = "https://dl.fbaipublicfiles.com/dinov2/"
-_RESNETS = ("resnet18", "resnet50", "resnet101", "resnet152")
 
 
 @dataclass(frozen=True)
@@ -86,9 +85,19 @@ _FIXED = (
 )
 _BY_NAME = {retriever.name: retriever for retriever in _FIXED}
 
-_DIMENSIONS = (32, 64, 128, 256, 512, 1024, 2048)
-_OF_COSPLACE = re.compile(rf"(cosplace|eigenplaces)-({'|'.join((*_RESNETS, 'vgg16'))})-(\d+)")
-"""Names of a family that has one file for each backbone and dimension."""
+_FEW, _MOST = (32, 64, 128, 256, 512), (32, 64, 128, 256, 512, 1024, 2048)
+_RELEASED = {
+    "cosplace": {
+        **{"resnet18": _FEW, "resnet50": _MOST, "resnet101": _MOST, "resnet152": _MOST},
+        "vgg16": (64, 128, 256, 512),
+    },
+    "eigenplaces": {
+        **{"resnet18": (256, 512), "resnet50": (128, 256, 512, 2048), "resnet101": (128, 256, 512, 2048)},
+        "vgg16": (512,),
+    },
+}
+"""Family that has a file for each backbone and dimension to the dimensions that are released."""
+_OF_COSPLACE = re.compile(rf"({'|'.join(_RELEASED)})-(\w+)-(\d{{2,4}})")
 _REPOSITORIES = {"cosplace": "CosPlace", "eigenplaces": "EigenPlaces"}
 
 
@@ -106,7 +115,7 @@ def retriever_called(name: str) -> Retriever | None:
     'ResNet50_2048_cosplace.pth'
     """
     found = _OF_COSPLACE.fullmatch(name)
-    if found is None or int(found[3]) not in _DIMENSIONS:
+    if found is None or int(found[3]) not in _RELEASED[found[1]].get(found[2], ()):
         return _BY_NAME.get(name)
     family, backbone, dim = found.groups()
     repository = _REPOSITORIES[family]
