@@ -12,7 +12,13 @@ from torch import Tensor
 from retrieval.networks.description import NetworkDescription
 from retrieval.networks.downloads import without_hash
 from retrieval.networks.network import Network, build_network
-from retrieval.networks.retrievers.table import Retriever, retriever_called, retriever_like, retriever_names
+from retrieval.networks.retrievers.table import (
+    L2_OF_THEIRS,
+    Retriever,
+    retriever_called,
+    retriever_like,
+    retriever_names,
+)
 from retrieval.networks.retrievers.their_files import is_theirs, network_of_theirs
 from retrieval.networks.weights import CHECKPOINT_FORMAT, read_content
 from sfm2tuples.errors import UsageError, WeightsError, first_line, one_line
@@ -125,6 +131,7 @@ def _random(retriever: Retriever, seed: int) -> Network:
         NetworkDescription(
             retriever.backbone,
             retriever.pooling,
+            l2_eps=L2_OF_THEIRS,
             weights=f"random, seed {seed}",
             clusters=retriever.clusters,
             pooling_sizes=retriever.sizes,
