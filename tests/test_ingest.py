@@ -313,7 +313,7 @@ def test_the_command_writes_the_header_of_its_options(root: Path, tmp_path: Path
     result = CliRunner().invoke(group, ["build-index", *arguments], catch_exceptions=False)
     assert result.exit_code == 0
     assert read_header(target).options == IngestOptions(min_shared=3, val_share=0.5, seed=7).header(True)
-    assert result.stdout.splitlines()[-2].startswith(f"made {target}: 1 models, 1 images, 5 points, 0 edges")
+    assert result.stdout.splitlines()[-2].startswith(f"made {target}: 1 model, 1 image, 5 points, 0 edges")
     assert result.stdout.splitlines()[-1].startswith("next: sfm2tuples mine-tuples")
 
 
