@@ -28,13 +28,14 @@ def naive_relations(model: SparseModel, min_shared: int = 1) -> NaiveRelations:
     """For every image and pair, what the section says."""
     n = len(model.image_names)
     views = [_View(model, row) for row in range(n)]
-    shared = np.array([[len(set(a.points) & set(b.points)) * (a is not b) for b in views] for a in views]).reshape(n, n)
+    seen = [set(view.points) for view in views]
+    shared = np.array([[len(a & b) * (a is not b) for b in seen] for a in seen], int).reshape(n, n)
     hops = np.full((n, n), 3)
     for i in range(n):
         for j in range(n):
             if shared[i, j]:
                 hops[i, j] = 1
-            elif any(shared[i, k] and shared[k, j] for k in range(n)):
+            elif ((shared[i] > 0) & (shared[j] > 0)).any():
                 hops[i, j] = 2
     into = np.array([[a.share_seen_by(b) for b in views] for a in views]).reshape(n, n)
     distance = np.array([[np.linalg.norm(a.centre - b.centre) / a.median for b in views] for a in views]).reshape(n, n)
@@ -74,20 +75,20 @@ class _View:
         return np.linalg.norm(local, axis=1) if self.kind.name in WIDE else local[:, 2]
 
     def share_seen_by(self, other: _View) -> float:
-        return sum(other.sees(point) for point in self.sample) / max(1, len(self.sample))
+        return other.sees(self.sample).sum() / max(1, len(self.sample))
 
-    def sees(self, point: np.ndarray) -> bool:
-        x, y, z = self.rotation @ point + self.translation
-        depth = self.depth(point[None])[0]
-        if not 0 < depth <= self.reach:
-            return False
-        if self.kind.name in ("PINHOLE", "SIMPLE_PINHOLE"):
-            focal_x, focal_y = self.params[0], self.params[self.kind.num_focal - 1]
-            column, line = self.params[-2] + focal_x * x / z, self.params[-1] + focal_y * y / z
-            return bool(0 <= column <= self.size[0] and 0 <= line <= self.size[1])
-        if self.kind.name in WIDE:
-            angle, aside = np.arctan2(np.hypot(x, y), z), np.hypot(x, y)
-            u, v = (angle * x / aside, angle * y / aside) if aside else (0.0, 0.0)
-        else:
-            u, v = x / z, y / z
-        return bool(self.box[0] <= u <= self.box[1] and self.box[2] <= v <= self.box[3])
+    def sees(self, points: np.ndarray) -> np.ndarray:
+        """Which of some points, (n, 3), lie before the camera, in its picture and in its reach."""
+        x, y, z = (points @ self.rotation.T + self.translation).T
+        depth = self.depth(points)
+        with np.errstate(all="ignore"):
+            if self.kind.name in ("PINHOLE", "SIMPLE_PINHOLE"):
+                focal_x, focal_y = self.params[0], self.params[self.kind.num_focal - 1]
+                column, line = self.params[-2] + focal_x * x / z, self.params[-1] + focal_y * y / z
+                inside = (column >= 0) & (column <= self.size[0]) & (line >= 0) & (line <= self.size[1])
+            else:
+                aside = np.hypot(x, y)
+                scale = np.where(aside > 0, np.arctan2(aside, z) / aside, 0) if self.kind.name in WIDE else 1 / z
+                inside = (self.box[0] <= x * scale) & (x * scale <= self.box[1])
+                inside &= (self.box[2] <= y * scale) & (y * scale <= self.box[3])
+        return inside & (depth > 0) & (depth <= self.reach)

@@ -13,7 +13,7 @@ import numpy as np
 from sfm2tuples.errors import UsageError
 from sfm2tuples.files.columns import indptr_of
 from sfm2tuples.files.tables import Column
-from sfm2tuples.index.schema import Inside, Places, Spots, distinct_points
+from sfm2tuples.index.schema import Inside, Places, Spots
 from sfm2tuples.index.splits import LEFT_OUT, TRAIN, VAL
 from sfm2tuples.ingest.merging import MergedIndex, StoredModel
 from sfm2tuples.ingest.options import APART, IngestOptions
@@ -136,7 +136,7 @@ class _AllModels:
 
 def _all_models(models: Sequence[StoredModel], is_whole: bool, threads: int | None) -> _AllModels:
     """The relations of each model, one after the other."""
-    parts, graphs, observed, shared, proven = [], [], [], [], 0
+    parts, graphs, shared, proven = [], [], [], 0
     for stored in models:
         model, graph, own_shared = _read(stored)
         part = relations_of_model(model, graph, is_whole, threads)
@@ -145,11 +145,10 @@ def _all_models(models: Sequence[StoredModel], is_whole: bool, threads: int | No
         proven += (_pairs(int(part.takes_part.sum())) - edges - len(part.unknown.other)) // 2
         parts.append(part)
         graphs.append(graph)
-        observed.append(distinct_points(model.observation_indptr, model.observation_points))
         shared.append(own_shared)
     return _AllModels(
         takes_part=_column([part.takes_part for part in parts], bool),
-        observed=_column(observed, np.int64),
+        observed=_column([part.observed for part in parts], np.int64),
         graph=_joined([(graph.indptr, graph.neighbour) for graph in graphs]),
         shared=_column(shared, np.int32),
         unknown=_joined([(part.unknown.indptr, part.unknown.other) for part in parts]),

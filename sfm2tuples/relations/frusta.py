@@ -39,8 +39,13 @@ class Frusta:
     """(n,) bool, whether the image has a picture and at least `LEAST_POINTS` points before it."""
     sample: np.ndarray
     """(n, SAMPLE) int64, rows of different points that the image observes; -1 behind the last one."""
-    size: np.ndarray
-    """(n,) int64, how many they are."""
+    observed: np.ndarray
+    """(n,) int64, |P(i)|: different points that the image observes."""
+
+    @property
+    def size(self) -> np.ndarray:
+        """(n,) int64, how many points stand for those of the image."""
+        return np.minimum(self.observed, SAMPLE)
 
     @property
     def centre(self) -> np.ndarray:
@@ -70,17 +75,17 @@ def frusta_of(model: SparseModel, threads: int | None = None) -> Frusta:
     box, is_wide = pictures.box[model.image_cameras], pictures.is_wide[model.image_cameras]
     rotation, n = rotations_of(model.quaternions), len(model.image_names)
     reach, median = np.full(n, np.nan), np.full(n, np.nan)
-    sample, size, in_front = np.full((n, SAMPLE), -1, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64)
+    sample, observed, in_front = np.full((n, SAMPLE), -1, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64)
     indptr, points, xyz = model.observation_indptr, model.observation_points, model.points
     translation = np.ascontiguousarray(model.translations)
 
     def one_block(begin: int, end: int) -> None:
         seen = (indptr, points, xyz, rotation, translation, is_wide)
-        _look(begin, end, *seen, reach, median, sample, size, in_front)
+        _look(begin, end, *seen, reach, median, sample, observed, in_front)
 
     over_blocks(one_block, indptr, threads)
     takes_part = (in_front >= LEAST_POINTS) & np.isfinite(box).all(axis=1)
-    return Frusta(rotation, translation, box, is_wide, reach, median, takes_part, sample, size)
+    return Frusta(rotation, translation, box, is_wide, reach, median, takes_part, sample, observed)
 
 
 def rotations_of(quaternions: np.ndarray) -> np.ndarray:
@@ -95,7 +100,7 @@ def rotations_of(quaternions: np.ndarray) -> np.ndarray:
 
 @njit(nogil=True, cache=True)
 def _look(  # type: ignore[no-untyped-def]
-    begin, end, indptr, points, xyz, rotation, translation, is_wide, reach, median, sample, size, in_front
+    begin, end, indptr, points, xyz, rotation, translation, is_wide, reach, median, sample, observed, in_front
 ):
     """Fill the last five for a block of images. A mark of the last image of each point finds its second observation."""
     last = np.full(len(xyz), -1, np.int32)
@@ -121,9 +126,10 @@ def _look(  # type: ignore[no-untyped-def]
             if z > 0:
                 depth[before] = z
                 before += 1
-        size[i], in_front[i] = min(different, sample.shape[1]), before
-        for s in range(size[i]):
-            sample[i, s] = own[s * different // size[i]]
+        observed[i], in_front[i] = different, before
+        size = min(different, sample.shape[1])
+        for s in range(size):
+            sample[i, s] = own[s * different // size]
         if before > 0:
             # Of the two depths beside the percentile the larger one: what counts as seen is then more, not less.
             reach[i] = REACH * _smallest(depth, before, (9 * (before - 1) + 9) // 10)

@@ -26,8 +26,8 @@ class ModelRelations:
     """(n,) bool, see `sfm2tuples.relations.frusta.Frusta`."""
     unknown: UnknownPairs
     """The unknown pairs of images that take part."""
-    centre: np.ndarray
-    """(n, 3) float64, where the cameras stand."""
+    observed: np.ndarray
+    """(n,) int64, |P(i)|: different points that each image observes."""
 
 
 def relations_of_model(
@@ -58,4 +58,4 @@ def relations_of_model(
     frusta = frusta_of(model, threads)
     projections = projections_of(frusta, model.points, graph.indptr, graph.neighbour, threads)
     unknown = unknown_pairs(frusta, projections, graph, shared, threads)
-    return ModelRelations(frusta.takes_part, unknown, frusta.centre)
+    return ModelRelations(frusta.takes_part, unknown, frusta.observed)
