@@ -107,7 +107,12 @@ def _say_left_out(mined: MinedTuples, output: Output) -> None:
     if tables.without_photo:
         output.say(f"{tables.without_photo:,} images have no photo and are left out")
     if tables.num_left_out:
-        output.say(f"{tables.num_left_out:,} images are of neither split, or take no part, and are left out")
+        what = (
+            "belong to neither split"
+            if mined.options.inside
+            else "are held out of a place, where --inside looks at them"
+        )
+        output.say(f"{tables.num_left_out:,} images take no part, or {what}, and are left out")
     if tables.same_photo:
         output.say(f"{tables.same_photo:,} images show the photo of another and are merged with it")
     if tables.known_distractors:
@@ -185,8 +190,7 @@ def _say_searches(mined: MinedTuples, output: Output) -> None:
 
 def _say_suspicious(mined: MinedTuples, output: Output) -> None:
     """Warn of places that may be one."""
-    names = mined.tables.places.name
-    pairs = [(names[pair.first], names[pair.second], round(pair.likeness, 3)) for pair in mined.suspicious]
+    pairs = [(first, second, round(likeness, 3)) for first, second, likeness in mined.alike]
     output.result({"suspicious": pairs})
     if pairs:
         shown = [

@@ -104,7 +104,7 @@ class Steps:
 
         def build(_: bool) -> None:
             mined = mine_tuple_file(self.files.index, self.files.tuples, options, photos, self.distractors)
-            alike = [(mined.tables.places.name[p.first], mined.tables.places.name[p.second]) for p in mined.suspicious]
+            alike = [(first, second) for first, second, _ in mined.alike]
             self.workshop.state.note(places_that_look_alike=alike)
             train_tuples, val = (len(mined.tuples[split].query) for split in ("train", "val"))
             self.say(f"  {train_tuples:,} training and {val:,} validation tuples")

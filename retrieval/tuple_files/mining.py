@@ -26,6 +26,7 @@ from sfm2tuples.mining.options import MiningOptions
 from sfm2tuples.mining.photo_table import NO_DISTRACTORS, IndexTables, PhotoSize, key_root, tables_of_index
 from sfm2tuples.mining.queries import rank_in_run
 from sfm2tuples.mining.rounds import Plan, plan_round
+from sfm2tuples.mining.spots import whole_place
 from sfm2tuples.mining.suspicious_places import SuspiciousPair, suspicious_places
 from sfm2tuples.mining.tuple_file import TupleSet
 from sfm2tuples.similarity.exact_search import BLOCK
@@ -52,6 +53,14 @@ class MinedTuples:
     """How well the negatives were found, by split name; of the splits whose pool was searched by inverted lists."""
     options: MiningOptions
     """By which they were mined: `inside` is decided, and the amounts of one site stand where nobody chose any."""
+
+    @property
+    def alike(self) -> list[tuple[str, str, float]]:
+        """Names of the two places of each suspicious pair, the whole place's for a spot, and their likeness."""
+        tables, names = self.tables, self.tables.places.name
+        spots = set() if tables.barred is None else set(tables.images.place[tables.images.index_row >= 0].tolist())
+        whole = [whole_place(name) if row in spots else name for row, name in enumerate(names)]
+        return [(whole[pair.first], whole[pair.second], pair.likeness) for pair in self.suspicious]
 
     @property
     def without_negative(self) -> int:

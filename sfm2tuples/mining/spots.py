@@ -76,5 +76,16 @@ def left_out_inside(index: OpenedIndex) -> np.ndarray:
     return of_photo[photo]
 
 
+def whole_place(spot: str) -> str:
+    """Name of the place that a spot is of.
+
+    Examples
+    --------
+    >>> whole_place("campus#12"), whole_place("campus#3 held out")
+    ('campus', 'campus')
+    """
+    return spot.rpartition("#")[0]
+
+
 def _without(place: np.ndarray, away: np.ndarray, index: OpenedIndex) -> tuple[np.ndarray, int]:
     return np.where(away, -1, place), int(np.count_nonzero(away & index.images.has_photo[:]))
