@@ -794,6 +794,11 @@ def test_choices_follow_the_data() -> None:
     assert found.mining.query_share == 0.1
     assert found.whitening is None
     assert found.packed == 0
+    long = {"is_random": False, "is_whitened": False, "dimension": 8448}
+    found = choose_options(FACTS, Effort(4, 2000, 512), "cpu", 0, **long)
+    assert found.whitening is None
+    assert "whitening: none, since 8,448 dimensions are too many" in "\n".join(map(str, found.said))
+    assert choose_options(FACTS, Effort(4, 2000, 512), "cpu", 0, **{**long, "dimension": 4096}).whitening is not None
     three = Facts(2, 1, 30, 9, 9, 15, 0.2, 28, 2, 640)
     assert (
         choose_options(three, Effort(4, 2000, 512), "cpu", 0, is_random=False, is_whitened=False).mining.num_negatives

@@ -13,6 +13,8 @@ from retrieval.training.recipes import SMALL
 from retrieval.whitening.options import WhiteningOptions
 from sfm2tuples.mining.options import MiningOptions
 
+MOST_WHITENED = 4096
+"""Dimensions up to which an L_w is learned: 8,448 would take 6 GB of memory and, by their cube, hours for all."""
 TRAINING_SIZE = 362
 """Longest side of a photo in training, pixels (method.md section 7)."""
 TEST_SIZE = {"cpu": 512, "cuda": 1024}
@@ -115,7 +117,7 @@ def can_train(facts: Facts) -> str:
 
 
 def choose_options(
-    facts: Facts, effort: Effort, device: str, seed: int, *, is_random: bool, is_whitened: bool
+    facts: Facts, effort: Effort, device: str, seed: int, *, is_random: bool, is_whitened: bool, dimension: int = 0
 ) -> Choices:
     """Choose all options.
 
@@ -131,11 +133,13 @@ def choose_options(
         Whether the network starts from random weights.
     is_whitened : bool
         Whether the network ends in a whitening layer already.
+    dimension : int
+        Of its descriptors.
     """
     mining, said = _mining(facts, seed)
     training, more = _training(facts, effort, seed, is_random)
     said = [*said, *more] if training else more
-    whitening, more = _whitening(facts, effort, is_whitened)
+    whitening, more = _whitening(facts, effort, is_whitened, dimension)
     said += more
     limit = f"their longest sides are {facts.longest:,} px (median)"
     hurry = effort.reason or (limit if effort.image_size == facts.longest else "")
@@ -205,9 +209,13 @@ def _training(facts: Facts, effort: Effort, seed: int, is_random: bool) -> tuple
     return values, [Choice("rounds", rounds, why)]
 
 
-def _whitening(facts: Facts, effort: Effort, is_whitened: bool) -> tuple[WhiteningOptions | None, list[Choice]]:
+def _whitening(
+    facts: Facts, effort: Effort, is_whitened: bool, dimension: int
+) -> tuple[WhiteningOptions | None, list[Choice]]:
     if is_whitened:
         return None, [Choice("whitening", "none", "the network ends in a whitening layer already")]
+    if dimension > MOST_WHITENED:
+        return None, [Choice("whitening", "none", f"{dimension:,} dimensions are too many to learn one in minutes")]
     if not facts.matched:
         return None, [Choice("whitening", "none", "no two photos for training match")]
     options = WhiteningOptions(min_overlap=facts.min_overlap)

@@ -10,7 +10,15 @@ import numpy as np
 from retrieval.descriptors.extraction import ExtractionOptions, extract_readable
 from retrieval.networks.network import Network
 from retrieval.photos.decoding import PhotoSource
-from retrieval.site.choices import MOST_NEGATIVES, PER_PLACE, TRAINING_SIZE, Effort, can_train, full_effort
+from retrieval.site.choices import (
+    MOST_NEGATIVES,
+    MOST_WHITENED,
+    PER_PLACE,
+    TRAINING_SIZE,
+    Effort,
+    can_train,
+    full_effort,
+)
 from retrieval.site.facts import Facts
 from retrieval.training.recipes import SMALL
 from retrieval.whitening.shrinkage import FOLDS
@@ -56,7 +64,8 @@ class Pace:
     @classmethod
     def of(cls, network: Network, photos: list[PhotoSource]) -> Pace:
         """Measured on a few photos, and by the dimension of the network's descriptors."""
-        return cls(seconds_a_photo(network, photos), WHITENING * network.dimension**3)
+        learned = 0 if network.dimension > MOST_WHITENED else network.dimension
+        return cls(seconds_a_photo(network, photos), WHITENING * learned**3)
 
 
 @dataclass(frozen=True)

@@ -296,6 +296,7 @@ class _Tuning:
             self.request.seed,
             is_random=_is_random(network),
             is_whitened=network.whitening is not None,
+            dimension=network.dimension,
         )
         self.workshop.state.note(choices=choices.as_dict())
         return choices

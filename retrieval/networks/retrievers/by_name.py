@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -116,11 +117,23 @@ def _of_hub(retriever: Retriever) -> str | None:
     except ImportError:
         return None
     try:
-        return str(hf_hub_download(retriever.repository, retriever.file))
+        with _quiet():
+            return str(hf_hub_download(retriever.repository, retriever.file))
     # Its client passes on what its HTTP library raises, which is another one in each of its versions.
     except Exception as error:
         what = f"{retriever.file} cannot be fetched from the hub ({one_line(first_line(error))[:200]})"
         raise WeightsError(retriever.repository, what, "give a file to --weights") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the client's warnings, which name each of its attempts; what came of them is said in one line."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(level)
 
 
 def _random(retriever: Retriever, seed: int) -> Network:
