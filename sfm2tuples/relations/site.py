@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.sparse import csr_matrix, identity
@@ -49,11 +50,16 @@ class SiteRelations:
         i, j = np.broadcast_arrays(np.asarray(first, np.int64), np.asarray(second, np.int64))
         place, fragment, n = self.place, self.fragment, len(self.place)
         known = (fragment[i] == fragment[j]) & (fragment[i] >= 0) & (i != j)
-        listed = np.repeat(np.arange(n), np.diff(self.indptr)) * n + self.barred
-        at = np.searchsorted(listed, i * n + j)
-        is_barred = np.append(listed, -1)[at] == i * n + j
+        at = np.searchsorted(self._listed, i * n + j)
+        is_barred = np.append(self._listed, -1)[at] == i * n + j
         proven: np.ndarray = (place[i] != place[j]) | (known & ~is_barred)
         return proven
+
+    @cached_property
+    def _listed(self) -> np.ndarray:
+        """One number for each barred pair, rising: it is asked for again and again."""
+        listed: np.ndarray = np.repeat(np.arange(len(self.place)), np.diff(self.indptr)) * len(self.place) + self.barred
+        return listed
 
 
 def relations_of(index: OpenedIndex) -> SiteRelations | None:
