@@ -198,6 +198,17 @@ def test_a_walk_is_held_out_by_its_names(tmp_path: Path) -> None:
     assert summary.inside.buffer_share == 0
 
 
+def test_a_whole_place_that_is_for_validation_stays_so(tmp_path: Path) -> None:
+    model = corridor(np.random.default_rng(0), images=40)
+    target, _ = build(tmp_path, model, val_share=1.0)
+    with open_index(target) as index:
+        assert (index.images.split[:] == VAL).all()
+    (tmp_path / "places.csv").write_text("model,place,split\nsite,hall,train\n")
+    build_index([tmp_path / "site"], tmp_path / "fixed.h5", IngestOptions(), places=tmp_path / "places.csv")
+    with open_index(tmp_path / "fixed.h5") as index:
+        assert (index.images.split[:] == TRAIN).all()
+
+
 @pytest.mark.parametrize("pattern", ["nothing/*", "*"])
 def test_a_pattern_that_parts_nothing_is_refused(tmp_path: Path, pattern: str) -> None:
     with pytest.raises(UsageError, match="--val-names"):

@@ -234,7 +234,7 @@ def _split(
         split = np.where(named, VAL, by_place)
         return np.where(takes_part, split, LEFT_OUT).astype(np.int8), 0.0
     with_spots = np.unique(place[takes_part])
-    if len(with_spots) != 1 or fixed:
+    if len(with_spots) != 1 or fixed or places.split[with_spots[0]] == VAL:
         return by_place, 0.0
     own = np.where(place == with_spots[0], spot, -1)
     held = hold_out_spots(relations, own, options.val_share, options.seed)
