@@ -32,9 +32,9 @@ def layer(weights: dict[str, np.ndarray], name: str, x: np.ndarray) -> np.ndarra
     return weight.reshape(len(weight), -1) @ x + weights[f"{name}.bias"]
 
 
-def normed(weights: dict[str, np.ndarray], name: str, x: np.ndarray) -> np.ndarray:
+def normed(weights: dict[str, np.ndarray], name: str, x: np.ndarray, eps: float = 1e-5) -> np.ndarray:
     """Layer norm of one vector."""
-    deviation = math.sqrt(((x - x.mean()) ** 2).mean() + 1e-5)
+    deviation = math.sqrt(((x - x.mean()) ** 2).mean() + eps)
     return (x - x.mean()) / deviation * weights[f"{name}.weight"] + weights[f"{name}.bias"]
 
 
@@ -113,3 +113,67 @@ def projected_gem(x: np.ndarray, weights: dict[str, np.ndarray], normalised: boo
     p = float(weights["gem.p"][0])
     pooled = np.array([np.mean([max(value, 1e-6) ** p for value in row]) ** (1 / p) for row in np.array(cells).T])
     return layer(weights, "linear", pooled)
+
+
+def cubic(distance: float) -> float:
+    """Keys' cubic kernel with a = -0.75, as PyTorch resizes with."""
+    a, x = -0.75, abs(distance)
+    if x <= 1:
+        return (a + 2) * x**3 - (a + 3) * x**2 + 1
+    return a * (x**3 - 5 * x**2 + 8 * x - 4) if x < 2 else 0.0
+
+
+def resized_positions(learned: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Position embeddings (grid, grid, D) to (rows, columns, D), the grid's sides taken for 0.1 cells more."""
+    grid = len(learned)
+    found = np.zeros((rows, columns, learned.shape[2]))
+    for row in range(rows):
+        for column in range(columns):
+            y, x = (row + 0.5) * grid / (rows + 0.1) - 0.5, (column + 0.5) * grid / (columns + 0.1) - 0.5
+            for i in range(math.floor(y) - 1, math.floor(y) + 3):
+                for j in range(math.floor(x) - 1, math.floor(x) + 3):
+                    weight = cubic(y - i) * cubic(x - j)
+                    found[row, column] += weight * learned[min(max(i, 0), grid - 1), min(max(j, 0), grid - 1)]
+    return found
+
+
+def vision_transformer(photo: np.ndarray, weights: dict[str, np.ndarray], depth: int, heads: int) -> np.ndarray:
+    """Tokens (1 + cells, D) of a photo (3, H, W) of whole patches, the class token first."""
+    side = 14
+    kernel = weights["patch_embed.proj.weight"]
+    rows, columns = photo.shape[1] // side, photo.shape[2] // side
+    learned = weights["pos_embed"][0]
+    grid = math.isqrt(len(learned) - 1)
+    positions = learned[1:].reshape(grid, grid, -1)
+    if (rows, columns) != (grid, grid):
+        positions = resized_positions(positions, rows, columns)
+    tokens = [weights["cls_token"][0, 0] + learned[0]]
+    for row in range(rows):
+        for column in range(columns):
+            patch = photo[:, row * side : row * side + side, column * side : column * side + side]
+            token = (kernel * patch).sum(axis=(1, 2, 3)) + weights["patch_embed.proj.bias"]
+            tokens.append(token + positions[row, column])
+    for number in range(depth):
+        own = {name.removeprefix(f"blocks.{number}."): value for name, value in weights.items()}
+        tokens = [
+            x + y * own["ls1.gamma"] for x, y in zip(tokens, _looked_at_each_other(tokens, own, heads), strict=True)
+        ]
+        inside = [layer(own, "mlp.fc1", normed(own, "norm2", x, 1e-6)) for x in tokens]
+        bent = [np.array([v / 2 * (1 + math.erf(v / math.sqrt(2))) for v in one]) for one in inside]
+        tokens = [x + layer(own, "mlp.fc2", y) * own["ls2.gamma"] for x, y in zip(tokens, bent, strict=True)]
+    return np.array([normed(weights, "norm", x, 1e-6) if "norm.weight" in weights else x for x in tokens])
+
+
+def _looked_at_each_other(tokens: list[np.ndarray], own: dict[str, np.ndarray], heads: int) -> list[np.ndarray]:
+    """Attention of all tokens to all, after a layer norm."""
+    parts = [np.split(layer(own, "attn.qkv", normed(own, "norm1", x, 1e-6)), 3) for x in tokens]
+    found = []
+    for query, _, _ in parts:
+        joined = []
+        for asked, head in zip(np.split(query, heads), range(heads), strict=True):
+            keys = [np.split(key, heads)[head] for _, key, _ in parts]
+            values = [np.split(value, heads)[head] for _, _, value in parts]
+            shares = np.exp([asked @ key / math.sqrt(len(asked)) for key in keys])
+            joined.append(sum(share * value for share, value in zip(shares / shares.sum(), values, strict=True)))
+        found.append(layer(own, "attn.proj", np.concatenate(joined)))
+    return found

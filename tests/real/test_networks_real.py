@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import oracles_retrievers
 import pytest
 import torch
 from torch import nn
@@ -128,3 +129,34 @@ def test_nearest_photo_shows_the_same_place_by_learned_poolings_too(weights, pho
     np.fill_diagonal(similarity, -np.inf)
     nearest = similarity.argmax(axis=1) // 3
     assert (nearest == np.arange(len(photos)) // 3).sum() >= len(photos) - 1
+
+
+@pytest.mark.parametrize("name", ["salad", "boq", "mixvpr", "cosplace", "ap-gem"])
+def test_retrievers_heads_equal_their_definitions_on_maps_of_real_photos(weights, photos, name):
+    sizes = {
+        "salad": {"cluster-dim": 4, "token-dim": 3, "hidden": 5, "output": 6},
+        "boq": {"width": 64, "queries": 3, "rows": 2},
+        "mixvpr": {"side": 4, "channels": 5, "rows": 2, "depth": 2},
+        "cosplace": {"output": 7},
+        "ap-gem": {"output": 7},
+    }[name]
+    network = build_network(
+        "squeezenet1_1", name, weights, clusters=3 if name == "salad" else None, pooling_sizes=sizes
+    )
+    own = {key: value.detach().double().numpy() for key, value in network.pool.named_parameters()}
+    for photo in photos[::5]:
+        pixels = torch.from_numpy(load_photo(photo, 96)).permute(2, 0, 1)[None] / 255
+        size = (80, 80) if name == "mixvpr" else pixels.shape[-2:]  # 4 x 4 cells
+        with torch.inference_mode():
+            features = network.feature_map(torch.nn.functional.interpolate(pixels, size=size))
+            found = network.pool(features)[0].numpy()
+        x = features[0].double().numpy()
+        if name == "salad":
+            wanted = oracles_retrievers.salad(x[:512].reshape(512, -1).T, x[512:, 0, 0], own)
+        elif name == "boq":
+            wanted = oracles_retrievers.bag_of_queries(x, own, 2)
+        elif name == "mixvpr":
+            wanted = oracles_retrievers.feature_mixing(x, own, 2)
+        else:
+            wanted = oracles_retrievers.projected_gem(x, own, name == "cosplace")
+        np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
