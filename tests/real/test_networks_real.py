@@ -140,9 +140,8 @@ def test_retrievers_heads_equal_their_definitions_on_maps_of_real_photos(weights
         "cosplace": {"output": 7},
         "ap-gem": {"output": 7},
     }[name]
-    network = build_network(
-        "squeezenet1_1", name, weights, clusters=3 if name == "salad" else None, pooling_sizes=sizes
-    )
+    clusters = 3 if name == "salad" else None
+    network = build_network("squeezenet1_1", name, weights, clusters=clusters, pooling_sizes=sizes)
     own = {key: value.detach().double().numpy() for key, value in network.pool.named_parameters()}
     for photo in photos[::5]:
         pixels = torch.from_numpy(load_photo(photo, 96)).permute(2, 0, 1)[None] / 255
