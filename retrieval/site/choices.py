@@ -11,6 +11,7 @@ from retrieval.descriptors.extraction import ExtractionOptions
 from retrieval.site.facts import OVERLAPS, Facts
 from retrieval.training.recipes import SMALL
 from retrieval.whitening.options import WhiteningOptions
+from sfm2tuples.mining.amounts import NUM_NEGATIVES, queries_of_round
 from sfm2tuples.mining.options import MiningOptions
 
 MOST_WHITENED = 4096
@@ -105,10 +106,12 @@ def full_effort(facts: Facts, device: str, is_random: bool) -> Effort:
 
 def can_train(facts: Facts) -> str:
     """Why nothing can be trained on these places; empty where it can."""
-    if facts.places < 2:
+    if facts.places < 2 and not facts.is_inside:
         return "there is one place only, so that no photo is known to show something else and nothing can vouch"
-    if facts.train_places + facts.distractors < 2:
+    if facts.train_places + facts.distractors < 2 and not facts.is_inside:
         return f"{facts.places} places are too few: one is held out to vouch, and two are needed to tell apart"
+    if not facts.val_photos:
+        return "no part of the place is proven to be apart from the rest, so that nothing can vouch for a training"
     if not facts.queries:
         return "no two held-out photos share points, so that nothing can vouch for a training"
     if facts.matched < LEAST_TUPLES:
@@ -159,7 +162,23 @@ def choose_options(
     )
 
 
+def _mining_inside(facts: Facts, seed: int) -> tuple[MiningOptions, list[Choice]]:
+    """One site: negatives are what the models prove, and a round looks at each photo once."""
+    queries = queries_of_round(facts.train_photos, 1, NUM_NEGATIVES)
+    values: dict[str, Any] = {"inside": True, "num_negatives": NUM_NEGATIVES, "min_overlap": facts.min_overlap}
+    values |= {"query_share": 1.0, "queries_per_place": max(queries, 1), "num_queries": queries, "seed": seed}
+    proven = "the models prove which photos of one place cannot have seen the same, and places are too few"
+    said = [
+        Choice("negatives", f"{NUM_NEGATIVES} of a tuple, from other spots of the place", proven),
+        Choice("queries", f"{queries:,} a round, spread over {facts.spots} spots", "more harm a network on one site"),
+        Choice("positives", "of other walks, cameras or days first", "that is what fails later"),
+    ]
+    return MiningOptions(**values).for_one_site(), said
+
+
 def _mining(facts: Facts, seed: int) -> tuple[MiningOptions, list[Choice]]:
+    if facts.is_inside:
+        return _mining_inside(facts, seed)
     negatives = max(1, min(MOST_NEGATIVES, facts.train_places - 1 + facts.distractors))
     values: dict[str, Any] = {"num_negatives": negatives, "min_overlap": facts.min_overlap, "seed": seed}
     if facts.train_photos <= FEW:
@@ -201,7 +220,7 @@ def _training(facts: Facts, effort: Effort, seed: int, is_random: bool) -> tuple
         **{"rounds": effort.rounds, "queries_per_round": effort.queries, "image_size": effort.training_size},
         **{"min_shared": facts.min_shared, "seed": seed},
     }
-    why = effort.reason or "more learn a few places by heart"
+    why = effort.reason or f"more learn {'one site' if facts.is_inside else 'a few places'} by heart"
     if is_random:
         values["learning_rate"] = FROM_RANDOM["learning_rate"]
         why = effort.reason or "the weights are random"
@@ -231,10 +250,13 @@ def _whitening(
 
 def _held_out(facts: Facts) -> Choice:
     if not facts.queries:
-        one = "there is one place only" if facts.places < 2 else can_train(facts)
+        one = "there is one place only" if facts.places < 2 and not facts.is_inside else can_train(facts)
         return Choice("held out", "nothing", one or "no held-out photo matches")
     value = f"{facts.val_places} of {facts.places} places, {facts.queries:,} questions"
     why = "a network is judged on places that it was never trained on"
+    if not facts.val_places:
+        value = f"{facts.val_photos:,} photos of one part of the place, {facts.queries:,} questions"
+        why = "a network is judged on what it was never trained on"
     if facts.min_shared != 15:
         why += f"; {facts.min_shared} shared points make a photo right, since no two share more"
     return Choice("held out", value, why)

@@ -23,6 +23,7 @@ from retrieval.site.facts import Facts
 from retrieval.training.recipes import SMALL
 from retrieval.whitening.shrinkage import FOLDS
 from sfm2tuples.compute.progress_bars import duration
+from sfm2tuples.mining.amounts import NUM_NEGATIVES, queries_of_round
 
 QUICK = 0.1
 """Share of the full time that `--quick` takes."""
@@ -191,11 +192,15 @@ def _rounds(facts: Facts, full: Effort, found: Forecast, left: float, pace: Pace
 
 def _negatives(facts: Facts) -> int:
     """Negatives of a tuple."""
+    if facts.is_inside:
+        return NUM_NEGATIVES
     return min(MOST_NEGATIVES, max(1, facts.train_places - 1 + facts.distractors))
 
 
 def _tuples(facts: Facts, effort: Effort) -> int:
     """Tuples of a round, about."""
+    if facts.is_inside:
+        return min(facts.matched, queries_of_round(facts.train_photos, 1, NUM_NEGATIVES), effort.queries)
     return min(facts.matched, PER_PLACE * facts.train_places, effort.queries, SMALL.queries_per_round)
 
 

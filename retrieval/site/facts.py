@@ -12,7 +12,7 @@ from retrieval.protocols.benchmark import MIN_SHARED
 from retrieval.protocols.sfm import sfm_benchmark
 from retrieval.whitening.matching_pairs import MatchingPairs, pairs_of_index
 from retrieval.whitening.options import WhiteningOptions
-from sfm2tuples.errors import DataError, PhotoError, UsageError
+from sfm2tuples.errors import DataError, PhotoError, UsageError, counted
 from sfm2tuples.index.opened import OpenedIndex
 from sfm2tuples.index.schema import TRAIN, VAL
 from sfm2tuples.mining.options import MiningOptions
@@ -53,11 +53,32 @@ class Facts:
     """Median of the photos' longest sides in pixels."""
     distractors: int = 0
     """Photos in no model that are known to show none of the places."""
+    spots: int = 0
+    """Spots for training, where the places for training are too few to tell apart and the models prove which photos of
+    one place show different things (method.md section 12); 0 where places are told apart."""
+    left_out: int = 0
+    """Photos that belong to neither split: between a held-out part of a place and the rest, or with too few points."""
 
     @property
     def places(self) -> int:
         """Places with photos."""
         return self.train_places + self.val_places
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether tuples are mined inside places."""
+        return self.spots > 0
+
+    def sentence(self) -> str:
+        """What is for training and what is held out."""
+        places = counted(self.places, "place")
+        if self.is_inside and not self.val_places:
+            between = f", {self.left_out:,} neither (between them, or with few points)" if self.left_out else ""
+            train = f"{self.train_photos:,} photos of {self.spots} spots for training"
+            return f"{places}: {train}, {self.val_photos:,} held out{between}"
+        spots = f" of {self.spots} spots" if self.is_inside else ""
+        train = f"{self.train_places} for training with {self.train_photos:,} photos{spots}"
+        return f"{places}: {train}, {self.val_places} held out with {self.val_photos:,}"
 
     @property
     def photos(self) -> int:
@@ -80,7 +101,8 @@ def facts_of(index: OpenedIndex, distractors: int = 0) -> Facts:
         raise DataError(index.path, what, "name their folder by --images [ROOT=]DIR")
     of_split = [there & (split == one) for one in (TRAIN, VAL)]
     photos = [len(np.unique(photo[rows])) for rows in of_split]
-    places = [len(np.unique(place[rows])) for rows in of_split]
+    of_place = index.places.split[place]
+    places = [len(np.unique(place[rows & (of_place == one)])) for one, rows in zip((TRAIN, VAL), of_split, strict=True)]
     queries, min_shared = _queries(index)
     overlap, pairs = _pairs(index, photos[TRAIN])
     matched = np.unique(pairs.pairs[:, 0])
@@ -89,7 +111,18 @@ def facts_of(index: OpenedIndex, distractors: int = 0) -> Facts:
         *(overlap, len(matched), len(np.unique(pairs.places[matched]))),
         _longest(index, np.flatnonzero(there).tolist()),
         distractors,
+        _spots(index, of_split[TRAIN]) if places[TRAIN] + distractors < 2 else 0,
+        len(np.unique(photo[there])) - sum(photos),
     )
+
+
+def _spots(index: OpenedIndex, rows: np.ndarray) -> int:
+    """Spots of some images, (n,) bool; 0 where the index has no relations, or fewer than two."""
+    if index.inside is None:
+        return 0
+    spot = index.inside.spot[:][rows]
+    count = len(np.unique(spot[spot >= 0]))
+    return count if count > 1 else 0
 
 
 def _queries(index: OpenedIndex) -> tuple[int, int]:

@@ -31,7 +31,7 @@ from retrieval.site.state import SiteState, Workshop
 from retrieval.site.steps import Steps, registered_photos
 from sfm2tuples.compute.progress_bars import duration
 from sfm2tuples.compute.threads import own_cores
-from sfm2tuples.errors import UsageError, counted
+from sfm2tuples.errors import UsageError
 from sfm2tuples.files.text import read_csv
 from sfm2tuples.index.opened import OpenedIndex, open_index
 from sfm2tuples.ingest.build import build_index
@@ -154,12 +154,8 @@ class _Tuning:
             facts, registered = facts_of(index, self._count_distractors()), registered_photos(index)
             models = len(index.models.name)
             photos = self._photos(index)
-        loose = len(photos.names) - facts.photos
-        places = counted(facts.places, "place")
-        self.say(
-            f"  {places}: {facts.train_places} for training with {facts.train_photos:,} photos, "
-            f"{facts.val_places} held out with {facts.val_photos:,}; {max(loose, 0):,} photos in no model"
-        )
+        loose = len(photos.names) - facts.photos - facts.left_out
+        self.say(f"  {facts.sentence()}; {max(loose, 0):,} photos in no model")
         if facts.places == 1 and models > 1:
             self.say(
                 f"  {models} models are taken for this one place, since they lie in one scene folder or share photos: "

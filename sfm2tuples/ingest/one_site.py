@@ -91,7 +91,10 @@ def inside_tables(
     spot, spots = _numbered_by_place(spot, place)
     relations = site_relations(place, images.model, images.photo, found.takes_part, found.graph, found.unknown, apart)
     names = list(itertools.chain.from_iterable(model.image_names for model in models))
-    split, buffer_share = _split(relations, spot, names, images.key, merged.places, options, fixed)
+    nothing = Graph(np.zeros(len(place) + 1, np.int64), np.zeros(0, np.int64))
+    positive_only = site_relations(place, images.model, images.photo, found.takes_part, found.graph, nothing, True)
+    both = _Relations(relations, positive_only)
+    split, buffer_share = _split(both, spot, names, images.key, merged.places, options, fixed)
     inside = Inside(
         takes_part=found.takes_part,
         spot=spot,
@@ -213,8 +216,18 @@ def _numbered_by_place(spot: np.ndarray, place: np.ndarray) -> tuple[np.ndarray,
     return np.where(spot >= 0, np.append(rank, -1)[spot], -1), Spots(place_of[order].astype(np.int64))
 
 
+@dataclass(frozen=True)
+class _Relations:
+    """What may bar an image from both sides of a split."""
+
+    whole: SiteRelations
+    """Whatever is not proven negative."""
+    positive: SiteRelations
+    """Shared points alone."""
+
+
 def _split(
-    relations: SiteRelations,
+    relations: _Relations,
     spot: np.ndarray,
     names: Sequence[str],
     keys: Sequence[str],
@@ -223,7 +236,7 @@ def _split(
     fixed: bool,
 ) -> tuple[np.ndarray, float]:
     """The split of each image, and the share that the buffer costs."""
-    place, takes_part = relations.place, spot >= 0
+    place, takes_part = relations.whole.place, spot >= 0
     by_place = places.split[place].astype(np.int8)
     if options.val_names is not None:
         named = np.array([_fits(options.val_names, *pair) for pair in zip(names, keys, strict=True)], bool)
@@ -237,15 +250,21 @@ def _split(
     if len(with_spots) != 1 or fixed or places.split[with_spots[0]] == VAL:
         return by_place, 0.0
     own = np.where(place == with_spots[0], spot, -1)
-    held = hold_out_spots(relations, own, options.val_share, options.seed)
+    held = hold_out_spots(relations.whole, own, options.val_share, options.seed)
     if held.buffer_share > MOST_BUFFER:
-        return _of_models(relations, own, options, held.buffer_share), 0.0
+        return _second_best(relations, own, options, held.buffer_share)
     return held.split, held.buffer_share
 
 
-def _of_models(relations: SiteRelations, spot: np.ndarray, options: IngestOptions, buffer_share: float) -> np.ndarray:
-    """The split by whole models, where spots cannot be held out; nothing is held out of one model."""
-    split = hold_out_models(relations, spot, options.val_share, options.seed)
+def _second_best(
+    relations: _Relations, spot: np.ndarray, options: IngestOptions, whole_buffer: float
+) -> tuple[np.ndarray, float]:
+    """The split where the whole buffer would cost too much, and the share that its buffer costs; it says what it is.
+
+    Of several models whole ones are held out. Of one model spots are, with those that share points with them as the
+    buffer.
+    """
+    split = hold_out_models(relations.whole, spot, options.val_share, options.seed)
     held = int((split == VAL).sum())
     if held:
         log.warning(
@@ -253,13 +272,23 @@ def _of_models(relations: SiteRelations, spot: np.ndarray, options: IngestOption
             "that these models are; say --fragments apart if the models of this place show different parts of it",
             f"{held:,}",
         )
-    else:
+        return split, 0.0
+    narrow = hold_out_spots(relations.positive, spot, options.val_share, options.seed)
+    if narrow.buffer_share > MOST_BUFFER or not (narrow.split == VAL).any():
         log.warning(
-            "nothing is held out for validation: %.0f %% of the images would be left out as a buffer; give --val-names "
-            "to hold out a walk",
-            100 * buffer_share,
+            "nothing is held out for validation: %.0f %% of the images would be left out as a buffer, %.0f %% if only "
+            "those were that share points with the held-out ones; give --val-names to hold out a walk",
+            100 * whole_buffer,
+            100 * narrow.buffer_share,
         )
-    return split
+        return narrow.split, 0.0
+    log.warning(
+        "the buffer is what shares points with the %s held-out images; images of which nothing is proven are trained "
+        "on, for a buffer of those too would cost %.0f %% of all",
+        f"{int((narrow.split == VAL).sum()):,}",
+        100 * whole_buffer,
+    )
+    return narrow.split, narrow.buffer_share
 
 
 def _fits(pattern: str, name: str, key: str) -> bool:

@@ -64,8 +64,13 @@ def with_queries(
     """
     if not options.inside or chosen is None or "num_queries" in chosen:
         return options
-    photos = np.count_nonzero((places.split[images.place] == TRAIN) & (images.index_row >= 0))
-    return replace(options, num_queries=max(1, round(LOOKS_PER_ROUND * int(photos) / _looks(options))))
+    photos = int(np.count_nonzero((places.split[images.place] == TRAIN) & (images.index_row >= 0)))
+    return replace(options, num_queries=queries_of_round(photos, options.num_positives, options.num_negatives))
+
+
+def queries_of_round(photos: int, num_positives: int, num_negatives: int) -> int:
+    """Queries of a round that is mined inside: with its positives and negatives it looks at each photo once."""
+    return max(1, round(LOOKS_PER_ROUND * photos / (1 + num_positives + num_negatives)))
 
 
 def _looks(options: MiningOptions) -> int:
