@@ -16,6 +16,8 @@ from retrieval.networks.description import NetworkDescription
 from retrieval.networks.network import build_network
 from retrieval.networks.poolings.optimal_transport import transport_plan
 from retrieval.networks.poolings.pooling import Pooling
+from retrieval.training.optimisation import parameter_groups
+from retrieval.training.recipes import GEM_RATE_FACTOR
 from sfm2tuples.errors import UsageError
 
 SIZES = {
@@ -142,6 +144,15 @@ def test_any_backbone_takes_it_and_a_checkpoint_needs_no_flag(backbone: str, nam
     network.train()(x).sum().backward()
     unused = [key for key, value in network.pool.named_parameters() if value.grad is None or not value.grad.any()]
     assert unused == []
+
+
+def test_the_exponent_of_a_projected_gem_learns_as_gem_s() -> None:
+    network = build_network("alexnet", "cosplace")
+    groups = parameter_groups(network, 0.1)
+    assert [(len(group["params"]), group["weight_decay"], group["rate_factor"]) for group in groups[1:]] == [
+        (1, 0.0, GEM_RATE_FACTOR)
+    ]
+    assert groups[1]["params"][0] is network.pool.gem.p
 
 
 def test_a_class_token_is_the_transformer_s_and_a_mean_where_there_is_none() -> None:

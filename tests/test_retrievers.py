@@ -21,6 +21,7 @@ from retrieval.networks import choice
 from retrieval.networks.checkpoints import save_checkpoint
 from retrieval.networks.choice import NetworkChoice, load_chosen, load_network
 from retrieval.networks.network import Network, build_network
+from retrieval.networks.plain_layers import write_layers
 from retrieval.networks.retrievers import by_name, table
 from retrieval.networks.retrievers.dirtorch_checkpoints import POWER, read_checkpoint_with_whitenings
 from retrieval.networks.retrievers.table import Retriever, retriever_called, retriever_names
@@ -206,6 +207,15 @@ class TestPhotoSize:
         assert load_network(tmp_path / "n.pt").description.photo_size == (64, 96)
         own = load_chosen(NetworkChoice(tmp_path / "n.pt", photo_size="any"))
         assert own.fingerprint() == plain.fingerprint()
+
+    def test_numpy_leaves_such_networks_and_transformers_to_torch(self, tmp_path: Path) -> None:
+        for network, runs in (
+            (build_network("alexnet", "gem"), True),
+            (build_network("alexnet", "gem", photo_size=(64, 64)), False),
+            (build_network(SMALL, "gem"), False),
+            (build_network("alexnet", "cosplace"), False),
+        ):
+            assert write_layers(tmp_path / "l.npz", network) is runs
 
     @pytest.mark.parametrize("text", ["", "322", "322x", "x322", "-3x4", "0x322", "5000x5000", "3.5x4", "322X322 "])
     def test_a_text_that_is_no_size_is_refused(self, text: str) -> None:
