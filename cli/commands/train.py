@@ -13,8 +13,10 @@ from cli.options.paths import FilePath
 from cli.output import Output, output_options
 from retrieval.networks.devices import FP32, PRECISIONS
 from retrieval.photos.choices import UPRIGHT
+from retrieval.training.batches.loss_table import BATCH_LOSSES
 from retrieval.training.losses_by_name import CONTRASTIVE, LOSSES
 from retrieval.training.recipes import OPTIMISERS, RECIPES, SMALL
+from sfm2tuples.mining.batch_options import BATCH_CHOICES, GRAPH, HARD, TUPLES
 from sfm2tuples.mining.options import NEGATIVES, POSITIVES
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from retrieval.training.run_folder import Run
 
 
+_OF_BATCHES = f"with graph batches {', '.join(BATCH_LOSSES)}"
 AS_MINED = "as the file was mined"
 
 
@@ -49,13 +52,15 @@ def _option(
     show_default=True,
     help="constants for whatever is not given below; small is ours for some hundred photos, the others the papers'",
 )
-@_option("--loss", str, f"{', '.join(LOSSES)} (of pytorch-metric-learning)", CONTRASTIVE)
+@_option("--loss", str, f"{', '.join(LOSSES)} (of pytorch-metric-learning); {_OF_BATCHES}", CONTRASTIVE)
 @click.option(
     "--loss-option",
     multiple=True,
     callback=lambda context, parameter, value: value or None,
-    help="KEY=VALUE, repeatable: grade of graded-contrastive, arguments of pml:NAME",
+    help="KEY=VALUE, repeatable: grade of graded-contrastive, constants of graph batches, arguments of pml:NAME",
 )
+@_option("--sampling", str, f"{TUPLES}, or {GRAPH}: batches of P places of K photos each, all pairs used", TUPLES)
+@_option("--batch-choice", click.Choice(BATCH_CHOICES), "places of a graph batch: nearest by descriptors, or any", HARD)
 @_option("--margin", float, "margin of the loss", "by recipe and backbone")
 @_option("--eps", float, "added to differences before the contrastive norm")
 @_option("--optimiser", click.Choice(OPTIMISERS), "how a step follows from its gradient")

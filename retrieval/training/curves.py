@@ -22,7 +22,7 @@ class RoundFigures:
     learning_rate: float
     """Rate of the round."""
     train_loss: float
-    """Mean loss of the round's tuples, each at the moment it was trained on."""
+    """Mean loss of the round's tuples (of graph batches, of their anchors), each at the moment it was trained on."""
     val_loss: float
     """Mean loss of the tuple file's validation tuples, the same ones after every round."""
     val_map: float
@@ -36,7 +36,7 @@ class RoundFigures:
     negative_similarity: float
     """Mean cosine of queries and negatives during the round."""
     queries: int
-    """Tuples that the round trained on."""
+    """Tuples that the round trained on; of graph batches, their places' queries."""
     gap: float = math.nan
     """Without validation places: mean cosine of kept-out queries and positives less that with negatives."""
 

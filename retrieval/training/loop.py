@@ -16,6 +16,8 @@ import torch
 from retrieval.networks.devices import FP16, FP32
 from retrieval.networks.network import Network
 from retrieval.photos.tuple_photos import TuplePhotos, default_decoders, default_workers
+from retrieval.training.batches.rounds import batches_of_round
+from retrieval.training.batches.steps import train_on_batches
 from retrieval.training.curves import RoundFigures, TensorBoard
 from retrieval.training.kept_out import KeptOut, keep_out, nothing_kept_out
 from retrieval.training.last_round import LAST, LastRound
@@ -197,13 +199,11 @@ def _one_round(state: TrainingState, watch: Watch, round: int, steps_before: int
     """Mine, train, validate; round 0 only validates."""
     started, steps, rate = time.monotonic(), NO_STEPS, math.nan
     if round > 0:
-        chosen = watch.kept.without(tuples_of_round(state, round), state.tuples)
-        if round == 1 and state.team.leads:
-            warn_of_short_margin(chosen, state.options)
-        steps, rate = train_round(state, chosen, round, steps_before), learning_rate(state.options, round)
+        steps, trained = _steps_of_round(state, watch, round, steps_before)
+        rate = learning_rate(state.options, round)
         if watch.sees_nothing:
             # For the error, should the network have diverged.
-            state.describe(np.unique(chosen.query)[:FIRST], f"round {round}", strict=False)
+            state.describe(np.unique(trained)[:FIRST], f"round {round}", strict=False)
     val_map, val_loss = validate(state, watch.validation, round)
     return RoundFigures(
         round=round,
@@ -218,6 +218,19 @@ def _one_round(state: TrainingState, watch: Watch, round: int, steps_before: int
         queries=steps.queries,
         gap=watch.kept.gap(state, round),
     )
+
+
+def _steps_of_round(
+    state: TrainingState, watch: Watch, round: int, steps_before: int
+) -> tuple[StepFigures, np.ndarray]:
+    """Mine and train, on tuples or on graph batches; also some rows of `/images` that were trained on."""
+    if state.options.graph is not None:
+        batches = batches_of_round(state, round, watch.kept.query)
+        return train_on_batches(state, batches, round, steps_before), batches[0].row
+    chosen = watch.kept.without(tuples_of_round(state, round), state.tuples)
+    if round == 1 and state.team.leads:
+        warn_of_short_margin(chosen, state.options)
+    return train_round(state, chosen, round, steps_before), chosen.query
 
 
 def warn_of_short_margin(tuples: TupleSet, options: TrainingOptions) -> None:

@@ -26,17 +26,23 @@ def pml_loss(options: LossOptions) -> Loss:
         The package is not installed, it has no such loss or argument, the loss cannot be taken of two tuples (many
         need labels), or it has weights of its own: these are by class, and tuples have no classes.
     """
+    loss = loss_of_pairs(options)
+    _try_once(loss, options.name)
+    return lambda tuples: _sum_over_tuples(loss, tuples)
+
+
+def loss_of_pairs(options: LossOptions) -> nn.Module:
+    """That class of the package, made of the settings, as yet untried; errors as for `pml_loss`."""
     kind, arguments = _loss_class(options.name.partition(":")[2]), options.values()
     try:
         loss = kind(**arguments)
     except Exception as error:  # whatever the package does with arguments that it does not expect
-        raise UsageError(f"loss {options.name} cannot be made of {arguments} ({_reason(error)})") from error
+        raise UsageError(f"loss {options.name} cannot be made of {arguments} ({why_not(error)})") from error
     if any(True for _ in loss.parameters()):
         raise UsageError(
             f"loss {options.name} learns weights by class, and tuples have no classes; choose a loss of pairs"
         )
-    _try_once(loss, options.name)
-    return lambda tuples: _sum_over_tuples(loss, tuples)
+    return loss
 
 
 def _try_once(loss: nn.Module, name: str) -> None:
@@ -53,13 +59,13 @@ def _try_once(loss: nn.Module, name: str) -> None:
         value.backward()
         is_finite = bool(torch.isfinite(value))
     except Exception as error:  # each loss of the package fails in its own way at what it does not know
-        needed = f"loss {name} cannot be taken of tuples ({_reason(error)})"
+        needed = f"loss {name} cannot be taken of tuples ({why_not(error)})"
         raise UsageError(f"{needed}; choose a loss of pairs, or mend loss_option") from error
     if not is_finite:
         raise UsageError(f"loss {name} of two tuples is {value.item()}; mend loss_option, or choose another")
 
 
-def _reason(error: Exception) -> str:
+def why_not(error: Exception) -> str:
     """The error's first line; its kind where it says next to nothing, as a KeyError does."""
     said = first_line(error)
     return said if " " in said else f"{type(error).__name__} {said}".strip()

@@ -11,9 +11,11 @@ from retrieval.networks.devices import FP32, PRECISIONS
 from retrieval.photos.augmentation import Augmentation
 from retrieval.photos.choices import STORED, UPRIGHT
 from retrieval.protocols.benchmark import MIN_SHARED
+from retrieval.training.batches.loss_table import SMOOTH_AP, build_batch_loss, refuse_of_batches
 from retrieval.training.losses_by_name import CONTRASTIVE, LossOptions, build_loss
 from retrieval.training.recipes import OPTIMISERS, RECIPES, SMALL, for_backbone, margin_of
 from sfm2tuples.errors import UsageError
+from sfm2tuples.mining.batch_options import BATCH_CHOICES, GRAPH, HARD, TUPLES, GraphSampling
 
 MINING_FIELDS = ("positives", "negatives", "num_negatives", "query_share", "queries_per_place", "pool")
 """Fields that replace those of the same name in the tuple file's `MiningOptions` when tuples are mined anew."""
@@ -30,9 +32,11 @@ class TrainingOptions:
     recipe: str
     """Name of the recipe that gave what was not chosen by hand."""
     loss: str
-    """``contrastive``, ``triplet`` (method.md section 6), ``graded-contrastive`` (ours), or ``pml:NAME``."""
+    """``contrastive``, ``triplet`` (method.md section 6), ``graded-contrastive`` (ours), or ``pml:NAME``; of graph
+    batches ``contrastive``, ``multi-similarity``, ``smooth-ap`` (method.md section 13) or ``pml:NAME``."""
     margin: float
-    """Contrastive: distance from which on a negative is far enough; triplet: difference of squared distances.
+    """Contrastive: distance from which on a negative is far enough; triplet: difference of squared distances;
+    multi-similarity: difference of cosines within which pairs are mined.
 
     A loss ``pml:NAME`` has its own among `loss_option`."""
     eps: float
@@ -58,7 +62,14 @@ class TrainingOptions:
     image_size: int
     """Longest side of a photo in pixels, aspect kept, never enlarged."""
     loss_option: tuple[str, ...] = ()
-    """``key=value``: ``grade`` of the graded contrastive loss, arguments of a loss ``pml:NAME``."""
+    """``key=value``: ``grade`` of the graded contrastive loss, constants of a loss of batches, arguments of a loss
+    ``pml:NAME``."""
+    sampling: str = TUPLES
+    """What a step trains on: ``tuples``, or ``graph:PxK``: a batch of P places of K photos each (method.md section
+    13)."""
+    batch_choice: str | None = None
+    """How the places of a graph batch are chosen: ``hard`` (nearest by the current descriptors) or ``random``; None:
+    hard."""
     remine: bool = True
     """Choose queries, positives and negatives anew each round with the current network; else keep the file's tuples."""
     positives: str | None = None
@@ -95,7 +106,7 @@ class TrainingOptions:
 
     def __post_init__(self) -> None:
         """Refuse values without meaning."""
-        build_loss(self.loss_options)
+        self._refuse_loss_and_sampling()
         _require_known("optimiser", self.optimiser, OPTIMISERS)
         _require_known("precision", self.precision, PRECISIONS)
         if self.upright is not None:
@@ -109,6 +120,33 @@ class TrainingOptions:
                 raise UsageError(f"{name} must be a number from 0 on, not {getattr(self, name)}")
         self._refuse_mining_without_remine()
         _ = self.augmentation  # refuses values without meaning
+
+    def _refuse_loss_and_sampling(self) -> None:
+        if self.graph is None:
+            refuse_of_batches(self.loss)
+            build_loss(self.loss_options)
+            if self.batch_choice is not None:
+                raise UsageError(f"batch_choice {self.batch_choice} is for --sampling {GRAPH}; leave it out for tuples")
+            return
+        build_batch_loss(self.loss_options)
+        _require_known("batch_choice", self.batch_choice or HARD, BATCH_CHOICES)
+        if not self.remine:
+            raise UsageError("no-remine keeps the file's tuples, and graph batches have none; leave it out")
+        chosen = [name for name in ("positives", "negatives", "num_negatives") if getattr(self, name) is not None]
+        if chosen:
+            raise UsageError(
+                f"{', '.join(chosen)} are for tuples; graph batches take m3's positives, and places by batch_choice"
+            )
+
+    @property
+    def graph(self) -> GraphSampling | None:
+        """The size of a graph batch; None where steps take tuples."""
+        return GraphSampling.of(self.sampling)
+
+    @property
+    def queries_per_step(self) -> int:
+        """Queries of a step: its tuples, or the places of its graph batch, at most."""
+        return self.batch_size if self.graph is None else self.graph.places
 
     @property
     def loss_options(self) -> LossOptions:
@@ -166,6 +204,10 @@ def options_from_recipe(backbone: str, recipe: str = SMALL.name, **chosen: Any) 
     if unknown:
         raise UsageError(f"a training has no option {', '.join(unknown)}")
     loss = chosen.get("loss", CONTRASTIVE)
+    if "batch_size" in chosen and chosen.get("sampling", TUPLES) != TUPLES:
+        raise UsageError(f"batch_size counts tuples; the size of a graph batch is in sampling {chosen['sampling']}")
+    if loss == SMOOTH_AP and "margin" in chosen:
+        raise UsageError(f"loss {loss} has no margin; leave it out")
     if ":" in loss and "margin" in chosen:
         raise UsageError(f"loss {loss} has no margin of ours; give its own by loss_option margin=VALUE")
     values: dict[str, Any] = {

@@ -113,14 +113,43 @@ def add_gradient(
         loss = loss_of(descriptors)
         scale(loss).backward()
         return loss.detach(), descriptors.detach()
+    return add_cached_gradient(network, pictures, precision, plan.photos, loss_of, scale)
+
+
+def add_cached_gradient(
+    network: Network,
+    pictures: Sequence[np.ndarray],
+    precision: str,
+    photos: int,
+    loss_of: Callable[[Tensor], Tensor],
+    scale: Callable[[Tensor], Tensor],
+    share: Tensor | None = None,
+    gather: Callable[[Tensor], Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """`add_gradient` that holds the activations of one forward only [Gao et al. 2021]; `photos` of one forward at most.
+
+    Parameters
+    ----------
+    share : (s,) int64, optional
+        Of a team: which rows of all descriptors these pictures are. The gradient of the others is for other processes.
+    gather : callable, optional
+        Of a team: from the descriptors (s, D) of the pictures to those of all processes (n, D), without gradient.
+
+    Returns
+    -------
+    loss, descriptors
+        As of `add_gradient`; of a team the same in every process.
+    """
     with torch.no_grad():
-        descriptors = describe(network, pictures, precision, plan.photos)
+        own = describe(network, pictures, precision, photos) if pictures else torch.zeros(0, network.dimension)
+        descriptors = own if gather is None else gather(own)
     leaf = descriptors.requires_grad_()
     loss = loss_of(leaf)
     scale(loss).backward()
     if leaf.grad is not None:
-        for rows, forward in _forwards(network, pictures, precision, plan.photos):
-            forward().backward(leaf.grad[rows])
+        gradient = leaf.grad if share is None else leaf.grad[share]
+        for rows, forward in _forwards(network, pictures, precision, photos):
+            forward().backward(gradient[rows])
     return loss.detach(), leaf.detach()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from retrieval.training.batches.loss_table import MULTI_SIMILARITY, MULTI_SIMILARITY_MARGIN
 from retrieval.training.losses_by_name import TRIPLET
 
 Value = TypeVar("Value")
@@ -94,8 +95,9 @@ def for_backbone(values: Mapping[str, Value], backbone: str) -> Value:
 
 
 def margin_of(recipe: Recipe, loss: str, backbone: str) -> float:
-    """Margin of a loss: the recipe's by backbone for the contrastive ones, 0.1 for the triplet."""
-    return TRIPLET_MARGIN if loss == TRIPLET else for_backbone(recipe.margin, backbone)
+    """Margin of a loss: the recipe's by backbone for the contrastive ones, 0.1 for the triplet and multi-similarity."""
+    own = {TRIPLET: TRIPLET_MARGIN, MULTI_SIMILARITY: MULTI_SIMILARITY_MARGIN}
+    return own[loss] if loss in own else for_backbone(recipe.margin, backbone)
 
 
 _TABLE = "method.md section 7, as in "

@@ -85,7 +85,7 @@ class Run:
     @property
     def steps(self) -> int:
         """Steps of all rounds that are over."""
-        return sum(math.ceil(figures.queries / self.options.batch_size) for figures in self.history)
+        return sum(math.ceil(figures.queries / self.options.queries_per_step) for figures in self.history)
 
     def add(self, figures: RoundFigures, state: TrainingState) -> None:
         """Close a round: write the checkpoint to go on from, then the best network where this is it, then curves.
@@ -194,7 +194,8 @@ def _refuse_others(folder: Path, checkpoint: dict[str, Any], state: TrainingStat
         raise UsageError(f"{folder}: was trained on another tuple file (fingerprint {before[0][:12]}…)")
     asked = {name: value for name, value in asdict(state.options).items() if name not in MAY_GROW}
     network = state.network.description.to_dict()
-    differences = _differences(checkpoint["options"], asked) + _differences(checkpoint["network"], network)
+    began = asdict(TrainingOptions(**checkpoint["options"]))  # a run of an earlier version lacks what is new
+    differences = _differences(began, asked) + _differences(checkpoint["network"], network)
     if differences:
         raise UsageError(f"{folder}: was trained with {', '.join(differences)}; --resume goes on with the same only")
 

@@ -12,6 +12,8 @@ from retrieval.descriptors.extraction import extract_readable
 from retrieval.descriptors.soundness import warn_of_collapse
 from retrieval.networks.network import Network
 from retrieval.photos.tuple_photos import TuplePhotos
+from retrieval.training.batches.described import BatchLoss, of_tuples
+from retrieval.training.batches.loss_table import build_batch_loss
 from retrieval.training.losses_by_name import Loss, build_loss
 from retrieval.training.options import TrainingOptions
 from retrieval.training.passes import ForwardPlan
@@ -61,8 +63,15 @@ class TrainingState:
 
     @cached_property
     def loss(self) -> Loss:
-        """The loss of the options, built when it is first asked for."""
+        """The loss of tuples, built when it is first asked for; a loss of batches takes each tuple as a batch."""
+        if self.options.graph is not None:
+            return of_tuples(self.batch_loss)
         return build_loss(self.options.loss_options)
+
+    @cached_property
+    def batch_loss(self) -> BatchLoss:
+        """The loss of graph batches, built when it is first asked for."""
+        return build_batch_loss(self.options.loss_options)
 
     def title(self, work: str) -> str | None:
         """Title of a progress bar; None where none is shown."""

@@ -34,13 +34,13 @@ class StepFigures:
     """What a round of steps was like."""
 
     loss: float
-    """Mean loss of a tuple, each at the moment it was trained on."""
+    """Mean loss of a tuple, or of an anchor of graph batches, each at the moment it was trained on."""
     positive_similarity: float
-    """Mean cosine of queries and positives."""
+    """Mean cosine of queries and positives, of graph batches of all such pairs."""
     negative_similarity: float
-    """Mean cosine of queries and negatives; NaN without negatives."""
+    """Mean cosine of queries and negatives, likewise; NaN without negatives."""
     queries: int
-    """Tuples that were trained on."""
+    """Tuples, or queries of graph batches, that were trained on."""
     left_out: int = 0
     """Tuples that were not, since a photo of theirs cannot be read."""
 
@@ -94,7 +94,8 @@ def train_round(state: TrainingState, chosen: TupleSet, round: int, steps_before
     totals: list[Tensor] = []  # (6,) each: loss; sum and count of positives' cosines; likewise of negatives; tuples
     state.network.train()
     state.optimiser.zero_grad(set_to_none=True)
-    loaded = _load(state, [one for share in shares for one in share], round)
+    everyone = [one for share in shares for one in share]
+    loaded = load_groups(state, [one.rows for one in everyone], [one.row for one in everyone], round)
     title = state.title(f"round {round} train")
     with ProgressBar(total=len(order), desc=title, unit="tuple", disable=title is None, leave=False) as bar:
         for number, (step, share) in enumerate(zip(steps, shares, strict=True)):
@@ -106,7 +107,7 @@ def train_round(state: TrainingState, chosen: TupleSet, round: int, steps_before
                     totals.append(_add_portion(state, pictures, read))
             if options.warm_up:
                 set_learning_rate(state.optimiser, warmed_up(rate, steps_before + number, options.warm_up))
-            _step(state)
+            follow_gradient(state)
             bar.update(len(step))
     return _figures(state, state.team.add_up(_sum(totals)), len(order), round)
 
@@ -140,16 +141,29 @@ def _portions(share: Sequence[_Tuple], size: int) -> list[Sequence[_Tuple]]:
     return [share[start : start + size] for start in range(0, len(share), size)]
 
 
-def _load(state: TrainingState, tuples: Sequence[_Tuple], round: int) -> Iterator[list[np.ndarray] | None]:
-    """Photos of each tuple, decoded ahead, and augmented where that is asked for; None where one cannot be read."""
+def load_groups(
+    state: TrainingState, groups: Sequence[list[int]], numbers: Sequence[int], round: int
+) -> Iterator[list[np.ndarray] | None]:
+    """Photos of each group, decoded ahead, and augmented where that is asked for; None where one cannot be read.
+
+    Parameters
+    ----------
+    state : TrainingState
+        Its `unreadable` learns of photos that cannot be read.
+    groups : sequence of lists of rows of `/images`
+        None of them empty.
+    numbers : sequence of int
+        One a group; with the group's first photo and the round it names the draws of the augmentation.
+    round : int
+    """
     options, changes = state.options, None
     if not options.augmentation.is_off:
-        queries = state.photos.names(np.array([one.rows[0] for one in tuples], np.int64))
+        queries = state.photos.names(np.array([rows[0] for rows in groups], np.int64))
         changes = [
-            TupleChange(options.augmentation, options.seed, round, f"{query} {one.row}")
-            for query, one in zip(queries, tuples, strict=True)
+            TupleChange(options.augmentation, options.seed, round, f"{query} {number}")
+            for query, number in zip(queries, numbers, strict=True)
         ]
-    first, groups = 0, [one.rows for one in tuples]
+    first = 0
     while first < len(groups):
         try:
             for group in state.photos.in_order(groups[first:], changes and changes[first:]):
@@ -182,8 +196,8 @@ def _add_portion(state: TrainingState, pictures: Sequence[np.ndarray], portion: 
     return torch.stack([loss, *_similarities(positions.take(descriptors)), trained])
 
 
-def _step(state: TrainingState) -> None:
-    """Follow the gradient of a step; nothing where no process has any, since all its tuples were left out."""
+def follow_gradient(state: TrainingState) -> None:
+    """Step along the gradient of all processes; nothing where none has any, since all its tuples were left out."""
     scaler = state.resources.scaler
     if not state.team.add_up_gradients(state.network):
         return
