@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from retrieval.networks.network import Network
     from retrieval.training.curves import RoundFigures
     from retrieval.training.last_round import LastRound
+    from retrieval.training.options import TrainingOptions
     from retrieval.training.run_folder import Run
 
 
@@ -147,7 +148,7 @@ def command(
         backbone = network.description.backbone
         options = options_from_recipe(backbone, **flags) if last is None else last.options_with(**flags)
         output.say(
-            f"{options.recipe}: {options.rounds} rounds, {options.loss}, {options.optimiser} at "
+            f"{options.recipe}: {options.rounds} rounds, {options.loss}{_of(options)}, {options.optimiser} at "
             f"{options.learning_rate:g}{f', {team.size} processes' if team.size > 1 else ''}"
         )
         try:
@@ -159,7 +160,7 @@ def command(
                 resume=last or False,
                 force=force,
                 execution=Execution(photos_per_forward, chunked, compile, team, decoders, workers, not output.quiet),
-                on_round=lambda figures: output.say(_line(figures)),
+                on_round=lambda figures: output.say(_line(figures, "tuples" if options.graph is None else "queries")),
             )
         except KeyboardInterrupt as interruption:
             # Not KeyboardInterrupt: click would turn it into an Abort of its own and lose the message.
@@ -185,14 +186,18 @@ def _network(last: LastRound | None, choice: NetworkChoice, device: str | None) 
     return load_on(device, choice) if last is None else last.network().to(choose_device(device))
 
 
-def _line(figures: RoundFigures) -> str:
+def _of(options: TrainingOptions) -> str:
+    return "" if options.graph is None else f" of {options.sampling} batches"
+
+
+def _line(figures: RoundFigures, unit: str) -> str:
     if figures.gap == figures.gap:
-        after = f"loss {figures.train_loss:.4f} over {figures.queries:,} tuples" if figures.round else "before training"
+        after = f"loss {figures.train_loss:.4f} over {figures.queries:,} {unit}" if figures.round else "before training"
         return f"round {figures.round}: {after}, gap of the kept-out tuples {figures.gap:.4f}, {figures.seconds:.0f} s"
     if figures.round == 0:
         return f"round 0 (before training): val mAP {_percent(figures.val_map)}, val loss {figures.val_loss:.4f}"
     return (
-        f"round {figures.round}: loss {figures.train_loss:.4f} over {figures.queries:,} tuples, "
+        f"round {figures.round}: loss {figures.train_loss:.4f} over {figures.queries:,} {unit}, "
         f"val mAP {_percent(figures.val_map)}, val loss {figures.val_loss:.4f}, {figures.seconds:.0f} s"
     )
 

@@ -48,7 +48,7 @@ def contrastive_of_pairs(batch: DescribedBatch, margin: float, eps: float = 0.0,
     negative = _squared_distances(batch.descriptors, hard, eps)
     # The root's slope at 0 is infinite; below the floor the clamp has none, so equal descriptors give gradient 0.
     gap = (margin - negative.clamp(min=torch.finfo(negative.dtype).tiny).sqrt()).clamp(min=0)
-    per_positive = 1.0 / batch.positive.sum(dim=1)[near[0]]
+    per_positive = 1 / batch.positive.sum(dim=1).to(positive)[near[0]]
     return 0.5 * ((positive * per_positive).sum() + gap.square().sum())
 
 
@@ -86,7 +86,7 @@ def smooth_ap(batch: DescribedBatch, temperature: float = TEMPERATURE) -> Tensor
     other = torch.ones_like(ahead, dtype=torch.bool).scatter_(1, image[:, None], False)
     near = 1 + ahead.masked_fill(~(batch.positive[anchor] & other), 0.0).sum(dim=1)
     far = ahead.masked_fill(~batch.negative[anchor], 0.0).sum(dim=1)
-    per_positive = 1.0 / batch.positive.sum(dim=1)[anchor]
+    per_positive = 1 / batch.positive.sum(dim=1).to(near)[anchor]
     return ((1 - near / (near + far)) * per_positive).sum()
 
 
