@@ -70,7 +70,7 @@ def train_on_batches(state: TrainingState, batches: list[GraphBatch], round: int
     state.network.train()
     state.optimiser.zero_grad(set_to_none=True)
     title = state.title(f"round {round} train")
-    with ProgressBar(total=len(batches), desc=title, unit="batch", disable=title is None, leave=False) as bar:
+    with ProgressBar(total=len(batches), desc=title, unit="step", disable=title is None, leave=False) as bar:
         for number, batch in enumerate(batches):
             read = _read(state, batch, shares[number], list(islice(loaded, len(shares[number]))))
             left_out += len(batch.row) - len(read.fit)
