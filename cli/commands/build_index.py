@@ -241,7 +241,8 @@ def _say_inside(summary: IngestSummary, output: Output) -> None:
     pairs = f"{found.positive:,} positive, {found.proven:,} proven negative, {found.unknown:,} unknown"
     output.say(f"pairs inside places: {pairs}; {found.taking_part:,} of {summary.num_images:,} images take part")
     sides = f"{found.train:,} images for training, {found.val:,} for validation"
-    output.say(f"{found.spots:,} spots; {sides}; the buffer between them costs {100 * found.buffer_share:.1f} %")
+    buffer = f"; the buffer between them costs {100 * found.buffer_share:.1f} %" if found.buffer_share else ""
+    output.say(f"{counted(found.spots, 'spot')}; {sides}{buffer}")
 
 
 def _print_summary(summary: IngestSummary, output: Output) -> None:

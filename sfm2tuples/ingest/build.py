@@ -17,7 +17,7 @@ from sfm2tuples.compute.threads import default_threads
 from sfm2tuples.errors import first_three
 from sfm2tuples.index.schema import Places, write_index
 from sfm2tuples.ingest.merging import MergedIndex, PlaceChoices, StoredModel, merge_models
-from sfm2tuples.ingest.options import IngestOptions
+from sfm2tuples.ingest.options import APART, IngestOptions
 from sfm2tuples.ingest.part_building import Progress, TrackMaker, Workers, build_parts
 from sfm2tuples.ingest.photo_hints import where_photos_may_be
 from sfm2tuples.ingest.room_for_parts import require_room_for_parts
@@ -221,11 +221,12 @@ def _write(
 def _inside(
     models: Sequence[StoredModel], merged: MergedIndex, options: IngestOptions, fixed: bool, threads: int
 ) -> InsideTables | None:
-    """What the models prove, where that is asked for, or where there are few places with photos."""
+    """What the models prove, where that or what needs it is asked for, or where there are few places with photos."""
     images, wanted = merged.images, options.inside
     if wanted is None:
         with_photos = len(np.unique(merged.grouping.place[images.model[images.has_photo]]))
-        wanted = 0 < with_photos < FEW_PLACES or options.val_names is not None
+        asked = options.val_names is not None or options.fragments == APART
+        wanted = 0 < with_photos < FEW_PLACES or asked
     if not wanted:
         return None
     from sfm2tuples.ingest.one_site import inside_tables

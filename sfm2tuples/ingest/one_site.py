@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sfm2tuples.errors import UsageError
+from sfm2tuples.errors import UsageError, counted
 from sfm2tuples.files.columns import indptr_of
 from sfm2tuples.files.tables import Column
 from sfm2tuples.index.schema import Inside, Places, Spots
@@ -82,7 +82,7 @@ def inside_tables(
     Raises
     ------
     UsageError
-        `val_names` fits no image, or all.
+        `val_names` fits no image that takes part, or all.
     """
     images, apart = merged.images, options.fragments == APART
     found = _all_models(models, options.min_shared == 1, threads)
@@ -239,11 +239,7 @@ def _split(
     place, takes_part = relations.whole.place, spot >= 0
     by_place = places.split[place].astype(np.int8)
     if options.val_names is not None:
-        named = np.array([_fits(options.val_names, *pair) for pair in zip(names, keys, strict=True)], bool)
-        if named.all() or not named.any():
-            fits = "all" if named.any() else "none"
-            what = f"--val-names {options.val_names} fits {fits} of {len(named):,} images, such as {names[0]}"
-            raise UsageError(f"{what}; give a pattern that fits one walk, as 'night/*'")
+        named = _named(options.val_names, names, keys, takes_part)
         split = np.where(named, VAL, by_place)
         return np.where(takes_part, split, LEFT_OUT).astype(np.int8), 0.0
     with_spots = np.unique(place[takes_part])
@@ -289,6 +285,21 @@ def _second_best(
         100 * whole_buffer,
     )
     return narrow.split, narrow.buffer_share
+
+
+def _named(pattern: str, names: Sequence[str], keys: Sequence[str], takes_part: np.ndarray) -> np.ndarray:
+    """Which images a pattern fits, (n,) bool; refuses one after which nothing is held out, or nothing is left."""
+    named = np.array([_fits(pattern, *pair) for pair in zip(names, keys, strict=True)], bool)
+    usable, fits = int((named & takes_part).sum()), ""
+    if named.all() or not named.any():
+        fits = f"{'all' if named.any() else 'none'} of {len(named):,} images, such as {names[0]}"
+    elif not usable:
+        fits = f"{counted(int(named.sum()), 'image')}, none of which takes part (15 points, a focal length)"
+    elif usable == takes_part.sum():
+        fits = f"all of the {usable:,} images that take part, so that none is left for training"
+    if fits:
+        raise UsageError(f"--val-names '{pattern}' fits {fits}; give a pattern that fits one walk, as 'night/*'")
+    return named
 
 
 def _fits(pattern: str, name: str, key: str) -> bool:
