@@ -7,15 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
-from sfm2tuples.errors import UsageError
+from sfm2tuples.errors import FileFormatError, UsageError
 from sfm2tuples.files.columns import indptr_of
 from sfm2tuples.index.opened import open_index
 from sfm2tuples.index.schema import LEFT_OUT, TRAIN, VAL
 from sfm2tuples.ingest.build import FEW_PLACES, IngestSummary, build_index
 from sfm2tuples.ingest.options import IngestOptions
+from sfm2tuples.mining.barred import barred_of_index
 from sfm2tuples.relations.held_out import MOST_BUFFER, barred_by, hold_out_models, hold_out_spots
 from sfm2tuples.relations.site import SiteRelations, relations_of, site_relations
 from sfm2tuples.relations.unknown_pairs import Graph
@@ -145,6 +147,34 @@ def test_many_places_have_the_index_that_they_had(tmp_path: Path) -> None:
         np.testing.assert_array_equal(asked.images.split[:], plain.images.split[:])
 
 
+@pytest.mark.parametrize("options", [{"fragments": "apart"}, {"val_names": "0_*"}], ids=str)
+def test_what_needs_relations_asks_for_them_of_many_places_too(tmp_path: Path, options: dict[str, Any]) -> None:
+    for scene in range(FEW_PLACES):
+        site, folder = random_site(np.random.default_rng(scene), images=25), tmp_path / "m" / f"scene{scene}"
+        site = replace(site, image_names=[f"{scene}_{image}.jpg" for image in range(25)])
+        write_site(folder / "sparse", folder / "images", site)
+    build_index([tmp_path / "m"], tmp_path / "i.h5", IngestOptions(**options))
+    with open_index(tmp_path / "i.h5") as index:
+        assert len(index.places.name) == FEW_PLACES
+        assert index.inside is not None
+        assert index.header.options["inside"] == "auto"
+
+
+@pytest.mark.parametrize("damage", ["one way", "falling"])
+def test_unknown_pairs_that_are_not_symmetric_or_do_not_rise_are_refused(tmp_path: Path, damage: str) -> None:
+    target, _ = build(tmp_path, random_site(np.random.default_rng(1)))
+    with h5py.File(target, "a") as file:
+        other, indptr = file["inside/other"], file["inside/indptr"][:]
+        row = int(np.flatnonzero(np.diff(indptr) >= 2)[0])
+        first, second = other[indptr[row] : indptr[row] + 2]
+        other[indptr[row]] = second if damage == "falling" else row
+        other[indptr[row] + 1] = first if damage == "falling" else second
+    with open_index(target) as index:
+        for ask in (relations_of, lambda i: barred_of_index(i, np.arange(i.num_images), i.num_images)):
+            with pytest.raises(FileFormatError, match=r"index\.h5: inside/other is not symmetric"):
+                ask(index)
+
+
 def test_no_relations_are_made_where_no_photo_is_there(tmp_path: Path) -> None:
     model = random_site(np.random.default_rng(1), images=20)
     write_site(tmp_path / "site" / "sparse" / "0", None, model)
@@ -214,6 +244,16 @@ def test_a_pattern_that_parts_nothing_is_refused(tmp_path: Path, pattern: str) -
     with pytest.raises(UsageError, match="--val-names"):
         build(tmp_path, random_site(np.random.default_rng(1), images=12), val_names=pattern)
     assert not (tmp_path / "index.h5").exists()
+
+
+def test_a_pattern_that_leaves_one_side_without_images_that_take_part_is_refused(tmp_path: Path) -> None:
+    model = random_site(np.random.default_rng(1), images=20)
+    takes_part = naive_relations(model).takes_part
+    names = [f"{'in' if part else 'out'}/{row}.jpg" for row, part in enumerate(takes_part.tolist())]
+    assert 0 < takes_part.sum() < 20
+    for number, (pattern, said) in enumerate([("out/*", "none of which takes part"), ("in/*", "left for training")]):
+        with pytest.raises(UsageError, match=said):
+            build(tmp_path / str(number), replace(model, image_names=names), val_names=pattern)
 
 
 def test_options_that_contradict_each_other_are_refused() -> None:

@@ -130,6 +130,16 @@ def test_the_order_of_images_changes_no_relation(seed: int) -> None:
         np.testing.assert_array_equal(getattr(a.unknown, column)[same], getattr(b.unknown, column))
 
 
+@pytest.mark.parametrize("away", [1e60, 1e200, 1e300])
+def test_evidence_of_absurd_poses_is_finite(away: float) -> None:
+    model = random_site(np.random.default_rng(2))
+    translations = model.translations.copy()
+    translations[::5, 0] = away
+    found = relations(replace(model, translations=translations)).unknown
+    assert np.isfinite(found.distance).all()
+    assert (found.distance == np.finfo(np.float32).max).any()
+
+
 def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model = random_site(np.random.default_rng(4), images=120, side=20.0, points=9000)
     one = relations(model)

@@ -10,10 +10,10 @@ import numpy as np
 from sfm2tuples.files.columns import gather_rows, indptr_of
 from sfm2tuples.files.rules import Rule, Rules
 from sfm2tuples.index.opened import OpenedIndex
+from sfm2tuples.relations.site import APART, unknown_within_models
+from sfm2tuples.relations.unknown_pairs import Graph
 from sfm2tuples.similarity.barred_rows import BarredRows, is_barred
 
-APART = "apart"
-"""What `IngestOptions.fragments` says where models of one place prove that they show different things."""
 VAL_NAMES = "val_names"
 """The option of an index, and of tuples of it, that names a held-out walk; absent or None where there is none."""
 NO_FRAGMENT = -1
@@ -123,13 +123,8 @@ def barred_of_index(index: OpenedIndex, row_of: np.ndarray, count: int, unknown:
         A pair of photos is barred where any pair of their images is. A photo of several models is unknown to all of
         its place, unless the models are known to be apart.
     """
-    if index.inside is None:
-        raise ValueError("the index has no relations inside its places")
-    graph, inside = index.graph, index.inside
-    pairs = [
-        _pairs(indptr[:], other[:], row_of, count)
-        for indptr, other in ((graph.indptr, graph.neighbour), (inside.indptr, inside.other))
-    ]
+    graphs = Graph(index.graph.indptr[:], index.graph.neighbour[:]), unknown_within_models(index)
+    pairs = [_pairs(graph.indptr, graph.neighbour, row_of, count) for graph in graphs]
     if unknown is not None:
         pairs += [unknown[:, 0] * count + unknown[:, 1], unknown[:, 1] * count + unknown[:, 0]]
     first, second = np.divmod(np.unique(np.concatenate(pairs)), max(count, 1))

@@ -17,12 +17,11 @@ from sfm2tuples.index.opened import OpenedIndex
 from sfm2tuples.mining.options import MiningOptions
 from sfm2tuples.mining.positives import OPPOSITE_VIEW
 from sfm2tuples.mining.tuple_file import TupleFile
+from sfm2tuples.relations.site import APART
 from sfm2tuples.similarity.best_rows import pair_similarities
 
 MOST_LISTED = 1000
 """Pairs of each kind that are listed."""
-APART = "apart"
-"""The option `fragments` of an index whose models of one place are known to show different things."""
 _BLOCK = 1 << 22
 """Pairs compared at once."""
 _EVIDENCE = {"shared": np.int32(-1), "overlap": np.float32(np.nan), "angle": np.float32(np.nan)}

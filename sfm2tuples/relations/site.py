@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 from scipy.sparse import csr_matrix, identity
 
+from sfm2tuples.errors import FileFormatError
 from sfm2tuples.files.columns import indptr_of
 from sfm2tuples.index.opened import OpenedIndex
 from sfm2tuples.relations.unknown_pairs import Graph
@@ -72,6 +73,11 @@ def relations_of(index: OpenedIndex) -> SiteRelations | None:
     Returns
     -------
     SiteRelations or None
+
+    Raises
+    ------
+    FileFormatError
+        As `unknown_within_models`.
     """
     inside = index.inside
     if inside is None:
@@ -83,9 +89,28 @@ def relations_of(index: OpenedIndex) -> SiteRelations | None:
         images.photo[:],
         inside.takes_part[:],
         Graph(graph.indptr[:], graph.neighbour[:]),
-        Graph(inside.indptr[:], inside.other[:]),
+        unknown_within_models(index),
         index.header.options.get("fragments") == APART,
     )
+
+
+def unknown_within_models(index: OpenedIndex) -> Graph:
+    """The unknown pairs of one model each, as the index lists them.
+
+    Raises
+    ------
+    FileFormatError
+        A pair is there one way alone, or images do not rise: a negative that is not proven would come of it.
+    """
+    if index.inside is None:
+        raise ValueError("the index has no relations inside its places")
+    graph, n = Graph(index.inside.indptr[:], index.inside.other[:]), index.num_images
+    first = np.repeat(np.arange(n), np.diff(graph.indptr))
+    listed = first * n + graph.neighbour
+    if (np.diff(listed) <= 0).any() or (np.sort(graph.neighbour * n + first) != listed).any():
+        what = "inside/other is not symmetric, or does not rise within an image's rows"
+        raise FileFormatError(index.path, what, "build the index again")
+    return graph
 
 
 def site_relations(

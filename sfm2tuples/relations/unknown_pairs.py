@@ -16,6 +16,8 @@ MOST_STEPS = 2
 """Images so many steps apart in the graph are not proven. [method.md section 12]"""
 SHARE_OF = 20
 """Nor are images where more than one in so many points falls into the other's picture. [method.md section 12]"""
+FARTHEST = float(np.finfo(np.float32).max)
+"""Stands for any larger distance, as where a pose is absurd: the index's columns are finite."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class UnknownPairs:
     into: np.ndarray
     """(u,) float32, share of the image's sample that falls into the other's picture."""
     distance: np.ndarray
-    """(u,) float32, distance of the centres over the median depth of the image."""
+    """(u,) float32, distance of the centres over the median depth of the image; `FARTHEST` at most."""
 
 
 def unknown_pairs(
@@ -162,7 +164,8 @@ def _pairs_of_block(  # type: ignore[no-untyped-def]
             j = touched[place]
             a, b, c = centre[j, 0] - centre[i, 0], centre[j, 1] - centre[i, 1], centre[j, 2] - centre[i, 2]
             other[made], steps[made], into[made] = j, hops[j], back[j] / size[j]
-            distance[made] = np.sqrt(a * a + b * b + c * c) / median[j]
+            far = np.sqrt(a * a + b * b + c * c) / median[j]
+            distance[made] = far if far < FARTHEST else FARTHEST
             made += 1
             hops[j], away[j], back[j] = 0, 0, 0
         hops[i] = 0
