@@ -191,6 +191,13 @@ def test_an_image_that_has_no_negative_anywhere_is_no_query() -> None:
         plan_round(*_tables(tables), mining_options(MINED), "train", 0, everything)
 
 
+def test_an_index_none_of_whose_images_takes_part_is_refused_with_the_reason() -> None:
+    index, _ = site(0)
+    nobody = dataclasses.replace(index.inside, spot=np.full(len(index.images.key), -1))
+    with pytest.raises(MiningError, match=r"take no part.*--no-inside"):
+        tables_of_index(opened(dataclasses.replace(index, inside=nobody)), MiningOptions(**MINED), no_size)
+
+
 def _tables(tables: IndexTables) -> tuple:
     return tables.images, tables.places, tables.candidates["train"]
 

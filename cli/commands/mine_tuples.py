@@ -15,6 +15,7 @@ from cli.options.paths import FilePath
 from cli.options.photos import photo_options
 from cli.options.target import target_option
 from cli.output import Output, output_options
+from sfm2tuples.errors import counted
 
 if TYPE_CHECKING:
     from retrieval.tuple_files.mining import MinedTuples
@@ -125,7 +126,7 @@ def _say_left_out(mined: MinedTuples, output: Output) -> None:
     if tables.left_out_pairs:
         output.say(f"{tables.left_out_pairs:,} pairs are neither positives nor negatives (--leave-out-pairs)")
     if tables.sequences is not None:
-        told = [f"{by} in {count:,} places" for by, count in tables.sequences.told_by.items()]
+        told = [f"{by} in {counted(count, 'place')}" for by, count in tables.sequences.told_by.items()]
         output.say(
             f"sequences are told apart by {', '.join(told)}" if told else "nothing tells sequences apart: --across"
         )

@@ -213,8 +213,8 @@ def sfm_benchmark(
     found = _truth_of_index(index, rows, in_split, min_shared)
     if len(found.truth.queries) == 0:
         raise UsageError(
-            f"{index.path}: no photo of the {SPLITS[split]} places shares {min_shared} points with another; "
-            f"give --split {SPLITS[1 - split]}, a lower --min-shared, or build the index with more places"
+            f"{index.path}: no photo of the {SPLITS[split]} places shares {min_shared} points with another; give "
+            f"--split {SPLITS[1 - split]}, a lower --min-shared, or build the index with --val-names or more places"
         )
     photos = photos_of_rows(index, found.photos)
     queries = [photos.keys[query] for query in found.truth.queries]

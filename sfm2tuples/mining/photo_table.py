@@ -106,7 +106,7 @@ def tables_of_index(
     table = _Table(photo_size, frozenset(leave_out))
     belongs = spots_of_index(index) if options.inside else places_of_index(index)
     table_row = table.add_index(index, belongs.place)
-    table.refuse_empty(len(table_row))
+    table.refuse_empty(len(table_row), belongs.num_left_out)
     place_name = list(belongs.name)
     known = table.add_distractors(distractors, place_name)
     split = np.pad(belongs.split, (0, len(place_name) - len(belongs.name)), constant_values=TRAIN)
@@ -235,11 +235,18 @@ class _Table:
             self._add(distractors.key[i], distractors.root[i], distractors.name[i], place_of[name], -1)
         return known
 
-    def refuse_empty(self, images: int) -> None:
-        """Refuse an index of which no photo is there."""
-        if not self.key:
-            what = f"first: {first_three(self.unreadable)}" if self.unreadable else "build it again with --images"
-            raise MiningError(f"none of the {images:,} images of the index has a photo that can be read; {what}")
+    def refuse_empty(self, images: int, left_out: int) -> None:
+        """Refuse an index of which no photo is there, or all are left out."""
+        if self.key:
+            return
+        if left_out and not self.unreadable:
+            raise MiningError(
+                f"none of the {left_out:,} images with a photo can be mined: they take no part, for want of 15 points, "
+                "a focal length or a picture's size, or belong to neither split; give --no-inside, with photos of "
+                "other places by --distractors, or build the index again with other models or --val-names"
+            )
+        what = f"first: {first_three(self.unreadable)}" if self.unreadable else "build it again with --images"
+        raise MiningError(f"none of the {images:,} images of the index has a photo that can be read; {what}")
 
     def images(self) -> ImageTable:
         """The finished table."""
