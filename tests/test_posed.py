@@ -339,6 +339,27 @@ def test_rigs_that_hold_each_other_are_refused(tmp_path: Path, model: SparseMode
         read_model(tmp_path / "k")
 
 
+def test_rigs_on_very_many_rigs_are_refused(tmp_path: Path, model: SparseModel) -> None:
+    write_kapture(tmp_path / "k", model)
+    trajectories = tmp_path / "k/sensors/trajectories.txt"
+    trajectories.write_text("\n".join(trajectories.read_text().splitlines()[:2]) + "\n")
+    rigs = ["r0, cam0", *(f"r{number + 1}, r{number}" for number in range(5000))]
+    (tmp_path / "k/sensors/rigs.txt").write_text("".join(f"{rig}, 1, 0, 0, 0, 0, 0, 0\n" for rig in rigs))
+    with pytest.raises(ModelError, match=r"rigs\.txt: 'cam0' is on more than 100 rigs"):
+        read_model(tmp_path / "k")
+
+
+def test_names_longer_than_any_files_are_of_photos_that_are_not_there(tmp_path: Path, model: SparseModel) -> None:
+    name = "a" * 3000
+    posed = read_model(write(tmp_path, {**GLOBAL, "frames": [{**FRAME, "file_path": name}]}))
+    assert posed.image_names == [f"{name}.png"]
+    write_kapture(tmp_path / "k", model)
+    for table in ("sensors/records_camera.txt", "reconstruction/observations.txt"):
+        path = tmp_path / "k" / table
+        path.write_text(path.read_text().replace("0000.jpg", f"{name}.jpg"))
+    assert f"{name}.jpg" in read_model(tmp_path / "k").image_names
+
+
 def test_a_feature_that_a_photo_lacks_is_counted(tmp_path: Path, model: SparseModel) -> None:
     write_kapture(tmp_path / "k", model)
     path = tmp_path / "k/reconstruction/observations.txt"

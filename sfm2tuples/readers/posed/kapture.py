@@ -29,6 +29,9 @@ TRAJECTORIES, RIGS = "sensors/trajectories.txt", "sensors/rigs.txt"
 UNKNOWN_CAMERA = "UNKNOWN_CAMERA"
 """A camera of which only the size is known: here a SIMPLE_PINHOLE of focal length 0, which means none."""
 
+MOST_RIGS = 100
+"""Rigs on rigs that are followed; kapture means one."""
+
 Key = tuple[bytes, bytes]
 """Time and device."""
 
@@ -176,6 +179,8 @@ class _Devices:
             return self.poses.get(key)
         if key[1] in below:
             raise ModelError(self.rigs, f"the rigs that {shown_bytes(below[0])} is on hold each other")
+        if len(below) > MOST_RIGS:
+            raise ModelError(self.rigs, f"{shown_bytes(below[0])} is on more than {MOST_RIGS} rigs, one on the other")
         for rig, pose in self.mounted.get(key[1], ()):
             of_rig = self.pose_of((key[0], rig), (*below, key[1]))
             if of_rig is not None:

@@ -162,7 +162,7 @@ def _coordinates(root: Path, names: Sequence[bytes], listed: _Listed) -> tuple[n
         kind = int(listed.kind[rows[0]])
         path = root / listed.kinds[kind] / (os.fsdecode(names[listed.image[rows[0]]]) + ".kpt")
         table = tables[kind]
-        if table is None or not path.is_file():
+        if table is None or not os.path.isfile(path):
             continue
         values = _keypoints(path, *table)
         known[rows] = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def csv_rows(path: Path, *, optional: bool = False) -> Iterator[CsvRow]:
     ModelError
         The file is absent, does not end with a line break, or is of a version of the format that is not known.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         if optional:
             return
         raise ModelError(path, "is missing", "a kapture with poses has sensors, records_camera and trajectories")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,7 @@ def _name(path: Path, label: str, frame: Frame) -> bytes:
     if not isinstance(name, str) or not name.strip():
         raise ModelError(path, f"{label} has no file_path")
     if not Path(name).suffix:
-        there = (suffix for suffix in SUFFIXES if "\0" not in name and (path.parent / (name + suffix)).is_file())
+        there = (suffix for suffix in SUFFIXES if os.path.isfile(path.parent / (name + suffix)))
         name += next(there, SUFFIXES[0])
     return name.encode("utf-8", "surrogateescape")
 
