@@ -11,6 +11,7 @@ from retrieval.descriptors.extraction import ExtractionOptions
 from retrieval.site.facts import OVERLAPS, Facts
 from retrieval.training.recipes import SMALL
 from retrieval.whitening.options import WhiteningOptions
+from sfm2tuples.errors import counted
 from sfm2tuples.mining.amounts import NUM_NEGATIVES, queries_of_round
 from sfm2tuples.mining.options import MiningOptions
 
@@ -162,9 +163,14 @@ def choose_options(
     )
 
 
+def queries_inside(facts: Facts) -> int:
+    """Tuples of a round on one site."""
+    return queries_of_round(facts.train_photos, 1, NUM_NEGATIVES)
+
+
 def _mining_inside(facts: Facts, seed: int) -> tuple[MiningOptions, list[Choice]]:
     """One site: negatives are what the models prove, and a round looks at each photo once."""
-    queries = queries_of_round(facts.train_photos, 1, NUM_NEGATIVES)
+    queries = queries_inside(facts)
     values: dict[str, Any] = {"inside": True, "num_negatives": NUM_NEGATIVES, "min_overlap": facts.min_overlap}
     values |= {"query_share": 1.0, "queries_per_place": max(queries, 1), "num_queries": queries, "seed": seed}
     proven = "the models prove which photos of one place cannot have seen the same, and places are too few"
@@ -224,7 +230,8 @@ def _training(facts: Facts, effort: Effort, seed: int, is_random: bool) -> tuple
     if is_random:
         values["learning_rate"] = FROM_RANDOM["learning_rate"]
         why = effort.reason or "the weights are random"
-    rounds = f"{effort.rounds} of at most {effort.queries:,} tuples"
+    tuples = min(effort.queries, queries_inside(facts)) if facts.is_inside else effort.queries
+    rounds = f"{effort.rounds} of at most {counted(tuples, 'tuple')}"
     return values, [Choice("rounds", rounds, why)]
 
 

@@ -18,12 +18,13 @@ from retrieval.site.choices import (
     Effort,
     can_train,
     full_effort,
+    queries_inside,
 )
 from retrieval.site.facts import Facts
 from retrieval.training.recipes import SMALL
 from retrieval.whitening.shrinkage import FOLDS
 from sfm2tuples.compute.progress_bars import duration
-from sfm2tuples.mining.amounts import NUM_NEGATIVES, queries_of_round
+from sfm2tuples.mining.amounts import NUM_NEGATIVES
 
 QUICK = 0.1
 """Share of the full time that `--quick` takes."""
@@ -115,14 +116,18 @@ def forecast(facts: Facts, loose: int, effort: Effort, pace: Pace) -> Forecast:
     """
     area, small = ((size / TRAINING_SIZE) ** 2 for size in (effort.image_size, effort.training_size))
     trains = effort.rounds > 0 and not can_train(facts)
-    pool = facts.distractors + min(facts.train_photos, 20 * facts.train_places + 2 * _tuples(facts, effort))
+    homes, validated = facts.train_places, 1.2 * facts.val_photos
+    if facts.is_inside:
+        # Spots take the part of places, and what is held out is searched among all photos.
+        homes, validated = facts.spots, float(facts.photos)
+    pool = facts.distractors + min(facts.train_photos, 20 * homes + 2 * _tuples(facts, effort))
     looks = 2 + _negatives(facts)
-    one = pace.photo * small * (pool + BACKWARD * looks * _tuples(facts, effort) + 1.2 * facts.val_photos)
+    one = pace.photo * small * (pool + BACKWARD * looks * _tuples(facts, effort) + validated)
     candidates = CANDIDATES if trains else 1
     whitenings = WHITENINGS if effort.leaves_out else 1
     return Forecast(
         mine=pace.photo * small * (pool + 2 * facts.val_photos) if trains else 0.0,
-        train=effort.rounds * one + pace.photo * small * facts.val_photos if trains else 0.0,
+        train=effort.rounds * one + pace.photo * small * validated if trains else 0.0,
         round=one,
         describe=candidates * (pace.photo * area * (facts.photos + facts.distractors) + pace.whitening * whitenings),
         search=pace.photo * area * loose,
@@ -200,7 +205,7 @@ def _negatives(facts: Facts) -> int:
 def _tuples(facts: Facts, effort: Effort) -> int:
     """Tuples of a round, about."""
     if facts.is_inside:
-        return min(facts.matched, queries_of_round(facts.train_photos, 1, NUM_NEGATIVES), effort.queries)
+        return min(facts.matched, queries_inside(facts), effort.queries)
     return min(facts.matched, PER_PLACE * facts.train_places, effort.queries, SMALL.queries_per_round)
 
 

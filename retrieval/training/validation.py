@@ -24,7 +24,7 @@ class Validation:
     rows: np.ndarray
     """(m,) int64, rising rows of `/images` to describe: the database, and what the validation tuples hold."""
     database: np.ndarray
-    """(d,) int64, positions in `rows` of the protocol's database: all images of the validation places."""
+    """(d,) int64, positions in `rows` of the database that `tuples_ground_truth` gives."""
     truth: GroundTruth
     """Over rows of the database (method.md section 10)."""
     tuples: TuplePositions
