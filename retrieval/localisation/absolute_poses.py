@@ -26,7 +26,7 @@ MAX_ERROR = 12 / 1024
 MAX_OFFSET = 3 / 1024
 """How far an observation may lie from the keypoint that stands for it, likewise."""
 MIN_INLIERS = 12
-"""Correspondences that a pose needs; METHOD.md section 14."""
+"""Correspondences that a pose needs. [method.md section 10]"""
 SEED = 0
 """Of RANSAC's draws, so that two runs agree."""
 SAME_SHAPE = 0.02
@@ -70,18 +70,19 @@ def localise_query(job: LocaliseJob) -> dict[str, Any]:
     index = _opened(str(job.index.path), job.index.header.fingerprint)
     cameras = {int(index.images.model[image]): _camera(index, image) for image in job.query_images}
     usual = next(iter(cameras.values()))
-    best = failure(FEW)
+    best: dict[str, Any] | None = None
     for model, (keypoint, point) in sorted(_correspondences(job, query, index).items()):
         camera = cameras.get(model, usual)
-        if CAMERA_MODELS[CAMERA_MODEL_IDS[camera.model]].num_focal == 0:
-            return failure(NO_FOCAL)
         scale = _scale(camera, query[0].size)
-        if scale is None:
-            return failure(SHAPE)
-        answer = _solve(model, camera, query[0].points[keypoint] * scale, index.points.xyz[point])
-        if (answer["inliers"], answer["matches"]) > (best["inliers"], best["matches"]):
+        if CAMERA_MODELS[CAMERA_MODEL_IDS[camera.model]].num_focal == 0:
+            answer = failure(NO_FOCAL)
+        elif scale is None:
+            answer = failure(SHAPE)
+        else:
+            answer = _solve(model, camera, query[0].points[keypoint] * scale, index.points.xyz[point])
+        if best is None or (answer["inliers"], answer["matches"]) > (best["inliers"], best["matches"]):
             best = answer
-    return best
+    return best or failure(FEW)
 
 
 def failure(reason: str, matches: int = 0) -> dict[str, Any]:

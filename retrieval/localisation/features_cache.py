@@ -53,6 +53,8 @@ def opened_cache(path: Path) -> Iterator[sqlite3.Connection]:
         with closing(sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)) as connection:
             yield connection
     except sqlite3.Error as error:
+        if "disk is full" in str(error):
+            remedy = "make room, or name a file on another disk by --localise-cache"
         raise DataError(path, f"cannot be used as cache of --localise ({error})", remedy) from error
 
 
