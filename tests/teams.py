@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
+from torch import nn
 
 from retrieval.training.team import Team
 
@@ -25,6 +26,19 @@ class ThreadTeam(Team):
         total = torch.stack([part.clone() for part in self._table]).sum(dim=0, dtype=tensor.dtype)
         self._barrier.wait()
         return total
+
+    def agree(self, value: Any) -> Any:
+        self._table[self.rank] = value
+        self._barrier.wait()
+        told = self._table[0]
+        self._barrier.wait()
+        return told
+
+    def same_weights(self, network: nn.Module) -> None:
+        leader = self.agree(network.state_dict())
+        for name, value in network.state_dict().items():
+            value.copy_(leader[name])
+        self.meet()
 
 
 def in_a_team(size: int, work: Callable[[Team], Any]) -> list[Any]:

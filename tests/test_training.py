@@ -96,15 +96,20 @@ def tuple_set(query: list[int], positive: list[list[int]], negative: list[list[i
 
 
 def make_tuples(
-    path: Path, train_places: int = 5, val_places: int = 3, root: Path | None = None, mining: dict | None = None
+    path: Path,
+    train_places: int = 5,
+    val_places: int = 3,
+    root: Path | None = None,
+    mining: dict | None = None,
+    first: int = 0,
 ) -> Path:
-    """A tuple file; photos are packed, or lie under `root`. The last place is an image wide of its own shape."""
+    """A tuple file; photos are packed, or lie under `root`. Worlds whose `first` places differ look different."""
     n_places = train_places + val_places
     n = n_places * IMAGES_OF_A_PLACE
     place = np.repeat(np.arange(n_places), IMAGES_OF_A_PLACE)
     is_val = place >= train_places
     names = [f"{p}/{i % IMAGES_OF_A_PLACE}.jpg" for i, p in enumerate(place)]
-    photos = [photo_of(int(p), i % IMAGES_OF_A_PLACE) for i, p in enumerate(place)]
+    photos = [photo_of(first + int(p), i % IMAGES_OF_A_PLACE) for i, p in enumerate(place)]
     if root is not None:
         for name, photo in zip(names, photos, strict=True):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -561,7 +566,7 @@ def test_a_checkpoint_says_what_it_was_made_from_and_how(tuples: Path, tmp_path:
     train(tuples, tmp_path / "run", options, network())
     checkpoint = load_checkpoint(tmp_path / "run" / "last.pt")
     assert checkpoint["parents"] == [read_tuples(tuples).header.fingerprint]
-    assert checkpoint["options"] == dataclasses.asdict(options)
+    assert checkpoint["options"] == options.as_dict()
     assert checkpoint["network"] == network().description.to_dict()
     assert checkpoint["software"].startswith("sfm2tuples ")
 

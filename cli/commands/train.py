@@ -97,6 +97,16 @@ def _option(
 @_option("--flip", float, "augmentation: probability that a tuple is mirrored", "0")
 @_option("--colour", float, "augmentation: change of brightness, contrast and saturation", "0")
 @_option("--crop", float, "augmentation: least share of a photo that a random crop keeps", "1")
+@_option("--train-only", str, "head, last:N (and N blocks of the backbone), all, or lora:R (rank R, ViTs)", "all")
+@_option("--freeze-below", str, "block of the backbone below which nothing learns, such as layer4", "none")
+@_option("--depth-decay", float, "what the rate is multiplied by for each block above a weight", "1")
+@_option("--ema", float, "decay a step of the weights' moving average, which is then the network", "0, none")
+@_option(
+    "--interpolate",
+    str,
+    "no, auto, or a share: after the last round keep the best weights between start and best",
+    "no",
+)
 @_option("--seed", int, "seed of every draw", "0")
 @click.option(
     "--workers",
@@ -211,19 +221,35 @@ def _conclude(run: Run, tuples: Path, output: Output) -> None:
     if run.stopped_early:
         what = "a larger gap of the kept-out tuples" if run.is_blind else "a better val mAP"
         output.say(f"stopped early: {run.patience} rounds without {what}")
-    before, best = run.history[0].val_map, run.best_map
-    if run.is_blind:
-        what = f"the network after round {run.round}, the last; no place is held out, so that none is known to be best"
-    elif run.best_round == 0:
-        what = f"the network before training (val mAP {_percent(before)}): no round of {run.round} made it better"
-    else:
-        what = (
-            f"the network after round {run.best_round}, val mAP {_percent(best)} ({_percent(before)} before training)"
-        )
+    between = run.interpolated
+    if between is not None:
+        pairs = zip(between.shares, between.val_maps, strict=True)
+        values = ", ".join(f"{share:g}: {_percent(value)}" for share, value in pairs)
+        output.say(f"val mAP between the network before training (0) and round {between.end} (1): {values}")
     best_round = None if run.is_blind else run.best_round
-    output.result({"rounds": run.round, "best_round": best_round, "val_map": _json(best), "before": _json(before)})
+    best = run.best_map if between is None else between.val_map
+    result = {"rounds": run.round, "best_round": best_round, "val_map": _json(best)}
+    result |= {"before": _json(run.history[0].val_map)} | ({} if between is None else {"share": between.share})
+    output.result(result)
     path = run.recommended
-    output.made(path, what, f"sfm2tuples whiten {tuples} -o whitening.h5 --network {path}")
+    output.made(path, _what_is_kept(run), f"sfm2tuples whiten {tuples} -o whitening.h5 --network {path}")
+
+
+def _what_is_kept(run: Run) -> str:
+    """The network to use, in words."""
+    before, between = _percent(run.history[0].val_map), run.interpolated
+    if run.is_blind:
+        return f"the network after round {run.round}, the last; no place is held out, so that none is known to be best"
+    if between is not None and between.share == 0:
+        tried = f"neither round 1 to {run.round} nor a share between made it better"
+        return f"the network before training (val mAP {before}): nothing was gained, {tried}"
+    if between is not None and between.share < 1:
+        where = f"weights {between.share:g} of the way from the network before training to round {between.end}"
+        return f"{where}, val mAP {_percent(between.val_map)} ({before} before training)"
+    if run.best_round == 0:
+        return f"the network before training (val mAP {before}): no round of {run.round} made it better"
+    after = f"the network after round {run.best_round}, val mAP {_percent(run.best_map)}"
+    return f"{after} ({before} before training)"
 
 
 def _json(value: float) -> float | None:

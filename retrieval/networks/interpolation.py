@@ -1,4 +1,4 @@
-"""Networks between two: the mean of their weights (Wortsman et al., CVPR 2022; method.md section 13)."""
+"""Networks between two: the mean of their weights (Wortsman et al., CVPR 2022; method.md section 14)."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from sfm2tuples.files.text import read_json
 FORMAT, VERSION = "sfm2tuples-comparison", 2
 BEST_ELSEWHERE = (*(name + WHITENED for name in (HALFWAY, TUNED, START)), HALFWAY, TUNED, START)
 """Ways by their mAP on landmarks that no fold and no training held, best first: 74.1, 73.4, 70.8, 70.1, 69.2, 62.8
-(means of two folds; method.md section 13). Held-out places are few and easy: where they cannot tell ways apart, this
+(means of two folds; method.md section 14). Held-out places are few and easy: where they cannot tell ways apart, this
 does."""
 TOLERANCE = 0.01
 """How far below the best held-out mAP a way may be that is kept for what it did elsewhere, if that is within chance."""

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,8 @@ import torch
 from retrieval.networks.devices import FP16, FP32
 from retrieval.networks.network import Network
 from retrieval.photos.tuple_photos import TuplePhotos, default_decoders, default_workers
+from retrieval.training.adaptation.adapted import adapt, gradients_as_before
+from retrieval.training.adaptation.shares import choose_share
 from retrieval.training.batches.rounds import batches_of_round
 from retrieval.training.batches.steps import train_on_batches
 from retrieval.training.curves import RoundFigures, TensorBoard
@@ -72,7 +74,9 @@ class Execution:
         plan = forward_plan(device, options.batch_size, self.photos_per_forward, self.chunked)
         scaler = torch.amp.GradScaler(device.type, enabled=options.precision == FP16)
         resources = Resources(plan, self.team, scaler, self.progress)
-        return TrainingState(options, tuples, photos, network, build_optimiser(network, options), resources)
+        adaptation = adapt(network, options.learners, options.ema, options.seed)
+        optimiser = build_optimiser(network, options, adaptation)
+        return TrainingState(options, tuples, photos, network, optimiser, resources, adaptation=adaptation)
 
 
 @dataclass(frozen=True)
@@ -132,22 +136,33 @@ def train(
     tuples = read_tuples(tuple_path)
     validation = prepare_validation(tuples, options.min_shared)
     network.upright = options.upright_with(tuples.header.options)
-    state = execution.state(tuples, network, options)
-    with state.photos:
-        if resume:
-            run = resume_run(run_dir, state, LastRound.read(run_dir) if resume is True else resume)
-        else:
-            refuse_taken(run_dir, force)
-            prepare_network(network, tuples, state.photos, options.seed, state.title("prepare the pooling"))
-            run = start_run(run_dir, state)
-        kept = nothing_kept_out() if validation.has_queries else keep_out(tuples, options.seed)
-        if not validation.has_queries and state.team.leads:
-            _warn_of_blindness(len(kept.tuples.query), run)
-        state.team.same_weights(network)
-        if execution.compile:
-            network.compile(dynamic=True)
-        _remaining_rounds(run, state, Watch(validation, kept), on_round)
+    with gradients_as_before(network):
+        state = execution.state(tuples, network, options)
+        with state.photos:
+            run = _begun(run_dir, state, resume, force)
+            kept = nothing_kept_out() if validation.has_queries else keep_out(tuples, options.seed)
+            if not validation.has_queries and state.team.leads:
+                _warn_of_blindness(len(kept.tuples.query), run)
+            if execution.compile:
+                network.compile(dynamic=True)
+            _remaining_rounds(run, state, Watch(validation, kept), on_round)
+            chosen = choose_share(run, state, validation)
     network.eval()
+    return replace(run, interpolated=chosen)
+
+
+def _begun(folder: Path, state: TrainingState, resume: bool | LastRound, force: bool) -> Run:
+    """The run as it is before its next round; every process of a team has the same weights."""
+    network = state.network
+    if resume:
+        run = resume_run(folder, state, LastRound.read(folder) if resume is True else resume)
+        state.team.same_weights(network)
+        return run
+    refuse_taken(folder, force)
+    prepare_network(network, state.tuples, state.photos, state.options.seed, state.title("prepare the pooling"))
+    run = start_run(folder, state)
+    state.team.same_weights(network)
+    state.adaptation.start()
     return run
 
 
@@ -226,11 +241,13 @@ def _steps_of_round(
     """Mine and train, on tuples or on graph batches; also some rows of `/images` that were trained on."""
     if state.options.graph is not None:
         batches = batches_of_round(state, round, watch.kept.query)
-        return train_on_batches(state, batches, round, steps_before), batches[0].row
+        with state.adaptation.stepping():
+            return train_on_batches(state, batches, round, steps_before), batches[0].row
     chosen = watch.kept.without(tuples_of_round(state, round), state.tuples)
     if round == 1 and state.team.leads:
         warn_of_short_margin(chosen, state.options)
-    return train_round(state, chosen, round, steps_before), chosen.query
+    with state.adaptation.stepping():
+        return train_round(state, chosen, round, steps_before), chosen.query
 
 
 def warn_of_short_margin(tuples: TupleSet, options: TrainingOptions) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
 
+from retrieval.networks.network import Network
 from retrieval.networks.poolings.gem import GeM
+from retrieval.training.adaptation.adapted import Adaptation
+from retrieval.training.adaptation.parts import depths_of
 from retrieval.training.options import TrainingOptions
 from retrieval.training.recipes import ADAM, GEM_CHANNELS_RATE_FACTOR, GEM_RATE_FACTOR, SGD
 
@@ -15,29 +17,49 @@ MOMENTUM = 0.9
 """Of SGD, [E16], [P18] (method.md section 7)."""
 
 
-def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(
+    network: Network, weight_decay: float, depth_decay: float = 1.0, adaptation: Adaptation | None = None
+) -> list[dict[str, Any]]:
     """Split the trainable parameters: GeM's p without weight decay at a rate of its own, and all the rest.
 
     The rate is ten times that of the rest, a hundred times where each channel has its p.
+
+    Parameters
+    ----------
+    network : Network
+    weight_decay : float
+    depth_decay : float
+        Below 1, a block of the backbone has a group of its own: the rate is multiplied by this for the head above it,
+        and once more for each block in between.
+    adaptation : Adaptation, optional
+        Says which parameters stand in place of one of the network.
 
     Returns
     -------
     list of dict
         Groups for an optimiser, each with its `rate_factor`, which `set_learning_rate` multiplies by.
     """
+    adaptation = adaptation or Adaptation()
     pools = [module for module in network.modules() if isinstance(module, GeM)]
     ids = {id(pool.p) for pool in pools}
-    rest = [p for p in network.parameters() if p.requires_grad and id(p) not in ids]
-    groups: list[dict[str, Any]] = [{"params": rest, "weight_decay": weight_decay, "rate_factor": 1.0}]
+    rest = {name: p for name, p in network.named_parameters() if p.requires_grad and id(p) not in ids}
+    depths = depths_of(network) if depth_decay != 1 else dict.fromkeys(rest, 0)
+    groups: list[dict[str, Any]] = []
+    top = max(depths.values(), default=0)
+    for depth in sorted({top, *(depths[name] for name in rest)}, reverse=True):
+        chosen = [part for name, p in rest.items() if depths[name] == depth for part in adaptation.in_place_of(p)]
+        groups.append({"params": chosen, "weight_decay": weight_decay, "rate_factor": depth_decay ** (top - depth)})
     for pool in pools:
         factor = GEM_CHANNELS_RATE_FACTOR if pool.per_channel else GEM_RATE_FACTOR
         groups.append({"params": [pool.p], "weight_decay": 0.0, "rate_factor": factor})
     return groups
 
 
-def build_optimiser(network: nn.Module, options: TrainingOptions) -> torch.optim.Optimizer:
+def build_optimiser(
+    network: Network, options: TrainingOptions, adaptation: Adaptation | None = None
+) -> torch.optim.Optimizer:
     """SGD with momentum, Adam (weight decay as L2 in the gradient) or AdamW (decoupled), at the first round's rate."""
-    groups = parameter_groups(network, options.weight_decay)
+    groups = parameter_groups(network, options.weight_decay, options.depth_decay, adaptation)
     optimiser: torch.optim.Optimizer
     if options.optimiser == SGD:
         optimiser = torch.optim.SGD(groups, lr=options.learning_rate, momentum=MOMENTUM)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from retrieval.descriptors.extraction import ExtractionOptions
@@ -11,6 +11,7 @@ from retrieval.networks.devices import FP32, PRECISIONS
 from retrieval.photos.augmentation import Augmentation
 from retrieval.photos.choices import STORED, UPRIGHT
 from retrieval.protocols.benchmark import MIN_SHARED
+from retrieval.training.adaptation.parts import ALL, Learners, learners_of
 from retrieval.training.batches.loss_table import SMOOTH_AP, build_batch_loss, refuse_of_batches
 from retrieval.training.losses_by_name import CONTRASTIVE, LossOptions, build_loss
 from retrieval.training.recipes import OPTIMISERS, RECIPES, SMALL, for_backbone, margin_of
@@ -19,7 +20,13 @@ from sfm2tuples.mining.batch_options import BATCH_CHOICES, GRAPH, HARD, TUPLES, 
 
 MINING_FIELDS = ("positives", "negatives", "num_negatives", "query_share", "queries_per_place", "pool")
 """Fields that replace those of the same name in the tuple file's `MiningOptions` when tuples are mined anew."""
-
+LATER = ("sampling", "batch_choice", "train_only", "freeze_below", "depth_decay", "ema", "interpolate")
+"""Fields that earlier versions did not have: they are written only where they are chosen, so that files keep their
+bytes."""
+NO, AUTO = "no", "auto"
+"""Values of `interpolate` besides a share."""
+SHARES = (0.25, 0.5, 0.75, 1.0)
+"""Shares between the network before training and the best one that `auto` measures."""
 
 LARGEST = 3e38
 """No number is larger; single precision holds 3.4e38."""
@@ -101,6 +108,17 @@ class TrainingOptions:
     """Augmentation: change of brightness, contrast and saturation."""
     crop: float = 1.0
     """Augmentation: least share of a photo's area that a random crop keeps."""
+    train_only: str = ALL
+    """What learns: ``head`` (pooling and whitening layer), ``last:N`` (and the last N blocks of the backbone), ``all``,
+    or ``lora:R`` (the head, and a sum of rank R with each projection of the backbone's attentions)."""
+    freeze_below: str | None = None
+    """The block of the backbone below which nothing learns, such as ``layer4`` or ``blocks.10``; None: all may."""
+    depth_decay: float = 1.0
+    """The rate is multiplied by this for each block that lies above a weight; the head has the full rate."""
+    ema: float = 0.0
+    """Decay a step of the moving average of the weights, which is then the network of every round; 0: none."""
+    interpolate: str = NO
+    """``no``, ``auto`` or a share: measure weights between start and best on the held-out places, and keep the best."""
     seed: int = 0
     """Of every draw: queries, positives, pool, order of tuples."""
 
@@ -119,7 +137,11 @@ class TrainingOptions:
             if not 0 <= getattr(self, name) <= LARGEST:
                 raise UsageError(f"{name} must be a number from 0 on, not {getattr(self, name)}")
         self._refuse_mining_without_remine()
-        _ = self.augmentation  # refuses values without meaning
+        _ = self.augmentation, self.learners, self.shares  # refuse values without meaning
+        if not 0 < self.depth_decay <= 1:
+            raise UsageError(f"depth_decay must be above 0 and at most 1, not {self.depth_decay}")
+        if not 0 <= self.ema < 1:
+            raise UsageError(f"ema must be at least 0 and below 1, not {self.ema}")
 
     def _refuse_loss_and_sampling(self) -> None:
         if self.graph is None:
@@ -157,6 +179,29 @@ class TrainingOptions:
     def augmentation(self) -> Augmentation:
         """How photos are changed before the network sees them."""
         return Augmentation(self.flip, self.colour, self.crop)
+
+    @property
+    def learners(self) -> Learners:
+        """What learns besides the head."""
+        return learners_of(self.train_only, self.freeze_below)
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Shares between start and best that are measured after the last round."""
+        if self.interpolate in (NO, AUTO):
+            return SHARES if self.interpolate == AUTO else ()
+        try:
+            share = float(self.interpolate)
+        except ValueError:
+            share = 0.0
+        if not 0 < share <= 1:
+            raise UsageError(f"interpolate {self.interpolate!r} is unknown; no, auto, or a share above 0, at most 1")
+        return (share,)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The options by name, for a file; those of `LATER` only where they are not the defaults."""
+        defaults = {field.name: field.default for field in fields(self) if field.name in LATER}
+        return {name: value for name, value in asdict(self).items() if name not in LATER or value != defaults[name]}
 
     def _refuse_mining_without_remine(self) -> None:
         chosen = [name for name in MINING_FIELDS if getattr(self, name) is not None]

@@ -23,10 +23,36 @@ from sfm2tuples.errors import DataError, UsageError
 from sfm2tuples.files.atomic import remove_stale_temporaries
 
 BEST, CURVES = "best.pt", "curves.csv"
+START, BEST_ROUND = "start.pt", "best-round.pt"
+"""The network before training and that of the best round, where `interpolate` looks between them for `BEST`."""
 BLIND_PATIENCE = 2
 """Rounds without a growing gap after which a run without validation places stops, unless `patience` says."""
+ADAPTATION = "adaptation"
+"""Entry of `LAST` with what a run keeps beside its network (`Adaptation.state`); absent where that is nothing."""
 MAY_GROW = ("rounds", "patience")
 """Options that a resumed run may change: no round depends on how many follow."""
+
+
+@dataclass(frozen=True)
+class ChosenShare:
+    """What was measured between start and end, and what was kept of it."""
+
+    end: int
+    """The round at the other end: the best; where none was better than the start, the last."""
+    shares: tuple[float, ...]
+    """What was measured, rising; 0 is the network before training, 1 the round `end`."""
+    val_maps: tuple[float, ...]
+    """Validation mAP of each, 0..1."""
+
+    @property
+    def share(self) -> float:
+        """The one that is kept: that of the highest mAP, of equals the nearest to the start."""
+        return self.shares[self.val_maps.index(self.val_map)]
+
+    @property
+    def val_map(self) -> float:
+        """Its validation mAP."""
+        return max(self.val_maps)
 
 
 @dataclass
@@ -45,6 +71,8 @@ class Run:
     """The rounds that are over, round 0 (the network before training) first."""
     best_round: int = 0
     """The round whose network is `BEST`; of a blind run the last one, and there is no `BEST`."""
+    interpolated: ChosenShare | None = None
+    """What was chosen between start and end after the last round, where that was asked for; `BEST` is its network."""
 
     @property
     def round(self) -> int:
@@ -98,21 +126,31 @@ class Run:
             self.best_round = figures.round
         if state.team.leads:
             others = {"optimiser": state.optimiser.state_dict(), "scaler": state.resources.scaler.state_dict()}
-            save_checkpoint(self.folder / LAST, state.network, **others, **self._state())
+            beside = state.adaptation.state()
+            others |= {ADAPTATION: beside} if beside else {}
+            save_checkpoint(self.folder / LAST, state.network, **others, **self.state())
             self.write_what_follows(state.network)
 
     def write_what_follows(self, network: Network) -> None:
         """Write what follows from `LAST`, whose network is given: `BEST` where that is it, and `CURVES`."""
+        kept: tuple[str, ...] = ()
+        if not self.is_blind and self.best_round == self.round:
+            ends = (BEST_ROUND, START) if self.round == 0 else (BEST_ROUND,)
+            kept = (*(ends if self.options.shares else ()), BEST)
+        for name in kept:
+            save_checkpoint(self.folder / name, network, **self.state())
         if self.is_blind:
             (self.folder / BEST).unlink(missing_ok=True)
-        elif self.best_round == self.round:
-            save_checkpoint(self.folder / BEST, network, **self._state())
+        if self.is_blind or not self.options.shares:
+            for name in (START, BEST_ROUND):  # of a run that this one replaces
+                (self.folder / name).unlink(missing_ok=True)
         write_curves(self.folder / CURVES, self.history)
 
-    def _state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint says of the run."""
         return {
             "round": self.round,
-            "options": asdict(self.options),
+            "options": self.options.as_dict(),
             "parents": [self.parent],
             "started_from": self.started_from,
             "history": [figures.as_dict() for figures in self.history],
@@ -158,7 +196,7 @@ def start_run(folder: Path, state: TrainingState) -> Run:
 
 def _remove_parts(folder: Path) -> None:
     """Remove what a killed run was writing."""
-    for name in (LAST, BEST, CURVES):
+    for name in (LAST, BEST, CURVES, START, BEST_ROUND):
         remove_stale_temporaries(folder / name)
 
 
@@ -172,8 +210,9 @@ def resume_run(folder: Path, state: TrainingState, last: LastRound) -> Run:
     WeightsError
         What the checkpoint holds does not fit them.
     """
-    _refuse_others(folder, last.content, state)
+    _refuse_others(folder, last, state)
     last.put_into(state.network, state.optimiser, state.resources.scaler)
+    state.adaptation.put(last.content.get(ADAPTATION), last.path)
     run = Run(
         folder=folder,
         options=state.options,
@@ -188,14 +227,13 @@ def resume_run(folder: Path, state: TrainingState, last: LastRound) -> Run:
     return run
 
 
-def _refuse_others(folder: Path, checkpoint: dict[str, Any], state: TrainingState) -> None:
-    before = checkpoint["parents"]
+def _refuse_others(folder: Path, last: LastRound, state: TrainingState) -> None:
+    before = last.content["parents"]
     if before != [state.tuples.header.fingerprint]:
         raise UsageError(f"{folder}: was trained on another tuple file (fingerprint {before[0][:12]}…)")
     asked = {name: value for name, value in asdict(state.options).items() if name not in MAY_GROW}
     network = state.network.description.to_dict()
-    began = asdict(TrainingOptions(**checkpoint["options"]))  # a run of an earlier version lacks what is new
-    differences = _differences(began, asked) + _differences(checkpoint["network"], network)
+    differences = _differences(asdict(last.options), asked) + _differences(last.content["network"], network)
     if differences:
         raise UsageError(f"{folder}: was trained with {', '.join(differences)}; --resume goes on with the same only")
 

@@ -12,6 +12,7 @@ from retrieval.descriptors.extraction import extract_readable
 from retrieval.descriptors.soundness import warn_of_collapse
 from retrieval.networks.network import Network
 from retrieval.photos.tuple_photos import TuplePhotos
+from retrieval.training.adaptation.adapted import Adaptation
 from retrieval.training.batches.described import BatchLoss, of_tuples
 from retrieval.training.batches.loss_table import build_batch_loss
 from retrieval.training.losses_by_name import Loss, build_loss
@@ -55,6 +56,8 @@ class TrainingState:
     """What was warned of already: once a run is enough."""
     unreadable: dict[int, str] = field(default_factory=dict)
     """Rows of `/images` whose photos could not be read, and why; tuples that hold one are left out."""
+    adaptation: Adaptation = field(default_factory=Adaptation)
+    """What is kept beside the network where it learns as sums or is averaged; does nothing where left out."""
 
     @property
     def team(self) -> Team:

@@ -203,8 +203,10 @@ def follow_gradient(state: TrainingState) -> None:
         return
     # Makes the scale where this process had no tuple of its own yet, and could not step else.
     scaler.scale(torch.zeros((), device=state.network.device))
+    state.adaptation.before_step()
     scaler.step(state.optimiser)
     scaler.update()
+    state.adaptation.after_step()
     state.optimiser.zero_grad(set_to_none=True)
 
 

@@ -51,6 +51,14 @@ class Backbone(nn.Module):
         features: Tensor = self(x)
         return beside_token(features, features.mean(dim=(-2, -1)))
 
+    def block_names(self) -> list[tuple[str, ...]]:
+        """Its blocks from the photo on: names of modules or parameters, which learn or stay together.
+
+        The first name is what people call the block; what stands behind a block before the next one, such as a norm,
+        is named with it. What no block names comes before the first, and is the stem.
+        """
+        return [(name,) for name, child in self.named_children() if any(True for _ in child.parameters())]
+
     def published_file(self) -> Path | None:
         """The file of them that lies on this machine already; None where none does."""
         return None

@@ -153,6 +153,11 @@ class EfficientNetLite(Backbone):
         x = self.blocks(x)
         return relu6(self.bn2(self.conv_head(x)), inplace=True)
 
+    def block_names(self) -> list[tuple[str, ...]]:
+        """The stages; the last convolution goes with the last of them."""
+        names: list[tuple[str, ...]] = [(f"blocks.{number}",) for number in range(len(self.blocks))]
+        return [*names[:-1], (*names[-1], "conv_head", "bn2")]
+
     def initialise(self, seed: int) -> None:
         """Random weights, as of every backbone; a projection has no ReLU behind it and half the variance."""
         super().initialise(seed)

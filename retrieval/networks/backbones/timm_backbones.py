@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from retrieval.networks.backbones.backbone import Backbone, beside_token
@@ -23,6 +23,9 @@ SMALLEST = 32
 """Least side in pixels of a photo for a network without patches; the stride of most."""
 STEPS = (1, 32, 64)
 """What the sides of a photo are made multiples of for a network without patches: the first that it can do with."""
+CHAINS = ("blocks", "stages", "layers", "features")
+"""What timm's networks call the chain of their blocks."""
+_LISTS = (nn.Sequential, nn.ModuleList)
 TRIED = ((185, 231), (224, 160))
 """Heights and widths of the photos that a network must take, in pixels."""
 
@@ -87,6 +90,17 @@ class TimmBackbone(Backbone):
     def named_as_here(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights with timm's names, as in this module's state."""
         return {f"model.{name}": value for name, value in state.items()}
+
+    def block_names(self) -> list[tuple[str, ...]]:
+        """What timm has in its chain of blocks, stages or layers; without such a chain, its parts that have weights."""
+        parts = [name for name, part in self.model.named_children() if any(True for _ in part.parameters())]
+        chain = next((name for name in CHAINS if name in parts and isinstance(getattr(self.model, name), _LISTS)), "")
+        if not chain:
+            return [(f"model.{name}",) for name in parts]
+        links = [name for name, _ in getattr(self.model, chain).named_children()]
+        names: list[tuple[str, ...]] = [(f"model.{chain}.{name}",) for name in links]
+        behind = tuple(f"model.{name}" for name in parts[parts.index(chain) + 1 :])
+        return [*names[:-1], (*names[-1], *behind)]
 
     @property
     def colours(self) -> tuple[Colour, Colour]:

@@ -53,6 +53,11 @@ class Sequential(Torchvision):
         features: Tensor = self.features(x)
         return features
 
+    def block_names(self) -> list[tuple[str, ...]]:
+        """The layers that have weights."""
+        layers = self.features.named_children()
+        return [(f"features.{name}",) for name, layer in layers if any(True for _ in layer.parameters())]
+
 
 class Fire(nn.Module):
     """SqueezeNet's module: squeeze to few channels, expand by 1x1 and 3x3 filters side by side.
@@ -151,6 +156,11 @@ class ResNet(Torchvision):
         for number in range(1, self.layers + 1):
             x = self.get_submodule(f"layer{number}")(x)
         return x
+
+    def block_names(self) -> list[tuple[str, ...]]:
+        """The residual blocks of all layers."""
+        layers = [f"layer{number}" for number in range(1, self.layers + 1)]
+        return [(f"{layer}.{name}",) for layer in layers for name, _ in self.get_submodule(layer).named_children()]
 
 
 def build(name: str) -> Backbone:

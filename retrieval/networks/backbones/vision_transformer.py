@@ -161,6 +161,11 @@ class VisionTransformer(Backbone):
         found = interpolate(learned, scale_factor=factors, mode="bicubic", antialias=False)
         return torch.cat([self.pos_embed[:, :1], found.flatten(2).transpose(1, 2).to(self.pos_embed.dtype)], dim=1)
 
+    def block_names(self) -> list[tuple[str, ...]]:
+        """The blocks of attention; the last layer norm goes with the last of them."""
+        names: list[tuple[str, ...]] = [(f"blocks.{number}",) for number in range(len(self.blocks))]
+        return [*names[:-1], (*names[-1], "norm")]
+
     def initialise(self, seed: int) -> None:
         """Random weights that keep the scale of activations; torch's global generator is left alone."""
         super().initialise(seed)
