@@ -486,6 +486,17 @@ def damaged(draw: st.DataObject, path: Path) -> None:
             put(file, name, values.astype(kind))
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_value_beyond_float32_is_refused_in_one_line(good: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    shutil.copyfile(good / "descriptors.h5", path)
+    with h5py.File(path, "r+") as file:
+        values = file["descriptors"][()].astype(np.float64)
+        values[0, 0] = 1e308
+        put(file, "descriptors", values)
+    assert "descriptors hold NaN or infinity" in (complaint(read_descriptors, path) or "")
+
+
 @pytest.mark.parametrize("kind", READERS)
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(draw=st.data())

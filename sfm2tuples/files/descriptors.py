@@ -262,8 +262,8 @@ def _read_columns(path: Path, file: h5py.File) -> tuple[list[str], np.ndarray]:
     check_names(path, names)
     _check_shape(path, len(names), dataset.shape, dataset.dtype)
     values = _mapped(dataset)
-    if values is None:
-        values = columns.read("descriptors").astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):  # Too large for float32 is infinite, and is refused as such.
+        values = columns.read("descriptors").astype(np.float32, copy=False) if values is None else values
     check_values(path, names, values)
     return names, values
 
