@@ -17,6 +17,7 @@ from sfm2tuples.mining.barred import Barred
 from sfm2tuples.mining.batch_options import HARD, RANDOM, GraphSampling
 from sfm2tuples.mining.graph_batches import BatchPlan, GraphBatch, plan_batches
 from sfm2tuples.mining.options import MiningOptions, PoolStrategy
+from sfm2tuples.mining.rounds import plan_round
 from sfm2tuples.mining.tuple_file import Candidates, ImageTable, PlaceTable, TupleFile
 
 NOBODY = np.zeros(0, np.int64)
@@ -69,6 +70,11 @@ def described(plan: BatchPlan, tied: bool) -> np.ndarray:
 
 def all_batches(plan: BatchPlan, descriptors: np.ndarray | None, unfit: np.ndarray = NOBODY) -> list[GraphBatch]:
     return plan.batches(plan.other_queries(np.arange(len(plan.start)), descriptors, unfit), unfit)
+
+
+def plan_round_queries(file: TupleFile, count: int) -> list[int]:
+    options = MiningOptions(query_share=1.0, pool=ALL, num_queries=count, negatives="random", num_negatives=1)
+    return plan_round(file.images, file.places, file.candidates["train"], options, "train", 1).query.tolist()
 
 
 @pytest.mark.parametrize("tied", [False, True], ids=["random", "tied"])
@@ -126,12 +132,16 @@ def test_a_group_is_a_query_and_up_to_k_less_one_of_its_m3_positives():
 
 def test_a_round_shows_as_many_photos_as_its_tuples_and_begins_with_its_queries():
     file = random_file(3, False, num_images=90)
-    few, many = planned(file, num_queries=20), planned(file, num_queries=20, num_negatives=11)
-    assert (len(few.start), len(many.start)) == (-(-20 * 7 // 12), -(-20 * 13 // 12))
-    assert len(set(many.start.tolist())) == len(many.start)
+    few, many = planned(file, RANDOM, num_queries=10), planned(file, RANDOM, num_queries=10, num_negatives=11)
+    for plan, photos in ((few, 10 * 7), (many, 10 * 13)):
+        assert plan.photos == photos
+        sizes = [len(batch.row) for batch in all_batches(plan, None)]
+        assert sum(sizes) >= photos > sum(sizes[:-1])
+        assert len(set(plan.start.tolist())) == len(plan.start)
     assert many.start[: len(few.start)].tolist() == few.start.tolist()
-    small = planned(file, size="graph:2x2", num_queries=4)
-    assert len(small.start) == 4 * 7 // 4 > 4  # more than queries: others of the pool follow
+    query = set(plan_round_queries(file, 10))
+    assert set(many.start[:10].tolist()) == query  # and after them others of the pool
+    assert not set(many.start[10:].tolist()) & query
 
 
 def test_draws_are_named_by_seed_and_round():
@@ -153,7 +163,7 @@ def test_kept_out_and_unreadable_photos_are_in_no_batch():
     batches = all_batches(plan, described(plan, False), unfit)
     assert batches
     assert not np.isin(np.concatenate([batch.row for batch in batches]), unfit).any()
-    assert len(batches) == len(plan.start) - 1
+    assert not {int(batch.row[0]) for batch in batches} & set(unfit.tolist())
 
 
 def test_batches_that_find_no_second_place_are_refused_in_one_line():

@@ -112,7 +112,7 @@ class Run:
 
     @property
     def steps(self) -> int:
-        """Steps of all rounds that are over."""
+        """Steps of all rounds that are over; graph batches of fewer places than P count as parts of a step."""
         return sum(math.ceil(figures.queries / self.options.queries_per_step) for figures in self.history)
 
     def add(self, figures: RoundFigures, state: TrainingState) -> None:

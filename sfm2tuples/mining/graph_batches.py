@@ -25,6 +25,8 @@ from sfm2tuples.similarity.rows import Matrix, block_of, select
 
 POSITIVE, UNKNOWN, NEGATIVE = 1, 0, -1
 """What is known of a pair."""
+SPARE = 4
+"""First queries that are drawn for each full batch: batches are smaller where places or positives are few."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,10 @@ class BatchPlan:
     """As the tuples were mined, with m3, and N2 or random for the places of a batch."""
     round: int
     """Names the draws."""
+    photos: int
+    """How many photos the round is to show: batches are made until they have as many."""
     start: np.ndarray
-    """(b,) int64, the query that each batch begins with, in the order of training."""
+    """(b,) int64, the query that each batch begins with, in the order of training; more than full batches need."""
     possible: np.ndarray
     """(s,) int64, rising rows of the images that may be queries of the other places."""
     images: ImageTable
@@ -141,7 +145,7 @@ class BatchPlan:
         return choose_negatives(queries, pool, self.options, self.round, search)[0]
 
     def batches(self, others: np.ndarray, unfit: np.ndarray) -> list[GraphBatch]:
-        """The batches, with up to K - 1 positives drawn for each query.
+        """The batches, with up to K - 1 positives drawn for each query, until they show `photos` photos.
 
         Parameters
         ----------
@@ -167,10 +171,14 @@ class BatchPlan:
         positive = np.where(edge >= 0, np.append(self.candidates.image, -1)[edge], -1)
         groups = dict(zip(every.tolist(), np.column_stack([every, positive]).tolist(), strict=True))
         never = {-1, *unfit.tolist()}
-        made = []
+        made: list[GraphBatch] = []
+        shown = 0
         for batch in queries.tolist():
+            if shown >= self.photos:
+                break
             held = dict.fromkeys(row for query in batch if query >= 0 for row in groups[query])
             rows = np.array([row for row in held if row not in never], np.int64)
+            shown += len(rows)
             made.append(GraphBatch(rows, self.relations.among(rows), sum(query >= 0 for query in batch)))
         return made
 
@@ -185,7 +193,7 @@ def plan_batches(
 ) -> BatchPlan:
     """Draw the first queries of a round's batches, among the queries and the pool that its tuples would have.
 
-    There are as many batches as show as many photos as the round's tuples would.
+    There are as many batches as show as many photos as the round's tuples would, or as first queries allow.
 
     Parameters
     ----------
@@ -213,7 +221,8 @@ def plan_batches(
     with_positive = np.setdiff1d(possible_queries(candidates, plain), left_out)
     query = np.setdiff1d(plan.query, left_out)
     possible = np.intersect1d(with_positive, np.union1d(plan.pool, query))
-    count = math.ceil(len(plan.query) * photos / (sampling.places * sampling.photos))
+    photos *= len(plan.query)
+    count = SPARE * math.ceil(photos / (sampling.places * sampling.photos))
     number = _numbers(possible, images)
     luck = draw(plain.seed, round, "start of graph batch", number)
     # The round's queries come first; where small batches need more, other images of the pool follow.
@@ -225,7 +234,7 @@ def plan_batches(
         negatives="N2" if choice == HARD else "random",
     )
     relations = Relations.of(images.place, candidates, plain, tuples.barred)
-    return BatchPlan(sampling, rule, round, start, possible, images, candidates, relations)
+    return BatchPlan(sampling, rule, round, photos, start, possible, images, candidates, relations)
 
 
 def _numbers(row: np.ndarray, images: ImageTable) -> np.ndarray:
