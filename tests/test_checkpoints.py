@@ -109,7 +109,7 @@ def test_absent(tmp_path):
 
 
 def test_folder(tmp_path):
-    refused(tmp_path, "cannot be read")
+    refused(tmp_path, "is a folder; give a file in it")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])

@@ -6,6 +6,7 @@ import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import oracles_localisation as oracles
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import Index, random_index, unit_rows, write_whole
 
+from retrieval.evaluation import measurement
 from retrieval.evaluation.database_images import DatabaseImages
 from retrieval.evaluation.evaluation_file import read_evaluation
 from retrieval.evaluation.intervals import mean_interval, mean_intervals
@@ -286,6 +288,23 @@ def test_metres_scale_distances(measured: Path) -> None:
     assert near["localisable"]["metres_per_unit"] == 0.5
     by_scale = [one["localisable"]["setups"]["sfm"]["figures"]["photo within 1 m 180°"]["20"] for one in (near, far)]
     assert by_scale[0]["mean"] > by_scale[1]["mean"]
+
+
+def test_an_index_that_is_built_again_while_photos_are_described_changes_nothing(
+    measured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, described = evaluated(measured), []
+
+    def build_again(*asked: Any) -> Any:
+        (measured / "new.h5").write_text("another index")
+        (measured / "new.h5").replace(measured / "index.h5")
+        described.append(True)
+        return honest(*asked)
+
+    honest = measurement.benchmark_descriptors
+    monkeypatch.setattr(measurement, "benchmark_descriptors", build_again)
+    assert evaluated(measured) == before
+    assert described
 
 
 @pytest.mark.parametrize(

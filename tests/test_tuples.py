@@ -315,8 +315,10 @@ def test_the_command_says_what_it_made_and_what_is_next(world):
 
 
 def test_the_command_speaks_json(world):
-    result = run(world, "--num-negatives", "2", "--json", "--positives", "m2", "--negatives", "random")
-    values = json.loads(result.stdout)
+    # No choice looks at descriptors here, and a file of them would be refused: see test_idle_flags.
+    words = ("--num-negatives", "2", "--json", "--positives", "m2", "--negatives", "random")
+    target = ("-o", str(world / "out.h5"))
+    values = json.loads(CliRunner().invoke(command, [str(world / "index.h5"), *target, *words]).stdout)
     assert values["train"]["tuples"] > 0
     assert values["train"]["negative_similarity"] is None
 
@@ -336,17 +338,22 @@ def test_every_field_of_the_options_is_a_flag_of_the_command_with_its_default(wo
         assert flags[field.name].default == field.default
 
 
+EVALUATE = ("evaluate", "--index", "index.h5", "--descriptors", "descriptors.h5", "--min-shared", "2")
 COMMANDS = {
     "mine-tuples": ("mine-tuples", "index.h5", "--descriptors", "descriptors.h5", "--num-negatives", "2"),
-    "evaluate": ("evaluate", "--index", "index.h5", "--descriptors", "descriptors.h5", "--min-shared", "2"),
+    "evaluate": (*EVALUATE, "--scale", "2"),
+    "evaluate in depths": EVALUATE,
     "whiten": ("whiten", "index.h5", "--descriptors", "descriptors.h5", "--shrinkage", "0.5"),
     "pairs": ("export", "--format", "pairs", "index.h5"),
     "graphml": ("export", "--format", "graphml", "index.h5"),
 }
+POSES = {"/images/translation"}
+READS = {"evaluate": POSES, "evaluate in depths": POSES | {"/points/xyz"}}
+"""Of points, cameras and poses, what a command needs: distances, and depths where no scale gives metres."""
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_opens_the_index_once_and_reads_no_points(world, monkeypatch, name):
+def test_a_command_opens_the_index_once_and_reads_points_only_where_it_needs_them(world, monkeypatch, name):
     opened, read = [], set()
 
     class File(h5py.File):
@@ -367,8 +374,9 @@ def test_a_command_opens_the_index_once_and_reads_no_points(world, monkeypatch, 
     assert opened.count("index.h5") == (2 if name == "whiten" else 1)
     columns = {dataset for file, dataset in read if file == "index.h5"}
     assert "/covisibility/shared" in columns
-    assert not {c for c in columns if c.startswith(("/points", "/cameras", "/observations/xy", "/images/translation"))}
-    assert ("/observations/point" in columns) == (name in ("mine-tuples", "whiten"))
+    geometry = ("/points/", "/cameras/", "/observations/xy", *POSES)
+    assert {c for c in columns if c.startswith(geometry)} == READS.get(name, set())
+    assert ("/observations/point" in columns) == (name in ("mine-tuples", "whiten", *READS))
 
 
 def test_the_command_says_how_many_positives_are_of_another_sequence(world):

@@ -28,7 +28,6 @@ from retrieval.protocols.photo_names import PhotoNames, known_names, names_of
 from retrieval.search.feature_verifier import FeatureTables, FeatureVerifier
 from retrieval.search.ranked_lists import Pipeline
 from sfm2tuples.files.container import SOFTWARE
-from sfm2tuples.index.opened import open_index
 
 BY_GROUP = {"sfm": "place", "labels": "label"}
 """Protocols whose table has a row for each group, and what a group is there."""
@@ -213,11 +212,11 @@ def _measure_rankings(request: EvaluationRequest, path: Path) -> Measurement:
 
 def _with_localisability(request: EvaluationRequest, benchmark: Benchmark, found: Measurement) -> Measurement:
     """What a localiser gets from the first results of each setup, where the request says when a pose is right."""
-    if request.poses is None:
+    if request.poses is None or benchmark.index is None:
         return found
     settings = {"localise": request.localise.as_dict()} if request.localise else {}
     by_setup = {}
-    with open_index(request.protocol.data) as index:
+    with benchmark.index as index:
         database = DatabaseImages.of_photos(index, benchmark.database)
         for setup, evaluation in found.evaluations.items():
             queries, results = evaluation.queries, first_results(evaluation)

@@ -12,6 +12,7 @@ from retrieval.metrics.ground_truth import GroundTruth
 from retrieval.metrics.results import Evaluation, evaluate_rankings
 from retrieval.photos.sources import PhotoSources
 from sfm2tuples.errors import DataError, UsageError
+from sfm2tuples.index.opened import OpenedIndex
 
 MIN_SHARED = 15
 """Shared points that make a positive of the SfM protocol; method.md names no number."""
@@ -43,6 +44,8 @@ class Benchmark:
     """The photos of `database`, where the data itself lists them, as an index and a table of labels do."""
     left_out: frozenset[str] = frozenset()
     """Keys of photos that may be right for a query without being known to be: they are no distractors."""
+    index: OpenedIndex | None = None
+    """The index that it was made from, still open: of the SfM protocol. A file that replaces it is not read."""
 
     def boxes_for(self, crop: str) -> np.ndarray | None:
         """The boxes that a crop looks at; None for ``none``.

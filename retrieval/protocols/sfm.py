@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -170,9 +171,12 @@ def junk_inside(barred: Barred, walk: np.ndarray) -> JunkOf:
 
 
 def make_benchmark(choice: ProtocolChoice, names: Callable[[], PhotoNames]) -> Benchmark:
-    """Make the protocol of an index."""
-    with open_index(choice.data) as index:
-        return sfm_benchmark(index, SPLITS.index(choice.split), choice.min_shared)
+    """Make the protocol of an index, which stays open."""
+    with ExitStack() as held:
+        index = held.enter_context(open_index(choice.data))
+        benchmark = replace(sfm_benchmark(index, SPLITS.index(choice.split), choice.min_shared), index=index)
+        held.pop_all()
+    return benchmark
 
 
 def sfm_benchmark(

@@ -49,6 +49,7 @@ from sfm2tuples.files.descriptors import read_descriptors, write_descriptors
 from sfm2tuples.index.opened import OpenedIndex, open_index
 from sfm2tuples.index.schema import VAL
 from sfm2tuples.mining.photo_table import key_root
+from sfm2tuples.mining.tuple_file import read_tuples
 
 logger = logging.getLogger(__name__)
 SMALL_PHOTOS, TOGETHER = 192, 8
@@ -151,15 +152,19 @@ class Steps:
         self.workshop.make(self.files.run, made_of, build)
 
     def _say_round(self, figures: RoundFigures) -> None:
+        found = f"mAP {100 * figures.val_map:.1f} among {self._searched}"
         if figures.round == 0:
-            size = self.choices.training_size
-            before = f"mAP {100 * figures.val_map:.1f} among the held-out places alone"
-            self.say(f"  before training: {before}, at {size} px")
+            self.say(f"  before training: {found}, at {self.choices.training_size} px")
             return
-        self.say(
-            f"  round {figures.round}: mAP {100 * figures.val_map:.1f} among the held-out places alone, "
-            f"{figures.queries:,} tuples in {figures.seconds:.0f} s"
-        )
+        self.say(f"  round {figures.round}: {found}, {figures.queries:,} tuples in {figures.seconds:.0f} s")
+
+    @cached_property
+    def _searched(self) -> str:
+        """What held-out photos are searched among between the rounds: see `tuples_ground_truth`."""
+        tuples = read_tuples(self.files.tuples)
+        held_out = np.count_nonzero(np.bincount(tuples.images.place[tuples.image_split == VAL]))
+        everything = tuples.barred is not None or held_out == 1
+        return "all photos of the models" if everything else "the held-out places alone"
 
     @cached_property
     def candidates(self) -> list[Candidate]:
