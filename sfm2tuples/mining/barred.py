@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numba
 import numpy as np
 
 from sfm2tuples.files.columns import gather_rows, indptr_of
 from sfm2tuples.files.rules import Rule, Rules
 from sfm2tuples.index.opened import OpenedIndex
-from sfm2tuples.relations.site import APART, unknown_within_models
-from sfm2tuples.relations.unknown_pairs import Graph
-from sfm2tuples.similarity.barred_rows import BarredRows, is_barred
+
+if TYPE_CHECKING:
+    from sfm2tuples.similarity.barred_rows import BarredRows
+
+# What needs numba is imported where it is called: processes that decode photos read tuple files, and need none of it.
 
 VAL_NAMES = "val_names"
 """The option of an index, and of tuples of it, that names a held-out walk; absent or None where there is none."""
@@ -53,6 +55,8 @@ class Barred:
         query, pool : (q,), (s,) int64
             Rows of images; those of the pool rising.
         """
+        from sfm2tuples.similarity.barred_rows import BarredRows
+
         at = np.full(len(self.place), -1, np.int64)
         at[pool] = np.arange(len(pool))
         indptr, position = gather_rows(self.indptr, query)
@@ -64,8 +68,10 @@ class Barred:
 
     def holds(self, query: np.ndarray, image: np.ndarray) -> np.ndarray:
         """Whether each of some pairs is barred: two arrays of rows, of one shape, to bool of that shape."""
+        from sfm2tuples.mining import barred_loops
+
         pairs = np.ascontiguousarray(query).ravel(), np.ascontiguousarray(image).ravel()
-        return _holds(*pairs, self.home, self.indptr, self.image).reshape(image.shape)
+        return barred_loops.holds(*pairs, self.home, self.indptr, self.image).reshape(image.shape)
 
     @property
     def rises(self) -> bool:
@@ -91,7 +97,9 @@ class Barred:
         spot : (n,) int64
             Images of a query's own spot are none.
         """
-        return _have_negative(query, rows, spot, self.home, self.indptr, self.image)
+        from sfm2tuples.mining import barred_loops
+
+        return barred_loops.have_negative(query, rows, spot, self.home, self.indptr, self.image)
 
 
 RULES: Rules = {
@@ -123,6 +131,9 @@ def barred_of_index(index: OpenedIndex, row_of: np.ndarray, count: int, unknown:
         A pair of photos is barred where any pair of their images is. A photo of several models is unknown to all of
         its place, unless the models are known to be apart.
     """
+    from sfm2tuples.relations.site import APART, unknown_within_models
+    from sfm2tuples.relations.unknown_pairs import Graph
+
     graphs = Graph(index.graph.indptr[:], index.graph.neighbour[:]), unknown_within_models(index)
     pairs = [_pairs(graph.indptr, graph.neighbour, row_of, count) for graph in graphs]
     if unknown is not None:
@@ -146,26 +157,3 @@ def _pairs(indptr: np.ndarray, other: np.ndarray, row_of: np.ndarray, count: int
     one, two = row_of[np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))], row_of[other]
     chosen = (one >= 0) & (two >= 0) & (one != two)
     return one[chosen] * count + two[chosen]
-
-
-@numba.njit(cache=True, nogil=True)
-def _holds(query, image, home, indptr, barred):  # type: ignore[no-untyped-def]
-    holds = np.empty(len(query), np.bool_)
-    for i in range(len(query)):
-        q, j = query[i], image[i]
-        holds[i] = is_barred(home[q], home[j], j, barred[indptr[q] : indptr[q + 1]])
-    return holds
-
-
-@numba.njit(cache=True, nogil=True)
-def _have_negative(query, rows, spot, home, indptr, barred):  # type: ignore[no-untyped-def]
-    """O(q r) where no query has any; each query ends at its first."""
-    found = np.zeros(len(query), np.bool_)
-    for i in range(len(query)):
-        q = query[i]
-        own = barred[indptr[q] : indptr[q + 1]]
-        for j in rows:
-            if spot[j] != spot[q] and not is_barred(home[q], home[j], j, own):
-                found[i] = True
-                break
-    return found
