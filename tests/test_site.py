@@ -35,7 +35,7 @@ from retrieval.networks.network import build_network
 from retrieval.photos.tuple_photos import TuplePhotos
 from retrieval.site import choices, reconstruct, site_files, steps, tuning, verification
 from retrieval.site.choices import Effort, can_train, choose_options
-from retrieval.site.comparison import Comparison, compare, read_comparison, write_comparison
+from retrieval.site.comparison import BEST_ELSEWHERE, SAFEST, Comparison, compare, read_comparison, write_comparison
 from retrieval.site.effort import Pace, effort_within, forecast, seconds_of
 from retrieval.site.facts import Facts
 from retrieval.site.photo_list import PhotoList, write_photo_list
@@ -313,7 +313,7 @@ def test_a_training_that_collapses_is_left_out(world: Path, copy: Path, monkeypa
     assert "  tuned: describes all photos alike, and is left out" in said
 
 
-def test_one_place_gets_a_whitening_and_a_search_but_no_training(world: Path, tmp_path: Path) -> None:
+def test_one_small_place_gets_a_search_by_the_network_as_it_came(world: Path, tmp_path: Path) -> None:
     shutil.copytree(next(iter(sorted(world.iterdir()))), tmp_path / "one")
     found, said = tuned(tmp_path / "one", tmp_path / "site")
     assert any(line.startswith("  training: none, since there is one place only") for line in said)
@@ -321,10 +321,11 @@ def test_one_place_gets_a_whitening_and_a_search_but_no_training(world: Path, tm
     assert "step 3 of 7, train: left out, since nothing is trained" in said
     assert not any(line.startswith("  negatives: ") for line in said)
     assert any(line.startswith("  1 place: 1 for training") for line in said)
-    assert found.comparison.kept == "start_lw"
+    assert any(line.startswith("  whitening: none, since nothing can vouch") for line in said)
+    assert found.comparison.kept == "start"
     assert "nothing can vouch" in found.comparison.verdict()
     assert not (tmp_path / "site" / "run").exists()
-    assert load_network(tmp_path / "site" / "network.pt").whitening is not None
+    assert load_network(tmp_path / "site" / "network.pt").whitening is None
     assert len(Site.open(tmp_path / "site").ask(sorted(world.rglob("*.jpg"))[-1], 3)) == 3
 
 
@@ -721,12 +722,12 @@ def test_ways_that_cannot_be_told_apart_are_chosen_by_what_they_did_elsewhere(tm
     turns = np.where(np.arange(len(counted)) % 2, 1.0, -1.0)
     turns -= turns.mean()
 
-    def kept(**added: np.ndarray) -> Comparison:
+    def kept(favoured: tuple[str, ...] = BEST_ELSEWHERE, **added: np.ndarray) -> Comparison:
         for way, more in added.items():
             for entry, value in zip(counted, 0.5 + more, strict=True):
                 entry["average_precision"] = value
             (tmp_path / f"{way}.json").write_text(json.dumps(content))
-        return compare({way: tmp_path / f"{way}.json" for way in added})
+        return compare({way: tmp_path / f"{way}.json" for way in added}, favoured)
 
     nothing = 0 * turns
     assert kept(start=nothing, start_lw=nothing, halfway=nothing, halfway_lw=nothing).kept == "halfway_lw"
@@ -736,6 +737,8 @@ def test_ways_that_cannot_be_told_apart_are_chosen_by_what_they_did_elsewhere(tm
     assert kept(start=nothing, start_lw=0.3 * turns - 0.011).kept == "start"
     assert kept(start=nothing, start_lw=nothing - 0.009).kept == "start"
     assert kept(start=nothing, start_lw=nothing, tuned=nothing + 0.02).kept == "tuned"
+    assert kept(SAFEST, start=nothing, start_lw=nothing, halfway=nothing + 0.009, tuned=0.3 * turns).kept == "halfway"
+    assert kept(SAFEST, start=nothing, start_lw=nothing, tuned=0.3 * turns + 0.009).kept == "start"
 
 
 def test_what_training_adds_is_told_apart_from_the_whitening(tmp_path: Path, site: Path) -> None:

@@ -69,6 +69,8 @@ class Choices:
     """Of `extract`."""
     measured: bool
     """Whether held-out places can vouch for anything."""
+    of_one_place: bool
+    """Whether one place alone has photos to learn from."""
     said: tuple[Choice, ...] = field(default=())
     """What is said of them."""
 
@@ -159,6 +161,7 @@ def choose_options(
         whitening=whitening,
         extraction=ExtractionOptions(effort.image_size),
         measured=facts.queries > 0,
+        of_one_place=facts.matched_places < 2,
         said=tuple(said),
     )
 
@@ -244,6 +247,9 @@ def _whitening(
         return None, [Choice("whitening", "none", f"{dimension:,} dimensions are too many to learn one in minutes")]
     if not facts.matched:
         return None, [Choice("whitening", "none", "no two photos for training match")]
+    if facts.matched_places < 2 and not facts.queries:
+        why = "nothing can vouch for one that a single place taught: it may do harm, as by night"
+        return None, [Choice("whitening", "none", why)]
     options = WhiteningOptions(min_overlap=facts.min_overlap)
     if facts.matched_places >= 2 and effort.leaves_out:
         why = f"{facts.matched_places} places have matching photos"

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from retrieval.descriptors.extraction import ExtractionOptions, extract_readable, extract_settings
 from retrieval.networks.network import Network
 from retrieval.photos.sources import PhotoSources, SourceColumns
-from retrieval.site.photo_list import PhotoList, write_photo_list
+from retrieval.site.photo_list import PhotoList, read_photo_list, write_photo_list
 from retrieval.site.site_files import SiteFiles
-from sfm2tuples.errors import PhotoError
-from sfm2tuples.files.descriptors import Descriptors, write_descriptors
+from sfm2tuples.errors import DataError, PhotoError, UsageError
+from sfm2tuples.files.descriptors import Descriptors, read_descriptors, write_descriptors
 
 
 @dataclass(frozen=True)
@@ -105,3 +107,16 @@ def extraction_of(settings: dict[str, object]) -> ExtractionOptions:
         "upright": settings.get("upright", base.upright),
     }
     return replace(base, **values)  # type: ignore[arg-type]
+
+
+def known_before(files: SiteFiles, settings: dict[str, Any]) -> Sequence[KnownPhotos]:
+    """What the site's file of descriptors holds, where its descriptors were made as these settings say."""
+    try:
+        before, photos = read_descriptors(files.descriptors), read_photo_list(files.photos)
+    except (DataError, UsageError):
+        return []
+    if before.settings != json.loads(json.dumps(settings)):
+        return []
+    row_of = {name: row for row, name in enumerate(before.names)}
+    kept = [row for row, name in enumerate(photos.names) if name in row_of]
+    return [KnownPhotos(photos.take(kept), before.values[[row_of[photos.names[row]] for row in kept]])]

@@ -75,3 +75,10 @@ def _free_name(name: str, path: Path, taken: Collection[str]) -> str:
         if candidate not in taken:
             return candidate
     return next(found for i in range(2, len(taken) + 3) if (found := f"{name} #{i}") not in taken)
+
+
+def registered_photos(index: OpenedIndex) -> list[Path]:
+    """Files of the photos of an index, each once."""
+    images, roots = index.images, index.models.photo_root
+    columns = zip(images.model[:], images.name[:], images.has_photo[:], strict=True)
+    return sorted({Path(roots[model], name) for model, name, there in columns if there})

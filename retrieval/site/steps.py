@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import logging
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,9 +26,18 @@ from retrieval.protocols.benchmark import ProtocolChoice
 from retrieval.protocols.sfm import sfm_benchmark
 from retrieval.site.candidates import START, WHITENED, Candidate, candidates_of, title_of
 from retrieval.site.choices import Choices
-from retrieval.site.comparison import VERSION, Comparison, compare, read_comparison, unmeasured, write_comparison
-from retrieval.site.database import KnownPhotos, whitened_known, write_database
-from retrieval.site.photo_list import PhotoList, read_photo_list
+from retrieval.site.comparison import (
+    BEST_ELSEWHERE,
+    SAFEST,
+    VERSION,
+    Comparison,
+    compare,
+    read_comparison,
+    unmeasured,
+    write_comparison,
+)
+from retrieval.site.database import known_before, whitened_known, write_database
+from retrieval.site.photo_list import PhotoList
 from retrieval.site.request import Say
 from retrieval.site.site_files import SiteFiles
 from retrieval.site.state import Workshop, fingerprint_of, stamp
@@ -42,11 +50,11 @@ from retrieval.tuple_files.mining import mine_tuple_file
 from retrieval.tuple_files.readable_photos import PhotoOptions
 from retrieval.whitening.matching_pairs import learn_whitening, pairs_of_index
 from retrieval.whitening.projection import apply, read_whitening, write_whitening
-from sfm2tuples.errors import DataError, NotFiniteError, UsageError
+from sfm2tuples.errors import NotFiniteError
 from sfm2tuples.files.atomic import write_text
 from sfm2tuples.files.container import read_header
 from sfm2tuples.files.descriptors import read_descriptors, write_descriptors
-from sfm2tuples.index.opened import OpenedIndex, open_index
+from sfm2tuples.index.opened import open_index
 from sfm2tuples.index.schema import VAL
 from sfm2tuples.mining.photo_table import key_root
 from sfm2tuples.mining.tuple_file import read_tuples
@@ -229,10 +237,11 @@ class Steps:
                 evaluations[way] = self.files.evaluation(way)
         made_of: dict[str, Any] = {way: stamp(path) for way, path in evaluations.items()}
         made_of = (made_of or {"nothing is held out": reason}) | {"version of the table": VERSION}
+        favoured = SAFEST if self.choices.of_one_place else BEST_ELSEWHERE
 
         def build(_: bool) -> None:
             unseen = START + (WHITENED if self.choices.whitening is not None else "")
-            found = compare(evaluations) if evaluations else unmeasured(unseen, reason)
+            found = compare(evaluations, favoured) if evaluations else unmeasured(unseen, reason)
             write_comparison(self.files.comparison, found)
 
         self.workshop.make(self.files.comparison, made_of, build)
@@ -327,23 +336,3 @@ class Steps:
 def together_at(size: int, device: str) -> int | None:
     """Photos of one size that go through the network together in training; None: as `train` has it."""
     return TOGETHER if device == "cpu" and size <= SMALL_PHOTOS else None
-
-
-def known_before(files: SiteFiles, settings: dict[str, Any]) -> Sequence[KnownPhotos]:
-    """What the site's file of descriptors holds, where its descriptors were made as these settings say."""
-    try:
-        before, photos = read_descriptors(files.descriptors), read_photo_list(files.photos)
-    except (DataError, UsageError):
-        return []
-    if before.settings != json.loads(json.dumps(settings)):
-        return []
-    row_of = {name: row for row, name in enumerate(before.names)}
-    kept = [row for row, name in enumerate(photos.names) if name in row_of]
-    return [KnownPhotos(photos.take(kept), before.values[[row_of[photos.names[row]] for row in kept]])]
-
-
-def registered_photos(index: OpenedIndex) -> list[Path]:
-    """Files of the photos of an index, each once."""
-    images, roots = index.images, index.models.photo_root
-    columns = zip(images.model[:], images.name[:], images.has_photo[:], strict=True)
-    return sorted({Path(roots[model], name) for model, name, there in columns if there})

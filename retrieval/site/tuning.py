@@ -21,14 +21,14 @@ from retrieval.site.comparison import Comparison
 from retrieval.site.effort import Forecast, Pace, effort_within, forecast, seconds_of
 from retrieval.site.facts import Facts, facts_of
 from retrieval.site.inventory import Inventory, stamps_of, stamps_of_models, take_inventory
-from retrieval.site.photo_gathering import photos_of_models, with_loose_photos
+from retrieval.site.photo_gathering import photos_of_models, registered_photos, with_loose_photos
 from retrieval.site.photo_list import PhotoList
 from retrieval.site.reconstruct import reconstruct_photos
 from retrieval.site.request import Say, TuneRequest
 from retrieval.site.site_files import SiteFiles, held_site, refuse_no_site
 from retrieval.site.site_page import write_site_page
 from retrieval.site.state import SiteState, Workshop
-from retrieval.site.steps import Steps, registered_photos
+from retrieval.site.steps import Steps
 from sfm2tuples.compute.progress_bars import duration
 from sfm2tuples.compute.threads import own_cores
 from sfm2tuples.errors import UsageError
