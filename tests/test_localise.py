@@ -153,6 +153,30 @@ def test_a_camera_without_a_focal_length_is_a_reason(
     assert found_by(other, {"query": ("near",)}).reason == [NO_FOCAL]
 
 
+def test_a_pose_in_one_model_outlives_a_camera_without_a_focal_length_in_another(
+    world: tuple[Index, Path, LocalisationOptions], tmp_path: Path
+) -> None:
+    index = world[0]
+    both = replace(
+        index,
+        models=replace(index.models, camera_start=np.array([0, 1, 2, 2])),
+        cameras=replace(
+            index.cameras,
+            id=np.array([1, 2]),
+            model=np.array([index.cameras.model[0], 17], np.int32),
+            size=np.array([CAMERA, CAMERA]),
+            indptr=np.array([0, 3, 5]),
+            params=np.append(index.cameras.params, [8.0, 4]),
+        ),
+        images=replace(index.images, camera=np.array([0, 0, 0, 1, 1, 0, 0, 0, 0])),
+    )
+    write_whole(tmp_path / "both.h5", both)
+    with open_index(tmp_path / "both.h5") as opened:
+        # The query is an image of both models, and so are its matches.
+        answers = localise(opened, photos(world[1]), (("query", (0, 3)),), [names("near", "alike")], world[2])
+    assert (answers.reason, answers.model.tolist()) == ([""], [0])
+
+
 @pytest.mark.parametrize("damage", [{"indptr": [0, 2], "params": [500.0, 400]}, {"size": [[0, 600]]}])
 def test_a_damaged_camera_is_refused_in_one_line(
     world: tuple[Index, Path, LocalisationOptions], tmp_path: Path, damage: dict[str, list[Any]]

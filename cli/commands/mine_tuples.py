@@ -128,7 +128,9 @@ def _say_left_out(mined: MinedTuples, output: Output) -> None:
     if tables.sequences is not None:
         told = [f"{by} in {counted(count, 'place')}" for by, count in tables.sequences.told_by.items()]
         output.say(
-            f"sequences are told apart by {', '.join(told)}" if told else "nothing tells sequences apart: --across"
+            f"sequences are told apart by {', '.join(told)}"
+            if told
+            else "nothing tells sequences apart; --across PATTERN can"
         )
         output.result({"sequences": tables.sequences.told_by})
     output.warn_of("photos cannot be read and are left out", tables.unreadable)

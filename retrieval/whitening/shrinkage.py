@@ -85,7 +85,7 @@ def choose_shrinkage(
     if len(with_pairs) < 2:
         raise UsageError(
             f"shrinkage by leaving places out needs matching pairs of two places, here are {len(with_pairs)}; "
-            "give a number instead"
+            "give a number, such as --shrinkage 0.5"
         )
     folds = [with_pairs[k::num_folds] for k in range(min(num_folds, len(with_pairs)))]
     with ProgressBar(total=len(folds) * len(grid), desc="leave places out", unit="whitening", leave=False) as bar:
