@@ -118,7 +118,7 @@ def barred_by_points(index: OpenedIndex, row_of: np.ndarray, count: int, unknown
     nothing = mock.Mock(indptr=np.zeros(len(row_of) + 1, np.int64), other=np.zeros(0, np.int64))
     header = mock.Mock(options={"fragments": "apart"})
     loose = mock.Mock(wraps=index, inside=nothing, graph=index.graph, images=index.images, models=index.models)
-    loose.header = header
+    loose.header, loose.num_images = header, index.num_images
     return barred_of_index(loose, row_of, count, unknown)
 
 
