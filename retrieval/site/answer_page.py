@@ -65,7 +65,8 @@ def _card(answers: Answers, pictures: _Pictures) -> dict[str, Any]:
 
 def _picture(answer: Answer, pictures: _Pictures) -> CardPhoto:
     place = answer.place or "in no model"
-    verified = "" if answer.verified is None else f", {'verified' if answer.verified else 'not verified'}"
-    matches = "" if answer.inliers is None else f"{verified}: {answer.inliers:,} matches"
-    said = f"{answer.rank}: {place}{matches}"
+    # First what must not be cut off where a card is narrow.
+    verified = "" if answer.verified is None else f"{'verified' if answer.verified else 'not verified'}, "
+    matches = "" if answer.inliers is None else f", {answer.inliers:,} matches"
+    said = f"{answer.rank}: {verified}{place}{matches}"
     return CardPhoto(FOUND, answer.name, pictures.url(answer.file, answer.name), said, answer.similarity)
