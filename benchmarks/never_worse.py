@@ -58,7 +58,7 @@ def try_task(folder: Path, number: int) -> Outcome:
     start = network_of(name, number)
     chosen: dict[str, object] = {"image_size": SIZE, "rounds": 3, "learning_rate": rate, "train_only": learners}
     options = options_from_recipe(name, **chosen, interpolate="auto", seed=number)
-    kept = "the start; not finite afterwards"
+    kept = "the best round before it was not finite"
     try:
         done = train(tuples, folder / "run", options, network_of(name, number))
         if done.interpolated is not None:
