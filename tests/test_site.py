@@ -1035,7 +1035,7 @@ def test_the_page_of_a_site_shows_its_photos_and_speaks_of_networks_not_of_files
     assert all(f'alt="{place}: {photos} photos"' in main for place, photos in Counter(listed).items())
     assert len(list((site / "page" / "photos").iterdir())) == len(set(listed))
     kept = read_comparison(site / "comparison.json")
-    assert f"<h1>{kept.title}, on places held out</h1>" in held_out
+    assert f"<h1>{kept.title}, on what was held out</h1>" in held_out
     assert "evaluation_" not in held_out
     assert "distractors have the name" not in held_out
     assert "<h1>site</h1>" in (site / "page" / "places" / "index.html").read_text()

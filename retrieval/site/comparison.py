@@ -76,10 +76,10 @@ class Comparison:
         if row is None:
             return f"kept: {self.title}; {self.reason}"
         if row.way == START:
-            return f"kept: {self.title}, since nothing was surely better on held-out places"
-        why = "best on held-out places"
+            return f"kept: {self.title}, since nothing was surely better on what was held out"
+        why = "best on what was held out"
         if row.value.mean < max(other.value.mean for other in self.rows):
-            why = "which held-out places cannot tell from the best, and which experience favours"
+            why = "which the held-out questions cannot tell from the best, and which experience favours"
         whole = f"kept: {self.title}, {why}; its gain of {_gained(row.gain)} is {_sure(row.gain)}"
         return f"{whole}; {self._share_of_training(row)}"
 
@@ -107,7 +107,7 @@ class Comparison:
             )
             for row in self.rows
         ]
-        return shown, ["on places held out", "mAP", "95 %", "gain", "95 %", "of it by training", "95 %"]
+        return shown, ["on what was held out", "mAP", "95 %", "gain", "95 %", "of it by training", "95 %"]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""

@@ -105,8 +105,8 @@ def _pages_below(folder: Path, files: SiteFiles, comparison: Comparison) -> list
         add("training", files.run, ReportOptions(title=name), "Training", "mAP and loss, round by round")
     if comparison.rows:
         against = None if comparison.kept == START else files.evaluation(START)
-        title = f"{comparison.title}, on places held out"
+        title = f"{comparison.title}, on what was held out"
         options = ReportOptions(compare=against, title=title, called=comparison.title, compare_called=title_of(START))
-        said = "photos of held-out places that are asked for, the worst and the best, before and after"
-        add("held_out", files.evaluation(comparison.kept), options, "Questions on held-out places", said)
+        said = "held-out photos that are asked for, the worst and the best, before and after"
+        add("held_out", files.evaluation(comparison.kept), options, "Questions on what was held out", said)
     return links
