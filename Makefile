@@ -17,7 +17,7 @@ demo: $(INSTALLED)
 	$(BIN)/sfm2tuples demo -o demo --force
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
