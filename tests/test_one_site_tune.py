@@ -78,6 +78,12 @@ def test_amounts_of_one_site_are_gentle() -> None:
     assert not can_train(facts)
     found = choose_options(facts, Effort(4, 2000, 512), "cpu", 0, is_random=False, is_whitened=False)
     assert found.mining.inside
+    assert found.training is not None
+    assert found.training["learning_rate"] == choices.GENTLE_RATE
+    assert any(choice.name == "learning rate" for choice in found.said)
+    random = choose_options(facts, Effort(4, 2000, 512), "cpu", 0, is_random=True, is_whitened=False)
+    assert random.training is not None
+    assert random.training["learning_rate"] == choices.FROM_RANDOM["learning_rate"]
     assert (found.mining.num_queries, found.mining.num_negatives) == (75, 2)
     whole = "300 photos of 20 spots for training, 60 held out, 30 neither (between them, or with few points)"
     assert facts.sentence() == f"1 place: {whole}"
