@@ -108,7 +108,9 @@ def make_index(site: Path, work: Path, part: str, apart: bool) -> Path:
     for name in PARTS[part][0]:
         if not (models / name).exists():
             (models / name).symlink_to((site / "sparse" / name).resolve())
-    options = ("--fragments", "apart") if apart else ()
+    options: tuple[object, ...] = ("--fragments", "apart") if apart else ()
+    if part == "half":
+        options += ("--val-share", 0)  # of two models none can be spared: each has the other's negatives
     target = work / part / f"index{'_apart' if apart else ''}.h5"
     return own_models.make(target, "build-index", models, "--images", site / "images", "--inside", *options)
 
