@@ -140,7 +140,7 @@ def tuples_ground_truth(tuples: TupleFile, split: int = VAL, min_shared: int = M
     counts[candidates.query] = np.diff(candidates.indptr)
     in_split = tuples.image_split == split
     rows = np.flatnonzero(in_split)
-    if tuples.barred is not None or len(np.unique(images.place[rows])) == 1:
+    if searches_all(tuples, split):
         rows = np.arange(len(images.key))
     walk = (tuples.image_split == VAL) & bool(tuples.header.options.get(VAL_NAMES))
     return sfm_ground_truth(
@@ -154,6 +154,11 @@ def tuples_ground_truth(tuples: TupleFile, split: int = VAL, min_shared: int = M
         tuples.places.name,
         None if tuples.barred is None else junk_inside(tuples.barred, walk),
     )
+
+
+def searches_all(tuples: TupleFile, split: int = VAL) -> bool:
+    """Whether the photos of a split are searched among all of a tuple file, and not among its own places alone."""
+    return tuples.barred is not None or len(np.unique(tuples.images.place[tuples.image_split == split])) == 1
 
 
 def junk_inside(barred: Barred, walk: np.ndarray) -> JunkOf:

@@ -178,7 +178,7 @@ def _mining_inside(facts: Facts, seed: int) -> tuple[MiningOptions, list[Choice]
     """One site: negatives are what the models prove, and a round looks at each photo once."""
     queries = queries_inside(facts)
     values: dict[str, Any] = {"inside": True, "num_negatives": NUM_NEGATIVES, "min_overlap": facts.min_overlap}
-    values |= {"query_share": 1.0, "queries_per_place": max(queries, 1), "num_queries": queries, "seed": seed}
+    values |= {"query_share": 1.0, "queries_per_place": queries, "num_queries": queries, "seed": seed}
     proven = "the models prove which photos of one place cannot have seen the same, and places are too few"
     said = [
         Choice("negatives", f"{NUM_NEGATIVES} of a tuple, from other spots of the place", proven),

@@ -23,7 +23,7 @@ from retrieval.networks.plain_layers import write_layers
 from retrieval.networks.whitening_layer import WhiteningLayer, add_whitening_layer
 from retrieval.photos.sources import PhotoSources, SourceColumns, photos_of
 from retrieval.protocols.benchmark import ProtocolChoice
-from retrieval.protocols.sfm import sfm_benchmark
+from retrieval.protocols.sfm import searches_all, sfm_benchmark
 from retrieval.site.candidates import START, WHITENED, Candidate, candidates_of, title_of
 from retrieval.site.choices import Choices
 from retrieval.site.comparison import (
@@ -168,10 +168,8 @@ class Steps:
 
     @cached_property
     def _searched(self) -> str:
-        """What held-out photos are searched among between the rounds: see `tuples_ground_truth`."""
-        tuples = read_tuples(self.files.tuples)
-        held_out = np.count_nonzero(np.bincount(tuples.images.place[tuples.image_split == VAL]))
-        everything = tuples.barred is not None or held_out == 1
+        """What held-out photos are searched among between the rounds."""
+        everything = searches_all(read_tuples(self.files.tuples))
         return "all photos of the models" if everything else "the held-out places alone"
 
     @cached_property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,8 +91,11 @@ def inside_tables(
     spot, spots = _numbered_by_place(spot, place)
     relations = site_relations(place, images.model, images.photo, found.takes_part, found.graph, found.unknown, apart)
     names = list(itertools.chain.from_iterable(model.image_names for model in models))
-    nothing = Graph(np.zeros(len(place) + 1, np.int64), np.zeros(0, np.int64))
-    positive_only = site_relations(place, images.model, images.photo, found.takes_part, found.graph, nothing, True)
+
+    def positive_only() -> SiteRelations:
+        nothing = Graph(np.zeros(len(place) + 1, np.int64), np.zeros(0, np.int64))
+        return site_relations(place, images.model, images.photo, found.takes_part, found.graph, nothing, True)
+
     both = _Relations(relations, positive_only)
     split, buffer_share = _split(both, spot, names, images.key, merged.places, options, fixed)
     inside = Inside(
@@ -222,8 +225,8 @@ class _Relations:
 
     whole: SiteRelations
     """Whatever is not proven negative."""
-    positive: SiteRelations
-    """Shared points alone."""
+    positive: Callable[[], SiteRelations]
+    """Gives those of shared points alone, which are seldom asked for."""
 
 
 def _split(
@@ -269,7 +272,7 @@ def _second_best(
             f"{held:,}",
         )
         return split, 0.0
-    narrow = hold_out_spots(relations.positive, spot, options.val_share, options.seed)
+    narrow = hold_out_spots(relations.positive(), spot, options.val_share, options.seed)
     if narrow.buffer_share > MOST_BUFFER or not (narrow.split == VAL).any():
         log.warning(
             "nothing is held out for validation: %.0f %% of the images would be left out as a buffer, %.0f %% if only "
