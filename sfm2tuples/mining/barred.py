@@ -131,7 +131,7 @@ def barred_of_index(index: OpenedIndex, row_of: np.ndarray, count: int, unknown:
         A pair of photos is barred where any pair of their images is. A photo of several models is unknown to all of
         its place, unless the models are known to be apart.
     """
-    from sfm2tuples.relations.site import APART, unknown_within_models
+    from sfm2tuples.relations.site import are_fragments_apart, unknown_within_models
     from sfm2tuples.relations.unknown_pairs import Graph
 
     graphs = Graph(index.graph.indptr[:], index.graph.neighbour[:]), unknown_within_models(index)
@@ -142,7 +142,7 @@ def barred_of_index(index: OpenedIndex, row_of: np.ndarray, count: int, unknown:
     chosen = np.flatnonzero(row_of >= 0)
     place, row, model = np.full(count, -1, np.int64), row_of[chosen], index.images.model[chosen]
     place[row] = index.images.place[chosen]
-    if index.header.options.get("fragments") == APART:
+    if are_fragments_apart(index):
         fragment = np.zeros(count, np.int64)
     else:
         lowest, fragment = np.full(count, len(index.models.name), np.int64), np.full(count, NO_FRAGMENT, np.int64)

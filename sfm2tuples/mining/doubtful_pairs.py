@@ -17,7 +17,7 @@ from sfm2tuples.index.opened import OpenedIndex
 from sfm2tuples.mining.options import MiningOptions
 from sfm2tuples.mining.positives import OPPOSITE_VIEW
 from sfm2tuples.mining.tuple_file import TupleFile
-from sfm2tuples.relations.site import APART
+from sfm2tuples.relations.site import are_fragments_apart
 from sfm2tuples.similarity.best_rows import pair_similarities
 
 MOST_LISTED = 1000
@@ -115,8 +115,7 @@ def alike_negatives(index: OpenedIndex, rows: np.ndarray, values: np.ndarray) ->
         return None
     single = np.bincount(photo, minlength=index.num_images)[photo[rows]] == 1
     usable = inside.takes_part[:][rows] & single
-    apart = index.header.options.get("fragments") == APART
-    home = index.images.place[rows] if apart else index.images.model[rows]
+    home = index.images.place[rows] if are_fragments_apart(index) else index.images.model[rows]
     related = [(t.indptr[:], other[:]) for t, other in ((index.graph, index.graph.neighbour), (inside, inside.other))]
     looked_at, best = 0, _no_pairs()
     for one in np.unique(home[usable]).tolist():

@@ -90,7 +90,7 @@ def relations_of(index: OpenedIndex) -> SiteRelations | None:
         inside.takes_part[:],
         Graph(graph.indptr[:], graph.neighbour[:]),
         unknown_within_models(index),
-        index.header.options.get("fragments") == APART,
+        are_fragments_apart(index),
     )
 
 
@@ -111,6 +111,11 @@ def unknown_within_models(index: OpenedIndex) -> Graph:
         what = "inside/other is not symmetric, or does not rise within an image's rows"
         raise FileFormatError(index.path, what, "build the index again")
     return graph
+
+
+def are_fragments_apart(index: OpenedIndex) -> bool:
+    """Whether images of two models of one place are proven negatives (`build-index --fragments apart`)."""
+    return bool(index.header.options.get("fragments") == APART)
 
 
 def site_relations(
