@@ -137,7 +137,9 @@ def test_what_is_kept_to_be_looked_at_is_what_lists_give(seed: int, n: int, junk
     shares = [(1 - junk) / 2, (1 - junk) / 2, junk]
     verdict = draw.choice([WRONG, RIGHT, JUNK], n, p=shares).astype(np.int8)
     kept = ImageCollector()
-    kept.add(ranking, verdict[ranking], np.flatnonzero(verdict == RIGHT))
+    counted = ranking[verdict[ranking] != JUNK]
+    rank, head = np.flatnonzero(verdict[counted] == RIGHT), ranking[:AT_MOST]
+    kept.add(head, verdict[head], counted[rank], rank, np.flatnonzero(verdict == RIGHT))
     pictures = kept.all()
     first, verdicts, last = oracles.first_and_last_by_lists(ranking.tolist(), verdict.tolist(), FIRST, AT_MOST, LAST)
     assert pictures.first[0][pictures.first[0] >= 0].tolist() == first
@@ -169,6 +171,26 @@ def test_rankings_equal_a_sort_by_similarity_whatever_the_block(block_bytes: int
     assert len(rankings) == len(queries)
     for query, ranking in zip(queries, rankings, strict=True):
         assert ranking.tolist() == oracles.ranking_by_sorting(query, database)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 150), st.integers(1, 4), st.floats(0, 1))
+def test_what_is_looked_at_of_similarities_is_what_whole_rankings_give(
+    seed: int, n: int, dimension: int, junk: float
+) -> None:
+    """Few directions of few steps: many are equally similar. Positives may be named twice, and be junk too."""
+    draw = np.random.default_rng(seed)
+    database = normalised(draw.integers(-1, 2, (n, dimension)) + np.float32(0.25))
+    queries = draw.integers(0, n, 5)
+    positives = [draw.integers(0, n, draw.integers(0, n + 1)) for _ in queries]
+    others = [draw.choice(n, round(junk * draw.integers(0, n + 1)), replace=False) for _ in queries]
+    truth = truth_of(positives, others)
+    rankings = Rankings(database[queries], database)
+    expected, found = evaluate_rankings(list(rankings), truth, n), evaluate_rankings(rankings, truth, n)
+    for name, column in vars(expected).items():
+        if isinstance(column, np.ndarray):
+            np.testing.assert_array_equal(getattr(found, name), column, name)
+    for name, column in vars(expected.kept).items():
+        np.testing.assert_array_equal(getattr(found.kept, name), column, name)
 
 
 def test_equal_descriptors_are_ranked_by_row() -> None:

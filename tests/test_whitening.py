@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from worlds import unit_rows
 
 from retrieval.whitening.learning import PairStatistics, learn_lw, learn_pca
-from retrieval.whitening.linear_algebra import cholesky_with_jitter, shrink
+from retrieval.whitening.linear_algebra import cholesky_with_jitter, mean_of, shrink
 from retrieval.whitening.projection import apply, cut, read_whitening, settings_mismatch, write_whitening
-from retrieval.whitening.shrinkage import choose_shrinkage, pairs_truth
+from retrieval.whitening.shrinkage import choose_shrinkage, pairs_truth, spread_places
 from sfm2tuples.errors import DataError, FileFormatError, UsageError
+from sfm2tuples.similarity.rows import select
 
 
 def normalised(rows: np.ndarray) -> np.ndarray:
@@ -355,3 +356,41 @@ def test_the_middle_of_equally_good_shrinkages_is_taken() -> None:
     assert middle_of_plateau(flat) == 3
     clear = np.array([[0.1, 0.2], [0.8, 0.9], [0.5, 0.6]])
     assert middle_of_plateau(clear) == 1
+
+
+def test_of_many_images_the_shrinkage_is_chosen_on_evenly_spread_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    descriptors, pairs, places = world(24, 10, 8)
+    everything = choose_shrinkage(descriptors, pairs, places, (0.1, 0.3))
+    monkeypatch.setattr("retrieval.whitening.shrinkage.MOST_IMAGES", 120)
+    some = choose_shrinkage(descriptors, pairs, places, (0.1, 0.3))
+    assert (everything.num_places, some.num_places) == (24, 12)
+    kept = spread_places(np.unique(places), places, 120, 10)
+    rows = np.flatnonzero(np.isin(places, kept))
+    inside = np.isin(places[pairs], kept).all(axis=1)
+    alone = choose_shrinkage(descriptors[rows], np.searchsorted(rows, pairs[inside]), places[rows], (0.1, 0.3))
+    np.testing.assert_array_equal(some.mean, alone.mean)
+
+
+def test_spread_places_are_few_but_never_too_few() -> None:
+    places = np.repeat(np.arange(20), 5)
+    assert spread_places(np.arange(20), places, 50, 4).tolist() == [0, 2, 4, 6, 8, 11, 13, 15, 17, 19]
+    assert spread_places(np.arange(20), places, 5, 4).tolist() == [0, 6, 13, 19]
+    assert spread_places(np.arange(2), places, 1, 4).tolist() == [0, 1]
+
+
+def test_a_whitening_of_chosen_rows_of_a_mapped_file_is_that_of_their_copy(tmp_path: Path) -> None:
+    descriptors, pairs, _ = world(30, 12, 6)
+    np.save(tmp_path / "rows.npy", descriptors)
+    mapped, rows = np.load(tmp_path / "rows.npy", mmap_mode="r"), np.arange(len(descriptors))[::-1]
+    for learn in (lambda values: learn_lw(values, pairs, 0.2), learn_pca):
+        lazy, copied = learn(select(mapped, rows)), learn(descriptors[rows])
+        np.testing.assert_array_equal(lazy.projection, copied.projection)
+        np.testing.assert_array_equal(lazy.mean, copied.mean)
+
+
+@pytest.mark.parametrize("rows", [None, np.arange(40)[::3]])
+def test_the_mean_in_blocks_is_the_mean(rows: np.ndarray | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
+    monkeypatch.setattr("retrieval.whitening.linear_algebra.BLOCK_ROWS", 7)
+    expected = (values if rows is None else values[rows]).astype(np.float64).mean(axis=0)
+    np.testing.assert_allclose(mean_of(values, rows), expected, atol=1e-12)

@@ -58,29 +58,32 @@ class ImageCollector:
     nearest: list[int] = field(default_factory=list)
     """See `first`."""
 
-    def add(self, ranked: np.ndarray, verdict: np.ndarray, positives: np.ndarray) -> None:
+    def add(
+        self, head: np.ndarray, verdict: np.ndarray, found: np.ndarray, rank: np.ndarray, positives: np.ndarray
+    ) -> None:
         """Keep what is to be seen of one ranking.
 
         Parameters
         ----------
-        ranked : (k,) int64
-            Rows of the database, best first.
-        verdict : (k,) int8
+        head : (h,) int64
+            The first rows of the database, best first: `AT_MOST`, or all that were ranked.
+        verdict : (h,) int8
             `WRONG`, `RIGHT` or `JUNK`, of each.
+        found : (r,) int64
+            The positives that were ranked, best first.
+        rank : (r,) int64
+            Their ranks, junk taken out.
         positives : (p,) int
             All positives of the query, ranked or not.
         """
-        kept = verdict != JUNK
-        counted = np.flatnonzero(kept)
-        seen = min(AT_MOST, len(ranked) if len(counted) < FIRST else int(counted[FIRST - 1]) + 1)
-        self.first.append(_padded(ranked[:seen], AT_MOST))
+        counted = np.flatnonzero(verdict != JUNK)
+        seen = len(head) if len(counted) < FIRST else int(counted[FIRST - 1]) + 1
+        self.first.append(_padded(head[:seen], AT_MOST))
         self.verdict.append(np.pad(verdict[:seen], (0, AT_MOST - seen)))
-        found = np.flatnonzero(verdict[kept] == RIGHT)
-        rows = ranked[kept][found]
-        self.nearest.append(int(rows[0]) if len(rows) else -1)
-        never = np.setdiff1d(positives, rows)
-        self.last.append(_padded(np.concatenate([never, rows[::-1]]), LAST))
-        self.last_rank.append(_padded(np.concatenate([np.full(len(never), -1), found[::-1]]), LAST))
+        self.nearest.append(int(found[0]) if len(found) else -1)
+        never = np.setdiff1d(positives, found)
+        self.last.append(_padded(np.concatenate([never, found[::-1]]), LAST))
+        self.last_rank.append(_padded(np.concatenate([np.full(len(never), -1), rank[::-1]]), LAST))
 
     def all(self) -> KeptImages:
         """Everything that was added."""

@@ -9,6 +9,9 @@ import numpy as np
 
 BLOCK_BYTES = 1 << 27
 """Memory that a block of similarities with its sorted order may take, about."""
+FEWEST = 64
+"""Queries that are multiplied with a database at once even where they take more than that: fewer cost more, since each
+block of queries casts the whole database to double precision."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,12 @@ class Rankings:
         for start in range(0, len(self.queries), size):
             similarity = similarities(self.queries[start : start + size], self.database, self.block_bytes)
             yield from np.argsort(-similarity, axis=1, kind="stable")
+
+    def similarity_rows(self) -> Iterator[np.ndarray]:
+        """Yield (n,) float32, the similarities that the database is ranked by, for one query after the other."""
+        size = max(FEWEST, self.block_bytes // max(1, 4 * len(self.database)))
+        for start in range(0, len(self.queries), size):
+            yield from similarities(self.queries[start : start + size], self.database, self.block_bytes)
 
 
 def similarities(queries: np.ndarray, database: np.ndarray, block_bytes: int = BLOCK_BYTES) -> np.ndarray:

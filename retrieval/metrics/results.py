@@ -10,13 +10,11 @@ import numpy as np
 
 from retrieval.metrics.average_precision import average_precision, precision_at
 from retrieval.metrics.ground_truth import GroundTruth
-from retrieval.metrics.kept_images import JUNK, RIGHT, VERDICTS, WRONG, ImageCollector, KeptImages
+from retrieval.metrics.kept_images import VERDICTS, ImageCollector, KeptImages
+from retrieval.metrics.ranked_parts import TOP, parts_by_similarity, parts_of_rankings
 from retrieval.metrics.ranking import Rankings
 from sfm2tuples.errors import UsageError
 from sfm2tuples.files.columns import indptr_of
-
-TOP = 10
-"""How many of the first ranked images an evaluation remembers of each query."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +68,11 @@ class Evaluation:
 
     def group_means(self) -> list[tuple[str, int, float]]:
         """Name, number of counted queries and mAP of each place or label that has any."""
-        rows = []
-        for group, name in enumerate(self.group_names):
-            precisions = self.average_precision[self.counted & (self.groups == group)]
-            if len(precisions):
-                rows.append((name, len(precisions), _mean(precisions)))
-        return rows
+        counted = np.flatnonzero(self.counted)
+        order = counted[np.argsort(self.groups[counted], kind="stable")]
+        groups, starts = np.unique(self.groups[order], return_index=True)
+        precisions = np.split(self.average_precision[order], starts[1:]) if len(order) else []
+        return [(self.group_names[g], len(own), _mean(own)) for g, own in zip(groups.tolist(), precisions, strict=True)]
 
     def ranks_of(self, query: int) -> np.ndarray:
         """Ranks, from 0, of the positives found for the query number `query`."""
@@ -167,20 +164,17 @@ def evaluate_rankings(rankings: Iterable[np.ndarray], truth: GroundTruth, n_data
     n_database : int
         Number of rows of the database.
     """
+    if isinstance(rankings, Rankings):
+        parts = parts_by_similarity(rankings, truth)
+    else:
+        parts = parts_of_rankings(rankings, truth, n_database)
     precisions, ranks, tops, collector = [], [], [], ImageCollector()
-    verdict = np.zeros(n_database, np.int8)
-    for query, ranking in enumerate(rankings):
-        positives, junk = truth.positives_of(query), truth.junk_of(query)
-        verdict[positives] = RIGHT
-        verdict[junk] = JUNK
-        ranked = ranking[ranking >= 0]
-        kept = ranked[verdict[ranked] != JUNK]
-        ranks.append(np.flatnonzero(verdict[kept] == RIGHT))
-        tops.append(np.pad(kept[:TOP], (0, TOP - len(kept[:TOP])), constant_values=-1))
-        precisions.append(average_precision(ranks[-1], len(positives)))
-        collector.add(ranked, verdict[ranked], positives)
-        verdict[positives] = WRONG
-        verdict[junk] = WRONG
+    for query, part in enumerate(parts):
+        positives = truth.positives_of(query)
+        ranks.append(part.rank)
+        tops.append(np.pad(part.top, (0, TOP - len(part.top)), constant_values=-1))
+        precisions.append(average_precision(part.rank, len(positives)))
+        collector.add(part.head, part.verdict, part.positive, part.rank, positives)
     if len(precisions) != len(truth.queries):
         raise UsageError(f"{len(precisions)} rankings for {len(truth.queries)} queries")
     return Evaluation(

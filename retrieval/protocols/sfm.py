@@ -109,14 +109,18 @@ def _junk(
     queries: np.ndarray, positives: Sequence[np.ndarray], item: np.ndarray, place_of_image: np.ndarray
 ) -> list[np.ndarray]:
     """Database rows of each query's places that are no positives, the query itself among them."""
-    members = {place: np.unique(item[place_of_image == place]) for place in np.unique(place_of_image)}
+    by_place = np.argsort(place_of_image, kind="stable")
+    places, first = np.unique(place_of_image[by_place], return_index=True)
+    # In 32 bits, as the ground truth has them: a query has as many as its place has images.
+    of_place = np.split(item[by_place].astype(np.int32), first[1:])
+    members = {place: np.unique(rows) for place, rows in zip(places.tolist(), of_place, strict=True)}
     order = np.argsort(item, kind="stable")
     starts = np.searchsorted(item[order], queries)
     ends = np.searchsorted(item[order], queries, side="right")
     junk = []
     for start, end, own in zip(starts, ends, positives, strict=True):
-        places = np.unique(place_of_image[order[start:end]])
-        junk.append(np.setdiff1d(np.concatenate([members[place] for place in places]), own))
+        asked = np.unique(place_of_image[order[start:end]]).tolist()
+        junk.append(np.setdiff1d(np.concatenate([members[place] for place in asked]), own.astype(np.int32)))
     return junk
 
 

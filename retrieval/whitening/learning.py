@@ -12,6 +12,7 @@ from retrieval.whitening.linear_algebra import (
     BLOCK_ROWS,
     cholesky_with_jitter,
     falling_eigenvectors,
+    mean_of,
     rank_of,
     second_moment,
     shrink,
@@ -19,12 +20,13 @@ from retrieval.whitening.linear_algebra import (
 )
 from retrieval.whitening.projection import Whitening, apply
 from sfm2tuples.errors import UsageError
+from sfm2tuples.similarity.rows import Matrix, block_of, select
 
 logger = logging.getLogger(__name__)
 
 
 def learn_lw(
-    descriptors: np.ndarray, pairs: np.ndarray, shrinkage: float = 0.0, all_rows: np.ndarray | None = None
+    descriptors: Matrix, pairs: np.ndarray, shrinkage: float = 0.0, all_rows: np.ndarray | None = None
 ) -> Whitening:
     """Learn a whitening from matching pairs, after Mikolajczyk and Matas (method.md section 9).
 
@@ -47,7 +49,7 @@ def learn_lw(
     if len(pairs) == 0:
         raise UsageError("no matching pairs to learn a whitening from; lower the demands on pairs, or use PCA")
     statistics = PairStatistics.of(descriptors, pairs)
-    whitening = statistics.whitening(descriptors if all_rows is None else descriptors[all_rows], shrinkage)
+    whitening = statistics.whitening(descriptors if all_rows is None else select(descriptors, all_rows), shrinkage)
     logger.info(
         "L_w from %d pairs: covariance of rank %d of %d, shrinkage %g",
         whitening.num_pairs,
@@ -79,18 +81,18 @@ class PairStatistics:
     """Number of pairs."""
 
     @classmethod
-    def of(cls, descriptors: np.ndarray, pairs: np.ndarray) -> PairStatistics:
+    def of(cls, descriptors: Matrix, pairs: np.ndarray) -> PairStatistics:
         """Gather them from (n, K) descriptors and (m, 2) pairs of rows, in blocks; O(m K²)."""
         dimension = descriptors.shape[1]
         covariance = np.zeros((dimension, dimension))
         for start in range(0, len(pairs), BLOCK_ROWS):
             block = pairs[start : start + BLOCK_ROWS]
-            difference = descriptors[block[:, 0]].astype(np.float64) - descriptors[block[:, 1]]
+            difference = block_of(descriptors, block[:, 0]).astype(np.float64) - block_of(descriptors, block[:, 1])
             covariance += difference.T @ difference
-        mean = descriptors[np.unique(pairs[:, 0])].mean(axis=0, dtype=np.float64)
+        mean = mean_of(descriptors, np.unique(pairs[:, 0]))
         return cls(mean, covariance / len(pairs), len(pairs))
 
-    def whitening(self, images: np.ndarray, shrinkage: float) -> Whitening:
+    def whitening(self, images: Matrix, shrinkage: float) -> Whitening:
         """Learn L_w at one shrinkage; `images` (r, K) are the descriptors of all images of the set."""
         inverse, jitter = self._inverse_factor(shrinkage)
         # The second moment of P (f - m) is P times that of f - m times Pᵀ: cheaper than projecting every image.
@@ -156,7 +158,7 @@ class InOwnAxes:
         return scaled
 
 
-def learn_pca(descriptors: np.ndarray, shrinkage: float = 0.0) -> Whitening:
+def learn_pca(descriptors: Matrix, shrinkage: float = 0.0) -> Whitening:
     """Learn a PCA whitening: rotation to the covariance's axes, and division by their root eigenvalues.
 
     Parameters
@@ -174,7 +176,7 @@ def learn_pca(descriptors: np.ndarray, shrinkage: float = 0.0) -> Whitening:
     """
     if len(descriptors) < 2:
         raise UsageError(f"PCA whitening needs at least two images, here are {len(descriptors)}")
-    mean = descriptors.mean(axis=0, dtype=np.float64)
+    mean = mean_of(descriptors)
     covariance = second_moment(descriptors, mean)
     rank = rank_of(covariance)
     if rank == 0:

@@ -6,6 +6,7 @@ import numpy as np
 
 from sfm2tuples.compute.memory import machine_memory
 from sfm2tuples.errors import UsageError
+from sfm2tuples.similarity.rows import Matrix, block_of
 
 FIRST_JITTER = 1e-10
 """What [C] adds to the diagonal of a matrix that does not factor; times 10 until it does."""
@@ -69,11 +70,23 @@ def cholesky_with_jitter(matrix: np.ndarray) -> tuple[np.ndarray, float]:
             jitter = jitter * 10 or FIRST_JITTER
 
 
-def second_moment(descriptors: np.ndarray, mean: np.ndarray) -> np.ndarray:
+def mean_of(descriptors: Matrix, rows: np.ndarray | None = None) -> np.ndarray:
+    """Mean of all or chosen rows, (K,) float64, in blocks."""
+    count = len(descriptors) if rows is None else len(rows)
+    if count <= BLOCK_ROWS:
+        return block_of(descriptors, slice(None) if rows is None else rows).mean(axis=0, dtype=np.float64)
+    total = np.zeros(descriptors.shape[1])
+    for start in range(0, count, BLOCK_ROWS):
+        part = slice(start, start + BLOCK_ROWS)
+        total += block_of(descriptors, part if rows is None else rows[part]).sum(axis=0, dtype=np.float64)
+    return total / count
+
+
+def second_moment(descriptors: Matrix, mean: np.ndarray) -> np.ndarray:
     """Mean of (f - mean) (f - mean)ᵀ over the rows, (K, K) float64, in blocks."""
     moment = np.zeros((descriptors.shape[1], descriptors.shape[1]))
     for start in range(0, len(descriptors), BLOCK_ROWS):
-        centred = descriptors[start : start + BLOCK_ROWS] - mean
+        centred = block_of(descriptors, slice(start, start + BLOCK_ROWS)) - mean
         moment += centred.T @ centred
     return moment / len(descriptors)
 

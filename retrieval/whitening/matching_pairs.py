@@ -24,6 +24,7 @@ from sfm2tuples.index.schema import SPLITS
 from sfm2tuples.mining.positives import allowed, find_candidates
 from sfm2tuples.mining.tuple_file import FORMAT as TUPLES_FORMAT
 from sfm2tuples.mining.tuple_file import Candidates, TupleFile, read_tuples
+from sfm2tuples.similarity.rows import select
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +143,7 @@ def learn_whitening(
         raise UsageError(f"{descriptors.path}: whitened already; learn from descriptors extracted without --whitening")
     refuse_beyond_memory(descriptors.values.shape[1])
     keys, origin = matching.photos.keys, matching.photos.origin
-    values = descriptors.values[align(descriptors, keys, origin)]
+    values = select(descriptors.values, align(descriptors, keys, origin))
     curve = None
     if options.method == "pca":
         whitening = learn_pca(values, options.shrinkage or 0.0)

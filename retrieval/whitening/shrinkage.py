@@ -14,10 +14,14 @@ from retrieval.whitening.learning import PairStatistics
 from retrieval.whitening.projection import apply, cut
 from sfm2tuples.compute.progress_bars import ProgressBar
 from sfm2tuples.errors import UsageError
+from sfm2tuples.similarity.rows import Matrix, block_of
 
 GRID = (0.0, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 FOLDS = 5
 QUERIES_PER_PLACE = 30
+MOST_IMAGES = 30_000
+"""Images that λ is chosen on; of more, evenly spread places with about as many are looked at. As many images as the
+paper's validation has [E16]; what λ is best hardly depends on more, and the time grows with the square."""
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +48,7 @@ class ShrinkageCurve:
 
 
 def choose_shrinkage(
-    descriptors: np.ndarray,
+    descriptors: Matrix,
     pairs: np.ndarray,
     places: np.ndarray,
     grid: Sequence[float] = GRID,
@@ -56,7 +60,8 @@ def choose_shrinkage(
 
     The places that have pairs are dealt into folds, in order. For each fold a whitening is learned on all other
     places. The images of the fold's places are then queries: their partners in the pairs are right, other images of
-    their place are junk, and all images are searched. See `middle_of_plateau` for the choice.
+    their place are junk, and all images are searched. See `middle_of_plateau` for the choice. Of more than
+    `MOST_IMAGES` images only those of some places take part, see `spread_places`.
 
     Parameters
     ----------
@@ -87,6 +92,14 @@ def choose_shrinkage(
             f"shrinkage by leaving places out needs matching pairs of two places, here are {len(with_pairs)}; "
             "give a number, such as --shrinkage 0.5"
         )
+    if len(places) > MOST_IMAGES:
+        with_pairs = spread_places(with_pairs, places, MOST_IMAGES, 2 * num_folds)
+        logger.info("shrinkage is chosen on %d places", len(with_pairs))
+        rows = np.flatnonzero(np.isin(places, with_pairs))
+        number = np.cumsum(np.bincount(rows, minlength=len(places))) - 1
+        pairs = number[pairs[np.isin(places[pairs], with_pairs).all(axis=1)]]
+        descriptors, places = block_of(descriptors, rows), places[rows]
+    descriptors = block_of(descriptors, slice(None))
     folds = [with_pairs[k::num_folds] for k in range(min(num_folds, len(with_pairs)))]
     with ProgressBar(total=len(folds) * len(grid), desc="leave places out", unit="whitening", leave=False) as bar:
         results = [_measure_fold(descriptors, pairs, places, fold, grid, dim, queries_per_place, bar) for fold in folds]
@@ -96,6 +109,29 @@ def choose_shrinkage(
     curve = ShrinkageCurve(tuple(grid), means[1:], float(means[0]), len(with_pairs), best)
     logger.info("shrinkage %g is best on %d places left out", best, len(with_pairs))
     return curve
+
+
+def spread_places(with_pairs: np.ndarray, places: np.ndarray, most: int, fewest: int) -> np.ndarray:
+    """Evenly spread places that have about so many images.
+
+    Parameters
+    ----------
+    with_pairs : (k,) int64
+        Places that have pairs, rising.
+    places : (n,) int
+        Place of each image.
+    most : int
+        Images wanted of these places together; a few large places may have more.
+    fewest : int
+        Places that are taken in any case, as far as there are so many.
+
+    Returns
+    -------
+    (j,) int64, rising
+    """
+    images = int(np.isin(places, with_pairs).sum())
+    count = min(len(with_pairs), max(fewest, round(len(with_pairs) * min(1.0, most / max(1, images)))))
+    return with_pairs[np.linspace(0, len(with_pairs) - 1, count).round().astype(int)]
 
 
 def middle_of_plateau(by_place: np.ndarray) -> int:
@@ -170,7 +206,10 @@ def pairs_truth(pairs: np.ndarray, places: np.ndarray, queries_per_place: int) -
         At most so many queries of a place, evenly spread over its queries.
     """
     queries = _spread(np.unique(pairs[:, 0]), places, queries_per_place)
-    positives = [np.setdiff1d(pairs[pairs[:, 0] == query, 1], query) for query in queries]
+    pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
+    starts, ends = (np.searchsorted(pairs[:, 0], queries, side=side) for side in ("left", "right"))
+    own = zip(queries, starts, ends, strict=True)
+    positives = [np.setdiff1d(pairs[start:end, 1], query) for query, start, end in own]
     members = {place: np.flatnonzero(places == place) for place in np.unique(places[queries])}
     junk = [np.setdiff1d(members[places[q]], p) for q, p in zip(queries, positives, strict=True)]
     names, groups = np.unique(places[queries], return_inverse=True)

@@ -1,0 +1,62 @@
+"""Straight lines through what was measured at several sizes, in logarithms: 1 is linear, 2 is quadratic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+import numpy as np
+
+FIGURES = ("seconds", "cpu_seconds", "peak_mb", "bytes")
+"""What has a slope."""
+BENT = 1.15
+"""Slope between two sizes from which on a figure is said to bend: start-up makes slopes smaller, not larger."""
+
+
+def figure(run: dict[str, Any], name: str) -> float:
+    """A figure of a run; of the peaks that of the largest process."""
+    if name == "peak_mb":
+        return max((peak["peak_mb"] for peak in run["peaks"].values()), default=0.0)
+    return float(run[name])
+
+
+def slope(sizes: Sequence[float], values: Sequence[float]) -> float:
+    """Slope of the straight line through the logarithms (least squares); NaN where there are no two points above 0."""
+    points = [(np.log(size), np.log(value)) for size, value in zip(sizes, values, strict=True) if value > 0]
+    if len(points) < 2:
+        return float("nan")
+    x, y = np.array(points).T
+    x = x - x.mean()
+    return float((x * y).sum() / (x * x).sum())
+
+
+def bends(sizes: Sequence[int], values: Sequence[float]) -> tuple[int, float] | None:
+    """The first size from which the slope to the next is above `BENT`, and that slope; None where none is."""
+    for k in range(1, len(sizes)):
+        local = slope(sizes[k - 1 : k + 1], values[k - 1 : k + 1])
+        if local > BENT:
+            return sizes[k], local
+    return None
+
+
+def print_slopes(runs: Sequence[dict[str, Any]]) -> None:
+    """A table for each number of observations, and what bends first."""
+    for observations in sorted({run["observations"] for run in runs}):
+        found = [run for run in runs if run["observations"] == observations and run["end"] == "done"]
+        click.echo(f"\n{observations} observations an image")
+        bent: list[tuple[int, float, str]] = []
+        for step in dict.fromkeys(run["step"] for run in found):
+            rows = sorted((run for run in found if run["step"] == step), key=lambda run: run["images"])
+            sizes = [run["images"] for run in rows]
+            for name in FIGURES:
+                values = [figure(run, name) for run in rows]
+                if not any(values):
+                    continue
+                shown = "  ".join(f"{value:14,.1f}" for value in values)
+                click.echo(f"{step:12} {name:12} {shown}   slope {slope(sizes, values):.2f}")
+                where = bends(sizes, values)
+                if where is not None:
+                    bent.append((*where, f"{step}, {name}"))
+        for size, steepness, what in sorted(bent):
+            click.echo(f"bends: {what}: slope {steepness:.2f} up to {size:,} images")
