@@ -99,7 +99,8 @@ def watch(
         watched.seconds = time.monotonic() - started
         watched.said = (tail + (process.stderr.read() or b""))[-4000:].decode("utf-8", "replace")
         if process.returncode and watched.end == "done":
-            watched.end = "beyond the limit" if "not enough memory" in watched.said else "failed"
+            beyond = any(text in watched.said for text in ("not enough memory", "MemoryError"))
+            watched.end = "beyond the limit" if beyond else "failed"
     return watched
 
 
