@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -31,11 +31,12 @@ from sfm2tuples.similarity.rows import MatrixRows, block_of
 class _DryState(TrainingState):
     """A state whose descriptors come from a file; photos are decoded all the same."""
 
-    described: Descriptors = Descriptors([], np.zeros((0, 1), np.float32))
-    counts: tuple[int, ...] = ()
+    described: Descriptors | None = None
+    """Of all photos."""
 
     def describe(self, rows: np.ndarray, work: str, strict: bool = True) -> np.ndarray:
         """See `TrainingState.describe`."""
+        assert self.described is not None
         _decode(self.photos, [[row] for row in rows.tolist()])
         keys = self.photos.names(rows)
         return block_of(MatrixRows(self.described.values, align(self.described, keys, self.tuples.path)), slice(None))

@@ -146,7 +146,8 @@ def measure(bench: Bench, step: str) -> dict[str, Any]:
 def _line(step: str, watched: Watched, size: int) -> str:
     peaks = ", ".join(f"{name} {peak.peak_mb:,.0f}" for name, peak in watched.peaks.items())
     end = "" if watched.end == "done" else f"  {watched.end.upper()}: {watched.said.strip()[-300:]}"
-    return f"  {step:12} {watched.seconds:9.1f} s, {watched.cpu_seconds:9.1f} s of processors, MB at most: {peaks}  {size / 1e6:,.1f} MB on disk{end}"
+    took = f"{watched.seconds:9.1f} s, {watched.cpu_seconds:9.1f} s of processors"
+    return f"  {step:12} {took}, MB at most: {peaks}  {size / 1e6:,.1f} MB on disk{end}"
 
 
 class _Results:

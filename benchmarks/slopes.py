@@ -18,7 +18,7 @@ def figure(run: dict[str, Any], name: str) -> float:
     """A figure of a run; of the peaks that of the largest process."""
     if name == "peak_mb":
         return max((peak["peak_mb"] for peak in run["peaks"].values()), default=0.0)
-    return float(run[name])
+    return float(run.get(name, 0.0))
 
 
 def slope(sizes: Sequence[float], values: Sequence[float]) -> float:
