@@ -112,7 +112,7 @@ def _junk(
     by_place = np.argsort(place_of_image, kind="stable")
     places, first = np.unique(place_of_image[by_place], return_index=True)
     # In 32 bits, as the ground truth has them: a query has as many as its place has images.
-    of_place = np.split(item[by_place].astype(np.int32), first[1:])
+    of_place = np.split(item[by_place].astype(np.int32), first[1:])[: len(places)]
     members = {place: np.unique(rows) for place, rows in zip(places.tolist(), of_place, strict=True)}
     order = np.argsort(item, kind="stable")
     starts = np.searchsorted(item[order], queries)
