@@ -94,11 +94,7 @@ def choose_shrinkage(
         )
     if len(places) > MOST_IMAGES:
         with_pairs = spread_places(with_pairs, places, MOST_IMAGES, 2 * num_folds)
-        logger.info("shrinkage is chosen on %d places", len(with_pairs))
-        rows = np.flatnonzero(np.isin(places, with_pairs))
-        number = np.cumsum(np.bincount(rows, minlength=len(places))) - 1
-        pairs = number[pairs[np.isin(places[pairs], with_pairs).all(axis=1)]]
-        descriptors, places = block_of(descriptors, rows), places[rows]
+        descriptors, pairs, places = _of_places(descriptors, pairs, places, with_pairs)
     descriptors = block_of(descriptors, slice(None))
     folds = [with_pairs[k::num_folds] for k in range(min(num_folds, len(with_pairs)))]
     with ProgressBar(total=len(folds) * len(grid), desc="leave places out", unit="whitening", leave=False) as bar:
@@ -132,6 +128,16 @@ def spread_places(with_pairs: np.ndarray, places: np.ndarray, most: int, fewest:
     images = int(np.isin(places, with_pairs).sum())
     count = min(len(with_pairs), max(fewest, round(len(with_pairs) * min(1.0, most / max(1, images)))))
     return with_pairs[np.linspace(0, len(with_pairs) - 1, count).round().astype(int)]
+
+
+def _of_places(
+    descriptors: Matrix, pairs: np.ndarray, places: np.ndarray, kept: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The images of some places: their descriptors, the pairs among them, the place of each."""
+    rows = np.flatnonzero(np.isin(places, kept))
+    number = np.cumsum(np.bincount(rows, minlength=len(places))) - 1
+    inside = np.isin(places[pairs], kept).all(axis=1)
+    return block_of(descriptors, rows), number[pairs[inside]], places[rows]
 
 
 def middle_of_plateau(by_place: np.ndarray) -> int:
