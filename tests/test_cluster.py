@@ -74,10 +74,14 @@ def test_one_worker_two_workers_and_a_cluster_write_the_same_bytes(
     root: Path, tmp_path: Path, expected: bytes, url: str
 ) -> None:
     build_index([root], tmp_path / "two.h5", IngestOptions(), jobs=2)
-    result = CliRunner().invoke(group, ["build-index", str(root), "-o", str(tmp_path / "dask.h5"), "--dask", url])
-    assert result.exit_code == 0, result.output
+    build_index([root], tmp_path / "lean.h5", IngestOptions(keep="graph"))
+    for name, more in (("dask", []), ("lean_dask", ["--keep", "graph"])):
+        words = ["build-index", str(root), "-o", str(tmp_path / f"{name}.h5"), "--dask", url, *more]
+        result = CliRunner().invoke(group, words)
+        assert result.exit_code == 0, result.output
     assert (tmp_path / "two.h5").read_bytes() == expected
     assert (tmp_path / "dask.h5").read_bytes() == expected
+    assert (tmp_path / "lean_dask.h5").read_bytes() == (tmp_path / "lean.h5").read_bytes()
     assert not work_path(tmp_path / "dask.h5").exists()
 
 

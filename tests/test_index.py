@@ -17,7 +17,7 @@ from sfm2tuples.covisibility.graph import covisibility
 from sfm2tuples.errors import DataError, FileFormatError
 from sfm2tuples.files.container import content_fingerprint, read_header
 from sfm2tuples.index.opened import open_index
-from sfm2tuples.index.schema import distinct_points, write_index
+from sfm2tuples.index.schema import POINT_TABLES, distinct_points, write_index
 from sfm2tuples.ingest.merging import PlaceChoices, StoredModel, merge_models, stored_models
 from sfm2tuples.ingest.part_files import COLUMNS, part_of, read_part, write_part
 from sfm2tuples.readers.discover import ModelLocation
@@ -134,7 +134,8 @@ def test_columns_hashed_as_they_are_written_have_the_fingerprint_of_the_file(
         time.sleep(1.1 * (threads == 1))  # HDF5 keeps times of objects in seconds, unless told not to.
     assert (tmp_path / "1.h5").read_bytes() == (tmp_path / "4.h5").read_bytes()
     with h5py.File(tmp_path / "1.h5") as file:
-        assert file.attrs["fingerprint"] == content_fingerprint(file, ["models/photo_root"])
+        assert file.attrs["fingerprint"] == content_fingerprint(file, ["models/photo_root", *POINT_TABLES])
+        assert file.attrs["details"] == content_fingerprint(file, groups=POINT_TABLES)
 
 
 def test_large_models_are_gathered_in_blocks(

@@ -174,6 +174,7 @@ def in_another_order(index, order):
             name=[images.name[r] for r in old],
             model=np.argsort(order)[images.model[old]],
             photo=np.arange(len(old)),
+            observed=images.observed[old],
         ),
         observations=dataclasses.replace(
             point,

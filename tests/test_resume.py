@@ -20,7 +20,7 @@ from lost_workers import make_workers_slow
 from sfm2tuples.errors import DataError, ModelError, UsageError
 from sfm2tuples.files.container import read_header
 from sfm2tuples.ingest.build import IngestOptions, IngestSummary, build_index
-from sfm2tuples.ingest.jobs import GROUP_BYTES, GROUP_MODELS, find_files, jobs_of
+from sfm2tuples.ingest.jobs import GROUP_BYTES, GROUP_MODELS, Wanted, find_files, jobs_of
 from sfm2tuples.ingest.part_building import Progress
 from sfm2tuples.ingest.work_folder import part_files, work_folder, work_path
 from sfm2tuples.readers.discover import find_models
@@ -196,8 +196,8 @@ def test_what_a_killed_writer_left_is_removed(root: Path, target: Path) -> None:
 def test_tiny_models_share_a_job_and_the_largest_come_first(root: Path, tmp_path: Path) -> None:
     for row in range(GROUP_MODELS + 1):
         write_binary_model(root / f"z{row:04d}/sparse/0", NAMES[:2], 2)
-    found = [find_files(location, 1) for location in sorted(find_models([root]), key=lambda m: m.name)]
-    jobs = jobs_of(found, tmp_path, 1)
+    found = [find_files(location, Wanted()) for location in sorted(find_models([root]), key=lambda m: m.name)]
+    jobs = jobs_of(found, tmp_path, Wanted())
     assert sorted(m.location.name for job in jobs for m in job.models) == [m.location.name for m in found]
     assert [job.size for job in jobs] == sorted((job.size for job in jobs), reverse=True)
     assert all(len(job.models) == 1 or job.size <= GROUP_BYTES for job in jobs)

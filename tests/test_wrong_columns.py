@@ -221,9 +221,7 @@ def test_an_edge_of_an_image_that_sees_nothing_is_refused(good: Path, tmp_path: 
     path = tmp_path / "x.h5"
     shutil.copyfile(good / "index.h5", path)
     with h5py.File(path, "r+") as file:
-        put(file, "observations/indptr", file["observations/indptr"][()] * 0)
-        put(file, "observations/point", np.zeros(0, np.int64))
-        put(file, "observations/xy", np.zeros((0, 2), np.float32))
+        put(file, "images/observed", file["images/observed"][()] * 0)
     with open_index(path) as index, pytest.raises(FileFormatError, match="shares more points than it observes"):
         index.covisible(0)
     with open_index(path) as index, pytest.raises(FileFormatError, match="shares more points than it observes"):

@@ -158,6 +158,7 @@ def random_index(rng: np.random.Generator, sizes: tuple[int, ...], place: tuple[
             translation=np.zeros((n, 3)),
             photo=np.arange(n),
             has_photo=np.ones(n, bool),
+            observed=np.array([len(set(s.tolist())) for s in seen], np.int64),
         ),
         observations=Observations(
             indptr=indptr_of(np.array([len(s) for s in seen])),

@@ -18,7 +18,7 @@ from cli.output import Output, output_options
 from sfm2tuples.compute.dask_cluster import DASK_TIMEOUT
 from sfm2tuples.compute.progress_bars import ProgressBar
 from sfm2tuples.errors import counted
-from sfm2tuples.ingest.options import FRAGMENTS, IngestOptions
+from sfm2tuples.ingest.options import FRAGMENTS, KEPT, IngestOptions
 
 if TYPE_CHECKING:
     from retrieval.reconstruction.triangulation import TrackMaker
@@ -53,6 +53,11 @@ FLAGS: dict[str, tuple[Any, str]] = {
         str,
         "hold out the images whose names or keys fit this pattern, such as 'day_2/*': a whole walk; by default a share "
         "of the spots or places",
+    ),
+    "keep": (
+        click.Choice(KEPT),
+        "what the index holds of the models: all, or the graph without points and observations, a small part of the "
+        "bytes; all commands take it, but for evaluate --localise and figures and pictures of points",
     ),
 }
 SHOWN_TWINS = 20

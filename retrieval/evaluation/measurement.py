@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from retrieval.evaluation.named_rankings import evaluate_named_rankings, read_ra
 from retrieval.evaluation.refined_rankings import own_junk, refine
 from retrieval.evaluation.request import EvaluationRequest
 from retrieval.local_features.bag_of_words import read_bag_of_words
+from retrieval.localisation.options import parse_thresholds
 from retrieval.metrics.ranking import Rankings
 from retrieval.metrics.results import Evaluation
 from retrieval.protocols.benchmark import Benchmark, figure, figure_text
@@ -27,10 +28,16 @@ from retrieval.protocols.by_name import load_benchmark
 from retrieval.protocols.photo_names import PhotoNames, known_names, names_of
 from retrieval.search.feature_verifier import FeatureTables, FeatureVerifier
 from retrieval.search.ranked_lists import Pipeline
+from sfm2tuples.errors import DataError
 from sfm2tuples.files.container import SOFTWARE
 
 BY_GROUP = {"sfm": "place", "labels": "label"}
 """Protocols whose table has a row for each group, and what a group is there."""
+
+
+LEAN = "the index is lean (--keep graph): what a localiser gets, which needs its points, is left out"
+USUAL = parse_thresholds(None)
+"""When a pose is right where nobody says it; whoever says it asks for figures."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +153,7 @@ def measure(request: EvaluationRequest) -> Measurement:
         if request.teacher_alone:
             return _measure_teacher(request, teacher)
     files = DescriptorFiles.read(request)
-    benchmark = load_benchmark(request.protocol, partial(files.names, request.protocol))
+    benchmark = _load(request, partial(files.names, request.protocol))
     found, database = _measure_descriptors(request, benchmark, files)
     if teacher is not None:
         answers = teacher.evaluate(benchmark, database, request.crop)
@@ -157,6 +164,18 @@ def measure(request: EvaluationRequest) -> Measurement:
             parents=[*found.parents, teacher.bag.fingerprint],
         )
     return _with_localisability(request, benchmark, found)
+
+
+def _load(request: EvaluationRequest, names: Callable[[], PhotoNames]) -> Benchmark:
+    """The protocol; a lean index is refused at once where what was asked for needs its points."""
+    benchmark = load_benchmark(request.protocol, names)
+    if benchmark.index is not None and (request.localise is not None or request.poses not in (None, USUAL)):
+        try:
+            benchmark.index.require_points()
+        except DataError:
+            benchmark.index.close()
+            raise
+    return benchmark
 
 
 def measure_benchmark(request: EvaluationRequest, benchmark: Benchmark) -> Measurement:
@@ -194,7 +213,7 @@ def _measure_descriptors(
 
 def _measure_teacher(request: EvaluationRequest, teacher: Teacher) -> Measurement:
     """What the teacher answers alone."""
-    benchmark = load_benchmark(request.protocol, teacher.names)
+    benchmark = _load(request, teacher.names)
     evaluations = teacher.evaluate(benchmark, benchmark.database, request.crop)
     found = _measurement(request, benchmark, evaluations, teacher.settings(), [teacher.bag.fingerprint])
     return _with_localisability(request, benchmark, found)
@@ -204,7 +223,7 @@ def _measure_rankings(request: EvaluationRequest, path: Path) -> Measurement:
     """What ranked lists answer."""
     rankings = read_rankings(path)
     ranked = list(dict.fromkeys(name for names in rankings.values() for name in names))
-    benchmark = load_benchmark(request.protocol, partial(known_names, request.protocol, ranked, str(path)))
+    benchmark = _load(request, partial(known_names, request.protocol, ranked, str(path)))
     evaluations, notes = evaluate_named_rankings(rankings, benchmark, str(path))
     found = _measurement(request, benchmark, evaluations, {"rankings": path.name}, [], notes)
     return _with_localisability(request, benchmark, found)
@@ -214,6 +233,9 @@ def _with_localisability(request: EvaluationRequest, benchmark: Benchmark, found
     """What a localiser gets from the first results of each setup, where the request says when a pose is right."""
     if request.poses is None or benchmark.index is None:
         return found
+    if not benchmark.index.has_points:
+        benchmark.index.close()
+        return replace(found, notes=[*found.notes, LEAN])
     settings = {"localise": request.localise.as_dict()} if request.localise else {}
     by_setup = {}
     with benchmark.index as index:

@@ -67,7 +67,7 @@ def localise_query(job: LocaliseJob) -> dict[str, Any]:
     query = _features(job.cache, job.made_with, job.query)
     if query is None:
         return failure(UNREADABLE)
-    index = _opened(str(job.index.path), job.index.header.fingerprint)
+    index = _opened(str(job.index.path), job.index.header.content)
     cameras = {int(index.images.model[image]): _camera(index, image) for image in job.query_images}
     usual = next(iter(cameras.values()))
     best: dict[str, Any] | None = None
@@ -95,7 +95,7 @@ def _correspondences(
 ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """Rows of the query's features and of 3D points that match, each pair of a place and a point once, by model."""
     pairs: dict[int, list[np.ndarray]] = defaultdict(list)
-    index_at = str(job.index.path), job.index.header.fingerprint
+    index_at = str(job.index.path), job.index.header.content
     for name, images in job.found:
         other = _features(job.cache, job.made_with, name)
         if other is None:

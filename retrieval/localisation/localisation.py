@@ -171,7 +171,7 @@ def _answer(cache: Path, work: list[LocaliseJob], made_of: list[str], jobs: int)
 def _digest(job: LocaliseJob, states: dict[str, tuple[int, int]]) -> str:
     """Of all that an answer depends on."""
     names = [(job.query, job.query_images), *job.found]
-    content = [job.made_with, job.index.header.fingerprint, [(key, states[key], images) for key, images in names]]
+    content = [job.made_with, job.index.header.content, [(key, states[key], images) for key, images in names]]
     return hashlib.sha256(json.dumps(content).encode("utf-8", "surrogateescape")).hexdigest()
 
 

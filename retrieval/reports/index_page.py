@@ -97,7 +97,7 @@ class IndexPage:
         graph = index.covisibility(model=model).tocoo()
         once = graph.row < graph.col
         edges = np.stack([graph.row[once], graph.col[once]], axis=1)
-        xyz = np.asarray(index.points.xyz[first:last:step])
+        xyz = np.asarray(index.points.xyz[first:last:step]) if index.has_points else np.zeros((0, 3))
         return plan_view(index.poses(rows), xyz, edges, graph.data[once], index.images.name[rows], self._name(model))
 
     def _name(self, model: int) -> str:

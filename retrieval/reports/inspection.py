@@ -99,8 +99,8 @@ def _index(path: Path) -> dict[str, Facts]:
             "images with a photo": int(has_photo.sum()),
             "different photos": len(np.unique(photo[has_photo])),
             "cameras": columns.sizes["cameras"],
-            "points": columns.sizes["points"],
-            "observations": columns.sizes["observations"],
+            "points": int(models.point_start[-1]),
+            "observations": columns.sizes.get("observations", "left out by --keep graph, as the points are"),
             "pairs that share points": columns.sizes["pairs"] // 2,
         }
         if columns.has("inside/split"):

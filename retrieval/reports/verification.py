@@ -14,6 +14,8 @@ from sfm2tuples.mining import tuple_file
 
 UNHASHED = {schema.FORMAT: schema.UNHASHED, tuple_file.FORMAT: tuple_file.UNHASHED}
 """Of the formats that have some, the datasets that the fingerprint does not cover."""
+DETAILS = {schema.FORMAT: schema.POINT_TABLES}
+"""Likewise the groups that have a fingerprint of their own, where the header says one (`Header.details`)."""
 
 
 def verify_file(path: Path) -> str:
@@ -42,12 +44,21 @@ def verify_file(path: Path) -> str:
     header = read_header(path)
     if header.format not in FORMATS:
         raise FileFormatError(path, f"is {header.format}, which this program does not know")
+    unhashed = UNHASHED.get(header.format, ())
+    apart = DETAILS.get(header.format, ()) if header.details else ()
     with open_file(path, header.format, header.version) as file:
-        found = content_fingerprint(file, UNHASHED.get(header.format, ()))
-    if found != header.fingerprint:
-        what = f"its content has the fingerprint {found[:16]}, its header says {header.fingerprint[:16]}"
-        raise FileFormatError(path, f"was changed or damaged after it was written: {what}", "make it again")
+        found = content_fingerprint(file, [*unhashed, *apart])
+        _compare(path, "content", found, header.fingerprint)
+        if header.details:
+            details = content_fingerprint(file, unhashed, groups=apart)
+            _compare(path, f"content in {' and '.join(apart)}", details, header.details)
     return found
+
+
+def _compare(path: Path, what: str, found: str, said: str) -> None:
+    if found != said:
+        both = f"its {what} has the fingerprint {found[:16]}, its header says {said[:16]}"
+        raise FileFormatError(path, f"was changed or damaged after it was written: {both}", "make it again")
 
 
 def _verified_network(path: Path) -> str:

@@ -35,6 +35,8 @@ class Covisibility:
     coincides with a centre has none, and NaN stands where no shared point has one."""
     axis_angle: np.ndarray
     """(e,) float32, angle between the optical axes in radians."""
+    observed: np.ndarray
+    """(n,) int64, |P(i)|: different points that each image observes."""
     behind: int
     """Observations of a point that is not in front of its camera: left out of the scale figure."""
     without_focal_length: int
@@ -82,6 +84,7 @@ def covisibility(model: SparseModel, min_shared: int = 1, threads: int | None = 
         scale_change=pairs.figures[0],
         angle=pairs.figures[1],
         axis_angle=pairs.figures[2],
+        observed=np.bincount(tracks.images, minlength=len(centres)),
         behind=int(behind),
         without_focal_length=int(np.isnan(focal).sum()),
     )

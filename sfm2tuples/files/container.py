@@ -45,6 +45,14 @@ class Header:
     """Name and version of the writer."""
     origins: tuple[str, ...] = ()
     """What tells whose photos it is about (`retrieval.photos.origins`); empty where nothing does."""
+    details: str = ""
+    """Hash of that part of the content which `fingerprint` leaves out, since a file may lack it; empty where it does,
+    and where `fingerprint` is of everything."""
+
+    @property
+    def content(self) -> str:
+        """What changes with anything in the file: both hashes."""
+        return f"{self.fingerprint} {self.details}".rstrip()
 
 
 def known_parents(fingerprints: Iterable[str | None]) -> list[str]:
@@ -62,6 +70,7 @@ def create_file(
     leave_out: Sequence[str] = (),
     digests: Mapping[str, str] | None = None,
     origins: Sequence[str] = (),
+    details: Sequence[str] = (),
 ) -> Iterator[NewFile]:
     """Open a new file beside `path`; on a clean exit fingerprint it, write its header, sync and rename.
 
@@ -73,6 +82,8 @@ def create_file(
         Datasets that the fingerprint does not cover (where photos lie on this machine).
     digests : mapping of str to str, optional
         SHA-256 of the datasets whose bytes were hashed as they were written; looked at on exit, others are read back.
+    details : sequence of str
+        Groups that the fingerprint does not cover either; together they have one of their own, `Header.details`.
     """
     with write_atomically(path) as temporary, _new_file(temporary) as file:
         yield file
@@ -83,7 +94,9 @@ def create_file(
         file.attrs["parents"] = json.dumps(known_parents(parents))
         if origins:
             file.attrs["origins"] = json.dumps(list(origins))
-        file.attrs["fingerprint"] = content_fingerprint(file, leave_out, digests or {})
+        file.attrs["fingerprint"] = content_fingerprint(file, [*leave_out, *details], digests)
+        if any(name in file for name in details):
+            file.attrs["details"] = content_fingerprint(file, leave_out, digests, details)
 
 
 @contextmanager
@@ -142,6 +155,7 @@ def header_of(path: str | Path, file: h5py.File) -> Header:
     version = number_attribute(path, file, "version")
     options, parents = json_attribute(path, file, "options", dict), json_attribute(path, file, "parents", list)
     origins = json_attribute(path, file, "origins", list) if "origins" in file.attrs else []
+    details = _attribute(path, file, "details", str) if "details" in file.attrs else ""
     for name, prints in (("parents", parents), ("origins", origins)):
         if not all(isinstance(fingerprint, str) for fingerprint in prints):
             raise _bad_header(path, name)
@@ -153,6 +167,7 @@ def header_of(path: str | Path, file: h5py.File) -> Header:
         options=options,
         software=text["software"],
         origins=tuple(origins),
+        details=details,
     )
 
 
@@ -189,13 +204,31 @@ def number_attribute(path: str | Path, item: h5py.Group, name: str) -> int:
 
 
 def content_fingerprint(
-    file: h5py.File, leave_out: Sequence[str] = (), digests: Mapping[str, str] | None = None
+    file: h5py.File,
+    leave_out: Sequence[str] = (),
+    digests: Mapping[str, str] | None = None,
+    groups: Sequence[str] | None = None,
 ) -> str:
-    """SHA-256 over a line for each dataset, in the order of their names: name, type, shape, SHA-256 of the bytes."""
-    skip, known, path = tuple(leave_out), digests or {}, str(file.filename)
+    """SHA-256 over a line for each dataset, in the order of their names: name, type, shape, SHA-256 of the bytes.
+
+    Parameters
+    ----------
+    file : h5py.File
+    leave_out : sequence of str
+        Datasets and groups that it does not cover.
+    digests : mapping of str to str, optional
+        SHA-256 of datasets, as far as they are known.
+    groups : sequence of str, optional
+        Cover what is in these alone.
+    """
+    known, path = digests or {}, str(file.filename)
+
+    def is_wanted(name: str) -> bool:
+        return (groups is None or _is_among(name, groups)) and not _is_among(name, leave_out)
+
     lines: dict[str, str] = {}
     for name, dataset in walk(path, file, made_here=isinstance(file, NewFile)):
-        if dataset is not None and not any(name == s or name.startswith(s + "/") for s in skip):
+        if dataset is not None and is_wanted(name):
             with reading(path, name):
                 content = known[name] if name in known else _digest(dataset)
                 lines[name] = f"{name} {dataset.dtype.str} {dataset.shape} {content}\n"
@@ -203,6 +236,11 @@ def content_fingerprint(
     for name in sorted(lines):
         whole.update(lines[name].encode())
     return whole.hexdigest()
+
+
+def _is_among(name: str, items: Sequence[str]) -> bool:
+    """Whether a dataset is one of some items of a file, or in one."""
+    return any(name == item or name.startswith(item + "/") for item in items)
 
 
 def _digest(dataset: h5py.Dataset) -> str:

@@ -48,17 +48,17 @@ class LazyFile:
         As in `sfm2tuples.files.container.open_file`.
     rules : Rules
         Of every dataset that is read.
-    fingerprint : str
-        What the file's must be; "": any at first, and then always that one.
+    content : str
+        What the `Header.content` of the file must be; "": any at first, and then always that one.
     cache : bool
         As in `open_file`.
     """
 
     def __init__(
-        self, path: Path, format: str, version: int, rules: Rules, fingerprint: str = "", cache: bool = True
+        self, path: Path, format: str, version: int, rules: Rules, content: str = "", cache: bool = True
     ) -> None:
         self.path = Path(os.path.abspath(path))
-        self._format, self._version, self._rules, self._fingerprint = format, version, rules, fingerprint
+        self._format, self._version, self._rules, self._content = format, version, rules, content
         self._cache = cache
         self._opened: tuple[Header, CheckedColumns] | None = None
         self._stack = ExitStack()
@@ -67,7 +67,7 @@ class LazyFile:
 
     def __reduce__(self) -> tuple[type[LazyFile], tuple[Path, str, int, Rules, str, bool]]:
         """Travel to another process as a path."""
-        return type(self), (self.path, self._format, self._version, self._rules, self._fingerprint, self._cache)
+        return type(self), (self.path, self._format, self._version, self._rules, self._content, self._cache)
 
     def open(self) -> tuple[Header, CheckedColumns]:
         """What the open file says of itself, and its columns.
@@ -90,7 +90,7 @@ class LazyFile:
                     self._stack = ExitStack()
                     file = self._stack.enter_context(open_file(self.path, self._format, self._version, self._cache))
                     header = header_of(self.path, file)
-                    self._check_content(header.fingerprint)
+                    self._check_content(header.content)
                     opened = header, CheckedColumns(self.path, file, self._rules)
                     self._opened, self._process = opened, os.getpid()
         return opened
@@ -121,11 +121,11 @@ class LazyFile:
         """Read rows of a column, checked: see `CheckedColumns.read`."""
         return self.open()[1].read(name, rows)
 
-    def _check_content(self, fingerprint: str) -> None:
+    def _check_content(self, content: str) -> None:
         """Rows of one file must not be looked up in another that took its place."""
-        if fingerprint != (self._fingerprint or fingerprint):
+        if content != (self._content or content):
             raise DataError(self.path, "was replaced since it was first opened", "open it again")
-        self._fingerprint = fingerprint
+        self._content = content
 
 
 class LazyColumn(Sequence):

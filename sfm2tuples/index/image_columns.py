@@ -9,7 +9,9 @@ import numpy as np
 from sfm2tuples.errors import FileFormatError
 from sfm2tuples.files.checked_columns import RowSelection
 from sfm2tuples.files.lazy_file import LazyColumn, LazyFile, LazyTable
-from sfm2tuples.index.schema import Images, Models, Places
+from sfm2tuples.index.schema import Images, Models, Places, distinct_points
+
+_BLOCK = 4096
 
 
 class ImageColumns(LazyTable):
@@ -47,6 +49,11 @@ class ImageColumns(LazyTable):
         return LazyColumn(len(self), self._splits)
 
     @property
+    def observed(self) -> LazyColumn:
+        """|P(i)|: how many different points each image observes, int64."""
+        return LazyColumn(len(self), self._observed)
+
+    @property
     def pose(self) -> LazyColumn:
         """World-to-camera poses [R | t], (3, 4) float64 each."""
         return LazyColumn(len(self), self._poses)
@@ -75,6 +82,22 @@ class ImageColumns(LazyTable):
             inside: np.ndarray = self._file.read("inside/split", rows)
             return inside
         return self._tables()[1].split[self._places(rows)]
+
+    def _observed(self, rows: RowSelection) -> np.ndarray:
+        if self._file.has("images/observed"):
+            stored: np.ndarray = self._file.read("images/observed", rows)
+            return stored
+        if not self._file.has("observations/point"):
+            raise FileFormatError(self._file.path, "torn or incomplete (no images/observed)", "build it again")
+        # Before version 2 of the format the observations alone said it.
+        if isinstance(rows, np.ndarray):
+            return self._observed(slice(0, len(self)))[rows]
+        counts = [np.zeros(0, np.int64)]
+        for start in range(rows.start, rows.stop, _BLOCK):
+            indptr = self._file.read("observations/indptr", slice(start, min(start + _BLOCK, rows.stop) + 1))
+            seen = slice(int(indptr[0]), int(indptr[-1]))
+            counts.append(distinct_points(indptr, self._file.read("observations/point", seen)))
+        return np.concatenate(counts)
 
     def _poses(self, rows: RowSelection) -> np.ndarray:
         from scipy.spatial.transform import Rotation

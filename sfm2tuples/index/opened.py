@@ -26,7 +26,6 @@ from sfm2tuples.index.schema import (
     Places,
     Points,
     Spots,
-    distinct_points,
     overlaps,
 )
 from sfm2tuples.readers.camera_models import CAMERA_MODELS
@@ -44,19 +43,20 @@ class OpenedIndex:
 
     An image is given by its row or its key, a model and a place by its row or its name. Negative rows are refused.
 
-    It may be pickled (as path and fingerprint), sent to other processes and used after a fork: each process opens the
+    It may be pickled (as path and fingerprints), sent to other processes and used after a fork: each process opens the
     file for itself. Threads may share one: HDF5 lets one of them read at a time.
     """
 
-    def __init__(self, path: str | Path, fingerprint: str = "") -> None:
-        self._file = LazyFile(Path(path), FORMAT, VERSION, RULES, fingerprint)
+    def __init__(self, path: str | Path, content: str = "") -> None:
+        self._file = LazyFile(Path(path), FORMAT, VERSION, RULES, content)
         self.header: Header = self._file.header()
         self.num_images: int = self._file.num_rows("images/id")
-        self.num_points: int = self._file.num_rows("points/id")
+        self.has_points: bool = self._file.has("points/id")
+        """Whether it holds points and observations, which a lean index does not."""
 
     def __reduce__(self) -> tuple[type[OpenedIndex], tuple[Path, str]]:
-        """Travel to another process as a path, and as the fingerprint that the file there must have."""
-        return type(self), (self.path, self.header.fingerprint)
+        """Travel to another process as a path, and as the fingerprints that the file there must have."""
+        return type(self), (self.path, self.header.content)
 
     def __repr__(self) -> str:
         """The file, and how many images it has."""
@@ -94,14 +94,27 @@ class OpenedIndex:
         """Columns of the images, read by rows: all fields of `Images`, place, split, pose, centre."""
         return ImageColumns(self._file, self._tables)
 
+    @cached_property
+    def num_points(self) -> int:
+        """Points of the models, whether the index holds them or not."""
+        return int(self.models.point_start[-1])
+
+    def require_points(self) -> None:
+        """Refuse a lean index, which holds no points and no observations: a DataError says what to do."""
+        if not self.has_points:
+            what = "is a lean index, without points and observations, which this needs"
+            raise DataError(self.path, what, "build it again without --keep graph")
+
     @property
     def points(self) -> LazyTable:
-        """Columns of the points, read by rows: all fields of `sfm2tuples.index.schema.Points`."""
+        """Columns of the points, read by rows: all fields of `Points`; a lean index is refused."""
+        self.require_points()
         return LazyTable(self._file, "points", Points)
 
     @property
     def observations(self) -> LazyTable:
-        """Columns of the observations, CSR over images: all fields of `sfm2tuples.index.schema.Observations`."""
+        """Columns of the observations, CSR over images: all fields of `Observations`; a lean index is refused."""
+        self.require_points()
         return LazyTable(self._file, "observations", Observations)
 
     @property
@@ -188,7 +201,7 @@ class OpenedIndex:
         neighbour, shared, *others = (self._file.read(f"covisibility/{name}", part) for name in names)
         order = np.lexsort((neighbour, -shared))
         order = order[shared[order] >= min_shared]
-        observed = np.repeat(self._num_observed(row, row + 1), len(order))
+        observed = np.repeat(self.images.observed[row], len(order))
         overlap = overlaps(self.path, shared[order], observed)
         evidence = (values[order] for values in others)
         return Neighbours(neighbour[order], self.images.key[neighbour[order]], shared[order], overlap, *evidence)
@@ -225,18 +238,19 @@ class OpenedIndex:
 
     def num_observed(self) -> np.ndarray:
         """|P(i)|: how many different points each image observes, (n,) int64."""
-        counts = [self._num_observed(block[0], block[-1] + 1) for block in _blocks(np.arange(self.num_images))]
-        return np.concatenate([np.zeros(0, np.int64), *counts])
+        return self.images.observed[:]
 
     def points_of(self, image: int | str) -> ObservedPoints:
-        """The points that an image observes."""
+        """The points that an image observes; a lean index is refused."""
+        self.require_points()
         part = self._part("observations", self._row(image))
         point = self._file.read("observations/point", part)
         points = self.points
         return ObservedPoints(point, points.xyz[point], points.error[point], self._file.read("observations/xy", part))
 
     def track(self, point: int) -> Track:
-        """All observations of a point. Reads the observations of its whole model: for many points, read those once."""
+        """All observations of a point. Reads those of its whole model: for many points, read them once."""
+        self.require_points()
         if not 0 <= point < self.num_points:
             raise UsageError(f"point {point} of {self.num_points:,}")
         model = int(np.searchsorted(self.models.point_start, point, "right")) - 1
@@ -275,12 +289,6 @@ class OpenedIndex:
     def _tables(self) -> tuple[Models, Places]:
         return self.models, self.places
 
-    def _num_observed(self, start: int, stop: int) -> np.ndarray:
-        """|P(i)| of consecutive images: (stop - start,) int64."""
-        indptr = self._file.read("observations/indptr", slice(start, stop + 1))
-        point = self._file.read("observations/point", slice(int(indptr[0]), int(indptr[-1])))
-        return distinct_points(indptr, point)
-
     def _graph(self, rows: np.ndarray, value: str) -> csr_matrix:
         """The graph of rising rows that hold whole models: no edge leaves them."""
         from scipy.sparse import csr_matrix
@@ -300,7 +308,7 @@ class OpenedIndex:
         counts, part = np.diff(indptr), slice(int(indptr[0]), int(indptr[-1]))
         values = self._file.read(f"covisibility/{'shared' if value == 'overlap' else value}", part)
         if value == "overlap":
-            values = overlaps(self.path, values, np.repeat(self._num_observed(start, stop), counts))
+            values = overlaps(self.path, values, np.repeat(self.images.observed[start:stop], counts))
         return counts, self._file.read("covisibility/neighbour", part), values
 
 

@@ -1,4 +1,7 @@
-"""`index.h5`: cameras, poses, points, observations, the co-visibility graph, places and splits, as columns."""
+"""`index.h5`: cameras, poses, points, observations, the co-visibility graph, places and splits, as columns.
+
+A lean index (`build-index --keep graph`) has no points and no observations. All else is the same.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ from sfm2tuples.index.splits import TRAIN as TRAIN
 from sfm2tuples.index.splits import VAL as VAL
 
 FORMAT = "sfm2tuples-index"
-VERSION = 1
+VERSION = 2
 UNHASHED = ("models/photo_root",)
 """What the fingerprint does not cover: where photos lie on this machine."""
 
@@ -84,11 +87,13 @@ class Images:
     """(n,) int64, the same number for rows whose photos have the same bytes; the row of the first of them."""
     has_photo: np.ndarray
     """(n,) bool, whether the photo was found when the index was built."""
+    observed: np.ndarray
+    """(n,) int64, different points that the image observes."""
 
 
 @dataclass(frozen=True)
 class Observations:
-    """`/observations`: which image sees which point, as CSR over images."""
+    """`/observations`: which image sees which point, as CSR over images; absent from a lean index."""
 
     indptr: np.ndarray
     """(n + 1,) int64, where each image's observations start."""
@@ -100,7 +105,7 @@ class Observations:
 
 @dataclass(frozen=True)
 class Points:
-    """`/points`: the 3D points of all models."""
+    """`/points`: the 3D points of all models; absent from a lean index."""
 
     id: np.ndarray
     """(p,) int64, COLMAP's point id within its model."""
@@ -237,6 +242,9 @@ TABLES = {
     "places": Places,
 }
 """By group of the file, the dataclass of its columns."""
+POINT_TABLES = ("observations", "points")
+"""Those of them that a lean index does not have. They have a fingerprint of their own, so that whatever is made of the
+rest is the same for a lean and a whole index, and says that it is of the same."""
 OPTIONAL_TABLES = {"inside": Inside, "spots": Spots}
 """Likewise of the groups that an index has together or not at all."""
 
@@ -253,20 +261,21 @@ RULES: Rules = {
     "images/translation": Rule(("images", 3), "float64", finite=True),
     "images/photo": Rule(("images",), "int64", row_of="images"),
     "images/has_photo": Rule(("images",), "bool"),
+    "images/observed": Rule(("images",), "int64", least=0, only_with="images/observed"),
     "cameras/id": Rule(("cameras",), "int64"),
     "cameras/model": Rule(("cameras",), "int32"),
     "cameras/size": Rule(("cameras", 2), "int64"),
     "cameras/indptr": Rule(("cameras + 1",), "int64", starts_of="camera parameters"),
     "cameras/params": Rule(("camera parameters",), "float64"),
-    "points/id": Rule(("points",), "int64"),
-    "points/xyz": Rule(("points", 3), "float64", finite=True),
-    "points/error": Rule(("points",), "float64"),
+    "points/id": Rule(("points",), "int64", only_with="points"),
+    "points/xyz": Rule(("points", 3), "float64", finite=True, only_with="points"),
+    "points/error": Rule(("points",), "float64", only_with="points"),
     "models/image_start": Rule(("models + 1",), "int64", starts_of="images"),
     "models/point_start": Rule(("models + 1",), "int64", starts_of="points"),
     "models/camera_start": Rule(("models + 1",), "int64", starts_of="cameras"),
-    "observations/indptr": Rule(("images + 1",), "int64", starts_of="observations"),
-    "observations/point": Rule(("observations",), "int64", row_of="points"),
-    "observations/xy": Rule(("observations", 2), "float32"),
+    "observations/indptr": Rule(("images + 1",), "int64", starts_of="observations", only_with="points"),
+    "observations/point": Rule(("observations",), "int64", row_of="points", only_with="points"),
+    "observations/xy": Rule(("observations", 2), "float32", only_with="points"),
     "covisibility/indptr": Rule(("images + 1",), "int64", starts_of="pairs"),
     "covisibility/neighbour": Rule(("pairs",), "int64", row_of="images"),
     "covisibility/shared": Rule(("pairs",), "int32", least=1),
@@ -303,17 +312,19 @@ def write_index(
     path : str or Path
     tables : mapping
         By group, such as ``images``, its columns by name: all fields of the group's dataclass. The groups of
-        `OPTIONAL_TABLES` may be absent.
+        `OPTIONAL_TABLES` may be absent, and those of `POINT_TABLES`.
     options, parents
         For the header.
     threads : int
         How many columns are gathered, written and hashed at a time; the file is the same for any number.
     """
     digests: dict[str, str] = {}
-    with create_file(path, FORMAT, VERSION, options, parents, UNHASHED, digests) as file:
+    absent = {*OPTIONAL_TABLES, *POINT_TABLES}.difference(tables)
+    there = {name: table for name, table in {**TABLES, **OPTIONAL_TABLES}.items() if name not in absent}
+    with create_file(path, FORMAT, VERSION, options, parents, UNHASHED, digests, details=POINT_TABLES) as file:
         streams: list[tuple[h5py.Dataset, ColumnStream]] = []
         synced: list[Future[None]] = []
-        for name, table in {**TABLES, **{k: t for k, t in OPTIONAL_TABLES.items() if k in tables}}.items():
+        for name, table in there.items():
             columns = {field.name: tables[name][field.name] for field in fields(table)}
             streams += write_columns(file.create_group(name), columns)
         # The columns have their places by now, but not yet their bytes.

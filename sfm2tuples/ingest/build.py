@@ -16,8 +16,9 @@ from sfm2tuples.compute.dask_cluster import DASK_TIMEOUT
 from sfm2tuples.compute.threads import default_threads
 from sfm2tuples.errors import first_three
 from sfm2tuples.index.schema import Places, write_index
+from sfm2tuples.ingest.jobs import Wanted
 from sfm2tuples.ingest.merging import MergedIndex, PlaceChoices, StoredModel, merge_models
-from sfm2tuples.ingest.options import APART, IngestOptions
+from sfm2tuples.ingest.options import APART, GRAPH, IngestOptions
 from sfm2tuples.ingest.part_building import Progress, TrackMaker, Workers, build_parts
 from sfm2tuples.ingest.photo_hints import where_photos_may_be
 from sfm2tuples.ingest.room_for_parts import require_room_for_parts
@@ -120,11 +121,12 @@ def build_index(
     ModelError
         A model cannot be read, where `strict` is set.
     """
-    locations = _models_to_read(roots, target)
+    locations = _models_to_read(roots, target, options)
     listed = _listed_places(places, locations, roots)
     with work_folder(target, resume) as folder:
         workers = Workers(jobs, dask, dask_timeout, strict)
-        models, failed = build_parts(locations, folder, options.min_shared, workers, progress, make_tracks)
+        wanted = Wanted(options.min_shared, options.keep == GRAPH)
+        models, failed = build_parts(locations, folder, wanted, workers, progress, make_tracks)
         models, twins = _without_twins(models, listed)
         folders = _folders_of_photos(models, photo_roots)
         merged = _merge(models, folders, listed, databases, options, strict)
@@ -133,10 +135,12 @@ def build_index(
     return _warned_of(summary, options, _hint(models, folders, photo_roots))
 
 
-def _models_to_read(roots: Sequence[Path], target: Path) -> list[ModelLocation]:
+def _models_to_read(roots: Sequence[Path], target: Path, options: IngestOptions) -> list[ModelLocation]:
     """The models below the roots in the order of their names; there is room for what will be made of them."""
     locations = sorted(find_models(roots), key=lambda location: location.name)
-    require_room_for_parts(locations, target)
+    if options.keep != GRAPH:
+        # How large a graph becomes, the models' files do not say.
+        require_room_for_parts(locations, target)
     return locations
 
 
@@ -170,7 +174,7 @@ def _without_twins(
                 m.location.path,
                 m.image_names,
                 listed.place[m.location.name] is not None,
-                m.record.counts["points"],
+                m.record.num_points,
             )
             for m in models
         ]
@@ -205,7 +209,7 @@ def _merge(
         matches=matches,
         join_scenes=options.join_scenes,
     )
-    return merge_models(models, photo_roots, choices)
+    return merge_models(models, photo_roots, choices, options.keep == GRAPH)
 
 
 def _write(
@@ -249,7 +253,7 @@ def _summary(
     return IngestSummary(
         num_models=len(models),
         num_images=len(images.key),
-        num_points=sum(record.counts["points"] for record in records),
+        num_points=sum(record.num_points for record in records),
         num_edges=sum(record.counts["edges"] for record in records) // 2,
         places=merged.places,
         model_place=merged.grouping.place,

@@ -25,6 +25,16 @@ GROUP_MODELS = 250
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """What a part has of each model."""
+
+    min_shared: int = 1
+    """Pairs of images that share fewer points are left out of the graph."""
+    lean: bool = False
+    """Points and observations are left out once the graph is made."""
+
+
+@dataclass(frozen=True)
 class FoundModel:
     """A model before it is read."""
 
@@ -44,8 +54,8 @@ class ModelJob:
     """Models to read, in the order of their names."""
     folder: Path
     """Where the part is written; an absolute path."""
-    min_shared: int
-    """Pairs of images that share fewer points are left out of the graph."""
+    wanted: Wanted
+    """What becomes of each model."""
 
     @property
     def size(self) -> int:
@@ -67,7 +77,7 @@ class NoTracksError(NothingToUseError):
     """No two images of a whole model share a point; `--triangulate` can make some."""
 
 
-def find_files(location: ModelLocation, min_shared: int) -> FoundModel:
+def find_files(location: ModelLocation, wanted: Wanted) -> FoundModel:
     """Size of a model's files, and its key: path, kind, names, sizes and times of the files, and what reads them."""
     files = []
     made = [] if location.tracks is None else KIND_OF[BINARY].sources(location.tracks)
@@ -77,12 +87,12 @@ def find_files(location: ModelLocation, min_shared: int) -> FoundModel:
         except OSError:
             continue
         files.append((os.path.basename(path), status.st_size, status.st_mtime_ns))
-    made_from = (SOFTWARE, min_shared, os.path.abspath(location.path), location.kind, files)
+    made_from = (SOFTWARE, wanted, os.path.abspath(location.path), location.kind, files)
     key = hashlib.sha256(repr(made_from).encode("utf-8", "surrogateescape")).hexdigest()
     return FoundModel(location, sum(size for _, size, _ in files), key)
 
 
-def jobs_of(models: Sequence[FoundModel], folder: Path, min_shared: int) -> list[ModelJob]:
+def jobs_of(models: Sequence[FoundModel], folder: Path, wanted: Wanted) -> list[ModelJob]:
     """Jobs for some models, the largest first, so that none is left running alone at the end.
 
     Parameters
@@ -91,7 +101,7 @@ def jobs_of(models: Sequence[FoundModel], folder: Path, min_shared: int) -> list
         In the order of their names.
     folder : Path
         Where parts are written.
-    min_shared : int
+    wanted : Wanted
     """
     groups: list[list[FoundModel]] = [[]]
     size = 0
@@ -101,7 +111,7 @@ def jobs_of(models: Sequence[FoundModel], folder: Path, min_shared: int) -> list
             size = 0
         groups[-1].append(model)
         size += model.size
-    jobs = [ModelJob(tuple(group), folder, min_shared) for group in groups if group]
+    jobs = [ModelJob(tuple(group), folder, wanted) for group in groups if group]
     return sorted(jobs, key=lambda job: -job.size)
 
 
@@ -146,7 +156,7 @@ def read_models(job: ModelJob) -> tuple[Part | None, list[tuple[ModelLocation, M
             model = read_model(location)
             if not model.image_names:
                 raise NothingToUseError(location.path, "the model has no images", "it is left out")
-            graph = covisibility(model, job.min_shared)
+            graph = covisibility(model, job.wanted.min_shared)
             if not len(graph.neighbour):
                 _check_shared(location.path, model)
             made.append((location.name, found.key, model, graph))
@@ -154,7 +164,30 @@ def read_models(job: ModelJob) -> tuple[Part | None, list[tuple[ModelLocation, M
             failed.append((location, error))
         except MemoryError:
             failed.append((location, ModelError(location.path, "needs more memory than there is")))
-    return part_of(made) if made else None, failed
+    return part_of(made, job.wanted.lean) if made else None, failed
+
+
+def read_again(location: ModelLocation, wanted: Wanted, key: str) -> SparseModel:
+    """Read a model whose part is lean once more, for what needs its points.
+
+    Parameters
+    ----------
+    location : ModelLocation
+    wanted : Wanted
+        By which its part was made.
+    key : str
+        What that was made from, as `FoundModel.key` says it.
+
+    Raises
+    ------
+    ModelError
+        The model's files were changed since, or can no longer be read.
+    """
+    from sfm2tuples.readers.any_kind import read_model
+
+    if find_files(location, wanted).key != key:
+        raise ModelError(location.path, "was changed while the index was built", "run the same command with --resume")
+    return read_model(location)
 
 
 def _check_shared(path: Path, model: SparseModel) -> None:

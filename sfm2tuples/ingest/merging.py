@@ -14,7 +14,7 @@ import numpy as np
 
 from sfm2tuples.files.columns import ColumnStream, Utf8Strings, indptr_of
 from sfm2tuples.files.tables import Column
-from sfm2tuples.index.schema import Places
+from sfm2tuples.index.schema import POINT_TABLES, Places
 from sfm2tuples.ingest.part_files import COLUMNS, KINDS, ModelRecord, Part
 from sfm2tuples.places.grouping import Grouping, Join, group_models, photo_joins, scene_joins
 from sfm2tuples.places.photo_contents import number_photos
@@ -98,7 +98,9 @@ class MergedIndex:
     """All columns of the index by group and name; the large ones are streams over the parts."""
 
 
-def merge_models(models: Sequence[StoredModel], photo_roots: Sequence[str], choices: PlaceChoices) -> MergedIndex:
+def merge_models(
+    models: Sequence[StoredModel], photo_roots: Sequence[str], choices: PlaceChoices, lean: bool = False
+) -> MergedIndex:
     """Merge models into one index.
 
     Parameters
@@ -108,10 +110,15 @@ def merge_models(models: Sequence[StoredModel], photo_roots: Sequence[str], choi
     photo_roots : sequence of str
         By model: absolute path that its image names are relative to, or "" where its photos were not found.
     choices : PlaceChoices
+    lean : bool
+        Leave out points and observations, which lean parts do not have.
     """
     images = _merge_images(models, photo_roots)
     grouping, places = _group_into_places(models, photo_roots, images, choices)
-    return MergedIndex(images, grouping, places, _merge_columns(models, photo_roots, images, grouping, places))
+    tables = _merge_columns(models, photo_roots, images, grouping, places)
+    if lean:
+        tables = {name: table for name, table in tables.items() if name not in POINT_TABLES}
+    return MergedIndex(images, grouping, places, tables)
 
 
 def stored_models(part: Part, locations: Sequence[ModelLocation | None]) -> list[StoredModel]:
@@ -201,7 +208,7 @@ def _merge_columns(
         "models/photo_root": list(photo_roots),
         "models/place": grouping.place,
         "models/image_start": starts["images"],
-        "models/point_start": starts["points"],
+        "models/point_start": indptr_of(np.array([model.record.num_points for model in models])),
         "models/camera_start": starts["cameras"],
         "images/key": images.key,
         "images/model": images.model,

@@ -15,8 +15,9 @@ from sfm2tuples.files.columns import indptr_of
 from sfm2tuples.files.tables import Column
 from sfm2tuples.index.schema import Inside, Places, Spots
 from sfm2tuples.index.splits import LEFT_OUT, TRAIN, VAL
+from sfm2tuples.ingest.jobs import Wanted, read_again
 from sfm2tuples.ingest.merging import MergedIndex, StoredModel
-from sfm2tuples.ingest.options import APART, IngestOptions
+from sfm2tuples.ingest.options import APART, GRAPH, IngestOptions
 from sfm2tuples.readers.sparse_model import SparseModel
 from sfm2tuples.relations.held_out import MOST_BUFFER, hold_out_models, hold_out_spots
 from sfm2tuples.relations.model_relations import relations_of_model
@@ -85,7 +86,7 @@ def inside_tables(
         `val_names` fits no image that takes part, or all.
     """
     images, apart = merged.images, options.fragments == APART
-    found = _all_models(models, options.min_shared == 1, threads)
+    found = _all_models(models, Wanted(options.min_shared, options.keep == GRAPH), threads)
     place = merged.grouping.place[images.model]
     spot = spots_of(found.graph, found.shared, found.observed, found.takes_part, options.seed)
     spot, spots = _numbered_by_place(spot, place)
@@ -140,12 +141,13 @@ class _AllModels:
     """Proven pairs of images of one model."""
 
 
-def _all_models(models: Sequence[StoredModel], is_whole: bool, threads: int | None) -> _AllModels:
-    """The relations of each model, one after the other."""
+def _all_models(models: Sequence[StoredModel], wanted: Wanted, threads: int | None) -> _AllModels:
+    """The relations of each model, one after the other: the points of one are in memory at a time."""
     parts, graphs, shared, proven = [], [], [], 0
     for stored in models:
-        model, graph, own_shared = _read(stored)
-        part = relations_of_model(model, graph, is_whole, threads)
+        model = read_again(stored.location, wanted, stored.record.key) if wanted.lean else _read(stored)
+        graph, own_shared = _graph_of(stored)
+        part = relations_of_model(model, graph, wanted.min_shared == 1, threads)
         first = np.repeat(np.arange(len(part.takes_part)), np.diff(graph.indptr))
         edges = int((part.takes_part[first] & part.takes_part[graph.neighbour]).sum())
         proven += (_pairs(int(part.takes_part.sum())) - edges - len(part.unknown.other)) // 2
@@ -167,14 +169,13 @@ EVIDENCE = {"hops": np.uint8, "into": np.float32, "distance": np.float32}
 """Columns of an unknown pair, and their types."""
 
 
-def _read(stored: StoredModel) -> tuple[SparseModel, Graph, np.ndarray]:
-    """A model's columns as far as relations need them, its graph, and the shared points of the graph's edges."""
+def _read(stored: StoredModel) -> SparseModel:
+    """A model's columns as far as relations need them, from a part that has its points."""
 
     def column(name: str, kind: str) -> np.ndarray:
-        start, stop = stored.part.starts[kind][stored.row : stored.row + 2]
-        return stored.part.read(name, int(start), int(stop))
+        return _column_of(stored, name, kind)
 
-    model = SparseModel(
+    return SparseModel(
         camera_ids=column("cameras/id", "cameras"),
         camera_models=column("cameras/model", "cameras"),
         camera_sizes=column("cameras/size", "cameras"),
@@ -192,8 +193,18 @@ def _read(stored: StoredModel) -> tuple[SparseModel, Graph, np.ndarray]:
         points=column("points/xyz", "points"),
         point_errors=column("points/error", "points"),
     )
-    graph = Graph(indptr_of(column("images/num_neighbours", "images")), column("covisibility/neighbour", "edges"))
-    return model, graph, column("covisibility/shared", "edges")
+
+
+def _graph_of(stored: StoredModel) -> tuple[Graph, np.ndarray]:
+    """A model's graph, and the shared points of its edges."""
+    indptr = indptr_of(_column_of(stored, "images/num_neighbours", "images"))
+    neighbour, shared = (_column_of(stored, f"covisibility/{name}", "edges") for name in ("neighbour", "shared"))
+    return Graph(indptr, neighbour), shared
+
+
+def _column_of(stored: StoredModel, name: str, kind: str) -> np.ndarray:
+    start, stop = stored.part.starts[kind][stored.row : stored.row + 2]
+    return stored.part.read(name, int(start), int(stop))
 
 
 def _column(parts: Sequence[np.ndarray], dtype: type) -> np.ndarray:

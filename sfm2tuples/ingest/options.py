@@ -14,6 +14,9 @@ LARGEST = 2**31 - 1
 UNKNOWN, APART = "unknown", "apart"
 FRAGMENTS = (UNKNOWN, APART)
 """What a pair of images of two models of one place is."""
+ALL, GRAPH = "all", "graph"
+KEPT = (ALL, GRAPH)
+"""What of the models an index holds."""
 INSIDE = {None: "auto", True: "yes", False: "no"}
 """How the header of an index says whether relations were asked for."""
 
@@ -42,6 +45,9 @@ class IngestOptions:
     """What a pair of images of two models of one place is: unknown, or a proven negative since they are apart."""
     val_names: str | None = None
     """Pattern of the names of images that are held out for validation, instead of a share of the spots or places."""
+    keep: str = ALL
+    """What of the models is kept: all, or only the graph, with cameras, poses and relations, but without points and
+    observations."""
 
     def __post_init__(self) -> None:
         if self.min_shared < 1:
@@ -53,6 +59,8 @@ class IngestOptions:
                 raise UsageError(f"{name.replace('_', '-')} is {getattr(self, name)}; give 1 or more")
         if self.fragments not in FRAGMENTS:
             raise UsageError(f"fragments is {self.fragments}; give {' or '.join(FRAGMENTS)}")
+        if self.keep not in KEPT:
+            raise UsageError(f"keep is {self.keep}; give {' or '.join(KEPT)}")
         if self.inside is False and (self.val_names is not None or self.fragments != UNKNOWN):
             raise UsageError("--val-names and --fragments need what --no-inside leaves out; give one or the other")
         for name in ("min_shared", "min_matches", "min_match_pairs"):

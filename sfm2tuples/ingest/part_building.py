@@ -15,6 +15,7 @@ from sfm2tuples.ingest.jobs import (
     ModelJob,
     NothingToUseError,
     NoTracksError,
+    Wanted,
     find_files,
     jobs_of,
     read_models,
@@ -71,7 +72,7 @@ class Progress:
 def build_parts(
     locations: Sequence[ModelLocation],
     folder: Path,
-    min_shared: int,
+    wanted: Wanted,
     workers: Workers,
     progress: Callable[[Progress], None] | None = None,
     make_tracks: TrackMaker | None = None,
@@ -84,7 +85,7 @@ def build_parts(
         In the order of their names.
     folder : Path
         Work folder; parts that lie there are used as far as their models have not changed.
-    min_shared : int
+    wanted : Wanted
     workers : Workers
     progress : callable, optional
         Called with how far the reading is.
@@ -108,7 +109,7 @@ def build_parts(
     if workers.dask is not None:
         locations = [replace(one, path=one.path.absolute(), root=one.root.absolute()) for one in locations]
     failed: dict[str, str] = {}
-    stored, without = _read_all(locations, folder, min_shared, workers, progress or (lambda _: None), failed)
+    stored, without = _read_all(locations, folder, wanted, workers, progress or (lambda _: None), failed)
     if without and make_tracks is not None:
         tracked = []
         for location in without:
@@ -118,7 +119,7 @@ def build_parts(
                 _note(failed, location, error)
         without = {}
         if tracked:
-            again, without = _read_all(tracked, folder, min_shared, workers, lambda _: None, failed)
+            again, without = _read_all(tracked, folder, wanted, workers, lambda _: None, failed)
             stored |= again
     for location, why in without.items():
         _note(failed, location, why)
@@ -132,20 +133,20 @@ def build_parts(
 def _read_all(
     locations: Sequence[ModelLocation],
     folder: Path,
-    min_shared: int,
+    wanted: Wanted,
     workers: Workers,
     report: Callable[[Progress], None],
     failed: dict[str, str],
 ) -> tuple[dict[str, StoredModel], dict[ModelLocation, NoTracksError]]:
     """Read models: those that can be used by name, and those without tracks; the others are noted in `failed`."""
-    found = [find_files(location, min_shared) for location in locations]
+    found = [find_files(location, wanted) for location in locations]
     stored = _stored_before(found, folder)
     missing = [model for model in found if model.location.name not in stored]
     sizes = [model.size for model in found]
     done = Progress(len(stored), len(found), sum(sizes) - sum(model.size for model in missing), sum(sizes))
     without: dict[ModelLocation, NoTracksError] = {}
     report(done)
-    for job, part, errors in _parts_of(jobs_of(missing, folder, min_shared), workers):
+    for job, part, errors in _parts_of(jobs_of(missing, folder, wanted), workers):
         if part is not None:
             by_key = {model.key: model.location for model in job.models}
             stored.update((model.location.name, model) for model in _stored(part, by_key))

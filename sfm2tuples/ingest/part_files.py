@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     # The graph loads numba, which the process that only merges parts does not need.
     from sfm2tuples.covisibility.graph import Covisibility
 
-MAGIC = b"sfmpart1"
+MAGIC = b"sfmpart2"
 _PRELUDE = struct.Struct("<8sQQ")
 KINDS = ("cameras", "params", "images", "name_bytes", "observations", "points", "edges")
 """What a model has a number of."""
+LEFT_OUT_OF_LEAN = ("observations", "points")
+"""Kinds that a lean part has none of."""
 COLUMNS: dict[str, tuple[str, str, tuple[int, ...]]] = {
     "cameras/id": ("cameras", "<i8", ()),
     "cameras/model": ("cameras", "<i4", ()),
@@ -41,6 +43,7 @@ COLUMNS: dict[str, tuple[str, str, tuple[int, ...]]] = {
     "images/quaternion": ("images", "<f8", (4,)),
     "images/translation": ("images", "<f8", (3,)),
     "images/num_observations": ("images", "<i8", ()),
+    "images/observed": ("images", "<i8", ()),
     "images/num_neighbours": ("images", "<i8", ()),
     "images/num_name_bytes": ("images", "<i8", ()),
     "images/name": ("name_bytes", "|u1", ()),
@@ -57,7 +60,8 @@ COLUMNS: dict[str, tuple[str, str, tuple[int, ...]]] = {
 }
 """Columns of a part, named as in the index: what there is one row for, type, and what a row holds.
 
-Rows of cameras, points and neighbours count from the model's first; lengths stand in the place of row starts.
+Rows of cameras, points and neighbours count from the model's first; lengths stand in the place of row starts. A lean
+part has no points and no observations.
 """
 
 
@@ -70,7 +74,9 @@ class ModelRecord:
     key: str
     """What it was made from, as `FoundModel.key` says it."""
     counts: dict[str, int]
-    """How many it has of each of `KINDS`."""
+    """How many the part has of each of `KINDS`."""
+    num_points: int
+    """Points of the model, which a lean part does not have."""
     dropped: dict[str, int]
     """What a lenient reading left out: reason to count."""
     behind: int
@@ -108,19 +114,22 @@ class Part:
         return self.read(column, 0, int(self.starts[COLUMNS[column][0]][-1]))
 
 
-def part_of(models: Sequence[tuple[str, str, SparseModel, Covisibility]]) -> Part:
+def part_of(models: Sequence[tuple[str, str, SparseModel, Covisibility]], lean: bool = False) -> Part:
     """Put models together.
 
     Parameters
     ----------
     models : sequence of (name, key, model, graph)
         At least one.
+    lean : bool
+        Leave out points and observations.
     """
     records, columns = [], []
     for name, key, model, graph in models:
-        columns.append(_columns(model, graph))
+        columns.append(_columns(model, graph, lean))
         counts = {kind: len(columns[-1][column]) for column, (kind, _, _) in COLUMNS.items()}
-        records.append(ModelRecord(name, key, counts, model.dropped, graph.behind, graph.without_focal_length))
+        said = model.dropped, graph.behind, graph.without_focal_length
+        records.append(ModelRecord(name, key, counts, len(model.points), *said))
     joined = columns[0]
     if len(columns) > 1:
         joined = {name: np.concatenate([model[name] for model in columns]) for name in COLUMNS}
@@ -169,7 +178,7 @@ def read_part(path: Path, check: bool = False) -> Part:
     return part
 
 
-def _columns(model: SparseModel, graph: Covisibility) -> dict[str, np.ndarray]:
+def _columns(model: SparseModel, graph: Covisibility, lean: bool) -> dict[str, np.ndarray]:
     names = Utf8Strings.of(model.image_names)
     columns = {
         "cameras/id": model.camera_ids,
@@ -182,6 +191,7 @@ def _columns(model: SparseModel, graph: Covisibility) -> dict[str, np.ndarray]:
         "images/quaternion": model.quaternions,
         "images/translation": model.translations,
         "images/num_observations": np.diff(model.observation_indptr),
+        "images/observed": graph.observed,
         "images/num_neighbours": np.diff(graph.indptr),
         "images/num_name_bytes": np.diff(names.offsets),
         "images/name": names.utf8,
@@ -196,6 +206,12 @@ def _columns(model: SparseModel, graph: Covisibility) -> dict[str, np.ndarray]:
         "covisibility/angle": graph.angle,
         "covisibility/axis_angle": graph.axis_angle,
     }
+    if lean:
+        columns["images/num_observations"] = np.zeros(len(model.image_names), np.int64)
+        # Copies, since a view would hold what is left out.
+        columns |= {
+            name: columns[name][:0].copy() for name, (kind, _, _) in COLUMNS.items() if kind in LEFT_OUT_OF_LEAN
+        }
     return {name: np.ascontiguousarray(columns[name], dtype) for name, (_, dtype, _) in COLUMNS.items()}
 
 

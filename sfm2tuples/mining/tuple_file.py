@@ -231,7 +231,7 @@ class PackedPhotos:
 
     def __init__(self, tuples: TupleFile) -> None:
         # Without a cache: a tenth of the time of a photo, all of which other threads wait for HDF5's lock.
-        self._file = LazyFile(tuples.path, FORMAT, VERSION, PHOTO_RULES, tuples.header.fingerprint, cache=False)
+        self._file = LazyFile(tuples.path, FORMAT, VERSION, PHOTO_RULES, tuples.header.content, cache=False)
         self._indptr = tuples.photo_indptr
 
     def __getitem__(self, row: int) -> bytes:

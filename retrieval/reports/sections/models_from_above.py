@@ -22,5 +22,5 @@ def sections(page: IndexPage) -> Iterator[Section]:
             "images": images,
             "points": int(index.models.point_start[model + 1] - index.models.point_start[model]),
         })  # fmt: skip
-    values = {"cards": cards, "total": len(index.models.name)}
+    values = {"cards": cards, "total": len(index.models.name), "has_points": index.has_points}
     yield Section("models", "Models from above", values, "models_from_above.html.j2", "Models")
