@@ -186,7 +186,7 @@ def test_every_kind_names_its_format_version_and_fingerprint(index_file: Path) -
     file = from_json(index_file)["file"]
     with h5py.File(index_file) as opened:
         assert file["fingerprint"] == opened.attrs["fingerprint"]
-    assert (file["format"], file["version"], file["parents"]) == ("sfm2tuples-index", 1, ["e" * 64])
+    assert (file["format"], file["version"], file["parents"]) == ("sfm2tuples-index", 2, ["e" * 64])
     assert file["bytes"] == index_file.stat().st_size
 
 

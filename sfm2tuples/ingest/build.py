@@ -123,9 +123,8 @@ def build_index(
     """
     locations = _models_to_read(roots, target, options)
     listed = _listed_places(places, locations, roots)
+    workers, wanted = Workers(jobs, dask, dask_timeout, strict), Wanted(options.min_shared, options.keep == GRAPH)
     with work_folder(target, resume) as folder:
-        workers = Workers(jobs, dask, dask_timeout, strict)
-        wanted = Wanted(options.min_shared, options.keep == GRAPH)
         models, failed = build_parts(locations, folder, wanted, workers, progress, make_tracks)
         models, twins = _without_twins(models, listed)
         folders = _folders_of_photos(models, photo_roots)
