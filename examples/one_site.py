@@ -15,11 +15,12 @@ the run itself goes by.
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -73,11 +74,19 @@ class Night:
     """Folder of the three walks."""
     first: int
     """First frame that takes part."""
+    kept: dict[bytes, Descriptors] = field(default_factory=dict)
+    """By the weights that made them: the start of all seeds, and a last round that is the end, are described once."""
 
     def describe(self, network: Network) -> Descriptors:
         """All photos of the three walks."""
         network.eval()
-        return describe_photos(network, photos_of(self.photos), ExtractionOptions(TEST), None)[0]
+        weights = hashlib.sha256()
+        for tensor in network.state_dict().values():
+            weights.update(tensor.numpy().tobytes())
+        if weights.digest() not in self.kept:
+            options = ExtractionOptions(TEST)
+            self.kept[weights.digest()] = describe_photos(network, photos_of(self.photos), options, None)[0]
+        return self.kept[weights.digest()]
 
     def figures(self, names: Sequence[str], values: np.ndarray) -> list[float]:
         """Recall@1 and mAP against each day walk, in percent."""
