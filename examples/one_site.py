@@ -127,6 +127,7 @@ def make_index(site: Path, work: Path, part: str, apart: bool) -> Path:
 def barred_by_points(index: OpenedIndex, row_of: np.ndarray, count: int, unknown: np.ndarray | None = None) -> Barred:
     """As `barred_of_index`, but of one place only pairs that share points are barred."""
     nothing = mock.Mock(indptr=np.zeros(len(row_of) + 1, np.int64), other=np.zeros(0, np.int64))
+    nothing.takes_part = np.ones(len(row_of), bool)
     header = mock.Mock(options={"fragments": "apart"})
     loose = mock.Mock(wraps=index, inside=nothing, graph=index.graph, images=index.images, models=index.models)
     loose.header, loose.num_images = header, index.num_images

@@ -129,26 +129,27 @@ def barred_of_index(index: OpenedIndex, row_of: np.ndarray, count: int, unknown:
     -------
     Barred
         A pair of photos is barred where any pair of their images is. A photo of several models is unknown to all of
-        its place, unless the models are known to be apart.
-    """
-    from sfm2tuples.relations.site import are_fragments_apart, unknown_within_models
-    from sfm2tuples.relations.unknown_pairs import Graph
+        its place, unless the models are known to be apart; so is one with too few points.
 
-    graphs = Graph(index.graph.indptr[:], index.graph.neighbour[:]), unknown_within_models(index)
-    pairs = [_pairs(graph.indptr, graph.neighbour, row_of, count) for graph in graphs]
+    Raises
+    ------
+    FileFormatError
+        As `relations_of`.
+    """
+    from sfm2tuples.relations.site import are_fragments_apart, relations_of
+
+    relations = relations_of(index)
+    if relations is None:
+        raise ValueError("the index has no relations inside its places")
+    pairs = [_pairs(relations.indptr, relations.barred, row_of, count)]
     if unknown is not None:
         pairs += [unknown[:, 0] * count + unknown[:, 1], unknown[:, 1] * count + unknown[:, 0]]
     first, second = np.divmod(np.unique(np.concatenate(pairs)), max(count, 1))
     chosen = np.flatnonzero(row_of >= 0)
-    place, row, model = np.full(count, -1, np.int64), row_of[chosen], index.images.model[chosen]
-    place[row] = index.images.place[chosen]
+    place, fragment, row = np.full(count, -1, np.int64), np.full(count, NO_FRAGMENT, np.int64), row_of[chosen]
+    place[row], fragment[row] = relations.place[chosen], relations.fragment[chosen]
     if are_fragments_apart(index):
-        fragment = np.zeros(count, np.int64)
-    else:
-        lowest, fragment = np.full(count, len(index.models.name), np.int64), np.full(count, NO_FRAGMENT, np.int64)
-        np.minimum.at(lowest, row, model)
-        np.maximum.at(fragment, row, model)
-        fragment[lowest != fragment] = NO_FRAGMENT
+        fragment = np.where(fragment >= 0, 0, NO_FRAGMENT)
     return Barred(place, fragment, indptr_of(np.bincount(first, minlength=count)), second)
 
 
