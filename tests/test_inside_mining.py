@@ -279,6 +279,11 @@ def test_a_tuple_file_with_an_unproven_negative_is_refused(tmp_path: Path) -> No
     write(tmp_path / "t.h5", tables, image=tables.barred.image[::-1].copy())
     with pytest.raises(FileFormatError, match="does not rise"):
         read_tuples(tmp_path / "t.h5")
+    barred = tables.barred
+    one_way = np.minimum(barred.indptr, barred.indptr[-1] - 1)  # the last pair is there from its first image alone
+    write(tmp_path / "t.h5", tables, image=barred.image[:-1].copy(), indptr=one_way)
+    with pytest.raises(FileFormatError, match="not symmetric"):
+        read_tuples(tmp_path / "t.h5")
 
 
 def test_inside_is_what_happens_where_places_are_fewer_than_negatives_and_a_query_need() -> None:

@@ -74,10 +74,14 @@ class Barred:
         return barred_loops.holds(*pairs, self.home, self.indptr, self.image).reshape(image.shape)
 
     @property
-    def rises(self) -> bool:
-        """Whether the barred images of each image rise, as every search among them needs."""
-        of = np.repeat(np.arange(len(self.place)), np.diff(self.indptr))
-        return bool((np.diff(of * len(self.place) + self.image) > 0).all())
+    def is_sound(self) -> bool:
+        """Whether the barred images of each image rise, and each pair is there both ways.
+
+        A pair that is there one way alone would be a negative the other way, and nothing proves it.
+        """
+        n, of = len(self.place), np.repeat(np.arange(len(self.place)), np.diff(self.indptr))
+        listed = of * n + self.image
+        return bool((np.diff(listed) > 0).all() and (np.sort(self.image * n + of) == listed).all())
 
     def of(self, row: int) -> np.ndarray:
         """The images that may not be negatives of one image, itself among them: (k,) int64, rising."""

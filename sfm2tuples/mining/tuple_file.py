@@ -194,8 +194,9 @@ def _check_tuples(file: TupleFile) -> None:
     FileFormatError
         They are so.
     """
-    if file.barred is not None and not file.barred.rises:
-        raise FileFormatError(file.path, "barred/image does not rise within each image's rows", "make it again")
+    if file.barred is not None and not file.barred.is_sound:
+        what = "barred/image is not symmetric, or does not rise within an image's rows"
+        raise FileFormatError(file.path, what, "make it again")
     split_of, spot_of, place_of, barred = file.image_split, file.images.place, file.image_place, file.barred
     for number, split in enumerate(SPLITS):
         tuples, candidates = file.tuples[split], file.candidates[split]
