@@ -74,6 +74,8 @@ class Night:
     """Folder of the three walks."""
     first: int
     """First frame that takes part."""
+    every: int = 1
+    """Rounds between two looks."""
     kept: dict[bytes, Descriptors] = field(default_factory=dict)
     """By the weights that made them: the start of all seeds, and a last round that is the end, are described once."""
 
@@ -177,10 +179,11 @@ def run(index: Path, tuples: Path, folder: Path, start: Network, night: Night, *
     network, rows = copy.deepcopy(start), []
 
     def measure(figures: RoundFigures) -> None:
-        found = night.describe(network)
-        values = night.figures(found.names, np.asarray(found.values))
-        rows.append({"what": f"round {figures.round}", "held out": 100 * figures.val_map, "night": values})
-        show(rows[-1])
+        if figures.round % night.every == 0:
+            found = night.describe(network)
+            values = night.figures(found.names, np.asarray(found.values))
+            rows.append({"what": f"round {figures.round}", "held out": 100 * figures.val_map, "night": values})
+            show(rows[-1])
 
     train(
         tuples,
@@ -214,6 +217,8 @@ def show(row: dict[str, Any]) -> None:
 @click.option("--foreign", type=click.Path(exists=True, path_type=Path), help="photos of other places")
 @click.option("--rate", default=2e-5, show_default=True, help="learning rate of the first round")
 @click.option("--rounds", default=4, show_default=True)
+@click.option("--every", default=1, show_default=True, help="rounds between two looks at the night")
+@click.option("--first-seed", default=0, show_default=True)
 @click.option("--seeds", default=1, show_default=True, help="how many seeds to train with")
 def main(
     site: Path,
@@ -225,6 +230,8 @@ def main(
     foreign: Path | None,
     rate: float,
     rounds: int,
+    every: int,
+    first_seed: int,
     seeds: int,
 ) -> None:
     """Print what SITE's night gains by training on its days; everything made on the way stays below WORK."""
@@ -232,8 +239,8 @@ def main(
         raise click.UsageError(f"--negatives {negatives} needs --foreign")
     choice = NetworkChoice(backbone=backbone, weights=weights)
     index = make_index(site, work, part, negatives == "apart")
-    night = Night(site / "images", PARTS[part][1])
-    for seed in range(seeds):
+    night = Night(site / "images", PARTS[part][1], every)
+    for seed in range(first_seed, first_seed + seeds):
         name = f"{backbone or 'default'}_{negatives}_{rate:g}_{rounds}_{seed}"
         folder, start = work / part / name, load_chosen(choice)
         folder.mkdir(parents=True, exist_ok=True)
