@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks.forked_commands import Limits, run_forked
 from benchmarks.results import BrokenResultError, contents
 from benchmarks.tiny_world import make_world
-from tests.rooms import photograph_room
+from tests.rooms import photograph_posed_room, photograph_room
 
 FAST = Path("/dev/shm")
 """Where the files lie if there is such a place: their writing is waited for."""
@@ -36,6 +36,7 @@ GOES_ON = ("train ", "tune ", "reconstruct ")
 TUNE = "tune models --network network.pt"
 COMMANDS = (
     "build-index models -o out/i.h5",
+    "build-index posed -o out/i.h5 --triangulate",
     "mine-tuples index.h5 -o out/t.h5 --descriptors descriptors.h5 --num-negatives 1",
     "mine-tuples index.h5 -o out/t.h5 --descriptors descriptors.h5 --num-negatives 1 --pack-images 48",
     "train tuples.h5 -o out/run --network network.pt --rounds 1 --image-size 48 --queries-per-round 2",
@@ -91,6 +92,7 @@ class FullDisks:
         self._work, self._out = work, work / "out"
         self._sizes: dict[str, tuple[int, int]] = {}
         photograph_room(work / "room", 1, 6)
+        photograph_posed_room(work / "posed")
 
     def make_site(self) -> None:
         """Make the site that `ask` is asked of."""

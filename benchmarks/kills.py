@@ -1,9 +1,9 @@
 """Commands killed at any moment: what they had finished stays, and the same command again ends as a quiet run does.
 
-``python -m benchmarks kills --count 200`` sends SIGKILL to `train`, `mine-tuples`, `extract`, `build-index`, `tune`,
-`ask --add` and `reconstruct`: half of the times after a drawn share of the computing that a quiet run takes, half when
-it is about to open, rename or remove the n-th file. Then it resumes, or runs the same command again, and compares with
-the quiet run: the fingerprints of HDF5 files, the tensors of checkpoints, all names in the folder.
+``python -m benchmarks kills --count 200`` sends SIGKILL to the commands of `VICTIMS`: half of the times after a drawn
+share of the computing that a quiet run takes, half when it is about to open, rename or remove the n-th file. Then it
+resumes, or runs the same command again, and compares with the quiet run: the fingerprints of HDF5 files, the tensors of
+checkpoints, all names in the folder.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from PIL import Image
 from benchmarks.forked_commands import Done, Limits, run_forked
 from benchmarks.results import BrokenResultError, contents
 from benchmarks.tiny_world import make_world
-from tests.rooms import photograph_room
+from tests.rooms import photograph_posed_room, photograph_room
 from tests.textures import texture
 
 FAST = Path("/dev/shm")
@@ -57,6 +57,7 @@ TIMED = ("site/state.json", "site/page/*")
 _TUNE = "tune models -o out/site --network network.pt"
 _ADD = "ask out/site --add more"
 _ROOM = "reconstruct room -o out/models --image-size 280 --max-features 700"
+_TRACKS = "build-index posed -o out/p.h5 --triangulate"
 _INDEX = "build-index models -o out/i.h5"
 VICTIMS = {
     "train": Victim(_TRAIN, "out/run/last.pt", where_there="train tuples.h5 -o out/run --resume"),
@@ -69,6 +70,9 @@ VICTIMS = {
     "build-index": Victim(_INDEX, "out/i.h5", where_not=f"{_INDEX} --resume"),
     "tune": Victim(_TUNE, "none", where_not=_TUNE, named_only=TIMED),
     "ask --add": Victim(_ADD, "none", where_not=_ADD, before=_TUNE, named_only=TIMED),
+    "build-index --triangulate": Victim(_TRACKS, "out/p.h5"),
+    "evaluate": Victim("evaluate --labels labels.csv --descriptors descriptors.h5 -o out/e.json", "out/e.json"),
+    "report": Victim("report tuples.h5 -o out/page", "none", where_not="report tuples.h5 -o out/page --force"),
     "reconstruct": Victim(_ROOM, "none", where_not=f"{_ROOM} --resume", named_only=("models/*",)),
 }
 """What is killed, by name."""
@@ -88,6 +92,7 @@ class Kills:
         (work / "more").mkdir()
         Image.fromarray(texture(7, 64, 48)).save(work / "more" / "new.png")
         photograph_room(work / "room", 1, 6)
+        photograph_posed_room(work / "posed")
         self._quiet: dict[str, tuple[Done, dict[str, str]]] = {}
 
     def run(self, name: str, random: np.random.Generator) -> tuple[str, str]:

@@ -14,8 +14,8 @@ import numpy as np
 
 from sfm2tuples.files.container import content_fingerprint
 
-OURS = (".lock", ".steps")
-"""Hidden names that commands leave on purpose: a lock, and what `reconstruct` goes on from."""
+OURS = (".lock", ".steps", ".*.tracks")
+"""Hidden names that commands leave on purpose: a lock, what `reconstruct` goes on from, and tracks that were made."""
 FINITE = ("descriptors", "mean", "projection")
 """Datasets that hold finite numbers."""
 
@@ -44,7 +44,7 @@ def contents(folder: Path, parts: bool = False, named_only: Sequence[str] = ()) 
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             parts_of_name = path.relative_to(folder).parts
-            if set(OURS) & set(parts_of_name):
+            if any(fnmatch(part, name) for part in parts_of_name for name in OURS):
                 continue
             hidden = any(part.startswith(".") for part in parts_of_name)
             if hidden and parts:

@@ -35,48 +35,18 @@ from sfm2tuples.readers.discover import find_models
 from sfm2tuples.readers.sparse_model import SparseModel
 from tests import oracles_posed as oracles
 from tests.oracles_posed import camera_of, matrix_of
-from tests.rooms import FOCAL, photograph_room
+from tests.rooms import SIZE, photograph_posed_room
 
 pycolmap = pytest.importorskip("pycolmap")
 
-SIZE = (280, 210)
 PHOTOS = 6
 OPTIONS = TriangulationOptions(max_features=700)
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def room_poses() -> np.ndarray:
-    """Camera to world, COLMAP's axes, of the photos of a room: as `tests.rooms` takes them."""
-    poses = []
-    for along in np.linspace(0, 1, PHOTOS):
-        centre = np.array([-2.2 + 2.4 * along, -0.3 + 0.3 * np.sin(5 * along), 0.8 * along])
-        forward = np.array([1.2, 0.2, 3.6]) - centre
-        forward /= np.linalg.norm(forward)
-        right = np.cross([0.0, 1.0, 0.0], forward)
-        right /= np.linalg.norm(right)
-        pose = np.eye(4)
-        pose[:3] = np.stack([right, np.cross(forward, right), forward, centre], axis=1)
-        poses.append(pose)
-    return np.array(poses)
-
-
-def write_site(folder: Path, scale: float = 1.0, **more: object) -> Path:
-    """A room's photos with a transforms.json, whose sizes are `scale` times the photos'."""
-    photograph_room(folder / "images", 3, PHOTOS, SIZE)
-    width, height = (round(scale * side) for side in SIZE)
-    focal = scale * FOCAL * max(SIZE)
-    frames = []
-    for number, pose in enumerate(room_poses()):
-        pose[:, 1:3] *= -1
-        frames.append({"file_path": f"images/{number:04d}.jpg", "transform_matrix": pose.tolist()})
-    content = {"w": width, "h": height, "fl_x": focal, "cx": width / 2, "cy": height / 2, "frames": frames, **more}
-    (folder / "transforms.json").write_text(json.dumps(content))
-    return folder
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_site(tmp_path_factory.mktemp("room") / "site", scale=2.0)
+    return photograph_posed_room(tmp_path_factory.mktemp("room") / "site", scale=2.0)
 
 
 @pytest.fixture(scope="module")
