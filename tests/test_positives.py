@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import oracles
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import random_index, table_of, unit_rows
@@ -246,3 +247,22 @@ def test_a_query_without_candidates_is_no_query():
     candidates = Candidates(empty, indptr_of(empty), empty, *(np.zeros(0, np.float32),) * 4)
     assert len(possible_queries(candidates, MiningOptions())) == 0
     assert choose_positives(candidates, empty, item_numbers(["a"]), MiningOptions(), 0).shape == (0, 1)
+
+
+@settings(deadline=None, max_examples=25)
+@given(SEEDS, st.sampled_from([1, 7, 60]), st.sampled_from([{}, {"num_candidates": 3, "max_overlap": 0.4}]))
+def test_candidates_are_the_same_however_many_edges_are_looked_at_together(seed, at_once, limits):
+    """Photos that several models show lie in several blocks, with images that no other model shows between them."""
+    rng = np.random.default_rng(seed)
+    index = random_index(rng, (8, 7, 6, 9), (0, 0, 0, 1))
+    photo = np.arange(30)
+    shown_again = rng.choice(np.arange(8, 21), 6, replace=False)
+    photo[shown_again] = rng.integers(0, 8, 6)
+    index = dataclasses.replace(index, images=dataclasses.replace(index.images, photo=photo))
+    options = MiningOptions(**limits)
+    expected = vars(found(index, options)[1])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sfm2tuples.mining.positives.EDGES_AT_ONCE", at_once)
+        blocked = vars(found(index, options)[1])
+    for name, column in expected.items():
+        np.testing.assert_array_equal(blocked[name], column, name)
