@@ -32,6 +32,8 @@ WORKERS = 2
 """Of the Dask cluster on this machine, one thread each."""
 STEPS = ("build-index", "mine-tuples", "dry round", "whiten", "search", "evaluate")
 """In the order in which they need one another's files."""
+VALIDATION = 30_012
+"""Images that are held out at most, by default as many as the paper's [E16]; up to five times as many a fifth is."""
 START_UP = 60.0
 """Seconds in which a cluster must be there."""
 
@@ -48,6 +50,8 @@ class Bench:
     """Memory that no step may exceed."""
     build_flags: tuple[str, ...]
     """Added to `build-index`."""
+    val_images: int = VALIDATION
+    """Images that are held out at most, about."""
 
     def output(self, step: str) -> Path:
         """The file that a step makes."""
@@ -58,13 +62,15 @@ class Bench:
     def command(self, step: str, scheduler: str = "") -> list[str]:
         """Its command line."""
         index, tuples = self.output("build-index"), self.output("mine-tuples")
+        share = min(0.2, self.val_images / self.heap.num_images)
         words: dict[str, list[str | Path]] = {
-            "build-index": ["build-index", self.heap.models, "--dask", scheduler, *self.build_flags],
+            "build-index": ["build-index", self.heap.models, "--dask", scheduler, "--val-share", f"{share:.4g}"],
             "mine-tuples": ["mine-tuples", index, "--descriptors", self.heap.descriptors],
             "whiten": ["whiten", index, "--descriptors", self.heap.descriptors],
             "search": ["search", "--queries", self.heap.queries, "--database", self.heap.descriptors],
             "evaluate": ["evaluate", "--index", index, "--descriptors", self.heap.descriptors],
         }
+        words["build-index"] += self.build_flags
         if step == "dry round":
             return _python("benchmarks.dry_round", tuples, self.heap.descriptors)
         return _python("cli", *words[step], "-o", self.output(step), "--force", "--quiet")
@@ -82,6 +88,7 @@ def _python(module: str, *words: str | Path) -> list[str]:
 @click.option("--dimension", default=512, show_default=True, help="of the descriptors")
 @click.option("--limit", default=24.0, show_default=True, help="GiB that no step may exceed")
 @click.option("--build-flags", default="", help="added to build-index, such as '--keep graph'")
+@click.option("--val-images", default=VALIDATION, show_default=True, help="held out at most; a fifth of fewer")
 @click.option("--steps", default=",".join(STEPS), show_default=True)
 @click.option("--again", is_flag=True, help="measure these steps anew")
 @click.option("--throw-away", is_flag=True, help="delete a heap when its steps are done")
@@ -94,6 +101,7 @@ def main(
     dimension: int,
     limit: float,
     build_flags: str,
+    val_images: int,
     steps: str,
     again: bool,
     throw_away: bool,
@@ -105,6 +113,7 @@ def main(
     for least in [] if only_table else map(int, images.split(",")):
         folder = work / f"{least}_{observations}_{dimension}"
         known = {"least": least, "observations": observations, "dimension": dimension, "flags": build_flags}
+        known["val_images"] = val_images
         missing = [step for step in wanted if again or not results.has(step, known)]
         if not missing:
             continue
@@ -113,7 +122,7 @@ def main(
         heap = make_heap(folder, least, observations, dimension)
         known |= {"images": heap.num_images, "models": len(heap.sizes), "limit_gib": limit}
         click.echo(f"  {heap.num_images:,} images in {len(heap.sizes):,} models, {time.monotonic() - started:.0f} s")
-        bench = Bench(heap, observations, limit, tuple(build_flags.split()))
+        bench = Bench(heap, observations, limit, tuple(build_flags.split()), val_images)
         for step in missing:
             results.add(measure(bench, step) | known)
         if throw_away:
@@ -164,8 +173,8 @@ class _Results:
 
     def add(self, run: dict[str, Any]) -> None:
         """Add a result, in the place of an older one, and write the file."""
-        same = ("step", "least", "observations", "dimension", "flags")
-        self.runs = [old for old in self.runs if any(old[name] != run[name] for name in same)] + [run]
+        same = ("step", "least", "observations", "dimension", "flags", "val_images")
+        self.runs = [old for old in self.runs if any(old.get(name) != run.get(name) for name in same)] + [run]
         beside = self._path.with_suffix(".new")
         beside.write_text(json.dumps(self.runs, indent=1))
         beside.replace(self._path)

@@ -10,6 +10,8 @@ import numpy as np
 
 FIGURES = ("seconds", "cpu_seconds", "peak_mb", "bytes")
 """What has a slope."""
+NAMES = {"cpu_seconds": "of CPUs", "peak_mb": "peak MB", "bytes": "MB on disk"}
+"""What the table calls them."""
 BENT = 1.15
 """Slope between two sizes from which on a figure is said to bend: start-up makes slopes smaller, not larger."""
 
@@ -40,11 +42,17 @@ def bends(sizes: Sequence[int], values: Sequence[float]) -> tuple[int, float] | 
     return None
 
 
+def marginal(sizes: Sequence[int], values: Sequence[float]) -> list[float]:
+    """What each further image costs between two sizes: start-up is in none of them, so that a bend shows early."""
+    return [(values[k] - values[k - 1]) / max(1, sizes[k] - sizes[k - 1]) for k in range(1, len(sizes))]
+
+
 def print_slopes(runs: Sequence[dict[str, Any]]) -> None:
-    """A table for each number of observations, and what bends first."""
-    for observations in sorted({run["observations"] for run in runs}):
-        found = [run for run in runs if run["observations"] == observations and run["end"] == "done"]
-        click.echo(f"\n{observations} observations an image")
+    """A table for each number of observations and way to build, and what bends."""
+    kinds = ("observations", "dimension", "flags", "val_images")
+    for kind in dict.fromkeys(tuple(run.get(name) for name in kinds) for run in runs):
+        found = [run for run in runs if tuple(run.get(name) for name in kinds) == kind and run["end"] == "done"]
+        click.echo("\n" + ", ".join(f"{name} {value}" for name, value in zip(kinds, kind, strict=True)))
         bent: list[tuple[int, float, str]] = []
         for step in dict.fromkeys(run["step"] for run in found):
             rows = sorted((run for run in found if run["step"] == step), key=lambda run: run["images"])
@@ -53,8 +61,11 @@ def print_slopes(runs: Sequence[dict[str, Any]]) -> None:
                 values = [figure(run, name) for run in rows]
                 if not any(values):
                     continue
-                shown = "  ".join(f"{value:14,.1f}" for value in values)
-                click.echo(f"{step:12} {name:12} {shown}   slope {slope(sizes, values):.2f}")
+                unit = 1e6 if name == "bytes" else 1.0
+                shown = " ".join(f"{value / unit:10,.1f}" for value in values)
+                more = " ".join(f"{1e6 * value / unit:9,.1f}" for value in marginal(sizes, values))
+                words = f"{step:12} {NAMES.get(name, name):12} {shown}  slope {slope(sizes, values):5.2f}"
+                click.echo(f"{words}  a million images more: {more}")
                 where = bends(sizes, values)
                 if where is not None:
                     bent.append((*where, f"{step}, {name}"))
