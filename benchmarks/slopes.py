@@ -59,7 +59,7 @@ def print_slopes(runs: Sequence[dict[str, Any]]) -> None:
             sizes = [run["images"] for run in rows]
             for name in FIGURES:
                 values = [figure(run, name) for run in rows]
-                if not any(values):
+                if not all(values):
                     continue
                 unit = 1e6 if name == "bytes" else 1.0
                 shown = " ".join(f"{value / unit:10,.1f}" for value in values)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hand_made import random_model
 
 from benchmarks.street import write_street
 from sfm2tuples.compute import threads
-from sfm2tuples.compute.threads import default_threads, over_blocks
+from sfm2tuples.compute.threads import ITEMS_A_TASK, default_threads, map_in_order, over_blocks
 from sfm2tuples.covisibility.graph import covisibility
 from sfm2tuples.covisibility.shared_points import shared_points
 from sfm2tuples.errors import UsageError
@@ -106,3 +107,35 @@ def test_processes_that_torchrun_started_share_the_cores(monkeypatch: pytest.Mon
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     monkeypatch.setenv(threads.VARIABLE, "5")
     assert default_threads() == 5
+
+
+@pytest.mark.parametrize("count", [0, 1, 63, 64, 1000])
+def test_items_are_taken_as_they_are_needed_and_their_results_come_in_order(count: int) -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for item in range(count):
+            taken.append(item)
+            yield item
+
+    with ThreadPoolExecutor(2) as pool:
+        results = map_in_order(pool, lambda item: item * item, items(), ahead=2)
+        for item in range(count):
+            assert next(results) == item * item
+            assert len(taken) <= (item // ITEMS_A_TASK + 4) * ITEMS_A_TASK
+        assert next(results, None) is None
+    assert taken == list(range(count))
+
+
+def test_what_fails_is_raised_where_its_turn_is_and_nothing_more_is_begun() -> None:
+    done: list[int] = []
+
+    def work(item: int) -> int:
+        if item == 100:
+            raise ValueError("no")
+        done.append(item)
+        return item
+
+    with ThreadPoolExecutor(1) as pool, pytest.raises(ValueError, match="no"):
+        list(map_in_order(pool, work, range(100_000), ahead=3))
+    assert len(done) < 1000

@@ -19,7 +19,7 @@ from retrieval.photos.decoding import photo_size, try_photo
 from retrieval.photos.packing import PackedStore
 from retrieval.tuple_files.descriptor_store import DescriptorStore, FileDescriptors, NetworkDescriptors, seen_with
 from sfm2tuples.compute.progress_bars import ProgressBar
-from sfm2tuples.compute.threads import own_cores
+from sfm2tuples.compute.threads import map_in_order, own_cores
 from sfm2tuples.errors import PhotoError
 from sfm2tuples.files.descriptors import read_descriptors
 from sfm2tuples.interop.cirtorch_tables import CirtorchTables
@@ -224,7 +224,7 @@ def _try(images: ImageTable, read: np.ndarray, tried: set[str]) -> dict[str, Pho
     tried.update(images.key[row] for row in read.tolist())
     rows = [row for row, key in enumerate(images.key) if key not in tried]
     with ThreadPoolExecutor(own_cores(), thread_name_prefix="try") as pool:
-        trials = pool.map(_trial, [images.path(row) for row in rows])
+        trials = map_in_order(pool, _trial, (images.path(row) for row in rows))
         found = ProgressBar(trials, "try photos", len(rows), unit="photo")
         errors = {images.key[row]: error for row, error in zip(rows, found, strict=True) if error is not None}
     tried.update(images.key[row] for row in rows)

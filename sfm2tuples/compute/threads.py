@@ -6,8 +6,10 @@ Compiled loops release the interpreter's lock, so a plain pool of threads is eno
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from itertools import islice
 from multiprocessing import parent_process
 from typing import TypeVar
 
@@ -15,6 +17,7 @@ import numpy as np
 
 from sfm2tuples.errors import UsageError
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 VARIABLE = "SFM2TUPLES_THREADS"
@@ -23,6 +26,8 @@ STARTED_HERE = "LOCAL_WORLD_SIZE"
 """Environment variable in which `torchrun` says how many processes it started on this machine."""
 ENTRIES_A_THREAD = 1 << 16
 """Work below this many entries is not worth a thread."""
+ITEMS_A_TASK = 64
+"""Items of `map_in_order` that a thread takes at once: its turn costs more than a short piece of work."""
 BLOCKS_A_THREAD = 8
 """More blocks than threads, so that a thread with heavy blocks does not keep the others waiting."""
 
@@ -83,3 +88,34 @@ def over_blocks(work: Callable[[int, int], T], indptr: np.ndarray, threads: int 
     bounds = np.unique(np.concatenate([[0], np.searchsorted(indptr, wanted), [rows]])).tolist()
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(work, bounds[:-1], bounds[1:]))
+
+
+def map_in_order(pool: Executor, work: Callable[[S], T], items: Iterable[S], ahead: int = 16) -> Iterator[T]:
+    """Yield `work(item)` of each item, in order; the pool is at work meanwhile, at most so many tasks ahead.
+
+    `Executor.map` takes all items before it gives the first result, and holds two kilobytes for each.
+
+    Parameters
+    ----------
+    pool : Executor
+    work : callable
+    items : iterable
+        Taken as they are needed.
+    ahead : int
+        Tasks of `ITEMS_A_TASK` items.
+    """
+    rest, waiting = iter(items), deque[Future[list[T]]]()
+    try:
+        while task := list(islice(rest, ITEMS_A_TASK)):
+            waiting.append(pool.submit(_each, work, task))
+            if len(waiting) > ahead:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _each(work: Callable[[S], T], items: list[S]) -> list[T]:
+    return [work(item) for item in items]
