@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli.options.distillation import distillation_options
 from cli.options.network import device_option, network_options
 from cli.options.paths import FilePath
 from cli.output import Output, output_options
 from retrieval.networks.devices import FP32, PRECISIONS
 from retrieval.photos.choices import UPRIGHT
 from retrieval.training.batches.loss_table import BATCH_LOSSES
+from retrieval.training.distillation.sampling import DEFAULT, PHOTOS
 from retrieval.training.losses_by_name import CONTRASTIVE, LOSSES
 from retrieval.training.recipes import OPTIMISERS, RECIPES, SMALL
 from sfm2tuples.mining.batch_options import BATCH_CHOICES, GRAPH, HARD, TUPLES
@@ -23,12 +26,14 @@ if TYPE_CHECKING:
     from retrieval.networks.choice import NetworkChoice
     from retrieval.networks.network import Network
     from retrieval.training.curves import RoundFigures
+    from retrieval.training.distillation.teacher import TeacherChoice
     from retrieval.training.last_round import LastRound
     from retrieval.training.options import TrainingOptions
     from retrieval.training.run_folder import Run
 
 
 _OF_BATCHES = f"with graph batches {', '.join(BATCH_LOSSES)}"
+VAL_MAP = "val mAP"
 AS_MINED = "as the file was mined"
 
 
@@ -60,7 +65,13 @@ def _option(
     callback=lambda context, parameter, value: value or None,
     help="KEY=VALUE, repeatable: grade of graded-contrastive, constants of graph batches, arguments of pml:NAME",
 )
-@_option("--sampling", str, f"{TUPLES}, or {GRAPH}: batches of P places of K photos each, all pairs used", TUPLES)
+@_option(
+    "--sampling",
+    str,
+    f"{TUPLES}; {GRAPH}: batches of P places of K photos each, all pairs used; {PHOTOS}: P photos, each with its K - 1 "
+    "nearest by the teacher, and no label",
+    f"{TUPLES}; {DEFAULT} of photos in no tuple file",
+)
 @_option("--batch-choice", click.Choice(BATCH_CHOICES), "places of a graph batch: nearest by descriptors, or any", HARD)
 @_option("--margin", float, "margin of the loss", "by recipe and backbone")
 @_option("--eps", float, "added to differences before the contrastive norm")
@@ -107,6 +118,8 @@ def _option(
     "no, auto, or a share: after the last round keep the best weights between start and best",
     "no",
 )
+@distillation_options
+@click.option("--images", type=FilePath(), help="folder that the names of a list or CSV start from")
 @_option("--seed", int, "seed of every draw", "0")
 @click.option(
     "--workers",
@@ -131,6 +144,8 @@ def command(
     tuples: Path,
     run_dir: Path,
     choice: NetworkChoice,
+    taught_by: TeacherChoice | None,
+    images: Path | None,
     workers: int | None,
     decoders: str | None,
     photos_per_forward: int | None,
@@ -142,7 +157,10 @@ def command(
     output: Output,
     **flags: Any,
 ) -> None:
-    """Train a network on TUPLES, mining hard negatives anew each round; keep the best network on held-out places."""
+    """Train a network on TUPLES, mining hard negatives anew each round; keep the best network on held-out places.
+
+    With a teacher TUPLES may also be photos: a folder, a .txt list, a .csv of labels or an index.
+    """
     from retrieval.training.loop import Execution, train
     from retrieval.training.options import options_from_recipe
     from retrieval.training.team import join_team
@@ -170,7 +188,9 @@ def command(
                 resume=last or False,
                 force=force,
                 execution=Execution(photos_per_forward, chunked, compile, team, decoders, workers, not output.quiet),
-                on_round=lambda figures: output.say(_line(figures, "tuples" if options.graph is None else "queries")),
+                teacher=taught_by,
+                images=images,
+                on_round=lambda figures: output.say(_line(figures, options)),
             )
         except KeyboardInterrupt as interruption:
             # Not KeyboardInterrupt: click would turn it into an Abort of its own and lose the message.
@@ -197,10 +217,15 @@ def _network(last: LastRound | None, choice: NetworkChoice, device: str | None) 
 
 
 def _of(options: TrainingOptions) -> str:
-    return "" if options.graph is None else f" of {options.sampling} batches"
+    return "" if options.sampling == TUPLES else f" of {options.sampling} batches"
 
 
-def _line(figures: RoundFigures, unit: str) -> str:
+def _line(figures: RoundFigures, options: TrainingOptions) -> str:
+    unit = "tuples" if options.sampling == TUPLES else "queries" if options.graph else "photos"
+    if figures.agreement == figures.agreement:
+        after = f"loss {figures.train_loss:.4f} over {figures.queries:,} {unit}" if figures.round else "before training"
+        found = f"{_percent(figures.agreement)} % as the teacher ranks"
+        return f"round {figures.round}: {after}, {found}, {figures.seconds:.0f} s"
     if figures.gap == figures.gap:
         after = f"loss {figures.train_loss:.4f} over {figures.queries:,} {unit}" if figures.round else "before training"
         return f"round {figures.round}: {after}, gap of the kept-out tuples {figures.gap:.4f}, {figures.seconds:.0f} s"
@@ -218,37 +243,49 @@ def _percent(share: float) -> str:
 
 def _conclude(run: Run, tuples: Path, output: Output) -> None:
     """Say which network to use: `best.pt`, which may be the network before training, or a blind run's last."""
+    from retrieval.training.distillation.loose_photos import holds_no_tuples
+
+    measure = _measure(run)
     if run.stopped_early:
-        what = "a larger gap of the kept-out tuples" if run.is_blind else "a better val mAP"
+        what = "a larger gap of the kept-out tuples" if run.is_blind else f"a better {measure}"
         output.say(f"stopped early: {run.patience} rounds without {what}")
     between = run.interpolated
     if between is not None:
         pairs = zip(between.shares, between.val_maps, strict=True)
         values = ", ".join(f"{share:g}: {_percent(value)}" for share, value in pairs)
-        output.say(f"val mAP between the network before training (0) and round {between.end} (1): {values}")
+        output.say(f"{measure} between the network before training (0) and round {between.end} (1): {values}")
     best_round = None if run.is_blind else run.best_round
     best = run.best_map if between is None else between.val_map
-    result = {"rounds": run.round, "best_round": best_round, "val_map": _json(best)}
-    result |= {"before": _json(run.history[0].val_map)} | ({} if between is None else {"share": between.share})
+    name = "val_map" if measure == VAL_MAP else "agreement"
+    result = {"rounds": run.round, "best_round": best_round, name: _json(best)}
+    result |= {"before": _json(run.history[0].measure)} | ({} if between is None else {"share": between.share})
     output.result(result)
     path = run.recommended
-    output.made(path, _what_is_kept(run), f"sfm2tuples whiten {tuples} -o whitening.h5 --network {path}")
+    # Photos in no tuple file have no pairs to learn a whitening of.
+    loose = holds_no_tuples(tuples)
+    following = f"extract {tuples} -o descriptors.h5" if loose else f"whiten {tuples} -o whitening.h5"
+    output.made(path, _what_is_kept(run), f"sfm2tuples {following} --network {path}")
+
+
+def _measure(run: Run) -> str:
+    """What the rounds of a run are chosen by."""
+    return VAL_MAP if math.isnan(run.history[0].agreement) else "agreement with the teacher"
 
 
 def _what_is_kept(run: Run) -> str:
     """The network to use, in words."""
-    before, between = _percent(run.history[0].val_map), run.interpolated
+    before, between, measure = _percent(run.history[0].measure), run.interpolated, _measure(run)
     if run.is_blind:
         return f"the network after round {run.round}, the last; no place is held out, so that none is known to be best"
     if between is not None and between.share == 0:
         tried = f"neither round 1 to {run.round} nor a share between made it better"
-        return f"the network before training (val mAP {before}): nothing was gained, {tried}"
+        return f"the network before training ({measure} {before}): nothing was gained, {tried}"
     if between is not None and between.share < 1:
         where = f"weights {between.share:g} of the way from the network before training to round {between.end}"
-        return f"{where}, val mAP {_percent(between.val_map)} ({before} before training)"
+        return f"{where}, {measure} {_percent(between.val_map)} ({before} before training)"
     if run.best_round == 0:
-        return f"the network before training (val mAP {before}): no round of {run.round} made it better"
-    after = f"the network after round {run.best_round}, val mAP {_percent(run.best_map)}"
+        return f"the network before training ({measure} {before}): no round of {run.round} made it better"
+    after = f"the network after round {run.best_round}, {measure} {_percent(run.best_map)}"
     return f"{after} ({before} before training)"
 
 

@@ -39,11 +39,20 @@ class RoundFigures:
     """Tuples that the round trained on; of graph batches, their places' queries."""
     gap: float = math.nan
     """Without validation places: mean cosine of kept-out queries and positives less that with negatives."""
+    agreement: float = math.nan
+    """Of batches of photos without validation places: share of the teacher's nearest photos that are among the
+    network's, mean over kept-out photos, 0..1."""
+
+    @property
+    def measure(self) -> float:
+        """What says which round is the best, 0..1: the validation mAP, else the agreement; NaN without either."""
+        return self.agreement if math.isnan(self.val_map) else self.val_map
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures by name; the gap only where there is one."""
+        """The figures by name; gap and agreement only where there is one."""
         values = asdict(self)
-        return values if not math.isnan(self.gap) else {name: values[name] for name in values if name != "gap"}
+        absent = [name for name in ("gap", "agreement") if math.isnan(values[name])]
+        return {name: value for name, value in values.items() if name not in absent}
 
 
 def write_curves(path: Path, history: Sequence[RoundFigures]) -> None:

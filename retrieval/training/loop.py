@@ -21,7 +21,10 @@ from retrieval.training.adaptation.shares import choose_share
 from retrieval.training.batches.rounds import batches_of_round
 from retrieval.training.batches.steps import train_on_batches
 from retrieval.training.curves import RoundFigures, TensorBoard
-from retrieval.training.kept_out import KeptOut, keep_out, nothing_kept_out
+from retrieval.training.distillation.loose_photos import holds_no_tuples, loose_photos
+from retrieval.training.distillation.photo_batches import photo_batches
+from retrieval.training.distillation.teacher import TeacherChoice
+from retrieval.training.distillation.teacher_file import begin_teaching, read_teaching
 from retrieval.training.last_round import LAST, LastRound
 from retrieval.training.losses_by_name import CONTRASTIVE, GRADED
 from retrieval.training.optimisation import build_optimiser, learning_rate
@@ -33,8 +36,9 @@ from retrieval.training.run_folder import BLIND_PATIENCE, Run, refuse_taken, res
 from retrieval.training.state import Resources, TrainingState
 from retrieval.training.steps import StepFigures, train_round
 from retrieval.training.team import Team
-from retrieval.training.validation import Validation, prepare_validation, validate
-from sfm2tuples.errors import NotFiniteError
+from retrieval.training.validation import prepare_validation
+from retrieval.training.watch import Watch, watch_of
+from sfm2tuples.errors import NotFiniteError, UsageError
 from sfm2tuples.mining.tuple_file import TupleFile, TupleSet, read_tuples
 
 logger = logging.getLogger(__name__)
@@ -79,21 +83,6 @@ class Execution:
         return TrainingState(options, tuples, photos, network, optimiser, resources, adaptation=adaptation)
 
 
-@dataclass(frozen=True)
-class Watch:
-    """What is looked at after every round, and trained on in none."""
-
-    validation: Validation
-    """The validation places."""
-    kept: KeptOut
-    """Tuples of the training places, where no validation query is there."""
-
-    @property
-    def sees_nothing(self) -> bool:
-        """Whether no photo is described after a round."""
-        return not len(self.validation.rows) and not len(self.kept.rows)
-
-
 def train(
     tuple_path: Path,
     run_dir: Path,
@@ -103,15 +92,18 @@ def train(
     resume: bool | LastRound = False,
     force: bool = False,
     execution: Execution | None = None,
+    teacher: TeacherChoice | None = None,
+    images: Path | None = None,
     on_round: Callable[[RoundFigures], None] | None = None,
 ) -> Run:
-    """Train a network on a tuple file. Round 0 is the network as given, so that
+    """Train a network on a tuple file, or on photos that a teacher judges. Round 0 is the network as given, so that
     `best.pt` is the better of both; without validation places there is only `last.pt`.
 
     Parameters
     ----------
     tuple_path, run_dir : Path
-        A tuple file; the folder for `best.pt`, `last.pt` and `curves.csv`, made where it is absent.
+        A tuple file, or with `sampling` ``photos:PxK`` any source that `photos_of` takes; the folder for `best.pt`,
+        `last.pt` and `curves.csv`, made where it is absent.
     options : TrainingOptions
         See `options_from_recipe`.
     network : Network
@@ -120,54 +112,77 @@ def train(
         Go on after the last whole round (on a CPU, to an uninterrupted run's weights); replace the folder's run.
     execution : Execution, optional
         One process, as the device likes it, where left out.
+    teacher : TeacherChoice, optional
+        Who teaches, where `teacher_weight` is not 0; with `resume` the run's own descriptors of it are read.
+    images : Path, optional
+        Folder that the names of a list of photos start from.
     on_round : callable, optional
         Called after each round with its figures, round 0 included; of a team, in the leader only.
 
     Raises
     ------
     UsageError
-        The folder holds a run (without `resume` or `force`), or one that differs from what is asked (with `resume`).
+        The folder holds a run (without `resume` or `force`), or one that differs from what is asked (with `resume`); a
+        teacher is asked for and none is named, or the reverse.
     MiningError, DataError, PhotoError
         Tuples or photos are not fit for use.
     NotFiniteError
         A loss or a descriptor is not finite; `last.pt` holds the network after the last round that was sound.
     """
     execution = execution or Execution()
-    tuples = read_tuples(tuple_path)
+    loose = options.photo_batches is not None and holds_no_tuples(tuple_path)
+    tuples = loose_photos(tuple_path, images) if loose else read_tuples(tuple_path)
     validation = prepare_validation(tuples, options.min_shared)
     network.upright = options.upright_with(tuples.header.options)
     with gradients_as_before(network):
         state = execution.state(tuples, network, options)
         with state.photos:
-            run = _begun(run_dir, state, resume, force)
-            kept = nothing_kept_out() if validation.has_queries else keep_out(tuples, options.seed)
-            if not validation.has_queries and state.team.leads:
-                _warn_of_blindness(len(kept.tuples.query), run)
+            run, state = _begun(run_dir, state, resume, force, teacher)
+            watch = watch_of(state, validation)
+            if state.team.leads:
+                _warn_of_blindness(watch, run)
             if execution.compile:
                 network.compile(dynamic=True)
-            _remaining_rounds(run, state, Watch(validation, kept), on_round)
-            chosen = choose_share(run, state, validation)
+            _remaining_rounds(run, state, watch, on_round)
+            chosen = choose_share(run, state, watch)
     network.eval()
     return replace(run, interpolated=chosen)
 
 
-def _begun(folder: Path, state: TrainingState, resume: bool | LastRound, force: bool) -> Run:
-    """The run as it is before its next round; every process of a team has the same weights."""
-    network = state.network
+def _begun(
+    folder: Path, state: TrainingState, resume: bool | LastRound, force: bool, teacher: TeacherChoice | None
+) -> tuple[Run, TrainingState]:
+    """The run as it is before its next round, with its teacher; every process of a team has the same weights."""
+    network, weight = state.network, state.options.teacher_weight
     if resume:
         run = resume_run(folder, state, LastRound.read(folder) if resume is True else resume)
         state.team.same_weights(network)
-        return run
+        return run, read_teaching(folder, state, run.teacher) if weight else state
     refuse_taken(folder, force)
+    if (teacher is None) == bool(weight):
+        raise UsageError("a teacher goes with a teacher_weight above 0; give both, or neither")
     prepare_network(network, state.tuples, state.photos, state.options.seed, state.title("prepare the pooling"))
     run = start_run(folder, state)
     state.team.same_weights(network)
     state.adaptation.start()
-    return run
+    if teacher is not None:
+        state = begin_teaching(folder, state, teacher)
+        run.teacher = "" if state.teaching is None else state.teaching.fingerprint
+    return run, state
 
 
-def _warn_of_blindness(kept: int, run: Run) -> None:
+def _warn_of_blindness(watch: Watch, run: Run) -> None:
     """Say in one line that nothing vouches for a training without validation queries, and what it goes by."""
+    if watch.validation.has_queries:
+        return
+    if watch.agreement is not None:
+        logger.warning(
+            "no place is held out, so the best round is the one whose network ranks %d kept-out photos most as the "
+            "teacher does; whether the teacher is right, nothing says",
+            len(watch.agreement.query),
+        )
+        return
+    kept = len(watch.kept.tuples.query)
     rounds = run.options.patience or BLIND_PATIENCE
     goes_by = (
         f"it stops once the gap of {kept:,} kept-out tuples has not grown for {rounds} rounds"
@@ -219,28 +234,27 @@ def _one_round(state: TrainingState, watch: Watch, round: int, steps_before: int
         if watch.sees_nothing:
             # For the error, should the network have diverged.
             state.describe(np.unique(trained)[:FIRST], f"round {round}", strict=False)
-    val_map, val_loss = validate(state, watch.validation, round)
+    figures = watch.figures(state, round)
     return RoundFigures(
         round=round,
         learning_rate=rate,
         train_loss=steps.loss,
-        val_loss=val_loss,
-        val_map=val_map,
         gem_p=math.nan if state.network.gem_p is None else state.network.gem_p,
         seconds=time.monotonic() - started,
         positive_similarity=steps.positive_similarity,
         negative_similarity=steps.negative_similarity,
         queries=steps.queries,
-        gap=watch.kept.gap(state, round),
+        **figures,
     )
 
 
 def _steps_of_round(
     state: TrainingState, watch: Watch, round: int, steps_before: int
 ) -> tuple[StepFigures, np.ndarray]:
-    """Mine and train, on tuples or on graph batches; also some rows of `/images` that were trained on."""
-    if state.options.graph is not None:
-        batches = batches_of_round(state, round, watch.kept.query)
+    """Mine and train, on tuples or on batches; also some rows of `/images` that were trained on."""
+    if state.options.graph is not None or state.options.photo_batches is not None:
+        make = photo_batches if state.options.graph is None else batches_of_round
+        batches = make(state, round, watch.kept_out)
         with state.adaptation.stepping():
             return train_on_batches(state, batches, round, steps_before), batches[0].row
     chosen = watch.kept.without(tuples_of_round(state, round), state.tuples)

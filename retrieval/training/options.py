@@ -13,6 +13,7 @@ from retrieval.photos.choices import STORED, UPRIGHT
 from retrieval.protocols.benchmark import MIN_SHARED
 from retrieval.training.adaptation.parts import ALL, Learners, learners_of
 from retrieval.training.batches.loss_table import SMOOTH_AP, build_batch_loss, refuse_of_batches
+from retrieval.training.distillation.sampling import PhotoSampling, sampling_of
 from retrieval.training.losses_by_name import CONTRASTIVE, LossOptions, build_loss
 from retrieval.training.recipes import OPTIMISERS, RECIPES, SMALL, for_backbone, margin_of
 from sfm2tuples.errors import UsageError
@@ -20,9 +21,16 @@ from sfm2tuples.mining.batch_options import BATCH_CHOICES, GRAPH, HARD, TUPLES, 
 
 MINING_FIELDS = ("positives", "negatives", "num_negatives", "query_share", "queries_per_place", "pool")
 """Fields that replace those of the same name in the tuple file's `MiningOptions` when tuples are mined anew."""
-LATER = ("sampling", "batch_choice", "train_only", "freeze_below", "depth_decay", "ema", "interpolate")
+LATER = (
+    *("sampling", "batch_choice", "train_only", "freeze_below", "depth_decay", "ema", "interpolate"),
+    "teacher_weight",
+)
 """Fields that earlier versions did not have: they are written only where they are chosen, so that files keep their
 bytes."""
+RELATIONAL = "relational"
+"""The loss of batches of photos, which are the teacher's alone."""
+OF_LABELS = ("loss", "margin", "eps", "loss_option", "batch_choice", "batch_size", "remine", "teacher_weight")
+"""Fields that say nothing of such batches, besides `MINING_FIELDS`."""
 NO, AUTO = "no", "auto"
 """Values of `interpolate` besides a share."""
 SHARES = (0.25, 0.5, 0.75, 1.0)
@@ -40,7 +48,8 @@ class TrainingOptions:
     """Name of the recipe that gave what was not chosen by hand."""
     loss: str
     """``contrastive``, ``triplet`` (method.md section 6), ``graded-contrastive`` (ours), or ``pml:NAME``; of graph
-    batches ``contrastive``, ``multi-similarity``, ``smooth-ap`` (method.md section 13) or ``pml:NAME``."""
+    batches ``contrastive``, ``multi-similarity``, ``smooth-ap`` (method.md section 13) or ``pml:NAME``; of batches of
+    photos ``relational``, a teacher's (method.md section 15)."""
     margin: float
     """Contrastive: distance from which on a negative is far enough; triplet: difference of squared distances;
     multi-similarity: difference of cosines within which pairs are mined.
@@ -72,8 +81,8 @@ class TrainingOptions:
     """``key=value``: ``grade`` of the graded contrastive loss, constants of a loss of batches, arguments of a loss
     ``pml:NAME``."""
     sampling: str = TUPLES
-    """What a step trains on: ``tuples``, or ``graph:PxK``: a batch of P places of K photos each (method.md section
-    13)."""
+    """What a step trains on: ``tuples``; ``graph:PxK``: a batch of P places of K photos each (method.md section 13); or
+    ``photos:PxK``: P photos, each with its K - 1 nearest by the teacher, and no label (section 15)."""
     batch_choice: str | None = None
     """How the places of a graph batch are chosen: ``hard`` (nearest by the current descriptors) or ``random``; None:
     hard."""
@@ -119,6 +128,8 @@ class TrainingOptions:
     """Decay a step of the moving average of the weights, which is then the network of every round; 0: none."""
     interpolate: str = NO
     """``no``, ``auto`` or a share: measure weights between start and best on the held-out places, and keep the best."""
+    teacher_weight: float = 0.0
+    """Factor of what a teacher adds to the loss (method.md section 15); 0: there is no teacher."""
     seed: int = 0
     """Of every draw: queries, positives, pool, order of tuples."""
 
@@ -133,7 +144,17 @@ class TrainingOptions:
         for name in counts:
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("margin", "eps", "learning_rate", "decay", "weight_decay", "rounds", "patience", "warm_up"):
+        for name in (
+            "margin",
+            "eps",
+            "learning_rate",
+            "decay",
+            "weight_decay",
+            "rounds",
+            "patience",
+            "warm_up",
+            "teacher_weight",
+        ):
             if not 0 <= getattr(self, name) <= LARGEST:
                 raise UsageError(f"{name} must be a number from 0 on, not {getattr(self, name)}")
         self._refuse_mining_without_remine()
@@ -144,6 +165,9 @@ class TrainingOptions:
             raise UsageError(f"ema must be at least 0 and below 1, not {self.ema}")
 
     def _refuse_loss_and_sampling(self) -> None:
+        if self.photo_batches is not None:
+            self._refuse_labels()
+            return
         if self.graph is None:
             refuse_of_batches(self.loss)
             build_loss(self.loss_options)
@@ -160,14 +184,32 @@ class TrainingOptions:
                 f"{', '.join(chosen)} are for tuples; graph batches take m3's positives, and places by batch_choice"
             )
 
+    def _refuse_labels(self) -> None:
+        if not self.teacher_weight:
+            raise UsageError(f"sampling {self.sampling} asks a teacher alone; add --teacher NETWORK")
+        fields_of_labels = ("loss_option", "batch_choice", *MINING_FIELDS)
+        chosen = [name for name in fields_of_labels if getattr(self, name)]
+        if chosen or self.loss != RELATIONAL or not self.remine:
+            what = f"sampling {self.sampling} has no tuples, and its loss is {RELATIONAL}"
+            raise UsageError(f"{what}; leave out {', '.join(chosen) or 'loss and no-remine'}")
+
     @property
     def graph(self) -> GraphSampling | None:
-        """The size of a graph batch; None where steps take tuples."""
-        return GraphSampling.of(self.sampling)
+        """The size of a graph batch; None where steps take anything else."""
+        sampling = sampling_of(self.sampling)
+        return sampling if isinstance(sampling, GraphSampling) else None
+
+    @property
+    def photo_batches(self) -> PhotoSampling | None:
+        """The size of a batch of photos; None where steps take anything else."""
+        sampling = sampling_of(self.sampling)
+        return sampling if isinstance(sampling, PhotoSampling) else None
 
     @property
     def queries_per_step(self) -> int:
-        """Queries of a step: its tuples, or the places of its graph batch, at most."""
+        """Queries of a step at most: its tuples, the places of its graph batch, or the photos that were drawn."""
+        if self.photo_batches is not None:
+            return self.photo_batches.photos
         return self.batch_size if self.graph is None else self.graph.places
 
     @property
@@ -248,6 +290,12 @@ def options_from_recipe(backbone: str, recipe: str = SMALL.name, **chosen: Any) 
     unknown = sorted(set(chosen) - {field.name for field in fields(TrainingOptions)})
     if unknown:
         raise UsageError(f"a training has no option {', '.join(unknown)}")
+    of_photos = isinstance(sampling_of(chosen.get("sampling", TUPLES)), PhotoSampling)
+    if of_photos:
+        idle = [name for name in (*OF_LABELS, *MINING_FIELDS) if name in chosen]
+        if idle:
+            raise UsageError(f"sampling {chosen['sampling']} asks a teacher alone; leave out {', '.join(idle)}")
+        chosen |= {"loss": RELATIONAL, "teacher_weight": 1.0}
     loss = chosen.get("loss", CONTRASTIVE)
     if "batch_size" in chosen and chosen.get("sampling", TUPLES) != TUPLES:
         raise UsageError(f"batch_size counts tuples; the size of a graph batch is in sampling {chosen['sampling']}")
@@ -266,7 +314,7 @@ def options_from_recipe(backbone: str, recipe: str = SMALL.name, **chosen: Any) 
     for name in ("eps", "decay", "decay_every", "weight_decay", "batch_size", "rounds_per_epoch"):
         values[name] = getattr(constants, name)
     values |= {"queries_per_round": constants.queries_per_round, "image_size": constants.image_size}
-    if constants.pool and chosen.get("remine", True):
+    if constants.pool and chosen.get("remine", True) and not of_photos:
         values["pool"] = constants.pool
     return TrainingOptions(**{**values, **chosen})
 

@@ -42,7 +42,7 @@ class ChosenShare:
     shares: tuple[float, ...]
     """What was measured, rising; 0 is the network before training, 1 the round `end`."""
     val_maps: tuple[float, ...]
-    """Validation mAP of each, 0..1."""
+    """Validation mAP of each, 0..1; of a teacher's photos without validation places, the agreement."""
 
     @property
     def share(self) -> float:
@@ -51,7 +51,7 @@ class ChosenShare:
 
     @property
     def val_map(self) -> float:
-        """Its validation mAP."""
+        """Its validation mAP, or agreement."""
         return max(self.val_maps)
 
 
@@ -73,6 +73,8 @@ class Run:
     """The round whose network is `BEST`; of a blind run the last one, and there is no `BEST`."""
     interpolated: ChosenShare | None = None
     """What was chosen between start and end after the last round, where that was asked for; `BEST` is its network."""
+    teacher: str = ""
+    """Fingerprint of the teacher's descriptors, which lie beside the checkpoints; empty without a teacher."""
 
     @property
     def round(self) -> int:
@@ -81,13 +83,13 @@ class Run:
 
     @property
     def best_map(self) -> float:
-        """Validation mAP of the best round; NaN without validation queries."""
-        return self.history[self.best_round].val_map
+        """Validation mAP of the best round, or its agreement with the teacher; NaN where nothing is measured."""
+        return self.history[self.best_round].measure
 
     @property
     def is_blind(self) -> bool:
-        """Whether no validation query says how good a round is."""
-        return bool(self.history) and math.isnan(self.history[-1].val_map)
+        """Whether nothing that is held out says how good a round is."""
+        return bool(self.history) and math.isnan(self.history[-1].measure)
 
     @property
     def recommended(self) -> Path:
@@ -122,7 +124,7 @@ class Run:
         a run does the round again; after it, `write_what_follows` makes the others. Of a team only the leader writes.
         """
         self.history.append(figures)
-        if figures.round == 0 or self.is_blind or figures.val_map > self.best_map:
+        if figures.round == 0 or self.is_blind or figures.measure > self.best_map:
             self.best_round = figures.round
         if state.team.leads:
             others = {"optimiser": state.optimiser.state_dict(), "scaler": state.resources.scaler.state_dict()}
@@ -155,6 +157,7 @@ class Run:
             "started_from": self.started_from,
             "history": [figures.as_dict() for figures in self.history],
             "best_round": self.best_round,
+            **({"teacher": self.teacher} if self.teacher else {}),
         }
 
 
@@ -220,6 +223,7 @@ def resume_run(folder: Path, state: TrainingState, last: LastRound) -> Run:
         started_from=last.content["started_from"],
         history=last.history,
         best_round=last.content["best_round"],
+        teacher=str(last.content.get("teacher", "")),
     )
     if state.team.leads:
         _remove_parts(folder)
@@ -230,7 +234,8 @@ def resume_run(folder: Path, state: TrainingState, last: LastRound) -> Run:
 def _refuse_others(folder: Path, last: LastRound, state: TrainingState) -> None:
     before = last.content["parents"]
     if before != [state.tuples.header.fingerprint]:
-        raise UsageError(f"{folder}: was trained on another tuple file (fingerprint {before[0][:12]}…)")
+        what = "another tuple file" if state.tuples.header.format else "other photos"
+        raise UsageError(f"{folder}: was trained on {what} (fingerprint {before[0][:12]}…)")
     asked = {name: value for name, value in asdict(state.options).items() if name not in MAY_GROW}
     network = state.network.description.to_dict()
     differences = _differences(asdict(last.options), asked) + _differences(last.content["network"], network)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from retrieval.descriptors.extraction import extract_readable
 from retrieval.descriptors.soundness import warn_of_collapse
@@ -15,6 +17,7 @@ from retrieval.photos.tuple_photos import TuplePhotos
 from retrieval.training.adaptation.adapted import Adaptation
 from retrieval.training.batches.described import BatchLoss, of_tuples
 from retrieval.training.batches.loss_table import build_batch_loss
+from retrieval.training.distillation.teaching import Teaching
 from retrieval.training.losses_by_name import Loss, build_loss
 from retrieval.training.options import TrainingOptions
 from retrieval.training.passes import ForwardPlan
@@ -58,6 +61,8 @@ class TrainingState:
     """Rows of `/images` whose photos could not be read, and why; tuples that hold one are left out."""
     adaptation: Adaptation = field(default_factory=Adaptation)
     """What is kept beside the network where it learns as sums or is averaged; does nothing where left out."""
+    teaching: Teaching | None = None
+    """What the run has of its teacher; None without one."""
 
     @property
     def team(self) -> Team:
@@ -73,8 +78,14 @@ class TrainingState:
 
     @cached_property
     def batch_loss(self) -> BatchLoss:
-        """The loss of graph batches, built when it is first asked for."""
+        """The loss of graph batches, built when it is first asked for; nothing where the teacher alone is asked."""
+        if self.options.photo_batches is not None:
+            return lambda batch: batch.descriptors.sum() * 0
         return build_batch_loss(self.options.loss_options)
+
+    def taught(self, descriptors: Tensor, groups: Sequence[Sequence[int] | np.ndarray]) -> Tensor:
+        """What a teacher adds to the loss, see `Teaching.loss_of`; 0 without one."""
+        return descriptors.new_zeros(()) if self.teaching is None else self.teaching.loss_of(descriptors, groups)
 
     def title(self, work: str) -> str | None:
         """Title of a progress bar; None where none is shown."""

@@ -184,7 +184,7 @@ def _add_portion(state: TrainingState, pictures: Sequence[np.ndarray], portion: 
     positions, loss_of_tuples = _positions(portion, state.network.device), state.loss
 
     def loss_of(descriptors: Tensor) -> Tensor:
-        loss = loss_of_tuples(positions.take(descriptors))
+        loss = loss_of_tuples(positions.take(descriptors)) + state.taught(descriptors, [one.rows for one in portion])
         if not math.isfinite(loss.item()):
             query = state.photos.names(np.array(portion[0].rows[:1]))[0]
             raise NotFiniteError(query, f"the loss of this query's tuple is {loss.item()}", "lower --learning-rate")

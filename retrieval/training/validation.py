@@ -65,13 +65,13 @@ def validate(state: TrainingState, validation: Validation, round: int) -> tuple[
     val_map : float
         Mean over queries, 0..1; NaN where the validation places have no query.
     val_loss : float
-        Mean over the validation tuples; NaN where there are none.
+        Mean over the validation tuples, without what a teacher adds; NaN where there are none, or no loss of tuples.
     """
     if len(validation.rows) == 0:
         return math.nan, math.nan
     descriptors = state.describe(validation.rows, f"round {round} validate")
     loss, count = math.nan, len(validation.tuples.query)
-    if count:
+    if count and state.options.photo_batches is None:
         loss = state.loss(validation.tuples.take(torch.from_numpy(descriptors))).item() / count
     if not validation.has_queries:
         return math.nan, loss

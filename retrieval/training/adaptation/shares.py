@@ -16,12 +16,12 @@ from retrieval.networks.network import Network
 from retrieval.training.last_round import LAST
 from retrieval.training.run_folder import BEST, BEST_ROUND, START, ChosenShare, Run
 from retrieval.training.state import TrainingState
-from retrieval.training.validation import Validation, validate
+from retrieval.training.watch import Watch
 
 logger = logging.getLogger(__name__)
 
 
-def choose_share(run: Run, state: TrainingState, validation: Validation) -> ChosenShare | None:
+def choose_share(run: Run, state: TrainingState, watch: Watch) -> ChosenShare | None:
     """Measure the shares that the options ask for; the leader makes the best of all the run's `BEST`.
 
     The network of the state is afterwards as before. The work is the same whether or not it was done before, so that a
@@ -45,11 +45,11 @@ def choose_share(run: Run, state: TrainingState, validation: Validation) -> Chos
         if state.team.leads:
             files = (START, BEST_ROUND if run.best_round else LAST)
             ends = [load_network(run.folder / name).to(state.network.device) for name in files]
-    known = {0.0: run.history[0].val_map, 1.0: run.history[end].val_map}
+    known = {0.0: run.history[0].measure, 1.0: run.history[end].measure}
     for share in run.options.shares:
         if share not in known:
             _put_between(state, ends, share)
-            known[share] = validate(state, validation, run.round)[0]
+            known[share] = watch.measure(state, run.round)
     chosen = ChosenShare(end, tuple(sorted(known)), tuple(known[share] for share in sorted(known)))
     with state.team.shared_work():
         if state.team.leads:

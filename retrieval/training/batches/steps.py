@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from retrieval.training.batches.described import DescribedBatch, described_batch
+from retrieval.training.distillation.sampling import FEWEST
 from retrieval.training.optimisation import learning_rate, set_learning_rate, warmed_up
 from retrieval.training.passes import ForwardPlan, add_cached_gradient, add_gradient
 from retrieval.training.state import TrainingState
@@ -38,7 +39,7 @@ class _Read:
 
 
 def train_on_batches(state: TrainingState, batches: list[GraphBatch], round: int, steps_before: int = 0) -> StepFigures:
-    """Take one step for each batch, in order.
+    """Take one step for each batch, in order; a teacher judges all its pairs.
 
     Where a batch is more than one forward, its photos are described without gradient; the loss gives the gradient of
     each descriptor; then each forward is done again, and its part goes back [Gao et al. 2021]. So memory holds one
@@ -76,7 +77,8 @@ def train_on_batches(state: TrainingState, batches: list[GraphBatch], round: int
             left_out += len(batch.row) - len(read.fit)
             if state.options.warm_up:
                 set_learning_rate(state.optimiser, warmed_up(rate, steps_before + number, state.options.warm_up))
-            if (batch.relation[np.ix_(read.fit, read.fit)] != 0).any():
+            taught = state.teaching is not None and len(read.fit) >= FEWEST
+            if taught or (batch.relation[np.ix_(read.fit, read.fit)] != 0).any():
                 totals += _add_batch(state, read)
                 queries += batch.places
                 follow_gradient(state)
@@ -99,7 +101,8 @@ def _add_batch(state: TrainingState, read: _Read) -> np.ndarray:
     """Add the gradient of a batch to the network's; the batch's part of the totals, (6,) float64."""
 
     def loss_of(descriptors: Tensor) -> Tensor:
-        loss = state.batch_loss(read.described(descriptors))
+        rows = read.batch.row[read.fit]
+        loss = state.batch_loss(read.described(descriptors)) + state.taught(descriptors, [rows])
         if not math.isfinite(loss.item()):
             query = state.photos.names(read.batch.row[:1])[0]
             raise NotFiniteError(query, f"the loss of this query's batch is {loss.item()}", "lower --learning-rate")
@@ -126,14 +129,17 @@ def _add_batch(state: TrainingState, read: _Read) -> np.ndarray:
     values = [loss]
     for mask in (batch.positive, batch.negative):
         values += [cosines[mask].sum(), mask.sum()]
-    return np.array([value.item() for value in (*values, batch.anchors)])
+    # Of photos that a teacher alone judges, each is an anchor.
+    anchors = batch.anchors if state.options.photo_batches is None else len(read.fit)
+    return np.array([*(value.item() for value in values), int(anchors)])
 
 
 def _refuse_many(state: TrainingState, left_out: int, photos: int, round: int, queries: int) -> None:
     """Refuse batches of which many photos cannot be read; photos that are known to be unreadable are in none."""
     if left_out > max(1, MOST_LEFT_OUT * photos) or not queries:
         shown = "; ".join(list(state.unreadable.values())[:3]) or "another process says which"
-        what = f"round {round}: {left_out:,} of {photos:,} photos of graph batches cannot be read, first: {shown}"
+        kind = "graph batches" if state.options.photo_batches is None else "batches"
+        what = f"round {round}: {left_out:,} of {photos:,} photos of {kind} cannot be read, first: {shown}"
         raise DataError(state.tuples.path, what, "put the photos right, or mine the tuples again")
 
 

@@ -1,0 +1,90 @@
+"""The teacher's descriptors in the folder of a run: made when it begins, read when it goes on."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from retrieval.training.distillation.teacher import TeacherChoice, describe_by_teacher, rows_to_teach
+from retrieval.training.distillation.teaching import Teaching
+from retrieval.training.state import TrainingState
+from sfm2tuples.errors import DataError, UsageError
+from sfm2tuples.files.columns import rows_of_names
+from sfm2tuples.files.container import read_header
+from sfm2tuples.files.descriptors import read_descriptors, write_descriptors
+
+TEACHER = "teacher.h5"
+"""Name of the descriptor file in the folder of a run."""
+MOST_UNKNOWN = 0.05
+"""Share of the photos that may be without a descriptor of the teacher."""
+
+logger = logging.getLogger(__name__)
+
+
+def begin_teaching(folder: Path, state: TrainingState, choice: TeacherChoice) -> TrainingState:
+    """Ask the teacher of every photo of the training, once, and keep what it says in the run's folder.
+
+    Of a team, each process asks of its share, and the leader writes.
+
+    Returns
+    -------
+    TrainingState
+        With its teaching. Photos without a descriptor count as unreadable.
+
+    Raises
+    ------
+    UsageError, WeightsError, DataError
+        The teacher is none, or knows too few of the photos.
+    """
+    rows = rows_to_teach(state.tuples)
+    seen = replace(state.options.extraction, upright=state.network.upright)
+    device, title = str(state.network.device), state.title("teacher")
+    known, described = describe_by_teacher(choice, state.tuples, rows, seen, state.team, device, title)
+    _refuse_few(state, len(known), len(rows))
+    path, fingerprint = folder / TEACHER, ""
+    with state.team.shared_work():
+        if state.team.leads:
+            write_descriptors(path, described, parents=[state.tuples.header.fingerprint])
+            fingerprint = read_header(path).fingerprint
+    fingerprint = state.team.agree(fingerprint)
+    return _taught(state, Teaching(described.values, known, state.options.teacher_weight, fingerprint), rows)
+
+
+def read_teaching(folder: Path, state: TrainingState, fingerprint: str) -> TrainingState:
+    """Go on with what the teacher said when the run began; `fingerprint` is that of the run's checkpoint.
+
+    Raises
+    ------
+    UsageError, DataError
+        Its file is absent, or is another than the run began with.
+    """
+    path = folder / TEACHER
+    if not path.is_file():
+        raise UsageError(f"{path}: is absent, so the run has no teacher to go on with; start it again with --force")
+    found = read_descriptors(path)
+    if found.fingerprint != fingerprint:
+        raise DataError(path, "is not the file that the run began with", "start the run again with --force")
+    known = rows_of_names(state.tuples.images.key, found.names, path, "photos are not among those of the training")
+    teaching = Teaching(found.values, known, state.options.teacher_weight, fingerprint)
+    return _taught(state, teaching, rows_to_teach(state.tuples))
+
+
+def _taught(state: TrainingState, teaching: Teaching, rows: np.ndarray) -> TrainingState:
+    """The state with a teacher, which knows what cannot be taught."""
+    for row in np.setdiff1d(rows, teaching.rows).tolist():
+        name = state.photos.names(np.array([row]))[0]
+        state.unreadable.setdefault(row, f"{name}: the teacher has no descriptor of it")
+    return replace(state, teaching=teaching)
+
+
+def _refuse_few(state: TrainingState, known: int, wanted: int) -> None:
+    """Refuse a teacher that knows too few of the photos; say how many are left out."""
+    missing = wanted - known
+    what = f"{missing:,} of {wanted:,} photos cannot be read, or have no descriptor of the teacher"
+    if missing > max(1, MOST_UNKNOWN * wanted):
+        raise DataError(state.tuples.path, what, "put the photos right, or extract the descriptors again")
+    if missing and state.team.leads:
+        logger.warning("%s, and are left out", what)
