@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import oracles_distillation
 import pytest
 import torch
+from hand_made import run as run_command
 
 from retrieval.descriptors.extraction import to_input
 from retrieval.networks.checkpoints import load_checkpoint, save_checkpoint
@@ -17,7 +19,7 @@ from retrieval.networks.network import build_network
 from retrieval.photos.tuple_photos import TuplePhotos
 from retrieval.training.batches.rounds import batches_of_round
 from retrieval.training.batches.steps import train_on_batches
-from retrieval.training.distillation.agreement import keep_photos_out
+from retrieval.training.distillation.agreement import Agreement, keep_photos_out
 from retrieval.training.distillation.loose_photos import loose_photos
 from retrieval.training.distillation.photo_batches import nearest, photo_batches
 from retrieval.training.distillation.relational import relational
@@ -186,8 +188,8 @@ def test_a_round_draws_every_photo_once_with_its_nearest(tuples: TupleFile, samp
         near = nearest(state.teaching, batches[0].row[:1], fit, size.near - 1, most_similar)
         held = [row for row in near[0] if row >= 0]
         assert batches[0].row[1 : 1 + len(held)].tolist() == held
-    few = replace(state, options=options(sampling, queries_per_round=4))
-    assert sum(batch.places for batch in photo_batches(few, 1, out)) == 4
+    few = replace(state, options=options(sampling, queries_per_round=12))
+    assert sum(batch.places for batch in photo_batches(few, 1, out)) == 12
 
 
 # --- steps --------------------------------------------------------------------------------------------------------
@@ -247,7 +249,7 @@ def test_a_gradient_in_chunks_is_that_of_one_forward(tuples: TupleFile, sampling
         others = [lambda d, b=batch: loss(described_batch(d, b.relation)) for batch in batches]
     groups = list(zip([batch.row for batch in batches], others, strict=True))
     want, losses = with_one_forward(tuples, asked, groups)
-    assert same_step(weights, want)
+    assert same_step(weights, want, rounding=1e-2)
     if asked.graph is None:
         assert figures.loss == pytest.approx(sum(losses) / sum(len(batch.row) for batch in batches), rel=1e-3)
         assert figures.queries == sum(batch.places for batch in batches)
@@ -272,8 +274,10 @@ def test_a_tuple_has_the_loss_of_its_own_photos_besides(tuples: TupleFile, plan:
 
         groups.append((np.array(ends), loss))
     want, values = with_one_forward(tuples, asked, groups)
-    assert same_step(weights, want) and not same_step(weights, plain)
-    assert figures.loss == pytest.approx(np.mean(values), rel=1e-3) and figures.loss != before.loss
+    assert same_step(weights, want)
+    assert not same_step(weights, plain)
+    assert figures.loss == pytest.approx(np.mean(values), rel=1e-3)
+    assert figures.loss != before.loss
 
 
 @pytest.mark.parametrize(("sampling", "size"), [("photos:3x2", 2), ("photos:3x2", 7), ("graph:3x2", 2), ("tuples", 2)])
@@ -295,13 +299,15 @@ def test_a_team_takes_the_steps_of_one_process(tuples: TupleFile, sampling: str,
 
 
 def test_photos_alone_are_trained_on_and_the_best_round_agrees_most(folder: Path, tmp_path: Path):
-    run = train(folder / "photos", tmp_path / "run", options(rounds=3), network(), teacher=choice(folder))
+    run = train(folder / "photos", tmp_path / "run", options(rounds=2), network(), teacher=choice(folder))
     values = [figures.agreement for figures in run.history]
-    assert all(0 <= value <= 1 for value in values) and not run.is_blind
+    assert all(0 <= value <= 1 for value in values)
+    assert not run.is_blind
     assert run.history[run.best_round].agreement == max(values) == run.best_map
-    assert run.history[3].train_loss < run.history[1].train_loss
+    assert run.history[2].train_loss < run.history[1].train_loss
     assert all(np.isnan([f.val_map, f.val_loss, f.gap]).all() for f in run.history)
-    assert run.recommended == tmp_path / "run" / "best.pt" and run.recommended.is_file()
+    assert run.recommended == tmp_path / "run" / "best.pt"
+    assert run.recommended.is_file()
     assert len(read_descriptors(tmp_path / "run" / TEACHER).names) == 24
     assert "agreement" in (tmp_path / "run" / "curves.csv").read_text().splitlines()[0]
 
@@ -318,7 +324,8 @@ def test_no_kept_out_photo_is_in_a_batch(folder: Path, tmp_path: Path, monkeypat
     )
     train(folder / name, tmp_path / "run", options(rounds=1), network(), teacher=choice(folder))
     rows = np.concatenate([batch.row for batch in seen])
-    assert len(kept[0].query) == 4 and len(set(rows.tolist())) > 10
+    assert len(kept[0].query) == 4
+    assert len(set(rows.tolist())) > 10
     assert not np.isin(rows, kept[0].query).any()
 
 
@@ -327,7 +334,8 @@ def test_agreement_is_the_share_of_the_teachers_nearest(tuples: TupleFile):
     state = state_of(tuples, TuplePhotos(tuples, SIZE), net, options())
     teaching = teaching_of(tuples)
     found = keep_photos_out(state, teaching)
-    assert found.rows.tolist() == list(range(24)) and found.wanted.shape == (4, 10)
+    assert found.rows.tolist() == list(range(24))
+    assert found.wanted.shape == (4, 10)
     rows = state.describe(np.arange(24), "all")
     want = oracles_distillation.agreement(
         rows.astype(float).tolist(), teaching.descriptors.astype(float).tolist(), found.query.tolist(), 10
@@ -340,36 +348,40 @@ def test_agreement_is_the_share_of_the_teachers_nearest(tuples: TupleFile):
 
 
 def test_with_held_out_places_their_map_is_the_measure(folder: Path, tmp_path: Path):
-    """Batches of photos from a tuple file, too: labels of the training places are not asked, but others are measured."""
+    """Batches of photos of a tuple file ask for no label of the training places; the others are measured still."""
     for sampling, more in (
         ("photos:3x2", {}),
         ("tuples", {"teacher_weight": 1.0}),
         ("graph:3x2", {"teacher_weight": 1.0}),
     ):
-        asked = options(sampling, rounds=1, **more)
+        asked = options(sampling, rounds=1, queries_per_round=3, **more)
         run = train(folder / "tuples.h5", tmp_path / "run", asked, network(), teacher=choice(folder), force=True)
-        assert not np.isnan(run.history[1].val_map) and np.isnan(run.history[1].agreement)
+        assert not np.isnan(run.history[1].val_map)
+        assert np.isnan(run.history[1].agreement)
         assert np.isnan(run.history[1].val_loss) == sampling.startswith("photos")
         assert len(read_descriptors(tmp_path / "run" / TEACHER).names) == 15
 
 
-def test_a_ruinous_rate_leaves_the_network_before_training(folder: Path, tmp_path: Path):
-    net = network()
-    asked = options(rounds=2, learning_rate=0.3, interpolate="auto")
-    run = train(folder / "photos", tmp_path / "run", asked, net, teacher=choice(folder))
-    measured = [figures.agreement for figures in run.history]
-    assert max(measured[1:]) < measured[0]
-    best, start = load_network(run.recommended), network()
-    share = run.interpolated.share
-    assert run.interpolated.val_map >= measured[0]
-    if share == 0:
-        assert all(torch.equal(a, b) for a, b in zip(best.parameters(), start.parameters(), strict=True))
+def test_a_round_that_agrees_less_leaves_the_network_before_training(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """By rounds, and by what lies between: the start is the best of all that is measured."""
+    falls = iter([0.9, 0.5, 0.4, 0.3, 0.2, 0.1])
+    monkeypatch.setattr(Agreement, "measure", lambda *asked: next(falls))
+    asked = options(rounds=2, learning_rate=1e-3, interpolate="auto", queries_per_round=3)
+    run = train(folder / "photos", tmp_path / "run", asked, network(), teacher=choice(folder))
+    assert (run.best_round, run.interpolated.share, run.interpolated.end) == (0, 0.0, 2)
+    assert run.interpolated.val_maps == (0.9, 0.3, 0.2, 0.1, 0.4)
+    best, last = (load_network(tmp_path / "run" / name) for name in ("best.pt", "last.pt"))
+    assert all(torch.equal(a, b) for a, b in zip(best.parameters(), network().parameters(), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(last.parameters(), network().parameters(), strict=True))
 
 
 @pytest.mark.parametrize(
     ("source", "sampling", "more"),
-    [("photos", "photos:3x2", {"flip": 0.5}), ("tuples.h5", "tuples", {"teacher_weight": 0.5}),
-     ("blind.h5", "graph:3x2", {"teacher_weight": 0.5, "ema": 0.9}), ("blind.h5", "photos:4x1", {"warm_up": 9})],
+    [("photos", "photos:3x2", {"flip": 0.5, "warm_up": 9, "queries_per_round": 9}),
+     ("tuples.h5", "tuples", {"teacher_weight": 0.5}),
+     ("blind.h5", "graph:3x2", {"teacher_weight": 0.5, "ema": 0.9, "queries_per_round": 4})],
 )  # fmt: skip
 def test_a_run_that_goes_on_ends_as_one_that_was_not_interrupted(
     folder: Path, tmp_path: Path, source: str, sampling: str, more: dict
@@ -386,7 +398,7 @@ def test_a_run_that_goes_on_ends_as_one_that_was_not_interrupted(
 
 
 def test_a_run_goes_on_with_its_own_teacher_only(folder: Path, tmp_path: Path):
-    train(folder / "photos", tmp_path / "run", options(rounds=1), network(), teacher=choice(folder))
+    train(folder / "photos", tmp_path / "run", options(rounds=0), network(), teacher=choice(folder))
     kept = (tmp_path / "run" / TEACHER).read_bytes()
     train(folder / "photos", tmp_path / "other", options(rounds=0), network(), teacher=choice(folder, size=40))
     (tmp_path / "run" / TEACHER).write_bytes((tmp_path / "other" / TEACHER).read_bytes())
@@ -401,9 +413,10 @@ def test_a_run_goes_on_with_its_own_teacher_only(folder: Path, tmp_path: Path):
 
 
 def test_a_file_of_descriptors_teaches_as_its_network_does(folder: Path, tmp_path: Path):
-    train(folder / "photos", tmp_path / "network", options(), network(), teacher=choice(folder))
+    few = options(rounds=1, queries_per_round=6)
+    train(folder / "photos", tmp_path / "network", few, network(), teacher=choice(folder))
     of_file = TeacherChoice(descriptors=tmp_path / "network" / TEACHER)
-    train(folder / "photos", tmp_path / "file", options(), network(), teacher=of_file)
+    train(folder / "photos", tmp_path / "file", few, network(), teacher=of_file)
     one, other = (load_checkpoint(tmp_path / name / "last.pt")["weights"] for name in ("network", "file"))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
@@ -480,3 +493,94 @@ def test_without_a_teacher_options_are_as_they_were():
 def test_a_teacher_that_is_none_is_refused(asked: dict, said: str):
     with pytest.raises(SfmTuplesError, match=said):
         TeacherChoice(**asked).network_choice()
+
+
+# --- the command --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(folder)
+    save_checkpoint(folder / "start.pt", network())
+    return folder
+
+
+TRAIN = (
+    "--network",
+    "start.pt",
+    "--image-size",
+    SIZE,
+    "--rounds",
+    1,
+    "--queries-per-round",
+    3,
+    "--learning-rate",
+    1e-4,
+)
+
+
+def test_a_folder_a_list_labels_and_an_index_are_photos_to_learn_from(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    names = sorted(str(path.relative_to(here / "photos")) for path in (here / "photos").rglob("*.jpg"))
+    (tmp_path / "list.txt").write_text("\n".join(names))
+    (tmp_path / "labels.csv").write_text("image,label,role\n" + "\n".join(f"{name},x,database" for name in names))
+    for source, more in (("photos", ()), ("list.txt", ("--images", "photos")), ("labels.csv", ("--images", "photos"))):
+        place = source if source == "photos" else tmp_path / source
+        words = ("train", place, "-o", tmp_path / f"run_{source}", *TRAIN, "--teacher", "teacher.pt", *more)
+        assert run_command(*words) == 0
+        said = "".join(capsys.readouterr())
+        assert "relational of photos:8x4 batches" in said
+        assert "% as the teacher ranks" in said
+        assert "agreement with the teacher" in said
+    one, *others = (load_checkpoint(tmp_path / f"run_{s}" / "last.pt") for s in ("photos", "list.txt", "labels.csv"))
+    for other in others:
+        assert all(torch.equal(one["weights"][name], other["weights"][name]) for name in one["weights"])
+    again = ("train", here / "photos", "-o", tmp_path / "run_photos", "--resume", "--rounds", 2)
+    assert run_command(*again, "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["rounds"] == 2
+    assert 0 <= result["before"] <= result["agreement"] <= 1
+    assert run_command("report", tmp_path / "run_photos", "-o", tmp_path / "page") == 0
+    page = next((tmp_path / "page").glob("*.html")).read_text()
+    assert "Agreement with the teacher" in page
+
+
+def test_a_teacher_beside_tuples_has_a_weight_of_its_own(here: Path, tmp_path: Path):
+    for name, more in (("one", ()), ("two", ("--teacher-weight", 2)), ("none", None)):
+        teacher = () if more is None else ("--teacher", "teacher.pt", "--teacher-size", 40, *more)
+        assert run_command("train", "tuples.h5", "-o", tmp_path / name, *TRAIN, *teacher, "--quiet") == 0
+    asked = {name: load_checkpoint(tmp_path / name / "last.pt")["options"] for name in ("one", "two", "none")}
+    assert [asked[name].get("teacher_weight") for name in asked] == [1.0, 2.0, None]
+    assert not (tmp_path / "none" / TEACHER).exists()
+    assert read_descriptors(tmp_path / "one" / TEACHER).settings["image_size"] == 40
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("photos",), "photos: holds no tuples; give a file of mine-tuples, or --teacher, which needs none"),
+        (("tuples.h5", "--sampling", "photos:4x2"), "asks a teacher alone; add --teacher"),
+        (("photos", "--teacher", "teacher.pt", "--sampling", "graph:2x2"), "--sampling graph:2x2 has none"),
+        (("photos", "--teacher", "teacher.pt", "--loss", "triplet"), "leave out loss"),
+        (("photos", "--teacher", "teacher.pt", "--teacher-weight", "2"), "leave out teacher_weight"),
+        (("photos", "--teacher", "nobody"), "there is no such file, and no network has this name"),
+        (("photos", "--teacher", "teacher.pt", "--teacher-descriptors", "tuples.h5"), "not both"),
+        (
+            ("photos", "--teacher-descriptors", "tuples.h5"),
+            "tuples.h5: is sfm2tuples-tuples, not sfm2tuples-descriptors",
+        ),
+        (("photos/0", "--teacher", "teacher.pt"), "photos/0: 3 photos can be read"),
+        (("tuples.h5", "--teacher", "teacher.pt", "--resume"), "leave out --teacher"),
+        (("gone", "--teacher", "teacher.pt"), "gone: no such file"),
+    ],
+)
+def test_what_cannot_be_taught_is_one_line(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
+):
+    start = ("--network", "start.pt", "--image-size", SIZE)
+    assert run_command("train", *words, "-o", tmp_path / "run", *start, "--quiet") in (1, 2)
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1, error
+    assert said in error[0]
+    assert not (tmp_path / "run" / "last.pt").exists()

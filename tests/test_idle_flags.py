@@ -12,6 +12,7 @@ import pytest
 from hand_made import run
 from worlds import unit_rows
 
+from cli.options import distillation
 from cli.options.idle_flags import EXPONENT, NAMES_BELOW, Use
 from sfm2tuples.files.container import create_file
 from sfm2tuples.files.descriptors import Descriptors, write_descriptors
@@ -26,12 +27,14 @@ PLAIN = {
     "extract-features": (".", "-o", "f.h5"),
     "mine-tuples": ("i.h5", "-o", "t2.h5", "--positives", "m2", "--negatives", "random"),
     "import-tuples": ("x.pkl", "-o", "t2.h5", "--negatives", "random"),
+    "train": ("t.h5", "-o", "run"),
     "build-bow": ("f.h5", "-o", "b.h5", "--vocabulary", "b2.h5"),
 }
 """A call of each command in which its flags of `USES` have nothing to do."""
 USES = {
     "extract": (EXPONENT, NAMES_BELOW),
     "extract-features": (NAMES_BELOW,),
+    "train": tuple(use for use in distillation.USES if use.flags != ("min_shared",)),
 }
 
 
@@ -107,6 +110,7 @@ BAG = (*LABELS, "--teacher", "bow.h5")
         ((*LABELS, "--descriptors", "d.h5", "--split", "val"), "--split is for --index or --protocol place-rec"),
         ((*LABELS, "--descriptors", "d.h5", "--weights", "w.npz"), "--descriptors are there already"),
         (("evaluate", "--labels", ".", "--descriptors", "d.h5", "--images", "."), "--images is for --labels CSV"),
+        (("train", ".", "-o", "run", "--teacher", "n.pt", "--min-shared", "9"), "--min-shared is for a tuple file"),
         ((*BAG, "--hamming", "24", "--power", "0.5"), "--power is for --teacher without --hamming"),
         ((*BAG, "--hamming-spread", "9"), "--hamming-spread is for --hamming"),
         ((*BAG, "--ratio", "0.7"), "--ratio is for --rerank geometry, or --teacher with --num-verified"),

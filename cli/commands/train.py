@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _OF_BATCHES = f"with graph batches {', '.join(BATCH_LOSSES)}"
 VAL_MAP = "val mAP"
+BY_RECIPE = "by recipe, else "
 AS_MINED = "as the file was mined"
 
 
@@ -56,9 +57,10 @@ def _option(
     type=click.Choice(list(RECIPES)),
     default=SMALL.name,
     show_default=True,
-    help="constants for whatever is not given below; small is ours for some hundred photos, the others the papers'",
+    help="constants for whatever is not given below; small (some hundred photos) and megaloc-site (a large retriever "
+    "on one's own site) are ours, the others the papers'",
 )
-@_option("--loss", str, f"{', '.join(LOSSES)} (of pytorch-metric-learning); {_OF_BATCHES}", CONTRASTIVE)
+@_option("--loss", str, f"{', '.join(LOSSES)} (of pytorch-metric-learning); {_OF_BATCHES}", BY_RECIPE + CONTRASTIVE)
 @click.option(
     "--loss-option",
     multiple=True,
@@ -70,9 +72,14 @@ def _option(
     str,
     f"{TUPLES}; {GRAPH}: batches of P places of K photos each, all pairs used; {PHOTOS}: P photos, each with its K - 1 "
     "nearest by the teacher, and no label",
-    f"{TUPLES}; {DEFAULT} of photos in no tuple file",
+    f"{BY_RECIPE}{TUPLES}; {DEFAULT} of photos in no tuple file",
 )
-@_option("--batch-choice", click.Choice(BATCH_CHOICES), "places of a graph batch: nearest by descriptors, or any", HARD)
+@_option(
+    "--batch-choice",
+    click.Choice(BATCH_CHOICES),
+    "places of a graph batch: nearest by descriptors, or any",
+    BY_RECIPE + HARD,
+)
 @_option("--margin", float, "margin of the loss", "by recipe and backbone")
 @_option("--eps", float, "added to differences before the contrastive norm")
 @_option("--optimiser", click.Choice(OPTIMISERS), "how a step follows from its gradient")
@@ -108,15 +115,17 @@ def _option(
 @_option("--flip", float, "augmentation: probability that a tuple is mirrored", "0")
 @_option("--colour", float, "augmentation: change of brightness, contrast and saturation", "0")
 @_option("--crop", float, "augmentation: least share of a photo that a random crop keeps", "1")
-@_option("--train-only", str, "head, last:N (and N blocks of the backbone), all, or lora:R (rank R, ViTs)", "all")
+@_option(
+    "--train-only", str, "head, last:N (and N blocks of the backbone), all, or lora:R (rank R, ViTs)", BY_RECIPE + "all"
+)
 @_option("--freeze-below", str, "block of the backbone below which nothing learns, such as layer4", "none")
-@_option("--depth-decay", float, "what the rate is multiplied by for each block above a weight", "1")
+@_option("--depth-decay", float, "what the rate is multiplied by for each block above a weight", BY_RECIPE + "1")
 @_option("--ema", float, "decay a step of the weights' moving average, which is then the network", "0, none")
 @_option(
     "--interpolate",
     str,
     "no, auto, or a share: after the last round keep the best weights between start and best",
-    "no",
+    BY_RECIPE + "no",
 )
 @distillation_options
 @click.option("--images", type=FilePath(), help="folder that the names of a list or CSV start from")

@@ -41,8 +41,18 @@ class RunPage:
 
     @property
     def is_blind(self) -> bool:
-        """Whether no validation query says how good a round is."""
-        return not any(math.isfinite(value) for value in self.column("val_map"))
+        """Whether nothing that is held out says how good a round is."""
+        return not any(math.isfinite(value) for value in self.measures)
+
+    @property
+    def by_teacher(self) -> bool:
+        """Whether rounds are chosen by their agreement with a teacher, on photos without a label."""
+        return any(math.isfinite(value) for value in self.column("agreement"))
+
+    @property
+    def measures(self) -> list[float]:
+        """What rounds are chosen by: the validation mAP, or the agreement."""
+        return self.column("agreement" if self.by_teacher else "val_map")
 
     def column(self, name: str) -> list[float]:
         """A figure of every round; NaN where there is none."""
@@ -50,13 +60,14 @@ class RunPage:
 
     def head(self) -> dict[str, Any]:
         """What the template of the page's head shows."""
-        maps = self.column("val_map")
+        maps = self.measures
         return {
             "name": self.name,
             "num_rounds": len(self.rounds) - 1,
             "used": self.used,
             "file": LAST if self.is_blind else BEST,
             "is_blind": self.is_blind,
+            "by_teacher": self.by_teacher,
             "before": maps[0],
             "after": maps[self.numbers.index(self.used)],
             "minutes": sum(value for value in self.column("seconds") if math.isfinite(value)) / 60,

@@ -15,7 +15,7 @@ from retrieval.training.adaptation.parts import ALL, Learners, learners_of
 from retrieval.training.batches.loss_table import SMOOTH_AP, build_batch_loss, refuse_of_batches
 from retrieval.training.distillation.sampling import PhotoSampling, sampling_of
 from retrieval.training.losses_by_name import CONTRASTIVE, LossOptions, build_loss
-from retrieval.training.recipes import OPTIMISERS, RECIPES, SMALL, for_backbone, margin_of
+from retrieval.training.recipes import OPTIMISERS, RECIPES, SMALL, Recipe, for_backbone, margin_of
 from sfm2tuples.errors import UsageError
 from sfm2tuples.mining.batch_options import BATCH_CHOICES, GRAPH, HARD, TUPLES, GraphSampling
 
@@ -31,6 +31,8 @@ RELATIONAL = "relational"
 """The loss of batches of photos, which are the teacher's alone."""
 OF_LABELS = ("loss", "margin", "eps", "loss_option", "batch_choice", "batch_size", "remine", "teacher_weight")
 """Fields that say nothing of such batches, besides `MINING_FIELDS`."""
+OF_BATCHES = ("sampling", "batch_choice", "loss", "loss_option")
+"""Fields that a recipe of graph batches sets, and that say nothing of another sampling."""
 NO, AUTO = "no", "auto"
 """Values of `interpolate` besides a share."""
 SHARES = (0.25, 0.5, 0.75, 1.0)
@@ -290,15 +292,17 @@ def options_from_recipe(backbone: str, recipe: str = SMALL.name, **chosen: Any) 
     unknown = sorted(set(chosen) - {field.name for field in fields(TrainingOptions)})
     if unknown:
         raise UsageError(f"a training has no option {', '.join(unknown)}")
+    besides = _besides(constants, chosen)
     of_photos = isinstance(sampling_of(chosen.get("sampling", TUPLES)), PhotoSampling)
     if of_photos:
         idle = [name for name in (*OF_LABELS, *MINING_FIELDS) if name in chosen]
         if idle:
             raise UsageError(f"sampling {chosen['sampling']} asks a teacher alone; leave out {', '.join(idle)}")
         chosen |= {"loss": RELATIONAL, "teacher_weight": 1.0}
-    loss = chosen.get("loss", CONTRASTIVE)
-    if "batch_size" in chosen and chosen.get("sampling", TUPLES) != TUPLES:
-        raise UsageError(f"batch_size counts tuples; the size of a graph batch is in sampling {chosen['sampling']}")
+    loss, sampling = (chosen.get(name, besides.get(name)) for name in ("loss", "sampling"))
+    loss = loss or CONTRASTIVE
+    if "batch_size" in chosen and (sampling or TUPLES) != TUPLES:
+        raise UsageError(f"batch_size counts tuples; the size of a graph batch is in sampling {sampling}")
     if loss == SMOOTH_AP and "margin" in chosen:
         raise UsageError(f"loss {loss} has no margin; leave it out")
     if ":" in loss and "margin" in chosen:
@@ -316,7 +320,21 @@ def options_from_recipe(backbone: str, recipe: str = SMALL.name, **chosen: Any) 
     values |= {"queries_per_round": constants.queries_per_round, "image_size": constants.image_size}
     if constants.pool and chosen.get("remine", True) and not of_photos:
         values["pool"] = constants.pool
-    return TrainingOptions(**{**values, **chosen})
+    return TrainingOptions(**{**values, **besides, **chosen})
+
+
+def _besides(constants: Recipe, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """What a recipe sets besides its constants, but for what falls away with what was chosen in its place.
+
+    The loss of batches falls with the batches, and a loss's constants with the loss.
+    """
+    found = dict(constants.besides)
+    kinds = [str(options.get("sampling", TUPLES)).partition(":")[0] for options in (found, {**found, **chosen})]
+    if kinds[0] != kinds[1]:
+        found = {name: value for name, value in found.items() if name not in OF_BATCHES}
+    if chosen.get("loss", found.get("loss")) != found.get("loss"):
+        found.pop("loss_option", None)
+    return found
 
 
 def _require_known(name: str, value: str, known: tuple[str, ...]) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from retrieval.training.batches.loss_table import MULTI_SIMILARITY, MULTI_SIMILARITY_MARGIN
 from retrieval.training.losses_by_name import TRIPLET
+from sfm2tuples.mining.batch_options import HARD, RANDOM
 
 Value = TypeVar("Value")
 Sourced = tuple[Any, str]
@@ -75,7 +76,9 @@ class Recipe:
     eps: float
     """Added to every component of a difference before the contrastive loss's norm."""
     sources: Mapping[str, str] = field(repr=False)
-    """Field to where its value comes from."""
+    """Field, or key of `besides`, to where its value comes from."""
+    besides: Mapping[str, Any] = field(default_factory=dict)
+    """Other fields of `TrainingOptions` that it sets: what a step trains on, the loss, what learns."""
 
     @property
     def rounds(self) -> int:
@@ -119,7 +122,10 @@ def _recipe(name: str, **constants: Sourced) -> Recipe:
     """A recipe of the common constants and, in their place, its own: each with its source."""
     sourced = {**_COMMON, **constants}
     values: dict[str, Any] = {field: value for field, (value, _) in sourced.items()}
-    return Recipe(name=name, sources={field: source for field, (_, source) in sourced.items()}, **values)
+    known = {field.name for field in fields(Recipe)}
+    besides = {field: values.pop(field) for field in sorted(values.keys() - known)}
+    sources = {field: source for field, (_, source) in sourced.items()}
+    return Recipe(name=name, sources=sources, besides=besides, **values)
 
 
 ECCV16 = _recipe(
@@ -171,6 +177,50 @@ SMALL = _recipe(
     pool=("", "ours: as the tuples were mined"),
     margin=_MARGINS,
 )
+_IZQUIERDO = "[Izquierdo and Civera, CVPR 2024], as in main.py of serizba/salad"
+_OF_SALAD: Mapping[str, Sourced] = {
+    "optimiser": ({OTHERWISE: ADAMW}, _IZQUIERDO),
+    "weight_decay": (9.5e-9, _IZQUIERDO),
+    "pool": ("", "ours: as the tuples were mined"),
+    "margin": (MARGINS_P18, "as in small, should a contrastive loss be chosen; the miner has 0.1, as there"),
+    "rounds_per_epoch": (1, "ours: a round is an epoch"),
+    "loss": (MULTI_SIMILARITY, _IZQUIERDO + ", as in GSV-Cities [Ali-bey et al. 2022]"),
+    "loss_option": (("alpha=1", "beta=50", "base=0"), "utils/losses.py of serizba/salad, as in GSV-Cities"),
+}
+"""What both recipes of large retrievers share."""
+SALAD = _recipe(
+    "salad",
+    **{
+        **_OF_SALAD,
+        "learning_rate": ({OTHERWISE: 6e-5}, _IZQUIERDO),
+        "decay": (0.2 ** (1 / 3), "ours: in the fourth epoch a fifth; theirs falls to it in a line over 4,000 steps"),
+        "decay_every": (1, "ours: once an epoch; theirs falls step by step"),
+        "epochs": (4, _IZQUIERDO),
+        "image_size": (224, _IZQUIERDO + ": 224 x 224; here the longest side, unless the network warps photos"),
+        "sampling": ("graph:60x4", _IZQUIERDO + ": 60 places, 4 images of each"),
+        "batch_choice": (RANDOM, _IZQUIERDO + ": places drawn at random"),
+        "train_only": ("last:4", _IZQUIERDO + ": the last 4 blocks, and the head"),
+    },
+)
+_SITE = "ours, not measured on MegaLoc itself: "
+MEGALOC_SITE = _recipe(
+    "megaloc-site",
+    **{
+        **_OF_SALAD,
+        "learning_rate": ({OTHERWISE: 1e-5}, _SITE + "a sixth of SALAD's, for a network that is trained already"),
+        "decay": (math.exp(-0.1), _SITE + "as small"),
+        "decay_every": (1, _SITE + "as small"),
+        "epochs": (4, _SITE + "as small: more rounds learn a few places by heart"),
+        "image_size": (322, "the size of MegaLoc's evaluations [Berton and Masone 2025]"),
+        "sampling": ("graph:8x4", "quadruplets as in [Berton and Masone 2025]; 8 places: " + _SITE + "a site has few"),
+        "batch_choice": (HARD, _SITE + "places that the network takes for each other (method.md section 13)"),
+        "train_only": ("last:2", _SITE + "the head and the last two blocks"),
+        "depth_decay": (0.8, _SITE + "deeper weights move less"),
+        "interpolate": ("auto", "method.md section 14 [Wortsman et al., CVPR 2022]: never worse than the start"),
+    },
+)
 
-RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (SMALL, ECCV16, TPAMI18, CIRTORCH)}
+RECIPES: Mapping[str, Recipe] = {
+    recipe.name: recipe for recipe in (SMALL, ECCV16, TPAMI18, CIRTORCH, SALAD, MEGALOC_SITE)
+}
 """By name; `small` is the default of `train`."""

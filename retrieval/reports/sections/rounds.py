@@ -11,6 +11,7 @@ from retrieval.reports.run_page import RunPage
 
 COLUMNS = {
     "val_map": "val mAP, %",
+    "agreement": "as the teacher, %",
     "val_loss": "val loss",
     "train_loss": "train loss",
     "positive_similarity": "cosine, positives",
@@ -29,6 +30,10 @@ def sections(page: RunPage) -> Iterator[Section]:
     percent = [100 * value for value in page.column("val_map")]
     drawn = {
         "mAP of the validation places": ("per cent", [Curve("validation", percent, "val")]),
+        "Agreement with the teacher": (
+            "per cent of its nearest photos, kept-out photos",
+            [Curve("agreement", [100 * value for value in page.column("agreement")], "val")],
+        ),
         "Loss": (
             "mean loss of a tuple",
             [
@@ -72,5 +77,5 @@ def _cell(name: str, value: float) -> str:
         return ""
     if name == "learning_rate":
         return f"{value:.1e}"
-    digits = {"val_map": 2, "queries": 0, "seconds": 0}.get(name, 4)
-    return f"{value * (100 if name == 'val_map' else 1):,.{digits}f}"
+    digits = {"val_map": 2, "agreement": 2, "queries": 0, "seconds": 0}.get(name, 4)
+    return f"{value * (100 if name in ('val_map', 'agreement') else 1):,.{digits}f}"

@@ -8,6 +8,7 @@ from torch import Tensor
 ONE_POINT = 1e-5
 """Mean distance of unit vectors below which all of them are one point: single precision tells no more."""
 
+
 def relational(student: Tensor, teacher: Tensor) -> Tensor:
     """Relational knowledge distillation, distance-wise [Park et al., CVPR 2019, equations 5 to 7].
 

@@ -137,7 +137,7 @@ def describe_by_teacher(
     known = everything.any(axis=1)
     if team.leads:
         warn_of_collapse(everything[known], "teacher", "choose another teacher: this one tells photos hardly apart")
-    names = [key for key, there in zip(keys, known.tolist(), strict=True) if there]
+    names = [keys[at] for at in np.flatnonzero(known).tolist()]
     return rows[known], Descriptors(names, everything[known], extract_settings(network, options))
 
 
@@ -148,5 +148,5 @@ def _out_of_file(path: Path, tuples: TupleFile, rows: np.ndarray, keys: list[str
     row_of = {name: row for row, name in enumerate(found.names)}
     at = np.array([row_of.get(key, -1) for key in keys], np.int64)
     there = at >= 0
-    names = [key for key, known in zip(keys, there.tolist(), strict=True) if known]
+    names = [keys[row] for row in np.flatnonzero(there).tolist()]
     return rows[there], Descriptors(names, np.array(found.values[at[there]]), found.settings, str(path))
