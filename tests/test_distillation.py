@@ -524,7 +524,7 @@ def test_a_folder_a_list_labels_and_an_index_are_photos_to_learn_from(
 ):
     names = sorted(str(path.relative_to(here / "photos")) for path in (here / "photos").rglob("*.jpg"))
     (tmp_path / "list.txt").write_text("\n".join(names))
-    (tmp_path / "labels.csv").write_text("image,label,role\n" + "\n".join(f"{name},x,database" for name in names))
+    (tmp_path / "labels.csv").write_text("image,label,role\n" + "\n".join(f"{name},x,query" for name in names))
     for source, more in (("photos", ()), ("list.txt", ("--images", "photos")), ("labels.csv", ("--images", "photos"))):
         place = source if source == "photos" else tmp_path / source
         words = ("train", place, "-o", tmp_path / f"run_{source}", *TRAIN, "--teacher", "teacher.pt", *more)

@@ -102,8 +102,7 @@ def train(
     Parameters
     ----------
     tuple_path, run_dir : Path
-        A tuple file, or with `sampling` ``photos:PxK`` any source that `photos_of` takes; the folder for `best.pt`,
-        `last.pt` and `curves.csv`, made where it is absent.
+        A tuple file, or with ``photos:PxK`` what `photos_of` takes; the folder for `best.pt`, `last.pt`, `curves.csv`.
     options : TrainingOptions
         See `options_from_recipe`.
     network : Network
@@ -111,11 +110,9 @@ def train(
     resume, force : bool (or LastRound), bool
         Go on after the last whole round (on a CPU, to an uninterrupted run's weights); replace the folder's run.
     execution : Execution, optional
-        One process, as the device likes it, where left out.
     teacher : TeacherChoice, optional
-        Who teaches, where `teacher_weight` is not 0; with `resume` the run's own descriptors of it are read.
-    images : Path, optional
-        Folder that the names of a list of photos start from.
+        Who teaches, where `teacher_weight` is not 0; with `resume` the run has its descriptors.
+    images : Path, optional; where the names of a list of photos start from.
     on_round : callable, optional
         Called after each round with its figures, round 0 included; of a team, in the leader only.
 
@@ -123,15 +120,14 @@ def train(
     ------
     UsageError
         The folder holds a run (without `resume` or `force`), or one that differs from what is asked (with `resume`); a
-        teacher is asked for and none is named, or the reverse.
+        teacher without a weight, or the reverse.
     MiningError, DataError, PhotoError
         Tuples or photos are not fit for use.
     NotFiniteError
         A loss or a descriptor is not finite; `last.pt` holds the network after the last round that was sound.
     """
     execution = execution or Execution()
-    loose = options.photo_batches is not None and holds_no_tuples(tuple_path)
-    tuples = loose_photos(tuple_path, images) if loose else read_tuples(tuple_path)
+    tuples = _photos_of_training(tuple_path, options, images)
     validation = prepare_validation(tuples, options.min_shared)
     network.upright = options.upright_with(tuples.header.options)
     with gradients_as_before(network):
@@ -147,6 +143,13 @@ def train(
             chosen = choose_share(run, state, watch)
     network.eval()
     return replace(run, interpolated=chosen)
+
+
+def _photos_of_training(source: Path, options: TrainingOptions, images: Path | None) -> TupleFile:
+    """A tuple file, or what a teacher alone is asked of as one."""
+    if options.photo_batches is not None and holds_no_tuples(source):
+        return loose_photos(source, images)
+    return read_tuples(source)
 
 
 def _begun(
