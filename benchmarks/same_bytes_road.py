@@ -54,6 +54,7 @@ page_compared:   report labels.json -o page_compared --compare labels_windows.js
 OTHER_LANE = f"""
 whole_index:     build-index {{data}}/reconstructions {{data}}/collection_models -o whole_index.h5 --places {{data}}/reconstructions/places.csv --images {{data}}/collection_models={{data}}/collection/images
 two_jobs:        build-index {{data}}/reconstructions -o two_jobs.h5 --jobs 2 --min-shared 15 --seed 3 --no-join-scenes --json
+lean:            upgrade whole_index.h5 -o lean.h5 --keep graph
 broken:          build-index {{data}}/broken -o broken.h5
 broken_strict:   build-index {{data}}/broken -o broken_strict.h5 --strict
 small_index:     build-index {{data}}/reconstructions/entry_p10 {{data}}/reconstructions/fountain_p11 -o small_index.h5 --val-share 0.5

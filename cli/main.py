@@ -30,6 +30,7 @@ COMMANDS = {
     "evaluate": "measure on places unseen in training, on labelled photos, or by a protocol of the field",
     "report": "write an HTML page of tuples, or of an evaluation, to look at",
     "inspect": "say what is in a file of ours",
+    "upgrade": "write an index of an earlier version anew, or a lean one of a whole one",
     "export": "write tuples, networks, pairs and the graph for other programs",
     "import-tuples": "turn cirtorch's training data into a tuple file",
     "import-descriptors": "check anybody's descriptors and bring them into our form",

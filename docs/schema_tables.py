@@ -42,10 +42,13 @@ def fields_of(table: type) -> Iterator[tuple[str, str, str, str]]:
 
 
 def table(groups: dict[str, type]) -> str:
-    """One table in Markdown for some groups of a file."""
+    """One table in Markdown for some groups of a file; the types are those that a file has, not those that are read."""
     lines = ["| dataset | type | shape | what |", "|---|---|---|---|"]
     for group, columns in groups.items():
-        lines += [f"| `{group}/{name}` | {kind} | {shape} | {what} |" for name, kind, shape, what in fields_of(columns)]
+        for name, kind, shape, what in fields_of(columns):
+            rule = schema.RULES.get(f"{group}/{name}".strip("/"))
+            stored = rule.stored[0] if rule is not None and rule.stored else kind
+            lines.append(f"| `{group}/{name}` | {stored} | {shape} | {what} |")
     return "\n".join(lines)
 
 

@@ -154,7 +154,7 @@ def test_a_single_changed_value_is_found(
 ) -> None:
     verify_file(index_file)
     with h5py.File(index_file, "r+") as file:
-        file["points/xyz"][3, 1] += 1e-9
+        file["points/xyz"][3, 1] += 1e-3
     assert run("inspect", "--verify", index_file) == 1
     said = capsys.readouterr().err
     assert said.startswith(f"error: {index_file}: was changed or damaged after it was written")

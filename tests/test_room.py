@@ -103,9 +103,10 @@ def test_a_build_asks_for_its_parts_and_its_index(tmp_path: Path, monkeypatch: p
     write_text_model(tmp_path / "scene", ["a.jpg", "b.jpg"])
     points = (tmp_path / "scene" / "points3D.txt").stat().st_size
     models = find_models([tmp_path / "scene"])
-    let_be_free(monkeypatch, 2 * int(0.3 * points))
+    needed = int(0.45 * int(0.3 * points)) + int(0.3 * points)
+    let_be_free(monkeypatch, needed)
     require_room_for_parts(models, tmp_path / "i.h5")
-    let_be_free(monkeypatch, 2 * int(0.3 * points) - 1)
+    let_be_free(monkeypatch, needed - 1)
     with pytest.raises(DataError, match=r"i\.h5: needs about"):
         require_room_for_parts(models, tmp_path / "i.h5")
     work_path(tmp_path / "i.h5").mkdir()

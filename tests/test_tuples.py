@@ -348,7 +348,7 @@ COMMANDS = {
     "graphml": ("export", "--format", "graphml", "index.h5"),
 }
 POSES = {"/images/translation"}
-READS = {"evaluate": POSES, "evaluate in depths": POSES | {"/points/xyz"}}
+READS = {"evaluate": POSES, "evaluate in depths": POSES | {"/points/xyz", "/points/centre"}}
 """Of points, cameras and poses, what a command needs: distances, and depths where no scale gives metres."""
 
 
@@ -376,7 +376,7 @@ def test_a_command_opens_the_index_once_and_reads_points_only_where_it_needs_the
     assert "/covisibility/shared" in columns
     geometry = ("/points/", "/cameras/", "/observations/xy", *POSES)
     assert {c for c in columns if c.startswith(geometry)} == READS.get(name, set())
-    assert ("/observations/point" in columns) == (name in ("mine-tuples", "whiten", *READS))
+    assert ("/observations/point" in columns) == (name in READS)
 
 
 def test_the_command_says_how_many_positives_are_of_another_sequence(world):

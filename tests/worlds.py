@@ -165,7 +165,12 @@ def random_index(rng: np.random.Generator, sizes: tuple[int, ...], place: tuple[
             point=np.concatenate([np.zeros(0, np.int64), *seen]).astype(np.int64),
             xy=np.zeros((sum(map(len, seen)), 2), np.float32),
         ),
-        points=Points(np.arange(count), np.zeros((count, 3)), np.zeros(count)),
+        points=Points(
+            np.arange(count),
+            np.zeros((count, 3), np.float32),
+            np.zeros(count, np.float16),
+            np.zeros((len(sizes), 3)),
+        ),
         covisibility=_graph(rng, [set(s.tolist()) for s in seen]),
         places=Places([f"place{i}" for i in range(number_of_places)], split, [""] * number_of_places),
     )

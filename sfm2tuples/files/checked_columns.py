@@ -95,7 +95,7 @@ class CheckedColumns:
             whole = (rows.start == 0, rows.stop >= len(dataset)) if isinstance(rows, slice) else (False, False)
             starts = values if isinstance(rows, slice) else np.sort(values)
             check_starts(self.path, name, rule, starts, self.sizes, whole)
-        return values
+        return values.astype(rule.dtype, copy=False) if rule.stored else values
 
     def _strings(self, name: str, rows: RowSelection) -> list[str]:
         if not isinstance(rows, slice):

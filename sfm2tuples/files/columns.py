@@ -25,6 +25,8 @@ class ColumnStream:
     """Rows, and what a row holds."""
     blocks: Callable[[], Iterator[np.ndarray]]
     """Gives consecutive blocks of rows, all rows together."""
+    bounds: tuple[int, int] | None = None
+    """Of whole numbers: none is lower than the first or higher than the second, where that is known."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,9 @@ class Rule:
     shape: tuple[Dimension, ...]
     """How many of what; the first dimension counts the rows."""
     dtype: str
-    """NumPy's name of the type; ``float`` is any floating point of up to 8 bytes."""
+    """NumPy's name of the type as it is read; ``float`` is any floating point of up to 8 bytes."""
+    stored: tuple[str, ...] = ()
+    """Types that a file may have in its place, the smallest first; a reader gets `dtype` whichever it has."""
     row_of: str = ""
     """The values are rows of these, from 0 up."""
     or_none: bool = False
@@ -93,7 +95,10 @@ def check_type(path: str | Path, name: str, rule: Rule, dtype: np.dtype) -> None
     FileFormatError
         See above.
     """
-    right = dtype.kind == "f" and dtype.itemsize <= 8 if rule.dtype == "float" else dtype == np.dtype(rule.dtype)
+    if rule.dtype == "float":
+        right = dtype.kind == "f" and dtype.itemsize <= 8
+    else:
+        right = any(dtype == np.dtype(name) for name in (rule.dtype, *rule.stored))
     if not right:
         raise FileFormatError(path, f"{name} is {dtype}, not {rule.dtype}", _AGAIN)
 
@@ -133,9 +138,9 @@ def _all_finite(values: np.ndarray) -> bool:
 
 def _all_rows(values: np.ndarray, least: int, count: int) -> bool:
     """Whether all values are from `least` to `count` - 1; in one pass where none may be negative."""
-    if least == 0 and values.dtype == np.int64:
-        # Seen without a sign, a negative number is larger than any row.
-        return bool(values.view(np.uint64).max() < count)
+    if least == 0 and values.dtype in (np.int64, np.int32):
+        # Seen without a sign, a negative number is larger than any row: a table has fewer than half as many.
+        return bool(values.view(f"u{values.itemsize}").max() < min(count, 1 << (8 * values.itemsize - 1)))
     return bool(values.min() >= least and values.max() < count)
 
 

@@ -15,6 +15,7 @@ from sfm2tuples.files.lazy_file import LazyFile, LazyTable
 from sfm2tuples.index.answers import ImageCamera, Neighbours, ObservedPoints, Track
 from sfm2tuples.index.image_columns import ImageColumns
 from sfm2tuples.index.key_lookup import KeyLookup
+from sfm2tuples.index.point_columns import PointColumns, centre_of_models
 from sfm2tuples.index.schema import (
     FORMAT,
     RULES,
@@ -24,7 +25,6 @@ from sfm2tuples.index.schema import (
     Models,
     Observations,
     Places,
-    Points,
     Spots,
     overlaps,
 )
@@ -106,10 +106,17 @@ class OpenedIndex:
             raise DataError(self.path, what, "build it again without --keep graph")
 
     @property
-    def points(self) -> LazyTable:
-        """Columns of the points, read by rows: all fields of `Points`; a lean index is refused."""
+    def points(self) -> PointColumns:
+        """Columns of the points, read by rows: all fields of `Points`, `xyz` whole; a lean index is refused."""
         self.require_points()
-        return LazyTable(self._file, "points", Points)
+        return PointColumns(self._file, self._points_from)
+
+    @cached_property
+    def _centre(self) -> np.ndarray | None:
+        return centre_of_models(self._file)
+
+    def _points_from(self) -> tuple[np.ndarray, np.ndarray | None]:
+        return self.models.point_start, self._centre
 
     @property
     def observations(self) -> LazyTable:

@@ -19,6 +19,7 @@ from sfm2tuples.files.columns import ColumnStream, fill_column
 from sfm2tuples.files.container import create_file
 from sfm2tuples.files.room import require_room
 from sfm2tuples.files.rules import Rule, Rules, text_rules
+from sfm2tuples.files.stored_types import narrowed
 from sfm2tuples.files.tables import Column, write_columns
 from sfm2tuples.index.splits import LEFT_OUT as LEFT_OUT
 from sfm2tuples.index.splits import SPLITS as SPLITS
@@ -110,9 +111,11 @@ class Points:
     id: np.ndarray
     """(p,) int64, COLMAP's point id within its model."""
     xyz: np.ndarray
-    """(p, 3) float64, in the model's world."""
+    """(p, 3) float64, in the model's world, less the model's `centre`."""
     error: np.ndarray
     """(p,) float64, mean reprojection error in pixels."""
+    centre: np.ndarray
+    """(m, 3) float64, what the positions of each model's points count from."""
 
 
 @dataclass(frozen=True)
@@ -248,37 +251,41 @@ rest is the same for a lean and a whole index, and says that it is of the same."
 OPTIONAL_TABLES = {"inside": Inside, "spots": Spots}
 """Likewise of the groups that an index has together or not at all."""
 
+ROW, ID, COUNT = ("int32",), ("uint32",), ("uint16",)
+"""How rows of tables, COLMAP's ids and counts are stored, where they fit; they are read as they always were."""
+
 RULES: Rules = {
     **text_rules("models/name", "models"),
     **text_rules("models/photo_root", "models"),
-    "models/place": Rule(("models",), "int64", row_of="places"),
+    "models/place": Rule(("models",), "int64", ROW, row_of="places"),
     **text_rules("images/key", "images"),
     **text_rules("images/name", "images"),
-    "images/id": Rule(("images",), "int64"),
-    "images/model": Rule(("images",), "int64", row_of="models"),
-    "images/camera": Rule(("images",), "int64", row_of="cameras"),
+    "images/id": Rule(("images",), "int64", ID),
+    "images/model": Rule(("images",), "int64", ROW, row_of="models"),
+    "images/camera": Rule(("images",), "int64", ROW, row_of="cameras"),
     "images/quaternion": Rule(("images", 4), "float64", finite=True),
     "images/translation": Rule(("images", 3), "float64", finite=True),
-    "images/photo": Rule(("images",), "int64", row_of="images"),
+    "images/photo": Rule(("images",), "int64", ROW, row_of="images"),
     "images/has_photo": Rule(("images",), "bool"),
-    "images/observed": Rule(("images",), "int64", least=0, only_with="images/observed"),
-    "cameras/id": Rule(("cameras",), "int64"),
+    "images/observed": Rule(("images",), "int64", ROW, least=0, only_with="images/observed"),
+    "cameras/id": Rule(("cameras",), "int64", ID),
     "cameras/model": Rule(("cameras",), "int32"),
-    "cameras/size": Rule(("cameras", 2), "int64"),
+    "cameras/size": Rule(("cameras", 2), "int64", ROW),
     "cameras/indptr": Rule(("cameras + 1",), "int64", starts_of="camera parameters"),
     "cameras/params": Rule(("camera parameters",), "float64"),
-    "points/id": Rule(("points",), "int64", only_with="points"),
-    "points/xyz": Rule(("points", 3), "float64", finite=True, only_with="points"),
-    "points/error": Rule(("points",), "float64", only_with="points"),
+    "points/id": Rule(("points",), "int64", ID, only_with="points"),
+    "points/xyz": Rule(("points", 3), "float64", ("float32",), finite=True, only_with="points"),
+    "points/error": Rule(("points",), "float64", ("float16",), only_with="points"),
+    "points/centre": Rule(("models", 3), "float64", finite=True, only_with="points/centre"),
     "models/image_start": Rule(("models + 1",), "int64", starts_of="images"),
     "models/point_start": Rule(("models + 1",), "int64", starts_of="points"),
     "models/camera_start": Rule(("models + 1",), "int64", starts_of="cameras"),
     "observations/indptr": Rule(("images + 1",), "int64", starts_of="observations", only_with="points"),
-    "observations/point": Rule(("observations",), "int64", row_of="points", only_with="points"),
+    "observations/point": Rule(("observations",), "int64", ROW, row_of="points", only_with="points"),
     "observations/xy": Rule(("observations", 2), "float32", only_with="points"),
     "covisibility/indptr": Rule(("images + 1",), "int64", starts_of="pairs"),
-    "covisibility/neighbour": Rule(("pairs",), "int64", row_of="images"),
-    "covisibility/shared": Rule(("pairs",), "int32", least=1),
+    "covisibility/neighbour": Rule(("pairs",), "int64", ROW, row_of="images"),
+    "covisibility/shared": Rule(("pairs",), "int32", COUNT, least=1),
     "covisibility/scale_change": Rule(("pairs",), "float32"),
     "covisibility/angle": Rule(("pairs",), "float32"),
     "covisibility/axis_angle": Rule(("pairs",), "float32"),
@@ -286,14 +293,14 @@ RULES: Rules = {
     "places/split": Rule(("places",), "int8", least=TRAIN, most=VAL),
     **text_rules("places/reason", "places"),
     "inside/takes_part": Rule(("images",), "bool", only_with="inside"),
-    "inside/spot": Rule(("images",), "int64", row_of="spots", or_none=True, only_with="inside"),
+    "inside/spot": Rule(("images",), "int64", ROW, row_of="spots", or_none=True, only_with="inside"),
     "inside/split": Rule(("images",), "int8", least=TRAIN, most=LEFT_OUT, only_with="inside"),
     "inside/indptr": Rule(("images + 1",), "int64", starts_of="unknown pairs", only_with="inside"),
-    "inside/other": Rule(("unknown pairs",), "int64", row_of="images", only_with="inside"),
+    "inside/other": Rule(("unknown pairs",), "int64", ROW, row_of="images", only_with="inside"),
     "inside/hops": Rule(("unknown pairs",), "uint8", least=1, most=3, only_with="inside"),
     "inside/into": Rule(("unknown pairs",), "float32", least=0, most=1, finite=True, only_with="inside"),
     "inside/distance": Rule(("unknown pairs",), "float32", least=0, finite=True, only_with="inside"),
-    "spots/place": Rule(("spots",), "int64", row_of="places", only_with="inside"),
+    "spots/place": Rule(("spots",), "int64", ROW, row_of="places", only_with="inside"),
 }
 """What is true of every column: whatever reads an index holds it to them."""
 
@@ -325,7 +332,8 @@ def write_index(
         streams: list[tuple[h5py.Dataset, ColumnStream]] = []
         synced: list[Future[None]] = []
         for name, table in there.items():
-            columns = {field.name: tables[name][field.name] for field in fields(table)}
+            given = {field.name: tables[name][field.name] for field in fields(table)}
+            columns = {field: narrowed(RULES.get(f"{name}/{field}"), column) for field, column in given.items()}
             streams += write_columns(file.create_group(name), columns)
         # The columns have their places by now, but not yet their bytes.
         require_room(path, sum(dataset.nbytes for dataset, _ in streams))

@@ -15,7 +15,8 @@ import numpy as np
 from sfm2tuples.files.columns import ColumnStream, Utf8Strings, indptr_of
 from sfm2tuples.files.tables import Column
 from sfm2tuples.index.schema import POINT_TABLES, Places
-from sfm2tuples.ingest.part_files import COLUMNS, KINDS, ModelRecord, Part
+from sfm2tuples.ingest.part_files import BOUNDED, COLUMNS, KINDS, ModelRecord, Part
+from sfm2tuples.ingest.rounding import MOST_LOST, half_of
 from sfm2tuples.places.grouping import Grouping, Join, group_models, photo_joins, scene_joins
 from sfm2tuples.places.photo_contents import number_photos
 from sfm2tuples.places.splits import split_places
@@ -219,8 +220,9 @@ def _merge_columns(
     for name, (kind, dtype, width) in COLUMNS.items():
         if name not in ("images/name", "images/num_name_bytes", *LENGTHS.values()):
             shift = starts[SHIFTED[name]] if name in SHIFTED else None
-            blocks = partial(_blocks, segments, name, shift)
-            columns[name] = ColumnStream(np.dtype(dtype), (int(starts[kind][-1]), *width), blocks)
+            blocks, shape = partial(_blocks, segments, name, shift), (int(starts[kind][-1]), *width)
+            columns[name] = ColumnStream(np.dtype(dtype), shape, blocks, _bounds(models, name, shift))
+    columns |= _point_columns(models, segments)
 
     def whole(name: str) -> np.ndarray:
         return np.concatenate(list(_blocks(segments, name, None)))
@@ -232,6 +234,33 @@ def _merge_columns(
         group, _, field = name.partition("/")
         tables.setdefault(group, {})[field] = column
     return tables
+
+
+def _bounds(models: Sequence[StoredModel], name: str, shift: np.ndarray | None) -> tuple[int, int] | None:
+    """Between what the values of a column of whole numbers lie; None where it is no such column."""
+    if shift is not None:
+        return 0, int(shift[-1])
+    if name not in BOUNDED:
+        return None
+    bounds = [model.record.bounds[name] for model in models]
+    return min(low for low, _ in bounds), max(high for _, high in bounds)
+
+
+def _point_columns(models: Sequence[StoredModel], segments: Sequence[_Segment]) -> dict[str, Column]:
+    """Positions relative to their models' centres, in single precision where that moves no photo's points; errors.
+
+    Where one model would lose more than `MOST_LOST`, the positions of all are kept as they are.
+    """
+    count, centre = sum(model.record.counts["points"] for model in models), np.zeros((len(models), 3))
+    dtype: np.dtype = np.dtype(np.float64)
+    if all(model.record.rounding <= MOST_LOST for model in models):
+        centre, dtype = np.array([model.record.centre for model in models]).reshape(-1, 3), np.dtype(np.float32)
+    xyz, error = partial(_blocks, segments, "points/xyz", -centre), partial(_blocks, segments, "points/error", None)
+    return {
+        "points/xyz": ColumnStream(dtype, (count, 3), xyz),
+        "points/error": ColumnStream(np.dtype(np.float16), (count,), lambda: map(half_of, error())),
+        "points/centre": centre,
+    }
 
 
 @dataclass(frozen=True)
@@ -272,4 +301,4 @@ def _blocks(segments: Sequence[_Segment], column: str, shift: np.ndarray | None)
         block = segment.part.read(column, int(begin[0]), int(end[-1]))
         if (begin[1:] != end[:-1]).any():
             block = np.concatenate([block[a:b] for a, b in zip(begin - begin[0], end - begin[0], strict=True)])
-        yield block if added is None else block + np.repeat(added, end - begin)
+        yield block if added is None else block + np.repeat(added, end - begin, axis=0)

@@ -65,6 +65,10 @@ part has no points and no observations.
 """
 
 
+BOUNDED = ("cameras/id", "cameras/size", "images/id", "images/observed", "points/id", "covisibility/shared")
+"""Columns of whole numbers whose least and greatest value says how an index stores them."""
+
+
 @dataclass(frozen=True)
 class ModelRecord:
     """What a part says of one of its models."""
@@ -77,6 +81,12 @@ class ModelRecord:
     """How many the part has of each of `KINDS`."""
     num_points: int
     """Points of the model, which a lean part does not have."""
+    bounds: dict[str, list[int]]
+    """Of the columns of `BOUNDED`: the least and the greatest value; 0 and 0 where there is none."""
+    centre: list[float]
+    """The median of its points, (3,)."""
+    rounding: float
+    """How far observations move in pixels where points are kept relative to that in single precision."""
     dropped: dict[str, int]
     """What a lenient reading left out: reason to count."""
     behind: int
@@ -127,13 +137,35 @@ def part_of(models: Sequence[tuple[str, str, SparseModel, Covisibility]], lean: 
     records, columns = [], []
     for name, key, model, graph in models:
         columns.append(_columns(model, graph, lean))
-        counts = {kind: len(columns[-1][column]) for column, (kind, _, _) in COLUMNS.items()}
-        said = model.dropped, graph.behind, graph.without_focal_length
-        records.append(ModelRecord(name, key, counts, len(model.points), *said))
+        records.append(_record(name, key, model, graph, columns[-1]))
     joined = columns[0]
     if len(columns) > 1:
         joined = {name: np.concatenate([model[name] for model in columns]) for name in COLUMNS}
     return Part(tuple(records), _starts(records), None, {}, joined)
+
+
+def _record(
+    name: str, key: str, model: SparseModel, graph: Covisibility, columns: dict[str, np.ndarray]
+) -> ModelRecord:
+    from sfm2tuples.ingest.rounding import centre_of, rounding_loss
+
+    has_points = len(columns["points/id"]) > 0
+    return ModelRecord(
+        name=name,
+        key=key,
+        counts={kind: len(columns[column]) for column, (kind, _, _) in COLUMNS.items()},
+        num_points=len(model.points),
+        bounds={column: _bounds(columns[column]) for column in BOUNDED},
+        centre=centre_of(model.points).tolist() if has_points else [0.0] * 3,
+        rounding=rounding_loss(model) if has_points else 0.0,
+        dropped=model.dropped,
+        behind=graph.behind,
+        without_focal_length=graph.without_focal_length,
+    )
+
+
+def _bounds(values: np.ndarray) -> list[int]:
+    return [int(values.min()), int(values.max())] if values.size else [0, 0]
 
 
 def write_part(path: Path, part: Part) -> None:

@@ -12,8 +12,10 @@ from sfm2tuples.readers.model_kinds import KIND_OF, FileKind
 
 BINARY, TEXT = 0.65, 0.3
 """Bytes of a part, at least, for each byte of the file with the points."""
-# Measured: an index has 1.7 bytes for each of points3D.bin (six models of the sample data). A point without any
-# observation, less than any model has, is 59 bytes there, 40 in a part, and about 90 in points3D.txt.
+INDEX = 0.45
+"""Bytes of an index, at least, for each byte of a part."""
+# A point without any observation, less than any model has, is 59 bytes in points3D.bin, about 90 in points3D.txt, 40 in
+# a part and 18 in an index. An observation is 8 bytes in points3D.bin, 16 in a part and 12 in an index.
 
 
 def require_room_for_parts(locations: Sequence[ModelLocation], target: Path) -> None:
@@ -32,7 +34,7 @@ def require_room_for_parts(locations: Sequence[ModelLocation], target: Path) -> 
     """
     parts = sum(_least(path) for path in {_points_file(location) for location in locations})
     done = sum(_size(path) for path in part_files(work_path(target)))
-    require_room(target, parts + max(0, parts - done))
+    require_room(target, int(INDEX * parts) + max(0, parts - done))
 
 
 def _points_file(location: ModelLocation) -> Path:
