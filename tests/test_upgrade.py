@@ -20,9 +20,9 @@ from sfm2tuples.errors import FileFormatError, UsageError
 from sfm2tuples.files.columns import ColumnStream
 from sfm2tuples.files.container import content_fingerprint, read_header
 from sfm2tuples.files.rules import Rule
-from sfm2tuples.files.stored_types import narrowed, smallest_type
 from sfm2tuples.index.opened import OpenedIndex, open_index
 from sfm2tuples.index.schema import RULES
+from sfm2tuples.index.stored_types import narrowed, smallest_type
 from sfm2tuples.ingest.build import build_index
 from sfm2tuples.ingest.options import IngestOptions
 from sfm2tuples.ingest.rounding import MOST_LOST, centre_of, half_of, rounding_loss

@@ -19,12 +19,12 @@ from sfm2tuples.files.columns import ColumnStream, fill_column
 from sfm2tuples.files.container import create_file
 from sfm2tuples.files.room import require_room
 from sfm2tuples.files.rules import Rule, Rules, text_rules
-from sfm2tuples.files.stored_types import narrowed
 from sfm2tuples.files.tables import Column, write_columns
 from sfm2tuples.index.splits import LEFT_OUT as LEFT_OUT
 from sfm2tuples.index.splits import SPLITS as SPLITS
 from sfm2tuples.index.splits import TRAIN as TRAIN
 from sfm2tuples.index.splits import VAL as VAL
+from sfm2tuples.index.stored_types import narrowed
 
 FORMAT = "sfm2tuples-index"
 VERSION = 2
