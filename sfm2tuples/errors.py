@@ -5,7 +5,6 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Sequence
-from pathlib import Path
 from tokenize import TokenError
 
 _SHOWN = 80
@@ -36,15 +35,15 @@ class DataError(SfmTuplesError):
 
     Parameters
     ----------
-    path : str or Path
-        The file at fault.
+    path : object
+        The file at fault: its path, its address, or what it is called.
     what : str
         What is wrong with it.
     remedy : str, optional
         What the user can do about it.
     """
 
-    def __init__(self, path: str | Path, what: str, remedy: str = "") -> None:
+    def __init__(self, path: object, what: str, remedy: str = "") -> None:
         self.path = str(path)
         self.what = what
         self.remedy = remedy
@@ -95,7 +94,7 @@ def first_three(names: Sequence[str]) -> str:
     return one_line(", ".join(str(name) for name in names[:3]) + (" …" if len(names) > 3 else ""))
 
 
-def refuse_some(path: str | Path, offenders: Sequence[str], count: int, what: str, remedy: str = "") -> None:
+def refuse_some(path: object, offenders: Sequence[str], count: int, what: str, remedy: str = "") -> None:
     """Raise DataError where there are offenders: ``PATH: 3 of 10 photos have no features, first a, b, c; remedy``."""
     if offenders:
         what = f"{len(offenders):,} of {count:,} {what}, first {first_three(offenders)}"

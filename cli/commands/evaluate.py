@@ -14,7 +14,7 @@ from cli.options.extraction import extraction_options
 from cli.options.idle_flags import BY_A_NETWORK, EXPONENT, VERIFICATION, Use, by_geometry, given, refuse_idle_flags
 from cli.options.localisation import LOCALISE, localisation_options
 from cli.options.network import network_options
-from cli.options.paths import FilePath
+from cli.options.paths import FilePath, PhotoPath
 from cli.options.protocol import protocol_options
 from cli.options.refinement import refinement_options
 from cli.options.target import target_option
@@ -24,6 +24,7 @@ from cli.output import Output, output_options
 from retrieval.localisation.options import LocalisationOptions
 from retrieval.photos.choices import CROPS
 from sfm2tuples.errors import UsageError
+from sfm2tuples.files.remote.address import is_folder
 
 PATH = FilePath()
 CACHE_SUFFIX = ".localise.db"
@@ -37,8 +38,7 @@ def _protocol(params: Mapping[str, Any]) -> str:
 
 def _is_file(params: Mapping[str, Any]) -> bool:
     """Whether the protocol's data is a file: an index, or a table of labels."""
-    data: Path = params["index"] or params["labels"] or params["data"]
-    return not data.is_dir()
+    return not is_folder(params["index"] or params["labels"] or params["data"])
 
 
 def _verifies(params: Mapping[str, Any]) -> bool:
@@ -109,7 +109,7 @@ USES = (
 @click.option("--teacher", type=PATH, help="a bag of words of the photos (build-bow), beside a network or alone")
 @teacher_options
 @localisation_options
-@click.option("--distractors", type=PATH, help="descriptor file or folder of photos to add to the database")
+@click.option("--distractors", type=PhotoPath(), help="descriptor file or folder of photos to add to the database")
 @target_option("JSON with every query's result", required=False)
 @output_options
 def command(target: Path | None, output: Output, **asked: Any) -> None:

@@ -11,7 +11,7 @@ import click
 from cli.options.extraction import extraction_options
 from cli.options.idle_flags import EXPONENT, NAMES_BELOW, refuse_idle_flags
 from cli.options.network import network_options
-from cli.options.paths import FilePath
+from cli.options.paths import FilePath, PhotoPath
 from cli.options.target import target_option
 from cli.output import Output, output_options
 from sfm2tuples.files.layouts import LAYOUTS
@@ -19,12 +19,13 @@ from sfm2tuples.files.layouts import LAYOUTS
 if TYPE_CHECKING:
     from retrieval.descriptors.extraction import ExtractionOptions
     from retrieval.networks.choice import NetworkChoice
+    from sfm2tuples.files.remote.address import AnyPath
 
 
 @click.command("extract", epilog="Example: sfm2tuples extract photos/ -o descriptors.h5 --network run/best.pt")
-@click.argument("source", type=FilePath())
+@click.argument("source", type=PhotoPath())
 @target_option()
-@click.option("--images", type=FilePath(), help="folder that the names of a list or CSV start from")
+@click.option("--images", type=PhotoPath(), help="folder that the names of a list or CSV start from")
 @network_options
 @extraction_options
 @click.option("--whitening", type=FilePath(), help="a whitening to apply, made by whiten")
@@ -33,9 +34,9 @@ if TYPE_CHECKING:
 @click.option("--strict", is_flag=True, help="stop where a photo cannot be read")
 @output_options
 def command(
-    source: Path,
+    source: AnyPath,
     target: Path,
-    images: Path | None,
+    images: AnyPath | None,
     choice: NetworkChoice,
     extraction: ExtractionOptions,
     device: str | None,

@@ -7,17 +7,16 @@ from pathlib import Path
 import click
 
 from cli.options.idle_flags import NAMES_BELOW, refuse_idle_flags
-from cli.options.paths import FilePath
+from cli.options.paths import PhotoPath
 from cli.options.target import target_option
 from cli.output import Output, output_options
-
-PATH = FilePath()
+from sfm2tuples.files.remote.address import AnyPath
 
 
 @click.command("extract-features", epilog="Example: sfm2tuples extract-features photos/ -o features.h5")
-@click.argument("source", type=PATH)
+@click.argument("source", type=PhotoPath())
 @target_option()
-@click.option("--images", type=PATH, help="folder that the names of a list or CSV start from")
+@click.option("--images", type=PhotoPath(), help="folder that the names of a list or CSV start from")
 @click.option("--image-size", type=click.IntRange(1), default=1024, show_default=True, help="longest side, pixels")
 @click.option(
     "--max-features", type=click.IntRange(1), default=2048, show_default=True, help="most features of a photo"
@@ -31,9 +30,9 @@ PATH = FilePath()
 @click.option("--strict", is_flag=True, help="stop where a photo cannot be read")
 @output_options
 def command(
-    source: Path,
+    source: AnyPath,
     target: Path,
-    images: Path | None,
+    images: AnyPath | None,
     image_size: int,
     jobs: int,
     strict: bool,

@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from cli.options.idle_flags import DESCRIPTION, NEAREST_NEGATIVES, NETWORK, Use, refuse_idle_flags
 from cli.options.mining import mining_flags
-from cli.options.paths import FilePath
+from cli.options.paths import FilePath, PhotoPath
 from cli.options.photos import photo_options
 from cli.options.target import target_option
 from cli.output import Output, output_options
@@ -20,6 +20,7 @@ from sfm2tuples.errors import counted
 if TYPE_CHECKING:
     from retrieval.tuple_files.mining import MinedTuples
     from retrieval.tuple_files.readable_photos import PhotoOptions
+    from sfm2tuples.files.remote.address import AnyPath
     from sfm2tuples.mining.options import MiningOptions
 
 MOST_PAIRS = 10
@@ -55,7 +56,7 @@ USES = (
 @mining_flags
 @click.option(
     "--distractors",
-    type=FilePath(),
+    type=PhotoPath(),
     help="photos of other places, for negatives: folder of folders, CSV",
 )
 @click.option(
@@ -77,7 +78,7 @@ def command(
     target: Path,
     photos: PhotoOptions,
     options: MiningOptions,
-    distractors: Path | None,
+    distractors: AnyPath | None,
     left_out_pairs: Path | None,
     block: int,
     output: Output,

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from cli.options.idle_flags import Use, given, refuse_idle_flags
-from cli.options.paths import FilePath
+from cli.options.paths import FilePath, PhotoPath
 from cli.output import Output, output_options
 
 PATH = FilePath()
@@ -38,7 +38,9 @@ USES = (
 @click.option("--title", help="what the page is about  [default: the file's name]")
 @click.option("--called", help="evaluation: what it is called beside --compare's  [default: the file's name]")
 @click.option("--compare-called", help="evaluation: what --compare's is called  [default: the file's name]")
-@click.option("--images", type=PATH, help="evaluation: folder of its photos  [default: where evaluate found them]")
+@click.option(
+    "--images", type=PhotoPath(), help="evaluation: folder of its photos  [default: where evaluate found them]"
+)
 @click.option("--num-models", default=12, show_default=True, help="index: models seen from above, the largest")
 @click.option("--num-places", default=6, show_default=True, help="index: places whose shared points are drawn")
 @click.option(

@@ -9,7 +9,7 @@ import click
 
 from cli.options.idle_flags import VERIFICATION, Use, by_geometry, by_windows, given, refuse_idle_flags
 from cli.options.network import FIELDS, network_options
-from cli.options.paths import FilePath
+from cli.options.paths import FilePath, PhotoPath
 from cli.options.refinement import refinement_options
 from cli.options.target import target_option
 from cli.options.verification import verification_options
@@ -18,6 +18,7 @@ from retrieval.search.options import ENGINES, FLAT, Refinement, SearchOptions, V
 
 if TYPE_CHECKING:
     from retrieval.networks.choice import NetworkChoice
+    from sfm2tuples.files.remote.address import AnyPath
 
 PATH = FilePath()
 USES = (
@@ -54,9 +55,11 @@ USES = (
 @refinement_options
 @verification_options
 @network_options
-@click.option("--photos", type=PATH, help="--rerank R: photos of the database: what extract was pointed at")
-@click.option("--query-photos", type=PATH, help="--rerank R: photos of the queries; those of the database by default")
-@click.option("--images", type=PATH, help="--rerank R: folder that the names of a list or CSV start from")
+@click.option("--photos", type=PhotoPath(), help="--rerank R: photos of the database: what extract was pointed at")
+@click.option(
+    "--query-photos", type=PhotoPath(), help="--rerank R: photos of the queries; those of the database by default"
+)
+@click.option("--images", type=PhotoPath(), help="--rerank R: folder that the names of a list or CSV start from")
 @click.option("--whitening", type=PATH, help="--rerank R: the whitening of the descriptors, where they have one")
 @click.option("--device", help="where to run, such as cpu or cuda  [default: the products on the processor]")
 @output_options
@@ -69,9 +72,9 @@ def command(
     choice: NetworkChoice,
     refinement: Refinement,
     verification: VerificationSources,
-    photos: Path | None,
-    query_photos: Path | None,
-    images: Path | None,
+    photos: AnyPath | None,
+    query_photos: AnyPath | None,
+    images: AnyPath | None,
     whitening: Path | None,
     device: str | None,
     output: Output,

@@ -13,6 +13,7 @@ import click
 from click.core import ParameterSource
 
 from sfm2tuples.errors import UsageError
+from sfm2tuples.files.remote.address import is_folder
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ NEAREST_NEGATIVES = Use(
 NAMES_BELOW = Use(
     ("images",),
     "a .txt list or a .csv",
-    lambda params: params["source"].suffix in (".txt", ".csv") and not params["source"].is_dir(),
+    lambda params: params["source"].suffix in (".txt", ".csv") and not is_folder(params["source"]),
 )
 """For commands whose argument `source` is what `photos_of` reads."""
 VERIFICATION = ("geometry", "ratio", "max_error", "min_inliers")

@@ -9,9 +9,10 @@ from typing import Any
 
 import click
 
-from cli.options.paths import FilePath
+from cli.options.paths import FilePath, PhotoPath
 from retrieval.protocols.by_name import PROTOCOLS
 from sfm2tuples.errors import UsageError
+from sfm2tuples.files.remote.address import AnyPath
 from sfm2tuples.index.splits import SPLITS, VAL
 
 PATH = FilePath()
@@ -23,10 +24,12 @@ def protocol_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add the flags to a command and pass it `protocol: ProtocolChoice`."""
 
     @click.option("--index", type=PATH, help="SfM protocol on the places of an index")
-    @click.option("--labels", type=PATH, help="CSV of image,label,role, or a folder whose sub-folders are labels")
+    @click.option(
+        "--labels", type=PhotoPath(), help="CSV of image,label,role, or a folder whose sub-folders are labels"
+    )
     @click.option("--protocol", type=click.Choice(list(PROTOCOLS)), help="a protocol of the field (docs/protocols.md)")
     @click.option("--data", type=PATH, help="its folder: ground truth and photos; or a file")
-    @click.option("--images", type=PATH, help="folder of the labelled photos; the CSV's by default")
+    @click.option("--images", type=PhotoPath(), help="folder of the labelled photos; the CSV's by default")
     @click.option(
         "--split", type=click.Choice(SPLITS), default=SPLITS[VAL], show_default=True, help="places of an index"
     )
@@ -49,7 +52,7 @@ def protocol_options(function: Callable[..., None]) -> Callable[..., None]:
     )
     @functools.wraps(function)
     def wrapped(
-        *args: Any, index: Path | None, labels: Path | None, protocol: str | None, data: Path | None, **kwargs: Any
+        *args: Any, index: Path | None, labels: AnyPath | None, protocol: str | None, data: Path | None, **kwargs: Any
     ) -> None:
         from retrieval.protocols.benchmark import ProtocolChoice
 
@@ -58,7 +61,9 @@ def protocol_options(function: Callable[..., None]) -> Callable[..., None]:
         if (protocol is None) != (data is None):
             raise UsageError("--protocol NAME and --data DIR go together")
         numbers = {name: kwargs.pop(name) for name in NUMBERS}
-        name, place = ("sfm", index) if index else ("labels", labels) if labels else (protocol, data)
-        function(*args, protocol=ProtocolChoice(str(name), Path(str(place)), **numbers), **kwargs)
+        name, where = next(
+            (name, path) for name, path in (("sfm", index), ("labels", labels), (protocol, data)) if path
+        )
+        function(*args, protocol=ProtocolChoice(str(name), where, **numbers), **kwargs)
 
     return wrapped

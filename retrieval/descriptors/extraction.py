@@ -19,15 +19,8 @@ from retrieval.descriptors.soundness import require_finite
 from retrieval.networks.devices import FP32, PRECISIONS, autocast
 from retrieval.networks.network import Network
 from retrieval.photos.choices import BILINEAR, EXIF, STORED, UPRIGHT
-from retrieval.photos.decoding import (
-    FILTERS,
-    SIDEWAYS,
-    PhotoSource,
-    load_oriented,
-    photo_name,
-    scaled_photo,
-    turned,
-)
+from retrieval.photos.decoding import FILTERS, SIDEWAYS, PhotoSource, load_oriented, photo_name, scaled_photo, turned
+from retrieval.photos.elsewhere import threads_for
 from sfm2tuples.compute.progress_bars import ProgressBar
 from sfm2tuples.errors import PhotoError, UsageError
 
@@ -313,17 +306,18 @@ def photo_pyramids(
     smallest : int
         Pixels that the short side must have (`Backbone.smallest`).
     threads : int
-        See `DECODERS`.
+        See `DECODERS`; more read and decode where photos lie elsewhere.
     sideways : list of str, optional
         Gets the names of photos that lie sideways by their EXIF and are not turned.
     """
     pending: deque[Future[Pyramid | PhotoError]] = deque()
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+    workers = threads_for(sources, threads)
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
     try:
         for row, source in enumerate(sources):
             name = None if names is None else names[row]
             pending.append(pool.submit(_pyramid, source, name, options, smallest, sideways))
-            if len(pending) > 2 * threads:
+            if len(pending) > max(2 * threads, workers):
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()

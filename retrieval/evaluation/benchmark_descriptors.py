@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from sfm2tuples.errors import UsageError
 from sfm2tuples.files.container import known_parents
 from sfm2tuples.files.descriptor_settings import differing, shortened
 from sfm2tuples.files.descriptors import Descriptors, align, read_descriptors
+from sfm2tuples.files.remote.address import Address, AnyPath, is_folder
 
 SAME_DESCRIPTOR = 1e-4
 """How far the values of a photo that was described twice may be apart: what batches and machines do to rounding."""
@@ -46,7 +46,7 @@ class DescriptorFiles:
         """Read `--descriptors` and `--queries` where they are given."""
         return cls(*(read_descriptors(path) if path else None for path in (request.descriptors, request.queries)))
 
-    def refuse_others(self, index: Path, fingerprint: str) -> None:
+    def refuse_others(self, index: AnyPath, fingerprint: str) -> None:
         """Raise DataError where one of them was made of another index."""
         for described in filter(None, (self.database, self.queries)):
             refuse_others(described, index, fingerprint)
@@ -149,7 +149,7 @@ def _needs_network(benchmark: Benchmark, request: EvaluationRequest, files: Desc
     needs = {
         f"--crop {request.crop} describes the queries anew": request.crop != "none" and files.queries is None,
         "--rerank R looks at photos": request.refinement.num_windows > 0,
-        "photos of distractors need a network": request.distractors is not None and request.distractors.is_dir(),
+        "photos of distractors need a network": request.distractors is not None and is_folder(request.distractors),
     }
     needed = [what for what, holds in needs.items() if holds]
     if not needed:
@@ -219,7 +219,7 @@ class _ProtocolNetwork:
         queries = self._called(self.benchmark.queries)
         regions = query_regions(describer, queries, self.benchmark.boxes_for(self.request.crop), self.request.crop)
         photos = self._called(self.benchmark.database)
-        if self.request.distractors is not None and self.request.distractors.is_dir():
+        if self.request.distractors is not None and is_folder(self.request.distractors):
             photos = photos.joined(photos_of(self.request.distractors))
         return PhotoWindows(describer, regions, photos, database)
 
@@ -262,13 +262,13 @@ def _rows(descriptors: Descriptors, names: Sequence[str]) -> Descriptors:
 
 
 def _distractors(
-    source: Path | None, describer: _ProtocolNetwork, known: set[str]
+    source: AnyPath | None, describer: _ProtocolNetwork, known: set[str]
 ) -> tuple[Descriptors | None, list[str]]:
     """Descriptors of distractors, without those named as a photo of the protocol is, and what was left out."""
     if source is None:
         return None, []
     notes = []
-    if not source.is_dir():
+    if not (isinstance(source, Address) or source.is_dir()):
         found = read_descriptors(source)
     else:
         found, failures = describe_photos(

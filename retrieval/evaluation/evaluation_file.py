@@ -11,6 +11,7 @@ from retrieval.metrics.kept_images import VERDICTS
 from retrieval.photos.names import photos_below, short_name
 from retrieval.photos.sources import photos_of
 from sfm2tuples.errors import DataError, FileFormatError, UsageError
+from sfm2tuples.files.remote.address import Address, AnyPath, is_folder, path_or_address, written
 from sfm2tuples.files.text import read_json
 
 FORMAT = "sfm2tuples-evaluation"
@@ -25,31 +26,32 @@ USUAL_SETUP = "medium"
 class PhotoFolders:
     """Where the photos of an evaluation lie, as `evaluate` was told."""
 
-    data: Path
+    data: AnyPath
     """An index, a table of labels, or the folder of the protocol's photos."""
-    images: Path | None = None
+    images: AnyPath | None = None
     """Folder that names of a table start from; the table's own by default."""
-    distractors: Path | None = None
+    distractors: AnyPath | None = None
     """Folder of photos that were added to the database, or a file of their descriptors."""
 
     def as_dict(self) -> dict[str, str | None]:
         """As plain values, whatever folder the reader is called in."""
-        return {name: None if path is None else str(path.resolve()) for name, path in vars(self).items()}
+        return {name: None if path is None else written(path) for name, path in vars(self).items()}
 
-    def find(self, images: Path | None = None) -> PhotoFinder:
+    def find(self, images: AnyPath | None = None) -> PhotoFinder:
         """Look for the photos: below `images` where that is given, else where `evaluate` found them."""
         if images is not None:
-            if not images.is_dir():
+            if not is_folder(images):
                 raise DataError(images, "no such folder")
             return PhotoFinder([_below(images)])
-        tables = [_listed(self.data, self.images)] if self.data.exists() else []
-        if self.distractors is not None and self.distractors.is_dir():
+        is_there = isinstance(self.data, Address) or self.data.exists()
+        tables = [_listed(self.data, self.images)] if is_there else []
+        if self.distractors is not None and is_folder(self.distractors):
             tables.append(_below(self.distractors))
         return PhotoFinder(tables)
 
 
-Photos = dict[str, Path]
-"""Name to file."""
+Photos = dict[str, AnyPath]
+"""Name to file, here or elsewhere."""
 
 
 class PhotoFinder:
@@ -64,7 +66,7 @@ class PhotoFinder:
     def __init__(self, tables: list[Photos]) -> None:
         self._tables = [(table, _by_short_name(table)) for table in tables]
 
-    def path(self, name: str) -> Path | None:
+    def path(self, name: str) -> AnyPath | None:
         """File of a photo, with or without suffix and all folders in its name; None where there is none, or several."""
         for table, short in self._tables:
             fitting = [known for known in short.get(short_name(name), []) if _same_folders(known, name)]
@@ -88,16 +90,17 @@ def _same_folders(one: str, other: str) -> bool:
     return all(a == b for a, b in pairs)
 
 
-def _below(folder: Path) -> Photos:
+def _below(folder: AnyPath) -> Photos:
     return {name: folder / name for name in photos_below(folder)}
 
 
-def _listed(data: Path, images: Path | None) -> Photos:
+def _listed(data: AnyPath, images: AnyPath | None) -> Photos:
     """Photos of an index, a table or a folder."""
-    if data.is_dir():
+    if is_folder(data):
         return _below(data)
     photos = photos_of(data, images)
-    return {key: source for key, source in zip(photos.keys, photos.sources, strict=True) if isinstance(source, Path)}
+    found = zip(photos.keys, photos.sources, strict=True)
+    return {key: source for key, source in found if isinstance(source, Path | Address)}
 
 
 @dataclass(frozen=True)
@@ -115,8 +118,8 @@ class EvaluationFile:
     def photos(self) -> PhotoFolders:
         """Where its photos lay."""
         where = self.content["photos"]
-        images, distractors = (Path(where[n]) if where.get(n) else None for n in ("images", "distractors"))
-        return PhotoFolders(Path(where["data"]), images, distractors)
+        images, distractors = (path_or_address(where[n]) if where.get(n) else None for n in ("images", "distractors"))
+        return PhotoFolders(path_or_address(where["data"]), images, distractors)
 
     def setup(self, name: str | None) -> str:
         """The setup to look at: the one of that name; else the usual one, or the first.

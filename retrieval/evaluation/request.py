@@ -11,6 +11,7 @@ from retrieval.networks.choice import NetworkChoice
 from retrieval.protocols.benchmark import ProtocolChoice
 from retrieval.search.options import Refinement, TeacherOptions, VerificationSources
 from sfm2tuples.errors import UsageError
+from sfm2tuples.files.remote.address import AnyPath
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class EvaluationRequest:
     """Ranked lists, in place of descriptors (see `named_rankings.read_rankings`)."""
     crop: str = "none"
     """What of a query's photo is described: one of `cropping.CROPS`."""
-    distractors: Path | None = None
+    distractors: AnyPath | None = None
     """Descriptor file or folder of photos that is added to the database; never right."""
     whitening: Path | None = None
     """A whitening file to apply."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ import numpy as np
 
 from retrieval.local_features.feature_files import DIMENSIONS, LocalFeatures
 from retrieval.local_features.sift import SiftOptions, extract_sift
-from retrieval.photos.decoding import load_photo, photo_size
+from retrieval.photos.decoding import PhotoSource, load_photo, photo_size
+from retrieval.photos.elsewhere import photo_bytes, threads_for
 from retrieval.photos.sources import PhotoSources
 from sfm2tuples.compute.progress_bars import ProgressBar
 from sfm2tuples.compute.worker_pools import LocalProcesses, run_jobs
 from sfm2tuples.errors import DataError, PhotoError, UsageError
 from sfm2tuples.files.columns import indptr_of
+from sfm2tuples.files.remote.address import Address
 
 AT_ONCE = 64
 """Photos that are under way at a time."""
@@ -147,15 +150,25 @@ def features_in_turn(
 def _fetched(
     photos: PhotoSources, rows: Sequence[int], options: FeatureOptions
 ) -> tuple[list[_Waiting], list[tuple[int, PhotoError]]]:
-    """Photos for the workers, which read files themselves and are sent packed photos; and what cannot be fetched."""
+    """Photos for the workers, which read files themselves and are sent other photos; and what cannot be fetched."""
     waiting, failures = [], []
-    for row in rows:
-        source, name = photos.sources[row], photos.keys[row]
-        try:
-            waiting.append(_Waiting(row, source() if callable(source) else source, name, options))
-        except PhotoError as error:
-            failures.append((row, error))
+    with ThreadPoolExecutor(threads_for(photos.sources, 1)) as threads:
+        for row, source in zip(rows, threads.map(_for_worker, [photos.sources[row] for row in rows]), strict=True):
+            if isinstance(source, PhotoError):
+                failures.append((row, source))
+            else:
+                waiting.append(_Waiting(row, source, photos.keys[row], options))
     return waiting, failures
+
+
+def _for_worker(source: PhotoSource) -> str | Path | bytes | PhotoError:
+    """A photo as a worker gets it: its path, or its bytes where they are packed or lie elsewhere; or why not."""
+    try:
+        if isinstance(source, Address):
+            return photo_bytes(source)
+        return source() if callable(source) else source
+    except PhotoError as error:
+        return error
 
 
 def _found(photo: _Waiting) -> FoundFeatures | PhotoError:

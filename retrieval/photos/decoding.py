@@ -13,12 +13,14 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from retrieval.photos.choices import BILINEAR, LANCZOS
+from retrieval.photos.elsewhere import photo_bytes
 from retrieval.photos.formats import readable_formats
 from sfm2tuples.errors import PhotoError, UsageError, first_line
 from sfm2tuples.files.regular_files import refuse_odd_file
+from sfm2tuples.files.remote.address import Address
 
-PhotoSource = str | Path | bytes | Callable[[], bytes]
-"""Where a photo comes from: a file, its bytes, or a function that fetches its bytes when needed."""
+PhotoSource = str | Path | Address | bytes | Callable[[], bytes]
+"""Where a photo comes from: a file, here or elsewhere, its bytes, or a function that fetches its bytes when needed."""
 
 FILTERS = {BILINEAR: Image.Resampling.BILINEAR, LANCZOS: Image.Resampling.LANCZOS}
 """Filters that make photos smaller (Pillow's, widened to the scale); named in every descriptor file."""
@@ -244,7 +246,7 @@ def photo_name(source: PhotoSource, name: str | None = None) -> str:
     """What to call a photo in messages: its name, else its path."""
     if name is not None:
         return name
-    return str(source) if isinstance(source, str | Path) else "a packed photo"
+    return str(source) if isinstance(source, str | Path | Address) else "a packed photo"
 
 
 def _load(source: PhotoSource, size: int, called: str, resize_filter: str) -> tuple[Image.Image, int]:
@@ -327,6 +329,8 @@ def _read(source: PhotoSource, called: str) -> bytes:
         return source
     if callable(source):
         return source()
+    if isinstance(source, Address):
+        return photo_bytes(source)
     refuse_odd_file(source, PhotoError, called)
     try:
         return Path(source).read_bytes()

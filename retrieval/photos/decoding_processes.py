@@ -13,6 +13,7 @@ import signal
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import Pipe, get_context, resource_tracker
@@ -51,9 +52,11 @@ class DecodingProcesses:
         Picklable; raises `SfmTuplesError`, which is raised here in turn.
     photos, pixels : int
         Most photos of a group, most pixels of a photo: how much memory is shared.
+    threads : int
+        In which a process decodes a group: 1, but for photos that are waited for.
     """
 
-    def __init__(self, count: int, decode: Decode, photos: int, pixels: int) -> None:
+    def __init__(self, count: int, decode: Decode, photos: int, pixels: int, threads: int = 1) -> None:
         self.photos = photos
         self._waiting: deque[int] = deque()
         self._turn = object()
@@ -73,7 +76,7 @@ class DecodingProcesses:
                 theirs.close()  # so that the line is cut when the worker dies
                 self._workers.append(_Worker(process, ours))
         # Once they all load: of a large collection it is some megabytes.
-        pickled = pickle.dumps(decode)
+        pickled = pickle.dumps((decode, threads))
         for who in range(count):
             self._send(who, pickled)
 
@@ -210,19 +213,22 @@ def _work(line: Connection, memory: Any, slots: int) -> None:
     warnings.simplefilter("ignore")  # what Pillow says of damaged EXIF, without the photo's name
     room = np.frombuffer(memory, np.uint8).reshape(slots, -1)
     try:
-        decode = line.recv()
-        while True:
-            slot, rows, change = line.recv()
-            line.send(_decoded(room[slot], rows, change, decode))
+        decode, threads = line.recv()
+        with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+            while True:
+                slot, rows, change = line.recv()
+                line.send(_decoded(room[slot], rows, change, decode, map if threads == 1 else pool.map))
     except (EOFError, OSError):
         return
 
 
-def _decoded(room: np.ndarray, rows: Sequence[int], change: Change | None, decode: Decode) -> Answer:
+def _decoded(
+    room: np.ndarray, rows: Sequence[int], change: Change | None, decode: Decode, each: Callable[..., Any]
+) -> Answer:
+    """Put the photos of a group into its room; `each` is `map`, or one that works in threads."""
     shapes, start = [], 0
     try:
-        for row in rows:
-            photo = decode(row, change)
+        for photo in each(lambda row: decode(row, change), rows):
             room[start : start + photo.size] = photo.reshape(-1)
             shapes.append(photo.shape)
             start += photo.size

@@ -10,6 +10,7 @@ from pathlib import Path
 from retrieval.photos.names import leaves_root, photos_below
 from sfm2tuples.errors import DataError, UsageError, first_three
 from sfm2tuples.files.regular_files import require_file
+from sfm2tuples.files.remote.address import Address, AnyPath, path_or_address
 from sfm2tuples.files.text import read_csv
 
 COLUMNS = ("image", "label", "role")
@@ -56,7 +57,7 @@ class Labels:
         return Labels(images, labels, roles, self.path)
 
 
-def read_labels(path: str | Path) -> Labels:
+def read_labels(path: str | AnyPath) -> Labels:
     """Read a CSV with the columns ``image,label,role``, or take the sub-folders of a folder for labels.
 
     Below a folder, the photos of each of its sub-folders have that folder's name as their label and are queries, except
@@ -68,8 +69,8 @@ def read_labels(path: str | Path) -> Labels:
         No such file, no text, columns that are absent, rows that are cut short, an unknown role, an image twice,
         or no query.
     """
-    path = Path(path)
-    if path.is_dir():
+    path = path_or_address(path) if isinstance(path, str) else path
+    if isinstance(path, Address) or path.is_dir():
         return _labels_of_folders(path)
     require_file(path)
     table = [tuple((row[column] or "").strip() for column in COLUMNS) for row in read_csv(path, COLUMNS)]
@@ -78,7 +79,7 @@ def read_labels(path: str | Path) -> Labels:
     return Labels(images, labels, roles, str(path))
 
 
-def _labels_of_folders(folder: Path) -> Labels:
+def _labels_of_folders(folder: AnyPath) -> Labels:
     """A label is the first folder of a photo's path."""
     images = [name for name in photos_below(folder) if "/" in name]
     labels = [name.split("/", 1)[0] for name in images]

@@ -11,11 +11,13 @@ from pathlib import Path
 
 from retrieval.photos.formats import SUFFIXES, looks_like_photo, readable_suffixes, what_is_unread
 from sfm2tuples.errors import DataError
+from sfm2tuples.files.remote.address import Address, AnyPath
+from sfm2tuples.files.remote.listing import files_below
 
 log = logging.getLogger(__name__)
 
 
-def photos_below(folder: Path) -> list[str]:
+def photos_below(folder: AnyPath) -> list[str]:
     """Paths of all photos below a folder, relative to it, in the order of their bytes; hidden folders are skipped.
 
     Files that look like photos and are not read are counted in a warning, once for a folder.
@@ -25,6 +27,31 @@ def photos_below(folder: Path) -> list[str]:
     DataError
         All photos are of kinds that are not read.
     """
+    if isinstance(folder, Address):
+        found, unread = _found_elsewhere(folder)
+    else:
+        found, unread = _found_here(folder)
+    if unread:
+        what, remedy = what_is_unread(sorted(unread))
+        if not found:
+            raise DataError(folder, what, remedy)
+        _warn_once(str(DataError(folder, what, remedy)))
+    return sorted(found, key=os.fsencode)
+
+
+def _found_elsewhere(folder: Address) -> tuple[list[str], list[str]]:
+    """Photos as their server lists them, and what looks like some and is not read, by the suffix alone."""
+    names = [name for name in files_below(folder) if not name.rsplit("/", 1)[-1].startswith(".")]
+    looking = [name for name in names if name.lower().endswith(SUFFIXES)]
+    is_read = [name.lower().endswith(readable_suffixes()) for name in looking]
+    read, unread = (
+        [name for name, one in zip(looking, is_read, strict=True) if one is wanted] for wanted in (True, False)
+    )
+    return read, unread
+
+
+def _found_here(folder: Path) -> tuple[list[str], list[str]]:
+    """Photos of this machine, and what looks like some and is not read."""
     suffixes = readable_suffixes()
     found, unread = [], []
     for parent, folders, files in os.walk(folder):
@@ -36,12 +63,7 @@ def photos_below(folder: Path) -> list[str]:
                 found.append(prefix + name)
             elif not name.startswith(".") and looks_like_photo(Path(parent, name)):
                 unread.append(prefix + name)
-    if unread:
-        what, remedy = what_is_unread(sorted(unread))
-        if not found:
-            raise DataError(folder, what, remedy)
-        _warn_once(str(DataError(folder, what, remedy)))
-    return sorted(found, key=os.fsencode)
+    return found, unread
 
 
 def short_name(name: str) -> str:

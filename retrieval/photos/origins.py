@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from sfm2tuples.errors import DataError
 from sfm2tuples.files.container import read_header
 from sfm2tuples.files.descriptors import Descriptors
 from sfm2tuples.files.opening import is_hdf5
+from sfm2tuples.files.remote.address import Address, AnyPath
 from sfm2tuples.index.opened import OpenedIndex, open_index
 from sfm2tuples.index.schema import FORMAT as INDEX_FORMAT
 
@@ -18,12 +18,12 @@ SHOWN = 12
 """Letters of a fingerprint in a message."""
 
 
-def origins_of(source: Path) -> tuple[str, ...]:
+def origins_of(source: AnyPath) -> tuple[str, ...]:
     """What tells whose photos a source names.
 
     Parameters
     ----------
-    source : Path
+    source : Path or Address
         An index, a file that was made from one, or any other source of photos.
 
     Returns
@@ -32,7 +32,7 @@ def origins_of(source: Path) -> tuple[str, ...]:
         Of an index its fingerprint and that of its images alone, which a build with other options leaves as it is. Of
         other files of ours what their header says; none of anything else.
     """
-    if not is_hdf5(source):
+    if isinstance(source, Address) or not is_hdf5(source):
         return ()
     header = read_header(source)
     if header.format != INDEX_FORMAT:
@@ -50,7 +50,7 @@ def origins_of_index(index: OpenedIndex) -> tuple[str, ...]:
     return index.header.fingerprint, f"images {digest.hexdigest()}"
 
 
-def refuse_others(described: Descriptors, source: Path, fingerprint: str) -> None:
+def refuse_others(described: Descriptors, source: AnyPath, fingerprint: str) -> None:
     """Refuse descriptors that were made of another index's photos than those that a file names.
 
     Descriptors of a folder, of foreign files and of files that do not say are taken, since names alone speak for them.

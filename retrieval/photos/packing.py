@@ -9,8 +9,10 @@ from pathlib import Path
 from types import TracebackType
 
 from retrieval.photos.decoding import pack_photo
+from retrieval.photos.elsewhere import threads_for
 from sfm2tuples.compute.progress_bars import ProgressBar
 from sfm2tuples.errors import DataError, PhotoError
+from sfm2tuples.files.remote.address import AnyPath
 from sfm2tuples.files.room import require_room
 
 THREADS = 4
@@ -46,7 +48,7 @@ class PackedStore:
     ) -> None:
         self._file.close()
 
-    def add(self, keys: Sequence[str], paths: Sequence[Path]) -> dict[str, PhotoError]:
+    def add(self, keys: Sequence[str], paths: Sequence[AnyPath]) -> dict[str, PhotoError]:
         """Pack the photos that are not packed yet; return what is wrong with those that cannot be read, by key.
 
         Raises
@@ -57,7 +59,7 @@ class PackedStore:
         waiting = [(key, path) for key, path in zip(keys, paths, strict=True) if key not in self._where]
         failures: dict[str, PhotoError] = {}
         bar = ProgressBar(total=len(waiting), desc="pack", unit="photo")
-        with bar, ThreadPoolExecutor(THREADS) as threads:
+        with bar, ThreadPoolExecutor(threads_for(paths, THREADS)) as threads:
             for start in range(0, len(waiting), BATCH):
                 batch = waiting[start : start + BATCH]
                 packed = threads.map(self._pack, [path for _, path in batch])
@@ -93,7 +95,7 @@ class PackedStore:
         if count:
             require_room(self._target, int(SURE * size / count * (left + count + left)))
 
-    def _pack(self, path: Path) -> bytes | PhotoError:
+    def _pack(self, path: AnyPath) -> bytes | PhotoError:
         try:
             return pack_photo(path, self.size)
         except PhotoError as error:

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import overload
 
 import numpy as np
@@ -19,6 +18,7 @@ from sfm2tuples.files.columns import rows_of_names
 from sfm2tuples.files.container import read_header
 from sfm2tuples.files.opening import is_hdf5
 from sfm2tuples.files.regular_files import require_file
+from sfm2tuples.files.remote.address import Address, AnyPath, is_folder, path_or_address
 from sfm2tuples.files.text import filled_lines
 from sfm2tuples.index.opened import OpenedIndex, open_index
 from sfm2tuples.index.schema import FORMAT as INDEX_FORMAT
@@ -30,8 +30,8 @@ from sfm2tuples.mining.tuple_file import PackedPhotos, TupleFile, read_tuples
 class SourceColumns(Sequence[PhotoSource]):
     """Where photos lie, as columns: a photo's path, or what reads its packed bytes, is made when it is asked for."""
 
-    roots: list[Path | PackedPhotos]
-    """Folders, and tuple files with packed photos; few for many photos."""
+    roots: list[AnyPath | PackedPhotos]
+    """Folders, here or elsewhere, and tuple files with packed photos; few for many photos."""
     root: np.ndarray
     """(n,) int64, which of `roots` has the photo."""
     name: list[str]
@@ -40,9 +40,10 @@ class SourceColumns(Sequence[PhotoSource]):
     """(n,) int64, its row in a tuple file."""
 
     @classmethod
-    def below(cls, roots: Sequence[str | Path], root: np.ndarray, name: list[str]) -> SourceColumns:
+    def below(cls, roots: Sequence[str | AnyPath], root: np.ndarray, name: list[str]) -> SourceColumns:
         """Photos in folders."""
-        return cls([Path(folder) for folder in roots], root, name, np.arange(len(name)))
+        folders = [path_or_address(folder) if isinstance(folder, str) else folder for folder in roots]
+        return cls([*folders], root, name, np.arange(len(name)))
 
     def __len__(self) -> int:
         """Number of photos."""
@@ -57,7 +58,8 @@ class SourceColumns(Sequence[PhotoSource]):
         if isinstance(row, slice):
             return [self[one] for one in range(*row.indices(len(self)))]
         root = self.roots[self.root[row]]
-        return root / self.name[row] if isinstance(root, Path) else partial(root.__getitem__, int(self.row[row]))
+        packed = isinstance(root, PackedPhotos)
+        return partial(root.__getitem__, int(self.row[row])) if packed else root / self.name[row]
 
     def take(self, rows: np.ndarray) -> SourceColumns:
         """The sources of chosen rows."""
@@ -80,14 +82,14 @@ class PhotoSources:
     """Where its bytes come from."""
     same_as: np.ndarray
     """(n,) int64, the first position with the same content, so that each photo is described once."""
-    origin: Path
+    origin: AnyPath
     """The file or folder that named the photos."""
     parent: str = ""
     """Fingerprint of that file; empty for folders and lists."""
 
     def only(self, keys: Sequence[str], what: str = "photos are not here", remedy: str = "") -> PhotoSources:
         """The photos of these keys, in their order; DataError says `what` where some are absent."""
-        rows = rows_of_names(self.keys, keys, self.origin, what, remedy)
+        rows = rows_of_names(self.keys, keys, str(self.origin), what, remedy)
         return PhotoSources(
             list(keys), self.sources.take(rows), _first_with(self.same_as[rows]), self.origin, self.parent
         )
@@ -100,14 +102,15 @@ class PhotoSources:
         return PhotoSources(self.keys + more.keys, self.sources + more.sources, same_as, self.origin, self.parent)
 
 
-def photos_of(source: Path, images: Path | None = None, size: int = 0) -> PhotoSources:
+def photos_of(source: AnyPath, images: AnyPath | None = None, size: int = 0) -> PhotoSources:
     """List the photos of a source.
 
     Parameters
     ----------
-    source : Path
-        A folder (all photos below it), a ``.txt`` list, a ``.csv`` of labels, an index or a tuple file.
-    images : Path, optional
+    source : Path or Address
+        A folder (all photos below it), a ``.txt`` list, a ``.csv`` of labels, an index or a tuple file. What lies
+        elsewhere is a folder.
+    images : Path or Address, optional
         Folder that the names of a list or of labels are relative to; the folder of the file itself by default.
     size : int
         Longest side wanted, in pixels: the packed photos of a tuple file serve where they are large enough.
@@ -117,7 +120,7 @@ def photos_of(source: Path, images: Path | None = None, size: int = 0) -> PhotoS
     DataError
         There is no such source, it holds no photos, or a list names one twice.
     """
-    if source.is_dir():
+    if isinstance(source, Address) or source.is_dir():
         return _of_paths(source, source, photos_below(source))
     require_file(source, absent="no such file or folder")
     if source.suffix == ".txt":
@@ -153,9 +156,9 @@ def photos_of_tuples(tuples: TupleFile, size: int) -> PhotoSources:
     return PhotoSources(images.key, sources, everything, tuples.path, tuples.header.fingerprint)
 
 
-def photos_of_labels(labels: Labels, data: Path, images: Path | None) -> PhotoSources:
+def photos_of_labels(labels: Labels, data: AnyPath, images: AnyPath | None) -> PhotoSources:
     """The photos of a table of labels, which was read from a CSV or from a folder of folders."""
-    return _of_paths(data, data if data.is_dir() else images or data.parent, labels.images)
+    return _of_paths(data, data if is_folder(data) else images or data.parent, labels.images)
 
 
 def photos_of_rows(index: OpenedIndex, rows: np.ndarray) -> PhotoSources:
@@ -178,7 +181,7 @@ def _of_index(index: OpenedIndex) -> PhotoSources:
     return photos_of_rows(index, np.fromiter(row_of.values(), np.int64))
 
 
-def _of_paths(source: Path, root: Path, names: list[str]) -> PhotoSources:
+def _of_paths(source: AnyPath, root: AnyPath, names: list[str]) -> PhotoSources:
     if not names:
         raise DataError(source, "names no photos")
     sources = SourceColumns.below([root], np.zeros(len(names), np.int64), names)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from retrieval.photos.elsewhere import photo_bytes
 from retrieval.photos.formats import readable_formats
+from sfm2tuples.files.remote.address import Address, AnyPath
 
 EXIF_TABLE = 0x8769
 MAKE, MODEL, CHANGED, TAKEN = 0x010F, 0x0110, 0x0132, 0x9003
 SERIAL = 0xA431
 
 
-def taken(path: Path) -> tuple[str, float | None]:
+def taken(path: AnyPath) -> tuple[str, float | None]:
     """Camera (make, model and serial number) and time in seconds by a photo's EXIF.
 
     The clock's own time is taken for UTC, since only differences count.
@@ -28,7 +30,8 @@ def taken(path: Path) -> tuple[str, float | None]:
     time : float or None
     """
     try:
-        with Image.open(path, formats=readable_formats()) as image:
+        file = io.BytesIO(photo_bytes(path, start_alone=True)) if isinstance(path, Address) else path
+        with Image.open(file, formats=readable_formats()) as image:
             exif = image.getexif()
             inner = exif.get_ifd(EXIF_TABLE)
             return _camera(exif, inner), _seconds(inner.get(TAKEN) or exif.get(CHANGED))

@@ -13,6 +13,7 @@ import numpy as np
 from retrieval.photos.choices import EXIF, STORED
 from retrieval.photos.decoding import load_oriented, turned
 from retrieval.photos.decoding_processes import Change, DecodingProcesses
+from retrieval.photos.elsewhere import threads_for
 from retrieval.photos.sources import SourceColumns, photos_of_tuples
 from sfm2tuples.compute.threads import own_cores
 from sfm2tuples.errors import PhotoError, UsageError
@@ -118,6 +119,9 @@ class TuplePhotos:
         found = photos_of_tuples(tuples, size)
         self._decode = PhotoDecoder(found.keys, found.sources, size, smallest, upright)
         self._workers = workers
+        # Photos elsewhere are waited for in more threads than decode; a group's by a process at once.
+        self._threads = threads_for(found.sources, workers)
+        self._of_a_process = threads_for(found.sources, 1)
         self._decoders = decoders
         self._processes: DecodingProcesses | None = None
 
@@ -180,7 +184,7 @@ class TuplePhotos:
         self, groups: Sequence[Sequence[int]], changes: Sequence[Change] | None
     ) -> Iterator[list[np.ndarray]]:
         waiting: deque[list[Future[np.ndarray]]] = deque()
-        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="decode")
+        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
         try:
             for number, group in enumerate(groups):
                 change = changes[number] if changes else None
@@ -197,5 +201,8 @@ class TuplePhotos:
         """The processes; new ones where they have died, or share memory for shorter groups."""
         if self._processes is None or self._processes.is_closed or photos > self._processes.photos:
             self.close()
-            self._processes = DecodingProcesses(self._workers, self._decode, max(photos, GROUP), self._decode.size**2)
+            pixels = self._decode.size**2
+            self._processes = DecodingProcesses(
+                self._workers, self._decode, max(photos, GROUP), pixels, threads=self._of_a_process
+            )
         return self._processes

@@ -12,6 +12,7 @@ from retrieval.metrics.ground_truth import GroundTruth
 from retrieval.metrics.results import Evaluation, evaluate_rankings
 from retrieval.photos.sources import PhotoSources
 from sfm2tuples.errors import DataError, UsageError
+from sfm2tuples.files.remote.address import Address, AnyPath, is_folder
 from sfm2tuples.index.opened import OpenedIndex
 
 MIN_SHARED = 15
@@ -86,9 +87,9 @@ class ProtocolChoice:
 
     name: str
     """One of `by_name.PROTOCOLS`."""
-    data: Path
+    data: AnyPath
     """Its folder or file."""
-    images: Path | None = None
+    images: AnyPath | None = None
     """Folder that the names in a table of labels start from; the table's own by default."""
     split: str = "val"
     """Places of an index that are measured."""
@@ -100,14 +101,27 @@ class ProtocolChoice:
     """Length of a unit of an index's models, in the unit of `max_distance`."""
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> AnyPath:
         """The folder that names of photos start from."""
         self.check_exists()
-        return self.data if self.data.is_dir() else self.data.parent
+        return self.data if is_folder(self.data) else self.data.parent
+
+    @property
+    def local_data(self) -> Path:
+        """The data of a protocol whose tables and ground truth are read on this machine.
+
+        Raises
+        ------
+        UsageError
+            It lies elsewhere.
+        """
+        if isinstance(self.data, Address):
+            raise UsageError(f"{self.data}: the data of {self.name} is read on this machine alone; copy it first")
+        return self.data
 
     def check_exists(self) -> None:
         """Raise DataError where the data is absent."""
-        if not self.data.exists():
+        if not (isinstance(self.data, Address) or self.data.exists()):
             raise DataError(self.data, "no such file or folder")
 
 

@@ -41,7 +41,7 @@ def make_benchmark(choice: ProtocolChoice, names: Callable[[], PhotoNames]) -> B
         No ground truth, a torn one, or absent photos.
     """
     name, there = choice.name, names()
-    listed = read_ground_truth(find_ground_truth(choice.data, name, has_texts=True))
+    listed = read_ground_truth(find_ground_truth(choice.local_data, name, has_texts=True))
     if "ok" not in listed.lists:
         raise DataError(listed.path, f"has no lists of ok images: not the ground truth of {name}")
     known = [image for image in listed.imlist if name != "paris6k" or image not in CORRUPT]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from retrieval.photos.names import photos_below, short_name
 from retrieval.protocols.benchmark import ProtocolChoice
 from sfm2tuples.errors import DataError, first_three, refuse_some
+from sfm2tuples.files.remote.address import Address, AnyPath
 from sfm2tuples.files.text import read_json
 
 
@@ -112,8 +112,8 @@ def known_names(choice: ProtocolChoice, ranked: list[str], origin: str) -> Photo
     return PhotoNames(names, origin, whole=False)
 
 
-def _imlist(path: Path) -> list[str]:
-    if not path.is_file():
+def _imlist(path: AnyPath) -> list[str]:
+    if isinstance(path, Address) or not path.is_file():
         return []
     try:
         names = read_json(path)["imlist"]

@@ -23,11 +23,12 @@ DATABASE_FOLDERS = ("database", "db")
 
 def make_benchmark(choice: ProtocolChoice, names: Callable[[], PhotoNames]) -> Benchmark:
     """Make the protocol of a folder of photos with positions in their names, or of the camera centres of an index."""
-    if choice.data.is_dir():
+    data = choice.local_data
+    if data.is_dir():
         return named_positions_benchmark(names(), choice.max_distance)
-    if not is_hdf5(choice.data):
+    if not is_hdf5(data):
         raise DataError(choice.data, "is neither an index nor a folder of photos with positions in their names")
-    with open_index(choice.data) as index:
+    with open_index(data) as index:
         return index_positions_benchmark(index, SPLITS.index(choice.split), choice.max_distance, choice.unit_length)
 
 

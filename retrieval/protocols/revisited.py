@@ -29,7 +29,7 @@ def make_benchmark(choice: ProtocolChoice, names: Callable[[], PhotoNames]) -> B
     DataError
         No ground truth, a torn one, or absent photos.
     """
-    listed = read_ground_truth(find_ground_truth(choice.data, choice.name, has_texts=False))
+    listed = read_ground_truth(find_ground_truth(choice.local_data, choice.name, has_texts=False))
     absent = [kind for kind in ("easy", "hard", "junk") if kind not in listed.lists]
     if absent:
         raise DataError(

@@ -182,7 +182,7 @@ def junk_inside(barred: Barred, walk: np.ndarray) -> JunkOf:
 def make_benchmark(choice: ProtocolChoice, names: Callable[[], PhotoNames]) -> Benchmark:
     """Make the protocol of an index, which stays open."""
     with ExitStack() as held:
-        index = held.enter_context(open_index(choice.data))
+        index = held.enter_context(open_index(choice.local_data))
         benchmark = replace(sfm_benchmark(index, SPLITS.index(choice.split), choice.min_shared), index=index)
         held.pop_all()
     return benchmark

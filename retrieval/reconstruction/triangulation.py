@@ -37,6 +37,7 @@ from retrieval.reconstruction.verification import add_matches
 from sfm2tuples.errors import DataError, ModelError, first_three
 from sfm2tuples.files.atomic import write_text
 from sfm2tuples.files.columns import indptr_of
+from sfm2tuples.files.remote.address import Address
 from sfm2tuples.files.text import read_json
 from sfm2tuples.ingest.photo_hints import where_photos_may_be
 from sfm2tuples.readers.any_kind import read_model
@@ -122,6 +123,9 @@ class TrackMaker:
             raise ModelError(
                 location.path, what, where_photos_may_be(location, self.photo_folders, model.image_names[0])
             )
+        if isinstance(root, Address):
+            what = f"has no tracks, and --triangulate makes none of photos elsewhere ({root})"
+            raise ModelError(location.path, what, "copy them first")
         photos = posed_photos(model, root.absolute())
         if len(photos.image) < 2:
             what = f"has no tracks, and {len(photos.image)} of its {len(model.image_names):,} photos can be used"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
@@ -14,6 +13,7 @@ from retrieval.photos.decoding import photo_size
 from retrieval.reports.query_scores import Entry, QueryScore
 from retrieval.reports.thumbnails import Thumbnails
 from sfm2tuples.errors import PhotoError
+from sfm2tuples.files.remote.address import AnyPath
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,8 @@ class Cards:
         number = self._numbers.setdefault(key, len(self._numbers))
         return self._thumbnails.url(number, key, self._source_of(key))
 
-    def _source_of(self, key: str) -> Callable[[int], Path]:
-        def source(_: int) -> Path:
+    def _source_of(self, key: str) -> Callable[[int], AnyPath]:
+        def source(_: int) -> AnyPath:
             path = self._photos.path(key)
             if path is None:
                 raise PhotoError(key, "no such photo")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from retrieval.photos.decoding import pack_photo
 from sfm2tuples.errors import PhotoError
+from sfm2tuples.files.remote.address import AnyPath
 
 FOLDER = "photos"
 
@@ -34,7 +35,7 @@ class Thumbnails:
         """Number of photos written."""
         return sum(url != "" for url in self._urls.values())
 
-    def url(self, row: int, key: str, source: Callable[[int], Path | bytes]) -> str:
+    def url(self, row: int, key: str, source: Callable[[int], AnyPath | bytes]) -> str:
         """Address of a photo's picture relative to the page; empty where the photo cannot be shown.
 
         The picture is named by its row, not by its key, which may hold anything.
@@ -43,7 +44,7 @@ class Thumbnails:
             self._urls[row] = self._write(row, key, source)
         return self._urls[row]
 
-    def _write(self, row: int, key: str, source: Callable[[int], Path | bytes]) -> str:
+    def _write(self, row: int, key: str, source: Callable[[int], AnyPath | bytes]) -> str:
         url = f"{FOLDER}/{row:06d}.jpg"
         try:
             jpeg = pack_photo(source(row), self._size)

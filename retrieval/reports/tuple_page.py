@@ -12,6 +12,7 @@ import numpy as np
 from retrieval.reports.inspection import split_counts
 from retrieval.reports.options import ReportOptions
 from retrieval.reports.thumbnails import Thumbnails
+from sfm2tuples.files.remote.address import AnyPath
 from sfm2tuples.index.schema import SPLITS
 from sfm2tuples.mining.doubtful_pairs import DoubtfulPairs, doubtful_of_tuples
 from sfm2tuples.mining.tuple_file import PackedPhotos, read_tuples
@@ -48,7 +49,7 @@ class TuplePage:
         self.num_tuples = options.num_tuples
         self.thumbnails = thumbnails
         self.counts = {split: split_counts(self.tuples, split) for split in SPLITS}
-        self._source: Callable[[int], Path | bytes] = (
+        self._source: Callable[[int], AnyPath | bytes] = (
             PackedPhotos(self.tuples).__getitem__ if self.tuples.packed_size else self.tuples.images.path
         )
 

@@ -16,6 +16,7 @@ from retrieval.search.window_descriptors import Describer, PhotoWindows, query_r
 from retrieval.whitening.projection import Whitening, read_whitening
 from sfm2tuples.errors import UsageError
 from sfm2tuples.files.descriptors import Descriptors
+from sfm2tuples.files.remote.address import AnyPath
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,11 @@ class WindowSources:
 
     choice: NetworkChoice
     """The network of the descriptors; nothing named: the default one."""
-    photos: Path | None = None
+    photos: AnyPath | None = None
     """Photos of the database, as `extract` takes them: a folder, a list, labels, an index or a tuple file."""
-    query_photos: Path | None = None
+    query_photos: AnyPath | None = None
     """Photos of the queries; those of the database by default."""
-    images: Path | None = None
+    images: AnyPath | None = None
     """Folder that the names of a list or of labels start from."""
     whitening: Path | None = None
     """The whitening of the descriptors, where they have one."""

@@ -11,7 +11,7 @@ import numpy as np
 from retrieval.site.photo_list import NO_PLACE, PhotoList
 from retrieval.site.state import size_and_time
 from sfm2tuples.index.opened import OpenedIndex
-from sfm2tuples.mining.photo_table import key_of, key_root
+from sfm2tuples.mining.photo_keys import key_of, key_root
 from sfm2tuples.places.photo_contents import number_photos
 
 

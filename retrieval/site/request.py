@@ -8,6 +8,7 @@ from pathlib import Path
 
 from retrieval.networks.choice import NetworkChoice
 from sfm2tuples.errors import UsageError
+from sfm2tuples.files.remote.address import without_credentials
 from sfm2tuples.readers.discover import PhotoFolder
 
 
@@ -48,6 +49,12 @@ class TuneRequest:
     @property
     def photo_folders(self) -> list[PhotoFolder]:
         """`images`, read."""
+        elsewhere = [text for text in self.images if "://" in text]
+        if elsewhere:
+            remedy = "copy them first, or use build-index, mine-tuples and train, which read photos elsewhere"
+            raise UsageError(
+                f"--images {without_credentials(elsewhere[0])}: tune reads photos of this machine; {remedy}"
+            )
         return [PhotoFolder.parse(text, self.roots) for text in self.images]
 
 

@@ -56,7 +56,7 @@ from sfm2tuples.files.container import read_header
 from sfm2tuples.files.descriptors import read_descriptors, write_descriptors
 from sfm2tuples.index.opened import open_index
 from sfm2tuples.index.schema import VAL
-from sfm2tuples.mining.photo_table import key_root
+from sfm2tuples.mining.photo_keys import key_root
 from sfm2tuples.mining.tuple_file import read_tuples
 
 logger = logging.getLogger(__name__)

@@ -79,7 +79,7 @@ def tune_site(request: TuneRequest, say: Say = logger.info) -> Tuned:
     """
     started = time.monotonic()
     refuse_no_site(request.site)
-    folders = [folder.folder for folder in request.photo_folders]
+    folders = [Path(str(folder.folder)) for folder in request.photo_folders]
     # Before the site's folder is made: a wrong ROOT leaves nothing behind.
     inventory = take_inventory(request.roots, folders, request.site)
     with held_site(request.site) as files:

@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from retrieval.photos.decoding import PhotoSource, pack_photo
+from retrieval.photos.elsewhere import threads_for
 from retrieval.photos.packing import BATCH, THREADS
 from retrieval.photos.sources import photos_of_tuples
 from sfm2tuples.compute.progress_bars import ProgressBar
 from sfm2tuples.errors import DataError, PhotoError
 from sfm2tuples.files.atomic import refuse_folder_overwrite, write_folder_atomically, write_text
+from sfm2tuples.files.remote.address import Address
 from sfm2tuples.files.room import require_room
 from sfm2tuples.index.schema import SPLITS, TRAIN
 from sfm2tuples.interop.cirtorch_files import PHOTOS, CirtorchSplit, photo_path, pickle_names, write_cirtorch
@@ -134,12 +136,12 @@ def _packed(tuples: TupleFile, size: int) -> Iterator[tuple[str, bytes | PhotoEr
 
     def pack(source: PhotoSource, key: str) -> bytes | PhotoError:
         try:
-            return pack_photo(source, size, None if isinstance(source, Path) else key)
+            return pack_photo(source, size, None if isinstance(source, Path | Address) else key)
         except PhotoError as error:
             return error
 
     bar = ProgressBar(total=len(photos.keys), desc="export", unit="photo")
-    with bar, ThreadPoolExecutor(THREADS) as threads:
+    with bar, ThreadPoolExecutor(threads_for(photos.sources, THREADS)) as threads:
         for start in range(0, len(photos.keys), BATCH):
             keys, sources = photos.keys[start : start + BATCH], photos.sources[start : start + BATCH]
             for key, photo in zip(keys, threads.map(pack, sources, keys), strict=True):

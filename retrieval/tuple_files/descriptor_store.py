@@ -15,6 +15,7 @@ from retrieval.photos.choices import EXIF, STORED
 from retrieval.photos.origins import refuse_others
 from sfm2tuples.errors import PhotoError, UsageError
 from sfm2tuples.files.descriptors import Descriptors, align
+from sfm2tuples.files.remote.address import AnyPath
 from sfm2tuples.similarity.rows import Matrix, MatrixRows
 
 
@@ -28,7 +29,7 @@ class DescriptorStore(Protocol):
     upright: str | None
     """How the photos were seen, one of `UPRIGHT`; None where nothing says it."""
 
-    def add(self, keys: Sequence[str], paths: Sequence[Path]) -> dict[str, PhotoError]:
+    def add(self, keys: Sequence[str], paths: Sequence[AnyPath]) -> dict[str, PhotoError]:
         """Make sure that these photos are described; return what is wrong with those that cannot be, by key."""
 
     def values(self, keys: Sequence[str]) -> Matrix:
@@ -54,7 +55,7 @@ class NetworkDescriptors:
         self._warned = False
         self._values = np.zeros((0, network.dimension), np.float32)
 
-    def add(self, keys: Sequence[str], paths: Sequence[Path]) -> dict[str, PhotoError]:
+    def add(self, keys: Sequence[str], paths: Sequence[AnyPath]) -> dict[str, PhotoError]:
         """Describe the photos that are not described yet."""
         waiting = [(key, path) for key, path in zip(keys, paths, strict=True) if key not in self._row]
         if not waiting:
@@ -111,7 +112,7 @@ class FileDescriptors:
         """Raise DataError where the file was made of another index."""
         refuse_others(self._descriptors, index, fingerprint)
 
-    def add(self, keys: Sequence[str], paths: Sequence[Path]) -> dict[str, PhotoError]:
+    def add(self, keys: Sequence[str], paths: Sequence[AnyPath]) -> dict[str, PhotoError]:
         """Check that the file holds them all; a DataError says which it does not."""
         align(self._descriptors, keys, self._index_path)
         return {}

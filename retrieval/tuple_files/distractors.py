@@ -8,22 +8,24 @@ from retrieval.photos.names import leaves_root
 from retrieval.photos.sources import photos_of
 from sfm2tuples.errors import DataError
 from sfm2tuples.files.regular_files import require_file
+from sfm2tuples.files.remote.address import Address, AnyPath
 from sfm2tuples.files.text import read_csv
-from sfm2tuples.mining.photo_table import Distractors, key_of
+from sfm2tuples.mining.photo_keys import key_of
+from sfm2tuples.mining.photo_table import Distractors
 
 ROLE = "distractor"
 
 
-def read_distractors(source: Path, key_root: Path | None) -> Distractors:
+def read_distractors(source: AnyPath, key_root: AnyPath | None) -> Distractors:
     """List distractors and what each shows.
 
     Parameters
     ----------
-    source : Path
-        A folder: the photos of each folder below it show one place. Or a CSV with the columns ``image,label``, images
-        relative to the CSV's folder or to ``images/`` beside it; where it has a column ``role`` too, only rows of role
-        ``distractor`` count.
-    key_root : Path or None
+    source : Path or Address
+        A folder, here or elsewhere: the photos of each folder below it show one place. Or a CSV with the columns
+        ``image,label``, images relative to the CSV's folder or to ``images/`` beside it; where it has a column ``role``
+        too, only rows of role ``distractor`` count.
+    key_root : Path, Address or None
         Folder that the index's keys are relative to.
 
     Raises
@@ -31,10 +33,12 @@ def read_distractors(source: Path, key_root: Path | None) -> Distractors:
     DataError
         There is no such source, or it names no photo.
     """
-    if source.is_dir():
+    folder: AnyPath
+    if isinstance(source, Address) or source.is_dir():
         folder, names = source, photos_of(source).keys
+        own_name = source.name if isinstance(source, Address) else source.resolve().name
         labels = [Path(name).parent.as_posix() for name in names]
-        labels = [source.resolve().name if label == "." else label for label in labels]
+        labels = [own_name if label == "." else label for label in labels]
     else:
         names, labels = _read_labels(source)
         beside = source.parent

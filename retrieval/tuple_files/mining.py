@@ -12,18 +12,21 @@ import numpy as np
 
 from retrieval.networks.devices import choose_device
 from retrieval.photos.origins import origins_of_index
+from retrieval.photos.sizes import PhotoSizes
 from retrieval.photos.taken import taken
 from retrieval.search.torch_similarity import exact_search
 from retrieval.tuple_files.descriptor_store import FileDescriptors
 from retrieval.tuple_files.distractors import read_distractors
 from retrieval.tuple_files.readable_photos import FIRST_ROUND, PhotoOptions, ReadablePhotos, rows_needed
+from sfm2tuples.files.remote.address import AnyPath
 from sfm2tuples.index.opened import OpenedIndex, open_index
 from sfm2tuples.index.schema import SPLITS
 from sfm2tuples.mining.amounts import settled, with_queries
 from sfm2tuples.mining.barred import VAL_NAMES
 from sfm2tuples.mining.left_out_pairs import read_left_out_pairs
 from sfm2tuples.mining.options import MiningOptions
-from sfm2tuples.mining.photo_table import NO_DISTRACTORS, IndexTables, PhotoSize, key_root, tables_of_index
+from sfm2tuples.mining.photo_keys import key_root
+from sfm2tuples.mining.photo_table import NO_DISTRACTORS, IndexTables, photos_elsewhere, tables_of_index
 from sfm2tuples.mining.queries import rank_in_run
 from sfm2tuples.mining.rounds import Plan, plan_round
 from sfm2tuples.mining.spots import whole_place
@@ -73,7 +76,7 @@ def mine_tuple_file(
     target: Path,
     options: MiningOptions,
     photos: PhotoOptions,
-    distractors: Path | None = None,
+    distractors: AnyPath | None = None,
     block: int = BLOCK,
     left_out_pairs: Path | None = None,
     chosen: Collection[str] | None = None,
@@ -86,7 +89,7 @@ def mine_tuple_file(
         The index; the tuple file to write, which replaces an existing one once it is whole.
     options : MiningOptions
     photos : PhotoOptions
-    distractors : Path, optional
+    distractors : Path or Address, optional
         Photos without a model, see `read_distractors`.
     block : int
         Pool images compared at once: bounds the memory, changes no result.
@@ -111,7 +114,8 @@ def mine_tuple_file(
         others = NO_DISTRACTORS if distractors is None else read_distractors(distractors, key_root(index))
         options = settled(options, index, chosen)
 
-        def tables_of(size_of: PhotoSize, leave_out: Collection[str]) -> IndexTables:
+        def tables_of(size_of: PhotoSizes, leave_out: Collection[str]) -> IndexTables:
+            size_of.look_at(photos_elsewhere(index, others))
             return tables_of_index(index, options, size_of, others, leave_out, exif, unknown)
 
         def plans_of(tables: IndexTables) -> dict[str, Plan]:
@@ -124,9 +128,8 @@ def mine_tuple_file(
             tables = replace(tables, unreadable=tables.unreadable + unreadable)
             options = with_queries(options, tables.images, tables.places, chosen)
             tuples, searches = readable.choose(tables, plans, options, exact_search(device, block))
-            parents = [index.header.fingerprint]
             described, origins = _described(options, index, unknown), origins_of_index(index)
-            readable.write(target, tables, tuples, described, parents, searches, origins)
+            readable.write(target, tables, tuples, described, [index.header.fingerprint], searches, origins)
         return MinedTuples(tables, plans, tuples, _suspicious(readable, tables, plans), searches, options)
 
 

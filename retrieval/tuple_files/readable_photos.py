@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,16 +14,19 @@ import numpy as np
 from retrieval.descriptors.extraction import ExtractionOptions
 from retrieval.networks.choice import NetworkChoice, load_on
 from retrieval.networks.devices import FP32
-from retrieval.photos.decoding import photo_size, try_photo
+from retrieval.photos.decoding import try_photo
+from retrieval.photos.elsewhere import threads_for
 from retrieval.photos.packing import PackedStore
+from retrieval.photos.sizes import PhotoSizes
 from retrieval.tuple_files.descriptor_store import DescriptorStore, FileDescriptors, NetworkDescriptors, seen_with
 from sfm2tuples.compute.progress_bars import ProgressBar
 from sfm2tuples.compute.threads import map_in_order, own_cores
 from sfm2tuples.errors import PhotoError
 from sfm2tuples.files.descriptors import read_descriptors
+from sfm2tuples.files.remote.address import AnyPath, path_or_address
 from sfm2tuples.interop.cirtorch_tables import CirtorchTables
 from sfm2tuples.mining.options import MiningOptions
-from sfm2tuples.mining.photo_table import IndexTables, PhotoSize
+from sfm2tuples.mining.photo_table import IndexTables
 from sfm2tuples.mining.rounds import Plan, choose_tuples, search_for
 from sfm2tuples.mining.tuple_file import ImageTable, TupleSet, write_tuples
 from sfm2tuples.similarity.exact_search import Search
@@ -110,7 +112,7 @@ class ReadablePhotos:
 
     def plan(
         self,
-        tables_of: Callable[[PhotoSize, Collection[str]], AnyTables],
+        tables_of: Callable[[PhotoSizes, Collection[str]], AnyTables],
         plans_of: Callable[[AnyTables], Plans],
     ) -> tuple[AnyTables, Plans, list[str]]:
         """Plan a round with the photos that can be read.
@@ -132,7 +134,7 @@ class ReadablePhotos:
         unreadable : list of str
             What is wrong with each photo that was left out here.
         """
-        size_of = cache(photo_size)
+        size_of = PhotoSizes()
         unreadable: dict[str, PhotoError] = {}
         tried: set[str] = set()
         while True:
@@ -223,7 +225,8 @@ def _try(images: ImageTable, read: np.ndarray, tried: set[str]) -> dict[str, Pho
     """Decode the photos of a table that were not read nor tried before; what is wrong with those that cannot be."""
     tried.update(images.key[row] for row in read.tolist())
     rows = [row for row, key in enumerate(images.key) if key not in tried]
-    with ThreadPoolExecutor(own_cores(), thread_name_prefix="try") as pool:
+    roots = [path_or_address(root) for root in set(images.root)]
+    with ThreadPoolExecutor(threads_for(roots, own_cores()), thread_name_prefix="try") as pool:
         trials = map_in_order(pool, _trial, (images.path(row) for row in rows))
         found = ProgressBar(trials, "try photos", len(rows), unit="photo")
         errors = {images.key[row]: error for row, error in zip(rows, found, strict=True) if error is not None}
@@ -231,7 +234,7 @@ def _try(images: ImageTable, read: np.ndarray, tried: set[str]) -> dict[str, Pho
     return errors
 
 
-def _trial(path: Path) -> PhotoError | None:
+def _trial(path: AnyPath) -> PhotoError | None:
     try:
         try_photo(path)
     except PhotoError as error:

@@ -142,7 +142,7 @@ def learn_whitening(
     if "whitening" in descriptors.settings:
         raise UsageError(f"{descriptors.path}: whitened already; learn from descriptors extracted without --whitening")
     refuse_beyond_memory(descriptors.values.shape[1])
-    keys, origin = matching.photos.keys, matching.photos.origin
+    keys, origin = matching.photos.keys, str(matching.photos.origin)
     values = select(descriptors.values, align(descriptors, keys, origin))
     curve = None
     if options.method == "pca":

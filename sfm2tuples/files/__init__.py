@@ -6,6 +6,7 @@ it), `plain_items` (finding datasets without following links), `text_heaps` (tex
 that survives a full disk), `atomic` and `renames` (write beside, then rename), `descriptors` and `descriptor_settings`.
 `plain_fields` looks at the values of headers and checkpoints. `lazy_file` reads by rows, `safe_pickle` reads other
 people's pickles and calls nothing, `text` reads lists and tables.
+`remote/` reads what lies on other machines.
 `regular_files` refuses pipes before they are opened; `locks` goes on where a file system has none; `room` asks for room
 before long work. Imports `compute`.
 """

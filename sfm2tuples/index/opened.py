@@ -12,6 +12,7 @@ from sfm2tuples.errors import DataError, FileFormatError, UsageError
 from sfm2tuples.files.columns import indptr_of
 from sfm2tuples.files.container import Header
 from sfm2tuples.files.lazy_file import LazyFile, LazyTable
+from sfm2tuples.files.remote.address import AnyPath, photo_at
 from sfm2tuples.index.answers import ImageCamera, Neighbours, ObservedPoints, Track
 from sfm2tuples.index.image_columns import ImageColumns
 from sfm2tuples.index.key_lookup import KeyLookup
@@ -164,10 +165,10 @@ class OpenedIndex:
         models = np.flatnonzero(self.models.place == row).tolist()
         return np.concatenate([np.zeros(0, np.int64), *(self.rows_of_model(model) for model in models)])
 
-    def photo_path(self, image: int | str) -> Path:
-        """Where the photo of an image lay on the machine that built the index."""
+    def photo_path(self, image: int | str) -> AnyPath:
+        """Where the photo of an image lay for the machine that built the index: there, or elsewhere."""
         row = self._row(image)
-        return Path(self.models.photo_root[int(self.images.model[row])], self.images.name[row])
+        return photo_at(self.models.photo_root[int(self.images.model[row])], self.images.name[row])
 
     def camera(self, image: int | str) -> ImageCamera:
         """The camera of an image."""

@@ -15,6 +15,8 @@ import numpy as np
 from sfm2tuples.compute.dask_cluster import DASK_TIMEOUT
 from sfm2tuples.compute.threads import default_threads
 from sfm2tuples.errors import first_three
+from sfm2tuples.files.remote.address import Address, AnyPath, any_elsewhere
+from sfm2tuples.files.remote.reading import in_threads
 from sfm2tuples.index.schema import Places, write_index
 from sfm2tuples.ingest.jobs import Wanted
 from sfm2tuples.ingest.merging import MergedIndex, PlaceChoices, StoredModel, merge_models
@@ -184,18 +186,21 @@ def _without_twins(
 
 def _merge(
     models: Sequence[StoredModel],
-    folders: Sequence[Path | None],
+    folders: Sequence[AnyPath | None],
     listed: _PlacesByName,
     databases: Sequence[GivenDatabase],
     options: IngestOptions,
     strict: bool,
 ) -> MergedIndex:
     """Merge by what the places file, the options and COLMAP's databases say; `folders` have the models' photos."""
-    photo_roots = ["" if folder is None else os.path.abspath(folder) for folder in folders]
+    photo_roots = [
+        "" if folder is None else folder if isinstance(folder, Address) else os.path.abspath(folder)
+        for folder in folders
+    ]
     matches = joins_by_matches(
         [m.location for m in models],
         [m.image_names for m in models],
-        photo_roots,
+        [str(root) for root in photo_roots],
         databases,
         MatchOptions(options.min_matches, options.min_match_pairs),
         strict,
@@ -267,9 +272,15 @@ def _summary(
     )
 
 
-def _folders_of_photos(models: Sequence[StoredModel], photo_folders: Sequence[PhotoFolder]) -> list[Path | None]:
+def _folders_of_photos(models: Sequence[StoredModel], photo_folders: Sequence[PhotoFolder]) -> list[AnyPath | None]:
     """Where each model's photos lie; folders that the user names in vain, since none misses its photos, are logged."""
-    folders = [find_photo_root(m.location, photo_folders, m.image_names) for m in models]
+
+    def find(model: StoredModel) -> AnyPath | None:
+        return find_photo_root(model.location, photo_folders, model.image_names)
+
+    # Models whose photos may lie elsewhere wait for the network together.
+    elsewhere = any_elsewhere(choice.folder for choice in photo_folders)
+    folders = list(in_threads(find, models) if elsewhere else map(find, models))
     unused = [str(choice.folder) for choice in photo_folders if choice.folder not in folders]
     if unused and None not in folders:
         what = "--images %s: no model takes its photos from there, since all lie in images/ near their models"
@@ -277,7 +288,9 @@ def _folders_of_photos(models: Sequence[StoredModel], photo_folders: Sequence[Ph
     return folders
 
 
-def _hint(models: Sequence[StoredModel], folders: Sequence[Path | None], photo_folders: Sequence[PhotoFolder]) -> str:
+def _hint(
+    models: Sequence[StoredModel], folders: Sequence[AnyPath | None], photo_folders: Sequence[PhotoFolder]
+) -> str:
     """Of the first model none of whose photos was found: what may be the cause, and what to do; "" where none is."""
     lost = (model for model, folder in zip(models, folders, strict=True) if folder is None)
     return next((where_photos_may_be(m.location, photo_folders, m.image_names[0]) for m in lost), "")

@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from sfm2tuples.files.columns import ColumnStream, Utf8Strings, indptr_of
+from sfm2tuples.files.remote.address import Address, as_local
 from sfm2tuples.files.tables import Column
 from sfm2tuples.index.schema import POINT_TABLES, Places
 from sfm2tuples.ingest.part_files import BOUNDED, COLUMNS, KINDS, ModelRecord, Part
 from sfm2tuples.ingest.rounding import MOST_LOST, half_of
 from sfm2tuples.places.grouping import Grouping, Join, group_models, photo_joins, scene_joins
-from sfm2tuples.places.photo_contents import number_photos
+from sfm2tuples.places.photo_contents import PhotoFile, number_photos
 from sfm2tuples.places.splits import split_places
 from sfm2tuples.readers.discover import ModelLocation
 
@@ -100,7 +101,7 @@ class MergedIndex:
 
 
 def merge_models(
-    models: Sequence[StoredModel], photo_roots: Sequence[str], choices: PlaceChoices, lean: bool = False
+    models: Sequence[StoredModel], photo_roots: Sequence[PhotoFile], choices: PlaceChoices, lean: bool = False
 ) -> MergedIndex:
     """Merge models into one index.
 
@@ -108,15 +109,16 @@ def merge_models(
     ----------
     models : sequence of StoredModel
         In the order of their rows.
-    photo_roots : sequence of str
+    photo_roots : sequence of str or Address
         By model: absolute path that its image names are relative to, or "" where its photos were not found.
     choices : PlaceChoices
     lean : bool
         Leave out points and observations, which lean parts do not have.
     """
     images = _merge_images(models, photo_roots)
-    grouping, places = _group_into_places(models, photo_roots, images, choices)
-    tables = _merge_columns(models, photo_roots, images, grouping, places)
+    roots = [str(root) for root in photo_roots]
+    grouping, places = _group_into_places(models, roots, images, choices)
+    tables = _merge_columns(models, roots, images, grouping, places)
     if lean:
         tables = {name: table for name, table in tables.items() if name not in POINT_TABLES}
     return MergedIndex(images, grouping, places, tables)
@@ -142,7 +144,7 @@ def stored_models(part: Part, locations: Sequence[ModelLocation | None]) -> list
 
 
 def photo_keys(
-    image_names: Sequence[Sequence[str]], photo_roots: Sequence[str], scenes: Sequence[Path]
+    image_names: Sequence[Sequence[str]], photo_roots: Sequence[PhotoFile], scenes: Sequence[Path]
 ) -> list[list[str]]:
     """Key of each image: its photo's path relative to the common parent of the photo roots.
 
@@ -152,12 +154,15 @@ def photo_keys(
     ----------
     image_names : sequence of sequence of str
         By model: names relative to its photo root.
-    photo_roots : sequence of str
+    photo_roots : sequence of str or Address
         By model: absolute path, or "".
     scenes : sequence of Path
         By model: its scene folder, absolute.
     """
-    folders = [root or str(scene / "images") for root, scene in zip(photo_roots, scenes, strict=True)]
+    folders = [
+        as_local(root) if isinstance(root, Address) else root or str(scene / "images")
+        for root, scene in zip(photo_roots, scenes, strict=True)
+    ]
     base = os.path.commonpath(folders)
     prefixes = [Path(os.path.relpath(folder, base)).as_posix() for folder in folders]
     return [
@@ -166,12 +171,12 @@ def photo_keys(
     ]
 
 
-def _merge_images(models: Sequence[StoredModel], photo_roots: Sequence[str]) -> MergedImages:
+def _merge_images(models: Sequence[StoredModel], photo_roots: Sequence[PhotoFile]) -> MergedImages:
     """Keys and photos of all images."""
     names = [model.image_names for model in models]
     keys = list(itertools.chain.from_iterable(photo_keys(names, photo_roots, [m.location.scene for m in models])))
     files = [
-        os.path.normpath(f"{root}/{name}") if root else ""
+        root / name if isinstance(root, Address) else os.path.normpath(f"{root}/{name}") if root else ""
         for root, model_names in zip(photo_roots, names, strict=True)
         for name in model_names
     ]

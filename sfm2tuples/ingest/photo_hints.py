@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sfm2tuples.errors import first_three
+from sfm2tuples.files.remote.address import Address
 from sfm2tuples.readers.discover import ModelLocation, PhotoFolder, photo_folders
 
 
@@ -21,7 +22,9 @@ def where_photos_may_be(location: ModelLocation, overrides: Sequence[PhotoFolder
     name : str
         Name of one of its images.
     """
-    folders = [folder for folder in photo_folders(location, overrides) if os.path.isdir(folder)]
+    found = photo_folders(location, overrides)
+    folders = [folder for folder in found if isinstance(folder, Path) and os.path.isdir(folder)]
+    elsewhere = [str(folder) for folder in found if isinstance(folder, Address)]
     for folder in folders:
         other = _in_another_case(folder, name)
         if other is not None:
@@ -30,7 +33,8 @@ def where_photos_may_be(location: ModelLocation, overrides: Sequence[PhotoFolder
         for parent in Path(os.path.normpath(folder.absolute())).parents:
             if location.scene.parent in parent.parents and os.path.isfile(parent / name):
                 return f"{parent / name} is there: give --images {parent}"
-    looked = f"looked in {first_three([str(f) for f in folders])}" if folders else "there is no images/ near the model"
+    seen = [*map(str, folders), *elsewhere]
+    looked = f"looked in {first_three(seen)}" if seen else "there is no images/ near the model"
     return f"{looked}; give --images DIR, the folder that the names start from"
 
 

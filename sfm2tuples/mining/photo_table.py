@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from sfm2tuples.errors import MiningError, PhotoError, first_three
 from sfm2tuples.files.columns import gather_rows
+from sfm2tuples.files.remote.address import (
+    Address,
+    AnyPath,
+    any_elsewhere,
+    is_address,
+    path_or_address,
+    photo_at,
+)
 from sfm2tuples.index.opened import OpenedIndex
 from sfm2tuples.index.schema import SPLITS, TRAIN, VAL
 from sfm2tuples.mining.barred import NO_FRAGMENT, VAL_NAMES, Barred, barred_of_index
@@ -22,7 +29,7 @@ from sfm2tuples.mining.spots import places_of_index, spots_of_index
 from sfm2tuples.mining.tuple_file import Candidates, ImageTable, PlaceTable
 from sfm2tuples.places.photo_contents import number_photos
 
-PhotoSize = Callable[[Path], tuple[int, int]]
+PhotoSize = Callable[[AnyPath], tuple[int, int]]
 """Reads width and height of a photo from its header; raises PhotoError."""
 
 
@@ -221,8 +228,9 @@ class _Table:
         if not distractors.key:
             return 0
         roots, names = self._root + distractors.root, self._name + distractors.name
-        paths = [str(Path(root, name)) for root, name in zip(roots, names, strict=True)]
-        photo, has_photo = number_photos(paths, self.key + distractors.key)
+        paths = [photo_at(root, name) for root, name in zip(roots, names, strict=True)]
+        files = [path if isinstance(path, Address) else str(path) for path in paths]
+        photo, has_photo = number_photos(files, self.key + distractors.key)
         place_of = {name: row for row, name in enumerate(place_name)}
         known, first = 0, len(self.key)
         for i, name in enumerate(distractors.place):
@@ -264,7 +272,7 @@ class _Table:
         if key in self._leave_out:
             return False
         try:
-            self._size.append(self._photo_size(Path(root, name)))
+            self._size.append(self._photo_size(photo_at(root, name)))
         except PhotoError as error:
             self.unreadable.append(str(error))
             return False
@@ -296,29 +304,19 @@ def _of_queries(candidates: Candidates, chosen: np.ndarray) -> Candidates:
     )
 
 
-def key_root(index: OpenedIndex) -> Path | None:
-    """Folder that the index's keys are relative to, on this machine; None where no photo's path ends in its key."""
-    images, roots = index.images, index.models.photo_root
-    for key, name, model, has_photo in zip(images.key, images.name, images.model, images.has_photo, strict=True):
-        path, below = Path(roots[model], name).parts, Path(key).parts
-        if has_photo and path[-len(below) :] == below:
-            return Path(*path[: -len(below)])
-    return None
-
-
-def key_of(path: Path, folder: Path, root: Path | None) -> str:
-    """Key of a distractor: relative to the index's keys' folder if it lies there, else behind its own folder's name.
-
-    Parameters
-    ----------
-    path, folder : Path
-        The photo, and the folder of distractors that holds it.
-    root : Path or None
-        From `key_root`.
-    """
-    if root is not None and path.resolve().is_relative_to(root.resolve()):
-        return path.resolve().relative_to(root.resolve()).as_posix()
-    return (Path(folder.resolve().name) / path.relative_to(folder)).as_posix()
+def photos_elsewhere(index: OpenedIndex, distractors: Distractors) -> Iterator[Address]:
+    """Photos of an index and of distractors that lie on other machines; of one content the first."""
+    roots = [path_or_address(root) for root in index.models.photo_root]
+    if any_elsewhere(roots):
+        images = index.images
+        photo, has_photo, model = images.photo[:], images.has_photo[:], images.model[:]
+        for row in np.flatnonzero(has_photo & (photo == np.arange(len(photo)))).tolist():
+            root = roots[model[row]]
+            if isinstance(root, Address):
+                yield root / images.name[row]
+    for text, name in zip(distractors.root, distractors.name, strict=True):
+        if is_address(text):
+            yield Address.parse(text) / name
 
 
 def _check_keys(keys: Sequence[str]) -> None:

@@ -10,14 +10,15 @@ import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
 
 from sfm2tuples.errors import MiningError, first_three
+from sfm2tuples.files.remote.address import AnyPath
 from sfm2tuples.mining.options import AUTO
 
-TakenBy = Callable[[Path], tuple[str, float | None]]
+TakenBy = Callable[[AnyPath], tuple[str, float | None]]
 """Camera and time in seconds of a photo by its EXIF; an empty text and None where that says nothing."""
 OUTING = 3600.0
 """Seconds without a photo of one camera after which a new sequence begins (ours)."""
@@ -51,7 +52,7 @@ def sequences_of(
     key: Sequence[str],
     place: np.ndarray,
     camera: np.ndarray,
-    path_of: Callable[[int], Path],
+    path_of: Callable[[int], AnyPath],
     taken: TakenBy | None = None,
 ) -> Sequences:
     """Tell the sequences of each place apart. method.md section 4.
@@ -93,7 +94,7 @@ def _labels(
     rows: np.ndarray,
     key: Sequence[str],
     camera: np.ndarray,
-    path_of: Callable[[int], Path],
+    path_of: Callable[[int], AnyPath],
     taken: TakenBy | None,
     by_pattern: re.Pattern[str] | None,
 ) -> Iterable[tuple[str, list[Label]]]:

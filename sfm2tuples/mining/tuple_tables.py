@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from pathlib import Path
 
 import numpy as np
 
 from sfm2tuples.files.columns import gather_rows
+from sfm2tuples.files.remote.address import AnyPath, photo_at
 
 UNKNOWN_SHARED = np.int32(-1)
 """Shared points of a pair that came from elsewhere without evidence."""
@@ -30,9 +30,9 @@ class ImageTable:
     index_row: np.ndarray
     """(n,) int64, row in the index, or number in an imported file; -1 for a distractor, which has none."""
 
-    def path(self, row: int) -> Path:
+    def path(self, row: int) -> AnyPath:
         """Where the photo lay when the tuples were mined."""
-        return Path(self.root[row]) / self.name[row]
+        return photo_at(self.root[row], self.name[row])
 
 
 @dataclass(frozen=True)

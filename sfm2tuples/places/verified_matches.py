@@ -12,9 +12,10 @@ from pathlib import Path
 import networkx as nx
 import numpy as np
 
-from sfm2tuples.errors import DataError, first_three
+from sfm2tuples.errors import DataError, UsageError, first_three
 from sfm2tuples.files.columns import gather_rows, indptr_of
 from sfm2tuples.files.regular_files import require_file
+from sfm2tuples.files.remote.address import is_address, without_credentials
 from sfm2tuples.places.grouping import Join
 from sfm2tuples.readers.colmap_database import VerifiedPairs, read_image_ids, read_verified_pairs
 from sfm2tuples.readers.discover import ModelLocation, split_root
@@ -38,10 +39,20 @@ class GivenDatabase:
 
     @classmethod
     def parse(cls, text: str, roots: Sequence[Path]) -> GivenDatabase:
-        """Read what the user wrote, given the ROOTs of the command; a FILE that is absent is a `DataError`."""
+        """Read what the user wrote, given the ROOTs of the command.
+
+        Raises
+        ------
+        DataError
+            A FILE that is absent.
+        UsageError
+            One that lies elsewhere.
+        """
         root, file = split_root(text, roots)
+        if is_address(file):
+            raise UsageError(f"{without_credentials(file)}: a database is read on this machine alone; copy it first")
         require_file(file, remedy="give --database [ROOT=]FILE, ROOT being one of the roots")
-        return cls(file, root)
+        return cls(Path(file), root)
 
 
 @dataclass(frozen=True)

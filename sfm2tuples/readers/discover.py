@@ -11,6 +11,8 @@ from pathlib import Path
 
 from sfm2tuples.errors import DataError, UsageError
 from sfm2tuples.files.regular_files import refuse_odd_file
+from sfm2tuples.files.remote.address import Address, AnyPath, is_address, require_packages
+from sfm2tuples.files.remote.contents import any_there
 from sfm2tuples.readers.colmap_database import database_refusal, is_database
 from sfm2tuples.readers.model_kinds import (
     KIND_OF,
@@ -61,28 +63,40 @@ class ModelLocation:
 class PhotoFolder:
     """A folder of photos that the user names: `--images [ROOT=]DIR`."""
 
-    folder: Path
-    """DIR: image names are relative to it."""
+    folder: AnyPath
+    """DIR: image names are relative to it. It may lie elsewhere."""
     root: Path | None = None
     """Only for the models of this ROOT; None: for all."""
 
     @classmethod
     def parse(cls, text: str, roots: Sequence[Path]) -> PhotoFolder:
-        """Read what the user wrote, given the ROOTs of the command; a DIR that is no folder is a `DataError`."""
+        """Read what the user wrote, given the ROOTs of the command.
+
+        Raises
+        ------
+        DataError
+            A DIR that is no folder; whether one elsewhere is there is seen when its photos are looked for.
+        UsageError
+            An address that cannot be read.
+        """
         root, folder = split_root(text, roots)
+        if is_address(folder):
+            address = Address.parse(folder)
+            require_packages(address)
+            return cls(address, root)
         if not os.path.isdir(folder):
             raise DataError(
                 folder, "is not a folder of photos", "give --images [ROOT=]DIR, ROOT being one of the roots"
             )
-        return cls(folder, root)
+        return cls(Path(folder), root)
 
 
-def split_root(text: str, roots: Sequence[Path]) -> tuple[Path | None, Path]:
+def split_root(text: str, roots: Sequence[Path]) -> tuple[Path | None, str]:
     """Take `[ROOT=]PATH` apart; an "=" whose left side is none of the roots belongs to PATH."""
     left, equals, right = text.partition("=")
     if equals and Path(left).resolve() in {root.resolve() for root in roots}:
-        return Path(left), Path(right)
-    return None, Path(text)
+        return Path(left), right
+    return None, text
 
 
 def find_models(roots: Sequence[Path]) -> list[ModelLocation]:
@@ -144,7 +158,7 @@ def scene_folder(path: Path) -> Path:
 
 def find_photo_root(
     location: ModelLocation, overrides: Sequence[PhotoFolder], first_names: Sequence[str]
-) -> Path | None:
+) -> AnyPath | None:
     """Find the folder that the names of a model's images are relative to.
 
     Parameters
@@ -158,17 +172,26 @@ def find_photo_root(
 
     Returns
     -------
-    Path or None
+    Path, Address or None
         The first of `photo_folders` that holds a name; else None.
+
+    Raises
+    ------
+    UnreachableError
+        A machine that photos may lie on has never answered.
     """
     for folder in photo_folders(location, overrides):
+        if isinstance(folder, Address):
+            if any_there(folder, first_names):
+                return folder
+            continue
         # Most candidates do not exist: one look for the folder spares a look for every image.
         if os.path.isdir(folder) and any(os.path.isfile(os.path.join(folder, name)) for name in first_names):
             return folder
     return None
 
 
-def photo_folders(location: ModelLocation, overrides: Sequence[PhotoFolder]) -> list[Path]:
+def photo_folders(location: ModelLocation, overrides: Sequence[PhotoFolder]) -> list[AnyPath]:
     """Folders that may hold a model's photos, in the order in which they are looked into; most do not exist.
 
     A kapture's `sensors/records_data`; `images/` in the model's folder, beside it, and beside its parents up to the
@@ -176,7 +199,8 @@ def photo_folders(location: ModelLocation, overrides: Sequence[PhotoFolder]) -> 
     may also lie in those folders themselves: names are then relative to the file or its list (`images/x.jpg`).
     """
     kind = KIND_OF[location.kind]
-    candidates = [location.path / name for name in kind.photos] if isinstance(kind, FolderKind) else []
+    candidates: list[AnyPath] = []
+    candidates += [location.path / name for name in kind.photos] if isinstance(kind, FolderKind) else []
     in_a_file = isinstance(kind, FileKind)
     for folder in _parents(location.path, location.root):
         candidates += [folder / "images", folder] if in_a_file else [folder / "images"]
