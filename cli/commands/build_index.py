@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.options.fields import field_options
-from cli.options.paths import FilePath
+from cli.options.paths import FilePath, PhotoPath
 from cli.options.target import target_option
 from cli.output import Output, output_options
 from sfm2tuples.compute.dask_cluster import DASK_TIMEOUT
 from sfm2tuples.compute.progress_bars import ProgressBar
-from sfm2tuples.errors import counted
+from sfm2tuples.errors import UsageError, counted
+from sfm2tuples.files.remote.address import AnyPath, any_elsewhere
 from sfm2tuples.ingest.options import FRAGMENTS, KEPT, IngestOptions
 
 if TYPE_CHECKING:
@@ -73,13 +74,13 @@ def _refuse_database(context: click.Context, option: click.Parameter, database: 
 
 
 @click.command("build-index", epilog="Example: sfm2tuples build-index my_models/ -o index.h5 --places places.csv")
-@click.argument("roots", nargs=-1, required=True, metavar="ROOT...", type=FilePath())
+@click.argument("roots", nargs=-1, required=True, metavar="ROOT...", type=PhotoPath())
 @target_option("the index to write")
 @click.option(
     "--images",
     multiple=True,
     metavar="[ROOT=]DIR",
-    help="folder of photos, for models without images/ beside them; may be repeated",
+    help="folder of photos, here or at an address, for models without images/ beside them; may be repeated",
 )
 @click.option(
     "--places",
@@ -133,7 +134,7 @@ def _refuse_database(context: click.Context, option: click.Parameter, database: 
 )
 @output_options
 def command(
-    roots: tuple[Path, ...],
+    roots: tuple[AnyPath, ...],
     target: Path,
     images: tuple[str, ...],
     databases: tuple[str, ...],
@@ -142,13 +143,18 @@ def command(
     output: Output,
     **reading: Any,
 ) -> None:
-    """Find and read the models below each ROOT; write their co-visibility graph, places and splits."""
+    """Find and read the models below each ROOT; write their co-visibility graph, places and splits.
+
+    A ROOT is a folder here or elsewhere: s3://bucket/models, gs://bucket/models or https://host/models.
+    """
     from sfm2tuples.ingest.build import build_index
     from sfm2tuples.places.verified_matches import GivenDatabase
     from sfm2tuples.readers.discover import PhotoFolder
 
     photo_roots = [PhotoFolder.parse(text, roots) for text in images]
     given = [GivenDatabase.parse(text, roots) for text in databases]
+    if triangulate and any_elsewhere([*roots, *(folder.folder for folder in photo_roots)]):
+        raise UsageError("--triangulate reads models and photos of this machine alone; copy them first")
     maker = _track_maker(target, photo_roots, reading["jobs"]) if triangulate else None
     try:
         with _progress_bar(output) as progress:

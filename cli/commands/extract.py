@@ -46,7 +46,10 @@ def command(
     strict: bool,
     output: Output,
 ) -> None:
-    """Describe the photos of SOURCE: a folder, a .txt list, a .csv of labels, an index or a tuple file."""
+    """Describe the photos of SOURCE: a folder, a .txt list, a .csv of labels, an index or a tuple file.
+
+    A folder may lie elsewhere: s3://bucket/photos, gs://bucket/photos or https://host/photos.
+    """
     from retrieval.descriptors.described_photos import describe_photos, mismatch_warning, whiten_descriptors
     from retrieval.networks.choice import load_on
     from retrieval.photos.origins import origins_of

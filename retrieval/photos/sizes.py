@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from itertools import chain
 
 from retrieval.photos.decoding import photo_size
 from retrieval.photos.elsewhere import photo_bytes
@@ -17,23 +18,28 @@ class PhotoSizes:
     """Called with a photo's path or address it gives width and height in pixels, from the header; raises PhotoError."""
 
     def __init__(self) -> None:
-        self._known: dict[AnyPath, tuple[int, int] | PhotoError] = {}
+        self._known: dict[str, tuple[int, int] | PhotoError] = {}
 
     def __call__(self, path: AnyPath) -> tuple[int, int]:
         """Width and height of one photo."""
-        if path not in self._known:
-            self._known[path] = _size_or_error(path)
-        found = self._known[path]
+        name = str(path)
+        if name not in self._known:
+            self._known[name] = _size_or_error(path)
+        found = self._known[name]
         if isinstance(found, PhotoError):
             raise found
         return found
 
-    def look_at(self, paths: Iterable[AnyPath]) -> None:
-        """Read the sizes of those that lie elsewhere and are not known yet, in threads that wait for the network."""
-        asked = [path for path in dict.fromkeys(paths) if isinstance(path, Address) and path not in self._known]
-        if asked:
-            sizes = ProgressBar(in_threads(_size_or_error, asked), "sizes", len(asked), unit="photo")
-            self._known.update(zip(asked, sizes, strict=True))
+    def look_at(self, addresses: Iterable[Address]) -> None:
+        """Read the sizes of photos elsewhere that are not known yet, in threads that wait for the network."""
+        asked = (address for address in addresses if str(address) not in self._known)
+        for first in asked:
+            for name, size in ProgressBar(in_threads(_named_size, chain([first], asked)), "sizes", unit="photo"):
+                self._known[name] = size
+
+
+def _named_size(address: Address) -> tuple[str, tuple[int, int] | PhotoError]:
+    return str(address), _size_or_error(address)
 
 
 def _size_or_error(path: AnyPath) -> tuple[int, int] | PhotoError:

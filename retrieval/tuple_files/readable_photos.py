@@ -15,7 +15,6 @@ from retrieval.descriptors.extraction import ExtractionOptions
 from retrieval.networks.choice import NetworkChoice, load_on
 from retrieval.networks.devices import FP32
 from retrieval.photos.decoding import try_photo
-from retrieval.photos.elsewhere import threads_for
 from retrieval.photos.packing import PackedStore
 from retrieval.photos.sizes import PhotoSizes
 from retrieval.tuple_files.descriptor_store import DescriptorStore, FileDescriptors, NetworkDescriptors, seen_with
@@ -23,7 +22,8 @@ from sfm2tuples.compute.progress_bars import ProgressBar
 from sfm2tuples.compute.threads import map_in_order, own_cores
 from sfm2tuples.errors import PhotoError
 from sfm2tuples.files.descriptors import read_descriptors
-from sfm2tuples.files.remote.address import AnyPath, path_or_address
+from sfm2tuples.files.remote.address import AnyPath, any_elsewhere, path_or_address
+from sfm2tuples.files.remote.reading import in_threads
 from sfm2tuples.interop.cirtorch_tables import CirtorchTables
 from sfm2tuples.mining.options import MiningOptions
 from sfm2tuples.mining.photo_table import IndexTables
@@ -225,9 +225,10 @@ def _try(images: ImageTable, read: np.ndarray, tried: set[str]) -> dict[str, Pho
     """Decode the photos of a table that were not read nor tried before; what is wrong with those that cannot be."""
     tried.update(images.key[row] for row in read.tolist())
     rows = [row for row, key in enumerate(images.key) if key not in tried]
-    roots = [path_or_address(root) for root in set(images.root)]
-    with ThreadPoolExecutor(threads_for(roots, own_cores()), thread_name_prefix="try") as pool:
-        trials = map_in_order(pool, _trial, (images.path(row) for row in rows))
+    paths = (images.path(row) for row in rows)
+    with ThreadPoolExecutor(own_cores(), thread_name_prefix="try") as pool:
+        elsewhere = any_elsewhere(map(path_or_address, set(images.root)))
+        trials = in_threads(_trial, paths) if elsewhere else map_in_order(pool, _trial, paths)
         found = ProgressBar(trials, "try photos", len(rows), unit="photo")
         errors = {images.key[row]: error for row, error in zip(rows, found, strict=True) if error is not None}
     tried.update(images.key[row] for row in rows)

@@ -20,6 +20,7 @@ from sfm2tuples.files.remote.reading import in_threads
 from sfm2tuples.index.schema import Places, write_index
 from sfm2tuples.ingest.jobs import Wanted
 from sfm2tuples.ingest.merging import MergedIndex, PlaceChoices, StoredModel, merge_models
+from sfm2tuples.ingest.mirror import LocalRoots, local_roots
 from sfm2tuples.ingest.options import APART, GRAPH, IngestOptions
 from sfm2tuples.ingest.part_building import Progress, TrackMaker, Workers, build_parts
 from sfm2tuples.ingest.photo_hints import where_photos_may_be
@@ -28,7 +29,7 @@ from sfm2tuples.ingest.work_folder import work_folder
 from sfm2tuples.places.places_file import read_places
 from sfm2tuples.places.twins import TwinCandidate, find_twins
 from sfm2tuples.places.verified_matches import GivenDatabase, MatchOptions, joins_by_matches
-from sfm2tuples.readers.discover import ModelLocation, PhotoFolder, find_models, find_photo_root
+from sfm2tuples.readers.discover import ModelLocation, PhotoFolder, find_photo_root
 
 if TYPE_CHECKING:
     # Relations load numba, which a build of many places whose workers read the models does not need.
@@ -75,7 +76,7 @@ class IngestSummary:
 
 
 def build_index(
-    roots: Sequence[Path],
+    roots: Sequence[AnyPath],
     target: Path,
     options: IngestOptions,
     *,
@@ -94,8 +95,8 @@ def build_index(
 
     Parameters
     ----------
-    roots : sequence of Path
-        Folders to look in for models.
+    roots : sequence of Path or Address
+        Folders to look in for models, here or elsewhere.
     target : Path
         The file to write; an existing one is replaced once the new one is whole.
     options : IngestOptions
@@ -123,22 +124,23 @@ def build_index(
     ModelError
         A model cannot be read, where `strict` is set.
     """
-    locations = _models_to_read(roots, target, options)
-    listed = _listed_places(places, locations, roots)
     workers, wanted = Workers(jobs, dask, dask_timeout, strict), Wanted(options.min_shared, options.keep == GRAPH)
-    with work_folder(target, resume) as folder:
-        models, failed = build_parts(locations, folder, wanted, workers, progress, make_tracks)
-        models, twins = _without_twins(models, listed)
-        folders = _folders_of_photos(models, photo_roots)
-        merged = _merge(models, folders, listed, databases, options, strict)
-        inside = _write(target, models, merged, options, bool(listed.split), max(jobs, default_threads()))
-    summary = _summary(models, merged, failed, twins, inside)
-    return _warned_of(summary, options, _hint(models, folders, photo_roots))
+    with local_roots(roots) as local:
+        locations = _models_to_read(local, target, options)
+        listed = _listed_places(places, locations, local.roots)
+        with work_folder(target, resume) as folder:
+            models, failed = build_parts(locations, folder, wanted, workers, progress, make_tracks)
+            models, twins = _without_twins(models, listed)
+            folders = _folders_of_photos(models, photo_roots)
+            merged = _merge(models, folders, listed, databases, options, strict)
+            inside = _write(target, models, merged, options, bool(listed.split), max(jobs, default_threads()))
+        summary = _summary(models, merged, failed, twins, inside)
+        return _warned_of(summary, options, _hint(models, folders, photo_roots))
 
 
-def _models_to_read(roots: Sequence[Path], target: Path, options: IngestOptions) -> list[ModelLocation]:
+def _models_to_read(roots: LocalRoots, target: Path, options: IngestOptions) -> list[ModelLocation]:
     """The models below the roots in the order of their names; there is room for what will be made of them."""
-    locations = sorted(find_models(roots), key=lambda location: location.name)
+    locations = sorted(roots.find_models(), key=lambda location: location.name)
     if options.keep != GRAPH:
         # How large a graph becomes, the models' files do not say.
         require_room_for_parts(locations, target)
@@ -279,7 +281,7 @@ def _folders_of_photos(models: Sequence[StoredModel], photo_folders: Sequence[Ph
         return find_photo_root(model.location, photo_folders, model.image_names)
 
     # Models whose photos may lie elsewhere wait for the network together.
-    elsewhere = any_elsewhere(choice.folder for choice in photo_folders)
+    elsewhere = any_elsewhere(choice.folder for choice in photo_folders) or any(m.location.elsewhere for m in models)
     folders = list(in_threads(find, models) if elsewhere else map(find, models))
     unused = [str(choice.folder) for choice in photo_folders if choice.folder not in folders]
     if unused and None not in folders:

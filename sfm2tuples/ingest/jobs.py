@@ -87,9 +87,14 @@ def find_files(location: ModelLocation, wanted: Wanted) -> FoundModel:
         except OSError:
             continue
         files.append((os.path.basename(path), status.st_size, status.st_mtime_ns))
-    made_from = (SOFTWARE, wanted, os.path.abspath(location.path), location.kind, files)
+    made_from = (SOFTWARE, wanted, _place_of(location), location.kind, files)
     key = hashlib.sha256(repr(made_from).encode("utf-8", "surrogateescape")).hexdigest()
     return FoundModel(location, sum(size for _, size, _ in files), key)
+
+
+def _place_of(location: ModelLocation) -> str:
+    """Where a model lies, whatever folder this process is in."""
+    return os.path.abspath(location.path) if location.elsewhere is None else location.called()
 
 
 def jobs_of(models: Sequence[FoundModel], folder: Path, wanted: Wanted) -> list[ModelJob]:
@@ -147,23 +152,22 @@ def read_models(job: ModelJob) -> tuple[Part | None, list[tuple[ModelLocation, M
     """Read a job's models and compute their graphs; no part where none can be read."""
     from sfm2tuples.covisibility.graph import covisibility
     from sfm2tuples.ingest.part_files import part_of
-    from sfm2tuples.readers.any_kind import read_model
 
     made, failed = [], []
     for found in job.models:
         location = found.location
         try:
-            model = read_model(location)
+            model = _read(location)
             if not model.image_names:
-                raise NothingToUseError(location.path, "the model has no images", "it is left out")
+                raise NothingToUseError(location.called(), "the model has no images", "it is left out")
             graph = covisibility(model, job.wanted.min_shared)
             if not len(graph.neighbour):
-                _check_shared(location.path, model)
+                _check_shared(location.called(), model)
             made.append((location.name, found.key, model, graph))
         except ModelError as error:
             failed.append((location, error))
         except MemoryError:
-            failed.append((location, ModelError(location.path, "needs more memory than there is")))
+            failed.append((location, ModelError(location.called(), "needs more memory than there is")))
     return part_of(made, job.wanted.lean) if made else None, failed
 
 
@@ -183,14 +187,25 @@ def read_again(location: ModelLocation, wanted: Wanted, key: str) -> SparseModel
     ModelError
         The model's files were changed since, or can no longer be read.
     """
+    if find_files(location, wanted).key != key:
+        raise ModelError(
+            location.called(), "was changed while the index was built", "run the same command with --resume"
+        )
+    return _read(location)
+
+
+def _read(location: ModelLocation) -> SparseModel:
+    """Read a model; the files of one elsewhere are here meanwhile."""
     from sfm2tuples.readers.any_kind import read_model
 
-    if find_files(location, wanted).key != key:
-        raise ModelError(location.path, "was changed while the index was built", "run the same command with --resume")
-    return read_model(location)
+    if location.elsewhere is None:
+        return read_model(location)
+    files = [path for path in KIND_OF[location.kind].sources(location.path) if path.is_file()]
+    with location.elsewhere.fetched(files, location.path) as path:
+        return read_model(replace(location, path=path))
 
 
-def _check_shared(path: Path, model: SparseModel) -> None:
+def _check_shared(path: str, model: SparseModel) -> None:
     """Refuse a model of poses alone, such as tools without tracks write: nothing says which images see the same."""
     from sfm2tuples.covisibility.shared_points import shared_points
 

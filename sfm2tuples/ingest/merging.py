@@ -174,7 +174,7 @@ def photo_keys(
 def _merge_images(models: Sequence[StoredModel], photo_roots: Sequence[PhotoFile]) -> MergedImages:
     """Keys and photos of all images."""
     names = [model.image_names for model in models]
-    keys = list(itertools.chain.from_iterable(photo_keys(names, photo_roots, [m.location.scene for m in models])))
+    keys = list(itertools.chain.from_iterable(photo_keys(names, photo_roots, [_scene(m.location) for m in models])))
     files = [
         root / name if isinstance(root, Address) else os.path.normpath(f"{root}/{name}") if root else ""
         for root, model_names in zip(photo_roots, names, strict=True)
@@ -183,6 +183,12 @@ def _merge_images(models: Sequence[StoredModel], photo_roots: Sequence[PhotoFile
     photo, has_photo = number_photos(files, keys)
     model_of = np.repeat(np.arange(len(models)), [len(n) for n in names])
     return MergedImages(keys, model_of, photo, has_photo)
+
+
+def _scene(location: ModelLocation) -> Path:
+    """The scene folder of a model, of one elsewhere as `as_local` has it."""
+    mirror = location.elsewhere
+    return location.scene if mirror is None else Path("/", location.scene.relative_to(mirror.top))
 
 
 def _group_into_places(

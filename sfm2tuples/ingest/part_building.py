@@ -126,7 +126,7 @@ def build_parts(
     names = [location.name for location in locations]
     if not stored:
         what = f"none of {len(locations)} models can be used"
-        raise DataError(locations[0].root, what, f"the first: {failed[names[0]]}")
+        raise DataError(locations[0].called(locations[0].root), what, f"the first: {failed[names[0]]}")
     return [stored[name] for name in names if name in stored], [failed[name] for name in names if name in failed]
 
 
@@ -183,7 +183,7 @@ def _parts_of(
         for job, result in run_jobs(jobs, run_job, pool, split_job):
             if result is None:
                 location = job.models[0].location
-                death = ModelError(location.path, "the process that read it died, perhaps for want of memory")
+                death = ModelError(location.called(), "the process that read it died, perhaps for want of memory")
                 yield job, None, [(location, death)]
             else:
                 yield job, _part_of(job, workers) if len(result) < len(job.models) else None, result

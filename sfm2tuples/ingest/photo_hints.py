@@ -33,7 +33,7 @@ def where_photos_may_be(location: ModelLocation, overrides: Sequence[PhotoFolder
         for parent in Path(os.path.normpath(folder.absolute())).parents:
             if location.scene.parent in parent.parents and os.path.isfile(parent / name):
                 return f"{parent / name} is there: give --images {parent}"
-    seen = [*map(str, folders), *elsewhere]
+    seen = [*map(location.called, folders), *elsewhere]
     looked = f"looked in {first_three(seen)}" if seen else "there is no images/ near the model"
     return f"{looked}; give --images DIR, the folder that the names start from"
 

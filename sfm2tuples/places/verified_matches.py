@@ -15,7 +15,7 @@ import numpy as np
 from sfm2tuples.errors import DataError, UsageError, first_three
 from sfm2tuples.files.columns import gather_rows, indptr_of
 from sfm2tuples.files.regular_files import require_file
-from sfm2tuples.files.remote.address import is_address, without_credentials
+from sfm2tuples.files.remote.address import AnyPath, is_address, without_credentials
 from sfm2tuples.places.grouping import Join
 from sfm2tuples.readers.colmap_database import VerifiedPairs, read_image_ids, read_verified_pairs
 from sfm2tuples.readers.discover import ModelLocation, split_root
@@ -34,11 +34,11 @@ class GivenDatabase:
 
     file: Path
     """FILE: its names are relative to one photo root."""
-    root: Path | None = None
+    root: AnyPath | None = None
     """Only for the models of this ROOT; None: for those whose images it holds."""
 
     @classmethod
-    def parse(cls, text: str, roots: Sequence[Path]) -> GivenDatabase:
+    def parse(cls, text: str, roots: Sequence[AnyPath]) -> GivenDatabase:
         """Read what the user wrote, given the ROOTs of the command.
 
         Raises

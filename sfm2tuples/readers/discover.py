@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from sfm2tuples.errors import DataError, UsageError
 from sfm2tuples.files.regular_files import refuse_odd_file
 from sfm2tuples.files.remote.address import Address, AnyPath, is_address, require_packages
 from sfm2tuples.files.remote.contents import any_there
+from sfm2tuples.files.remote.mirrored import Mirrored
 from sfm2tuples.readers.colmap_database import database_refusal, is_database
 from sfm2tuples.readers.model_kinds import (
     KIND_OF,
@@ -51,9 +52,18 @@ class ModelLocation:
     """The name of its kind, which is that of its reader, see `model_kinds.KINDS`."""
     tracks: Path | None = None
     """Folder of a binary COLMAP model of the same images, whose points and observations stand for the model's own."""
+    elsewhere: Mirrored | None = None
+    """Of a model on another machine: the mirror of it that all these paths are in."""
 
-    def is_of(self, root: Path) -> bool:
+    def called(self, path: Path | None = None) -> str:
+        """What messages call it, or a path near it: an address where it lies elsewhere."""
+        text = str(path or self.path)
+        return text if self.elsewhere is None else self.elsewhere.restated(text)
+
+    def is_of(self, root: AnyPath) -> bool:
         """Whether it was found below this ROOT, or in it where the ROOT is a file."""
+        if isinstance(root, Address):
+            return self.called(self.root) == str(root)
         kind = KIND_OF[self.kind]
         given = [self.root, kind.file_of(self.path)] if isinstance(kind, FileKind) else [self.root]
         return root.resolve() in [path.resolve() for path in given]
@@ -65,11 +75,11 @@ class PhotoFolder:
 
     folder: AnyPath
     """DIR: image names are relative to it. It may lie elsewhere."""
-    root: Path | None = None
+    root: AnyPath | None = None
     """Only for the models of this ROOT; None: for all."""
 
     @classmethod
-    def parse(cls, text: str, roots: Sequence[Path]) -> PhotoFolder:
+    def parse(cls, text: str, roots: Sequence[AnyPath]) -> PhotoFolder:
         """Read what the user wrote, given the ROOTs of the command.
 
         Raises
@@ -91,21 +101,26 @@ class PhotoFolder:
         return cls(Path(folder), root)
 
 
-def split_root(text: str, roots: Sequence[Path]) -> tuple[Path | None, str]:
+def split_root(text: str, roots: Sequence[AnyPath]) -> tuple[AnyPath | None, str]:
     """Take `[ROOT=]PATH` apart; an "=" whose left side is none of the roots belongs to PATH."""
     left, equals, right = text.partition("=")
-    if equals and Path(left).resolve() in {root.resolve() for root in roots}:
+    if equals and is_address(left):
+        given = Address.parse(left)
+        return (given, right) if str(given) in map(str, roots) else (None, text)
+    if equals and Path(left).resolve() in {root.resolve() for root in roots if isinstance(root, Path)}:
         return Path(left), right
     return None, text
 
 
-def find_models(roots: Sequence[Path]) -> list[ModelLocation]:
+def find_models(roots: Sequence[Path], called: Callable[[Path], Path] = Path) -> list[ModelLocation]:
     """Find every sparse model at or below the roots.
 
     Parameters
     ----------
     roots : sequence of Path
         Folders: a model, a scene with `sparse/…`, or any tree of them.
+    called : callable
+        What a path is called where models are named; itself by default.
 
     Returns
     -------
@@ -130,7 +145,8 @@ def find_models(roots: Sequence[Path]) -> list[ModelLocation]:
             if path.resolve() not in seen:
                 seen.add(path.resolve())
                 found.append((path, root if os.path.isdir(root) else root.parent, kind))
-    names = _names([path for path, _, _ in found], [root if os.path.isdir(root) else root.parent for root in roots])
+    folders = [called(root if os.path.isdir(root) else root.parent) for root in roots]
+    names = _names([called(path) for path, _, _ in found], folders)
     return [
         ModelLocation(path, root, name, _scene_of(path, kind), kind.reader)
         for (path, root, kind), name in zip(found, names, strict=True)
@@ -180,7 +196,13 @@ def find_photo_root(
     UnreachableError
         A machine that photos may lie on has never answered.
     """
-    for folder in photo_folders(location, overrides):
+    mirror = location.elsewhere
+    for candidate in photo_folders(location, overrides):
+        folder = candidate
+        if mirror is not None and isinstance(folder, Path) and mirror.holds(folder):
+            if not os.path.isdir(folder):
+                continue
+            folder = mirror.address(folder)
         if isinstance(folder, Address):
             if any_there(folder, first_names):
                 return folder

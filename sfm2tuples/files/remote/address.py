@@ -17,8 +17,8 @@ PACKAGES = {"http": "aiohttp", "https": "aiohttp", "s3": "s3fs", "gs": "gcsfs", 
 """Scheme to the package that reads it. `memory` is fsspec's file system of one process, for tests and scripts."""
 QUOTED = ("http", "https")
 """Schemes whose paths are written with percent signs."""
-_KEPT = "/%:@!$&'()*+,;=-._~"
-"""What a path on the command line may hold as it is: a percent sign there is taken for one that quotes."""
+_PLAIN = "@:!$&'()*,;="
+"""What is not quoted besides letters, digits and -._~; a plus sign is, since some stores take it for a space."""
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
@@ -56,7 +56,8 @@ class Address:
         if scheme in QUOTED:
             host, _, early = host.partition("?")  # https://host?signature
             path, _, late = path.partition("?")
-            path, query = quote(path, safe=_KEPT), early or late
+            # A percent sign that quotes stays one, any other is quoted.
+            path, query = "/".join(_quoted(unquote(part)) for part in path.split("/")), early or late
         address = cls(scheme, host, (slash + path).rstrip("/"), user, query)
         if scheme not in PACKAGES:
             known = ", ".join(f"{name}://" for name in PACKAGES if name != "memory")
@@ -78,7 +79,7 @@ class Address:
             if part == "..":
                 parts = parts[:-1]
             elif part not in ("", "."):
-                parts.append(quote(part, safe="", errors="surrogateescape") if self.scheme in QUOTED else part)
+                parts.append(_quoted(part) if self.scheme in QUOTED else part)
         return replace(self, path="".join(f"/{part}" for part in parts))
 
     @property
@@ -114,6 +115,10 @@ class Address:
         """The address for whoever reads it, with its credentials."""
         user = f"{self.user}@" if self.user else ""
         return f"{self.scheme}://{user}{self.host}{self.path}{f'?{self.query}' if self.query else ''}"
+
+
+def _quoted(part: str) -> str:
+    return quote(part, safe=_PLAIN, errors="surrogateescape")
 
 
 AnyPath = Path | Address
