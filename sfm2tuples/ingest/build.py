@@ -120,9 +120,8 @@ def build_index(
     Raises
     ------
     DataError
-        No model is found or can be read, the places file is off, the target is being built, no cluster or no room.
-    ModelError
-        A model cannot be read, where `strict` is set.
+        No model is found or can be read, the places file is off, the target is being built, no cluster or no room; a
+        ModelError where one cannot be read and `strict` is set.
     """
     workers, wanted = Workers(jobs, dask, dask_timeout, strict), Wanted(options.min_shared, options.keep == GRAPH)
     with local_roots(roots) as local:
@@ -134,8 +133,8 @@ def build_index(
             folders = _folders_of_photos(models, photo_roots)
             merged = _merge(models, folders, listed, databases, options, strict)
             inside = _write(target, models, merged, options, bool(listed.split), max(jobs, default_threads()))
-        summary = _summary(models, merged, failed, twins, inside)
-        return _warned_of(summary, options, _hint(models, folders, photo_roots))
+        hint = _hint(models, folders, photo_roots)
+    return _warned_of(_summary(models, merged, failed, twins, inside), options, hint)
 
 
 def _models_to_read(roots: LocalRoots, target: Path, options: IngestOptions) -> list[ModelLocation]:
