@@ -1,6 +1,6 @@
 """A command in processes of its own, watched: seconds, peak memory of each process, and an end at a limit.
 
-Linux tells a process's peak (VmHWM) as long as it lives, so the tree is looked at ten times a second. What a process
+Linux tells a process's peak (VmHWM) as long as it lives, so the tree is looked at five times a second. What a process
 has mapped from files counts in VmHWM too, and the system may take it back; `own_mb` leaves it out.
 """
 
@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-LOOK_EVERY = 0.1
+LOOK_EVERY = 0.2
 """Seconds between two looks."""
 
 
@@ -106,12 +106,11 @@ def watch(
 
 def _look(roots: Mapping[str, int], peaks: dict[str, Peak]) -> float:
     """Raise the peaks of all processes; MB that they have together now."""
-    children = _children()
     together = 0.0
     for name, root in roots.items():
         waiting = [root]
         for number, pid in enumerate(waiting):
-            waiting += children.get(pid, [])
+            waiting += _children(pid)
             memory = _memory(pid)
             if not memory:
                 continue
@@ -142,12 +141,11 @@ def _cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _children() -> dict[int, list[int]]:
-    """By number of a process, those of its children."""
-    found: dict[int, list[int]] = {}
-    for folder in os.listdir("/proc"):
-        if folder.isdigit():
+def _children(pid: int) -> list[int]:
+    """Numbers of a process's children."""
+    found: list[int] = []
+    with suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
             with suppress(OSError):
-                parent = Path(f"/proc/{folder}/stat").read_text().rpartition(")")[2].split()[1]
-                found.setdefault(int(parent), []).append(int(folder))
+                found += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
     return found
