@@ -91,7 +91,7 @@ def test_a_transformer_is_written_as_onnx_where_it_has_a_photo_size(
     assert "--photo-size means nothing for --format cirtorch" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("family", ["megaloc", "mixvpr", "cosplace"])
+@pytest.mark.parametrize("family", sorted(NAMES))
 def test_a_family_is_tuned_and_asked(family: str, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choices, "FROM_RANDOM", {"learning_rate": 1e-4, "rounds": 1})
     monkeypatch.setattr(choices, "PER_PLACE", 2)
@@ -100,6 +100,10 @@ def test_a_family_is_tuned_and_asked(family: str, world: Path, tmp_path: Path, m
     request = TuneRequest((world / "world",), tmp_path / "site", choice, device="cpu", quick=True)
     tuned = tune_site(request, lambda line: None)
     assert load_network(tuned.files.network).description.photo_size == (() if size is None else (56, 56))
+    words = ("export", "--format", "safetensors", tuned.files.network, "-o", tmp_path / "exported", "--quiet")
+    assert run(*words) == 0
+    made = json.loads((tmp_path / "exported" / "config.json").read_text())
+    assert made["pooling"] == small_network(family).description.pooling
     # NumPy has not their layers: a question is described by torch.
     assert not read_layers(tuned.files.layers).runs
     photo = next((world / "world").rglob("*.jpg"))
