@@ -23,7 +23,7 @@ from sfm2tuples.compute.dask_cluster import DaskCluster
 from sfm2tuples.errors import DataError, UsageError
 from sfm2tuples.ingest.build import IngestOptions, build_index
 from sfm2tuples.ingest.part_building import Progress
-from sfm2tuples.ingest.work_folder import part_files, work_path
+from sfm2tuples.parts.work_folder import part_files, work_path
 
 NAMES = [f"{i}.jpg" for i in range(8)]
 

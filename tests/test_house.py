@@ -37,7 +37,7 @@ sfm2tuples.mining sfm2tuples.ingest
 sfm2tuples.relations
 sfm2tuples.places sfm2tuples.covisibility
 sfm2tuples.index
-sfm2tuples.readers sfm2tuples.world sfm2tuples.similarity
+sfm2tuples.readers sfm2tuples.world sfm2tuples.similarity sfm2tuples.parts
 sfm2tuples.files
 sfm2tuples.compute
 sfm2tuples.errors sfm2tuples.version

@@ -22,7 +22,7 @@ from sfm2tuples.files.container import read_header
 from sfm2tuples.ingest.build import IngestOptions, IngestSummary, build_index
 from sfm2tuples.ingest.jobs import GROUP_BYTES, GROUP_MODELS, Wanted, find_files, jobs_of
 from sfm2tuples.ingest.part_building import Progress
-from sfm2tuples.ingest.work_folder import part_files, work_folder, work_path
+from sfm2tuples.parts.work_folder import part_files, work_folder, work_path
 from sfm2tuples.readers.discover import find_models
 
 REPOSITORY = Path(__file__).resolve().parents[1]

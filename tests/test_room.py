@@ -20,7 +20,7 @@ from sfm2tuples.files import room
 from sfm2tuples.files.descriptors import require_room_for
 from sfm2tuples.files.room import require_room, size_text
 from sfm2tuples.ingest.room_for_parts import require_room_for_parts
-from sfm2tuples.ingest.work_folder import work_path
+from sfm2tuples.parts.work_folder import work_path
 from sfm2tuples.readers.discover import find_models
 
 

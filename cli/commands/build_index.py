@@ -215,7 +215,7 @@ def _progress_bar(output: Output) -> Iterator[Callable[[Progress], None]]:
 
 def _how_to_go_on(target: Path) -> str:
     """What an interrupted build leaves."""
-    from sfm2tuples.ingest.work_folder import part_files, work_path
+    from sfm2tuples.parts.work_folder import part_files, work_path
 
     if part_files(work_path(target)):
         return "go on with the same command and --resume"

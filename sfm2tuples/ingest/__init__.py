@@ -1,5 +1,5 @@
 """Models to an index: resumable, in processes or on many machines.
 
 Read `options` and `build` first, then `jobs` (what a worker does), `part_building` and `part_files` (what it leaves),
-`merging` (parts to one file), `work_folder` and `room_for_parts`. Imports everything below but `mining`.
+`merging` (parts to one file) and `room_for_parts`. Imports everything below but `mining`.
 """

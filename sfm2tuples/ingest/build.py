@@ -25,7 +25,7 @@ from sfm2tuples.ingest.options import APART, GRAPH, IngestOptions
 from sfm2tuples.ingest.part_building import Progress, TrackMaker, Workers, build_parts
 from sfm2tuples.ingest.photo_hints import where_photos_may_be
 from sfm2tuples.ingest.room_for_parts import require_room_for_parts
-from sfm2tuples.ingest.work_folder import work_folder
+from sfm2tuples.parts.work_folder import work_folder
 from sfm2tuples.places.places_file import read_places
 from sfm2tuples.places.twins import TwinCandidate, find_twins
 from sfm2tuples.places.verified_matches import GivenDatabase, MatchOptions, joins_by_matches

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sfm2tuples.errors import DataError, ModelError
+from sfm2tuples.errors import ModelError
 from sfm2tuples.files.container import SOFTWARE
 from sfm2tuples.readers.discover import ModelLocation
 from sfm2tuples.readers.model_kinds import BINARY, KIND_OF
@@ -141,10 +141,7 @@ def run_job(job: ModelJob) -> list[tuple[ModelLocation, ModelError]]:
 
     part, failed = read_models(job)
     if part is not None:
-        try:
-            write_part(job.part, part)
-        except OSError as error:
-            raise DataError(job.part, f"cannot be written ({error.strerror or error})") from error
+        write_part(job.part, part)
     return failed
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from sfm2tuples.compute.dask_cluster import DASK_TIMEOUT, DaskCluster
@@ -24,7 +25,7 @@ from sfm2tuples.ingest.jobs import (
 )
 from sfm2tuples.ingest.merging import StoredModel, stored_models
 from sfm2tuples.ingest.part_files import Part, read_part
-from sfm2tuples.ingest.work_folder import read_whole_parts
+from sfm2tuples.parts.work_folder import read_whole_parts
 from sfm2tuples.readers.discover import ModelLocation
 
 log = logging.getLogger(__name__)
@@ -205,7 +206,8 @@ def _part_of(job: ModelJob, workers: Workers) -> Part:
 def _stored_before(found: Sequence[FoundModel], folder: Path) -> dict[str, StoredModel]:
     """Models in the parts of an interrupted build that have not changed since, by their names."""
     by_key = {model.key: model.location for model in found}
-    return {model.location.name: model for part in read_whole_parts(folder) for model in _stored(part, by_key)}
+    parts = read_whole_parts(folder, partial(read_part, check=True))
+    return {model.location.name: model for part in parts for model in _stored(part, by_key)}
 
 
 def _stored(part: Part, by_key: Mapping[str, ModelLocation]) -> list[StoredModel]:

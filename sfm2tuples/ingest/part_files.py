@@ -1,15 +1,8 @@
-"""Parts: plain files of columns, each with models that were read and their graphs. An index is merged from them.
-
-A part lives only while an index is built, so its layout is not kept for anybody: eight letters, the length of a JSON
-header, a check sum, the header, then the columns one after the other.
-"""
+"""Parts of a build: files of columns, each with models that were read and their graphs; merged into an index."""
 
 from __future__ import annotations
 
-import json
 import math
-import struct
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sfm2tuples.errors import FileFormatError
-from sfm2tuples.files.atomic import write_atomically
 from sfm2tuples.files.columns import Utf8Strings, indptr_of
+from sfm2tuples.parts.part_files import TORN, check_sum, read_part_header, write_part_file
 from sfm2tuples.readers.sparse_model import SparseModel
 
 if TYPE_CHECKING:
@@ -27,7 +20,6 @@ if TYPE_CHECKING:
     from sfm2tuples.covisibility.graph import Covisibility
 
 MAGIC = b"sfmpart2"
-_PRELUDE = struct.Struct("<8sQQ")
 KINDS = ("cameras", "params", "images", "name_bytes", "observations", "points", "edges")
 """What a model has a number of."""
 LEFT_OUT_OF_LEAN = ("observations", "points")
@@ -169,14 +161,8 @@ def _bounds(values: np.ndarray) -> list[int]:
 
 
 def write_part(path: Path, part: Part) -> None:
-    """Write a part that is in memory; under the name stands a whole one or none."""
-    header = json.dumps([vars(record) for record in part.models]).encode()
-    check = (zlib.crc32(header) + sum(_word_sum(part.columns[name]) for name in COLUMNS)) % (1 << 64)
-    with write_atomically(path, sync=False) as temporary, open(temporary, "wb") as stream:
-        stream.write(_PRELUDE.pack(MAGIC, len(header), check))
-        stream.write(header)
-        for name in COLUMNS:
-            stream.write(part.columns[name].data)
+    """Write a part that is in memory, as `write_part_file` does."""
+    write_part_file(path, MAGIC, [vars(record) for record in part.models], [part.columns[name] for name in COLUMNS])
 
 
 def read_part(path: Path, check: bool = False) -> Part:
@@ -194,18 +180,16 @@ def read_part(path: Path, check: bool = False) -> Part:
         The part is torn.
     """
     try:
-        with open(path, "rb") as stream:
-            magic, length, expected = _PRELUDE.unpack(stream.read(_PRELUDE.size))
-            header = stream.read(length) if magic == MAGIC else b""
-            models = tuple(ModelRecord(**record) for record in json.loads(header))
+        header = read_part_header(path, MAGIC)
+        models = tuple(ModelRecord(**record) for record in header.content)
         starts = _starts(models)
-        offsets, size = _layout(starts, _PRELUDE.size + length)
+        offsets, size = _layout(starts, header.first)
         part = Part(models, starts, path, offsets, {})
         if path.stat().st_size != size:
             raise ValueError(f"has {path.stat().st_size:,} bytes of {size:,}")
-        if check and (zlib.crc32(header) + sum(_word_sum(part.read_whole(c)) for c in COLUMNS)) % (1 << 64) != expected:
+        if check and check_sum(header.text, (part.read_whole(column) for column in COLUMNS)) != header.check:
             raise ValueError("its check sum is another one")
-    except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
+    except TORN as error:
         raise FileFormatError(path, f"a torn part ({error})", "it is made again") from error
     return part
 
@@ -258,10 +242,3 @@ def _layout(starts: Mapping[str, np.ndarray], first: int) -> tuple[dict[str, int
         offsets[name] = first
         first += np.dtype(dtype).itemsize * math.prod(width) * int(starts[kind][-1])
     return offsets, first
-
-
-def _word_sum(column: np.ndarray) -> int:
-    """Sum of the bytes as 64-bit words, modulo 2^64: at the speed of memory, and a page of zeros changes it."""
-    content = column.reshape(-1).view(np.uint8)
-    whole = len(content) // 8 * 8
-    return int(content[:whole].view(np.uint64).sum(dtype=np.uint64)) + int(content[whole:].sum(dtype=np.uint64))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sfm2tuples.files.room import require_room
-from sfm2tuples.ingest.work_folder import part_files, work_path
+from sfm2tuples.parts.work_folder import part_files, work_path
 from sfm2tuples.readers.discover import ModelLocation
 from sfm2tuples.readers.model_kinds import KIND_OF, FileKind
 

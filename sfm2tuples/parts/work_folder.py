@@ -1,21 +1,22 @@
-"""The folder of a build under way beside its target: a lock, and the parts that are done, to go on from them."""
+"""The folder of a command under way beside its target: a lock, and the parts that are done, to go on from them."""
 
 from __future__ import annotations
 
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from sfm2tuples.errors import DataError, FileFormatError, SfmTuplesError
 from sfm2tuples.files.atomic import remove_stale_temporaries
 from sfm2tuples.files.locks import take_lock
-from sfm2tuples.ingest.part_files import Part, read_part
 
 log = logging.getLogger(__name__)
 
+P = TypeVar("P")
 PART = ".part"
 
 
@@ -26,19 +27,19 @@ def work_path(target: Path) -> Path:
 
 @contextmanager
 def work_folder(target: Path, resume: bool) -> Iterator[Path]:
-    """Hold the folder of a build; removed on success, kept with its parts on failure.
+    """Hold the folder of a target; removed on success, kept with its parts on failure.
 
     Parameters
     ----------
     target : Path
-        The file that is built.
+        The file that is made.
     resume : bool
-        Keep the parts of an interrupted build; without it they are removed, with a line that says so.
+        Keep the parts of an interrupted command; without it they are removed, with a line that says so.
 
     Raises
     ------
     DataError
-        Another build of the same target is under way, or the folder cannot be made.
+        Another process makes the same target, or the folder cannot be made.
     """
     folder = work_path(target)
     lock = _lock(folder, target)
@@ -50,7 +51,7 @@ def work_folder(target: Path, resume: bool) -> Iterator[Path]:
         if not part_files(folder):
             shutil.rmtree(folder, ignore_errors=True)
         elif isinstance(error, SfmTuplesError):
-            log.warning("what was read is kept; the same command with --resume goes on from it")
+            log.warning("what was done is kept; the same command with --resume goes on from it")
         raise
     else:
         shutil.rmtree(folder, ignore_errors=True)
@@ -67,12 +68,20 @@ def part_files(folder: Path) -> list[Path]:
         return []
 
 
-def read_whole_parts(folder: Path) -> list[Part]:
-    """The parts of an interrupted build; torn ones are removed, since they are made again."""
+def read_whole_parts(folder: Path, read: Callable[[Path], P]) -> list[P]:
+    """The parts of an interrupted command; torn ones are removed, since they are made again.
+
+    Parameters
+    ----------
+    folder : Path
+        The work folder.
+    read : callable
+        Reads a part; FileFormatError where it is torn.
+    """
     parts = []
     for path in part_files(folder):
         try:
-            parts.append(read_part(path, check=True))
+            parts.append(read(path))
         except FileFormatError as error:
             log.warning("%s", error)
             path.unlink(missing_ok=True)
@@ -89,7 +98,7 @@ def _lock(folder: Path, target: Path) -> int:
         except FileNotFoundError:
             if not folder.parent.is_dir():
                 raise DataError(folder.parent, "no such folder to write to", "make it first") from None
-            continue  # Another build ended and removed the folder right now.
+            continue  # Another command ended and removed the folder right now.
         except OSError as error:
             raise DataError(folder, f"cannot be made ({error.strerror})") from error
         try:
@@ -98,17 +107,19 @@ def _lock(folder: Path, target: Path) -> int:
                 return descriptor
         except BlockingIOError:
             os.close(descriptor)
-            raise DataError(target, "is being built by another process", "wait for it, or give another name") from None
+            raise DataError(target, "is being made by another process", "wait for it, or give another name") from None
         except FileNotFoundError:
             pass
         os.close(descriptor)
 
 
 def _clean(folder: Path, resume: bool) -> None:
-    """Remove what a killed build left half written, and its parts where they are not wanted."""
+    """Remove what a killed command left half written, and its parts where they are not wanted."""
     parts = part_files(folder)
     if parts and not resume:
-        log.warning("%s: %d parts of an interrupted build are removed; --resume would have gone on", folder, len(parts))
+        log.warning(
+            "%s: %d parts of an interrupted run are removed; --resume would have gone on", folder, len(parts)
+        )
     for entry in list(os.scandir(folder)):
         if entry.name != "lock" and not (resume and not entry.name.startswith(".")):
             os.unlink(entry.path)
