@@ -22,8 +22,8 @@ from retrieval.networks.weights import load_torch_file
 from retrieval.photos.decoding import load_photo, photo_size
 from retrieval.photos.labels import read_labels
 from retrieval.photos.sources import photos_of
+from sfm2tuples.compute import locks
 from sfm2tuples.errors import DataError, FileFormatError, ModelError, PhotoError, UsageError, WeightsError
-from sfm2tuples.files import locks
 from sfm2tuples.files.atomic import refuse_overwrite
 from sfm2tuples.files.container import read_header
 from sfm2tuples.files.descriptors import Descriptors, read_descriptors, read_hloc_rows, write_descriptors

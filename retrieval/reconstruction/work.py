@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sfm2tuples.compute.locks import take_lock
 from sfm2tuples.errors import DataError, FileFormatError, UsageError
 from sfm2tuples.files.atomic import remove_stale_temporaries, write_text
-from sfm2tuples.files.locks import take_lock
 from sfm2tuples.files.text import read_json
 from sfm2tuples.places.verified_matches import FILE as DATABASE
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
+from sfm2tuples.compute.locks import take_lock
 from sfm2tuples.errors import DataError, UsageError
-from sfm2tuples.files.locks import take_lock
 
 STATE = "state.json"
 LOCK = ".lock"

@@ -8,8 +8,9 @@ the root of either and carries the settings that made the descriptors.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ import numpy as np
 
 from sfm2tuples.errors import DataError, FileFormatError, UsageError, first_three, refuse_some
 from sfm2tuples.files.checked_columns import CheckedColumns
-from sfm2tuples.files.columns import mapped_column, rows_of_names, write_strings
+from sfm2tuples.files.columns import ColumnStream, mapped_column, rows_of_names, write_strings
 from sfm2tuples.files.container import create_file, header_of, open_file
+from sfm2tuples.files.descriptor_checks import LARGEST_DIMENSION, check_names, check_shape, check_values, normalise_rows
 from sfm2tuples.files.layouts import LAYOUTS as LAYOUTS
 from sfm2tuples.files.opening import is_hdf5, open_hdf5
 from sfm2tuples.files.plain_items import plain_item, reading, walk
@@ -28,10 +30,6 @@ from sfm2tuples.files.rules import Rule, Rules, text_rules
 
 FORMAT = "sfm2tuples-descriptors"
 VERSION = 1
-NORM_TOLERANCE = 1e-3
-"""How far a row's norm may be from 1 in our columns; float32 rounding stays far below."""
-LARGEST_DIMENSION = 1 << 20
-"""No descriptor is longer; a file that says so is damaged. NetVLAD of ResNet-50 has 131,072 dimensions."""
 MAPPED_FROM = 1 << 28
 """Bytes of descriptors from which on a file of ours is mapped, not read."""
 
@@ -55,6 +53,22 @@ class Descriptors:
     """Fingerprint of that file's content; empty for a foreign file."""
     origins: tuple[str, ...] = ()
     """The header's: whose photos these are."""
+
+
+@dataclass(frozen=True)
+class DescriptorStream:
+    """Descriptors that need not fit into memory: they are written as they come."""
+
+    names: list[str]
+    """As of `Descriptors`."""
+    values: ColumnStream
+    """(n, D) float32, L2-normalised rows."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """As of `Descriptors`."""
+    path: str = ""
+    """As of `Descriptors`."""
+    origins: tuple[str, ...] = ()
+    """As of `Descriptors`."""
 
 
 def read_descriptors(path: str | Path) -> Descriptors:
@@ -91,15 +105,18 @@ def read_descriptors(path: str | Path) -> Descriptors:
 
 
 def write_descriptors(
-    path: str | Path, descriptors: Descriptors, layout: str = "columnar", parents: Sequence[str] = ()
+    path: str | Path,
+    descriptors: Descriptors | DescriptorStream,
+    layout: str = "columnar",
+    parents: Sequence[str] = (),
 ) -> None:
-    """Write a descriptor file.
+    """Write a descriptor file; equal descriptors give equal bytes, whether they are an array or a stream.
 
     Parameters
     ----------
     path : str or Path
         The file to make; written beside and renamed.
-    descriptors : Descriptors
+    descriptors : Descriptors or DescriptorStream
         Its settings and origins become the header's.
     layout : {"columnar", "hloc"}
         hloc's layout holds float16, as hloc writes it.
@@ -115,10 +132,12 @@ def write_descriptors(
     """
     check_layout(path, descriptors.names, layout)
     check_names(path, descriptors.names)
-    check_values(path, descriptors.names, descriptors.values)
+    if isinstance(descriptors, Descriptors):
+        check_values(path, descriptors.names, descriptors.values)
     write = _write_columns if layout == "columnar" else _write_groups
     with create_file(path, FORMAT, VERSION, descriptors.settings, parents, origins=descriptors.origins) as file:
-        write(file, descriptors)
+        write(file, descriptors.names, descriptors.values.shape, _checked_blocks(path, descriptors))
+        file.check()
 
 
 def check_layout(path: str | Path, names: Sequence[str], layout: str) -> None:
@@ -163,47 +182,6 @@ def align(descriptors: Descriptors, keys: Sequence[str], path_of_index: str | Pa
     """
     what, remedy = f"names in {path_of_index} have no row here", "was it extracted under another root?"
     return rows_of_names(descriptors.names, keys, descriptors.path or "descriptors", what, remedy)
-
-
-def check_names(path: str | Path, names: Sequence[str]) -> None:
-    """Refuse names that are empty or occur twice; `path` is the file at fault."""
-    if not names:
-        raise DataError(path, "holds no descriptors")
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise DataError(path, f"{len(twice):,} names occur more than once, first {first_three(twice)}")
-    if "" in set(names):
-        raise DataError(path, "an image has an empty name")
-
-
-def check_values(path: str | Path, names: Sequence[str], values: np.ndarray) -> None:
-    """Refuse rows that are no L2-normalised descriptors of these names; `path` is the file at fault."""
-    _check_shape(path, len(names), values.shape, values.dtype)
-    norms = row_norms(path, names, values)
-    _refuse_rows(
-        path,
-        names,
-        np.abs(norms - 1) > NORM_TOLERANCE,
-        "descriptors are not L2-normalised",
-        "divide each by its length",
-    )
-
-
-def row_norms(path: str | Path, names: Sequence[str], values: np.ndarray) -> np.ndarray:
-    """The rows' lengths (n,), float64, after refusing rows that are not finite and rows of zeros."""
-    norms = np.concatenate([_norms(values[start : start + 65536]) for start in range(0, len(values), 65536)])
-    _refuse_rows(path, names, ~np.isfinite(norms), "descriptors hold NaN or infinity", "extract them again")
-    _refuse_rows(path, names, norms == 0, "descriptors are all zeros", "extract them again")
-    return norms
-
-
-def _norms(values: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.einsum("nd,nd->n", values, values, dtype=np.float64))
-
-
-def normalise_rows(path: str | Path, names: Sequence[str], values: np.ndarray) -> np.ndarray:
-    """L2-normalise rows (n, D) to float32; rows that are not finite or all zeros are refused, `path` is at fault."""
-    return (values / row_norms(path, names, values)[:, None]).astype(np.float32)
 
 
 def read_hloc_rows(path: Path) -> tuple[list[str], np.ndarray]:
@@ -251,16 +229,32 @@ def is_columnar(path: str | Path, file: h5py.File) -> bool:
     return isinstance(plain_item(path, file, "descriptors"), h5py.Dataset)
 
 
-def _write_columns(file: h5py.File, descriptors: Descriptors) -> None:
-    write_strings(file, "names", descriptors.names)
-    file["descriptors"] = np.ascontiguousarray(descriptors.values, np.float32)
+def _checked_blocks(path: str | Path, descriptors: Descriptors | DescriptorStream) -> Iterator[np.ndarray]:
+    """The rows in blocks; those of a stream are looked at as they come, those of an array were before."""
+    if isinstance(descriptors, Descriptors):
+        yield descriptors.values
+        return
+    start = 0
+    for block in descriptors.values.blocks():
+        check_values(path, descriptors.names[start : start + len(block)], block)
+        yield block
+        start += len(block)
+
+
+def _write_columns(file: h5py.File, names: Sequence[str], shape: tuple[int, ...], blocks: Iterator[np.ndarray]) -> None:
+    write_strings(file, "names", names)
+    dataset = file.create_dataset("descriptors", shape, np.float32)
+    start = 0
+    for block in blocks:
+        dataset[start : start + len(block)] = np.ascontiguousarray(block, np.float32)
+        start += len(block)
 
 
 def _read_columns(path: Path, file: h5py.File) -> tuple[list[str], np.ndarray]:
     columns = CheckedColumns(path, file, RULES)
     names, dataset = columns.read("names"), columns.dataset("descriptors")
     check_names(path, names)
-    _check_shape(path, len(names), dataset.shape, dataset.dtype)
+    check_shape(path, len(names), dataset.shape, dataset.dtype)
     values = _mapped(dataset)
     with np.errstate(over="ignore"):  # Too large for float32 is infinite, and is refused as such.
         values = columns.read("descriptors").astype(np.float32, copy=False) if values is None else values
@@ -275,8 +269,8 @@ def _mapped(dataset: h5py.Dataset) -> np.ndarray | None:
     return mapped_column(dataset)
 
 
-def _write_groups(file: h5py.File, descriptors: Descriptors) -> None:
-    for name, row in zip(descriptors.names, descriptors.values, strict=True):
+def _write_groups(file: h5py.File, names: Sequence[str], shape: tuple[int, ...], blocks: Iterator[np.ndarray]) -> None:
+    for name, row in zip(names, chain.from_iterable(blocks), strict=True):
         file.create_dataset(f"{name}/global_descriptor", data=row.astype(np.float16))
 
 
@@ -334,17 +328,6 @@ def _stack(path: Path, rows: dict[str, np.ndarray]) -> np.ndarray:
     names = list(rows)
     check_names(path, names)
     first = rows[names[0]]
-    _check_shape(path, len(names), (len(names), len(first)), first.dtype)
+    check_shape(path, len(names), (len(names), len(first)), first.dtype)
     # In double, because the squares of half-precision values near the ends of their range leave single precision.
     return np.stack([row.astype(np.float64) for row in rows.values()])
-
-
-def _check_shape(path: str | Path, count: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    if len(shape) != 2 or shape[0] != count or not 0 < shape[1] <= LARGEST_DIMENSION:
-        raise DataError(path, f"{count:,} names, but descriptors of shape {tuple(shape)}")
-    if dtype.kind != "f":
-        raise DataError(path, f"descriptors are {dtype}, not floating point")
-
-
-def _refuse_rows(path: str | Path, names: Sequence[str], bad: np.ndarray, what: str, remedy: str) -> None:
-    refuse_some(path, [names[row] for row in np.flatnonzero(bad).tolist()], len(names), what, remedy)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import h5py
 
+from sfm2tuples.compute.locks import NO_LOCKS, warn_of_no_locks
 from sfm2tuples.errors import DataError, FileFormatError
-from sfm2tuples.files.locks import NO_LOCKS, warn_of_no_locks
 from sfm2tuples.files.regular_files import require_file
 
 _LOCK_FAILED = re.compile(r"unable to lock file, errno = (\d+)")

@@ -9,15 +9,8 @@ import h5py
 import numpy as np
 
 from sfm2tuples.errors import UNREADABLE_ARRAYS, DataError, FileFormatError, UsageError
-from sfm2tuples.files.descriptors import (
-    NORM_TOLERANCE,
-    Descriptors,
-    check_names,
-    is_columnar,
-    normalise_rows,
-    read_hloc_rows,
-    row_norms,
-)
+from sfm2tuples.files.descriptor_checks import NORM_TOLERANCE, check_names, normalise_rows, row_norms
+from sfm2tuples.files.descriptors import Descriptors, is_columnar, read_hloc_rows
 from sfm2tuples.files.opening import is_hdf5, open_hdf5
 from sfm2tuples.files.plain_items import plain_dataset, plain_item
 from sfm2tuples.files.regular_files import require_file

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from sfm2tuples.compute.locks import take_lock
 from sfm2tuples.errors import DataError, FileFormatError, SfmTuplesError
 from sfm2tuples.files.atomic import remove_stale_temporaries
-from sfm2tuples.files.locks import take_lock
 
 log = logging.getLogger(__name__)
 
@@ -117,9 +117,7 @@ def _clean(folder: Path, resume: bool) -> None:
     """Remove what a killed command left half written, and its parts where they are not wanted."""
     parts = part_files(folder)
     if parts and not resume:
-        log.warning(
-            "%s: %d parts of an interrupted run are removed; --resume would have gone on", folder, len(parts)
-        )
+        log.warning("%s: %d parts of an interrupted run are removed; --resume would have gone on", folder, len(parts))
     for entry in list(os.scandir(folder)):
         if entry.name != "lock" and not (resume and not entry.name.startswith(".")):
             os.unlink(entry.path)
