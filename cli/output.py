@@ -24,6 +24,8 @@ SPOKEN = (
     "sfm2tuples.compute.progress_bars",
 )
 """Modules whose log is heard without `--verbose`, but not with `--quiet`: what describes photos, and how far it is."""
+OF_CLUSTERS = ("distributed", "tornado", "asyncio")
+"""Packages whose log tells of lost connections in traces, which our one line says already: heard with `--verbose`."""
 LARGEST_NUMBER, LARGEST_SEED = 2**31 - 1, 2**63 - 1
 HEADINGS, LINES, WIDTH = 20, 5, 160
 """A screenful of an outline: headings, lines of each, letters of a line."""
@@ -154,6 +156,11 @@ class _NotesOnce(logging.Filter):
         return not heard_before
 
 
+def _not_of_clusters(record: logging.LogRecord) -> bool:
+    """Whether a record is of any other package than `OF_CLUSTERS`."""
+    return record.name.partition(".")[0] not in OF_CLUSTERS
+
+
 def output_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add `--quiet`, `--verbose`, `--json` and `--help` to a command and pass it an `Output`.
 
@@ -174,6 +181,8 @@ def output_options(function: Callable[..., None]) -> Callable[..., None]:
         for handler in logging.root.handlers:
             handler.setFormatter(_OneLine("%(levelname)s: %(message)s"))
             handler.addFilter(_NotesOnce(context.obj))
+            if not verbose:
+                handler.addFilter(_not_of_clusters)
         for name in SPOKEN:
             logging.getLogger(name).setLevel(logging.WARNING if quiet else logging.INFO)
         # Warnings of libraries name lines of their source and no file of the user's: heard with --verbose alone.

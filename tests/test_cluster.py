@@ -19,7 +19,8 @@ from hand_made import write_binary_model
 from lost_workers import make_workers_slow
 
 from cli.main import group
-from sfm2tuples.compute.dask_cluster import DaskCluster
+from sfm2tuples.compute.dask_cluster import HOPELESS, DaskCluster
+from sfm2tuples.compute.worker_pools import DeadWorkerError
 from sfm2tuples.errors import DataError, UsageError
 from sfm2tuples.ingest.build import IngestOptions, build_index
 from sfm2tuples.ingest.part_building import Progress
@@ -195,6 +196,7 @@ def test_a_job_that_ends_shows_that_the_cluster_is_well(monkeypatch: pytest.Monk
     monkeypatch.setattr(DaskCluster, "_trouble", lambda self: "the cluster has had no workers")
     cluster = DaskCluster()  # type: ignore[call-arg]
     cluster._url, cluster._timeout, cluster._well_at, cluster._killed = "url", 300.0, 0.0, ValueError
+    cluster._deaths = 0
     done: Future[int] = Future()
     done.set_result(7)
     now[0] = 1000.0
@@ -204,6 +206,27 @@ def test_a_job_that_ends_shows_that_the_cluster_is_well(monkeypatch: pytest.Monk
     now[0] = 1301.0
     with pytest.raises(DataError, match="for 301 seconds"):
         cluster.check_workers()
+
+
+def test_workers_that_die_of_every_job_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One job that is done shows that it is the jobs that are at fault, however many kill their worker after it."""
+    monkeypatch.setattr(DaskCluster, "__init__", lambda self: None)
+    dead: Future[int] = Future()
+    dead.set_exception(ValueError())
+    done: Future[int] = Future()
+    done.set_result(7)
+    for first in (dead, done):
+        cluster = DaskCluster()  # type: ignore[call-arg]
+        cluster._url, cluster._killed, cluster._deaths = "tcp://here:1", ValueError, 0
+        outcomes = []
+        for future in [first] + [dead] * (HOPELESS - 1):
+            try:
+                outcomes.append(cluster.outcome(future))
+            except (DeadWorkerError, DataError) as error:
+                outcomes.append(type(error))
+        given_up = first is dead
+        assert outcomes[1:-1] == [DeadWorkerError] * (HOPELESS - 2)
+        assert outcomes[-1] is (DataError if given_up else DeadWorkerError)
 
 
 def test_a_relative_root_is_built_on_a_cluster_as_an_absolute_one(

@@ -13,7 +13,7 @@ from hand_made import run
 from worlds import unit_rows
 
 from cli.options import distillation
-from cli.options.idle_flags import EXPONENT, NAMES_BELOW, Use
+from cli.options.idle_flags import NAMES_BELOW, Use
 from sfm2tuples.files.container import create_file
 from sfm2tuples.files.descriptors import Descriptors, write_descriptors
 from sfm2tuples.mining import tuple_file
@@ -32,7 +32,6 @@ PLAIN = {
 }
 """A call of each command in which its flags of `USES` have nothing to do."""
 USES = {
-    "extract": (EXPONENT, NAMES_BELOW),
     "extract-features": (NAMES_BELOW,),
     "train": tuple(use for use in distillation.USES if use.flags != ("min_shared",)),
 }

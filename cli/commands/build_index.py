@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli.options.cluster import cluster_options, parts_to_go_on_from
 from cli.options.fields import field_options
 from cli.options.paths import FilePath, PhotoPath
 from cli.options.target import target_option
 from cli.output import Output, output_options
-from sfm2tuples.compute.dask_cluster import DASK_TIMEOUT
 from sfm2tuples.compute.progress_bars import ProgressBar
 from sfm2tuples.errors import UsageError, counted
 from sfm2tuples.files.remote.address import AnyPath, any_elsewhere
@@ -108,20 +108,7 @@ def _refuse_database(context: click.Context, option: click.Parameter, database: 
     show_default=True,
     help="processes that read models, and cores of --triangulate",
 )
-@click.option(
-    "--dask",
-    metavar="URL",
-    help="scheduler of a Dask cluster, such as tcp://10.0.0.1:8786; its workers read the models in place of --jobs "
-    "and must see models and index under the same paths",
-)
-@click.option(
-    "--dask-timeout",
-    type=click.FloatRange(0),
-    default=DASK_TIMEOUT,
-    show_default=True,
-    help="seconds after which a cluster without workers is given up; what was read is kept for --resume",
-)
-@click.option("--resume", is_flag=True, help="go on with an interrupted build of the same index")
+@cluster_options("read the models in place of --jobs", "models and index", "build of the same index")
 @click.option("--strict", is_flag=True, help="stop at the first model that cannot be read")
 @click.option(
     "--from-database",
@@ -215,10 +202,9 @@ def _progress_bar(output: Output) -> Iterator[Callable[[Progress], None]]:
 
 def _how_to_go_on(target: Path) -> str:
     """What an interrupted build leaves."""
-    from sfm2tuples.parts.work_folder import part_files, work_path
-
-    if part_files(work_path(target)):
-        return "go on with the same command and --resume"
+    parts = parts_to_go_on_from(target)
+    if parts:
+        return parts
     if target.absolute().with_name(f".{target.name}.tracks").is_dir():
         return "go on with the same command: tracks that were made, and features, are kept"
     return "nothing was done yet"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +15,12 @@ from retrieval.networks.choice import NetworkChoice, load_on
 from retrieval.networks.network import Network
 from retrieval.photos.origins import refuse_others
 from retrieval.photos.sources import PhotoSources
-from retrieval.whitening.projection import Whitening, apply, settings_mismatch
+from retrieval.whitening.projection import Whitening, apply, check_applicable, settings_mismatch
 from sfm2tuples.errors import DataError, PhotoError, UsageError
-from sfm2tuples.files.descriptors import Descriptors, align, read_descriptors
+from sfm2tuples.files.descriptors import Descriptors, DescriptorStream, align, read_descriptors
+
+REMEDY = "choose another network, or an earlier checkpoint of its training"
+"""For descriptors that are all alike."""
 
 
 def describe_photos(
@@ -58,17 +62,27 @@ def describe_photos(
     sources = photos.sources.take(distinct)
     values, rows, failures = extract_readable(network, sources, options, names, progress, strict, sideways)
     warn_of_sideways(sideways, len(distinct), "--upright exif turns them")
-    if not len(distinct):
-        raise DataError(photos.origin, "there are no photos to describe")
-    if not len(rows):
-        raise DataError(photos.origin, f"none of its {len(photos.keys):,} photos can be read", str(failures[0]))
+    refuse_none_readable(photos, len(rows), failures)
     found = np.full(len(distinct), -1, np.int64)
     found[rows] = np.arange(len(rows))
     row_of = found[which]
     kept = np.flatnonzero(row_of >= 0)
     keys = [photos.keys[row] for row in kept]
-    warn_of_collapse(values, f"{photos.origin}", "choose another network, or an earlier checkpoint of its training")
+    warn_of_collapse(values, f"{photos.origin}", REMEDY)
     return Descriptors(keys, values[row_of[kept]], extract_settings(network, options)), failures
+
+
+def refuse_none_readable(photos: PhotoSources, readable: int, failures: Sequence[PhotoError]) -> None:
+    """Refuse a source none of whose photos has a descriptor.
+
+    Raises
+    ------
+    DataError
+    """
+    if not photos.keys:
+        raise DataError(photos.origin, "there are no photos to describe")
+    if not readable:
+        raise DataError(photos.origin, f"none of its {len(photos.keys):,} photos can be read", str(failures[0]))
 
 
 def descriptors_of(
@@ -131,11 +145,29 @@ def whiten_descriptors(descriptors: Descriptors, whitening: Whitening, dim: int 
     if "whitening" in descriptors.settings:
         raise UsageError(f"{descriptors.path or 'these descriptors'}: whitened already; extract without --whitening")
     values = apply(whitening, descriptors.values, dim)
-    settings = {**descriptors.settings, "whitening": whitening.fingerprint, "dim": values.shape[1]}
-    return replace(descriptors, values=values, settings=settings)
+    return replace(descriptors, values=values, settings=_whitened_settings(descriptors.settings, whitening, dim))
 
 
-def mismatch_warning(whitening_path: Path, whitening: Whitening, descriptors: Descriptors) -> str | None:
+def whiten_stream(stream: DescriptorStream, whitening: Whitening, dim: int | None = None) -> DescriptorStream:
+    """As `whiten_descriptors`, block after block: the same values, where blocks have `BLOCK_ROWS` rows."""
+    check_applicable(whitening, stream.values.shape[1], dim)
+    blocks = stream.values.blocks
+
+    def whitened() -> Iterator[np.ndarray]:
+        return (apply(whitening, block, dim) for block in blocks())
+
+    settings = _whitened_settings(stream.settings, whitening, dim)
+    values = replace(stream.values, shape=(len(stream.names), settings["dim"]), blocks=whitened)
+    return replace(stream, values=values, settings=settings)
+
+
+def _whitened_settings(settings: dict[str, Any], whitening: Whitening, dim: int | None) -> dict[str, Any]:
+    return {**settings, "whitening": whitening.fingerprint, "dim": whitening.dim if dim is None else dim}
+
+
+def mismatch_warning(
+    whitening_path: Path, whitening: Whitening, descriptors: Descriptors | DescriptorStream
+) -> str | None:
     """One line where the descriptors were made otherwise than those that the whitening was learned on."""
     difference = settings_mismatch(whitening.settings, descriptors.settings)
     return f"{whitening_path}: {difference}" if difference else None

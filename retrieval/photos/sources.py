@@ -65,6 +65,19 @@ class SourceColumns(Sequence[PhotoSource]):
         """The sources of chosen rows."""
         return SourceColumns(self.roots, self.root[rows], [self.name[row] for row in rows.tolist()], self.row[rows])
 
+    def portable(self, rows: np.ndarray) -> SourceColumns:
+        """The sources of chosen rows with nothing of the others, under absolute paths: for another machine."""
+        some = self.take(rows)
+        used, root = np.unique(some.root, return_inverse=True)
+        roots, row = [self.roots[number] for number in used.tolist()], some.row.copy()
+        for number, place in enumerate(roots):
+            if isinstance(place, PackedPhotos):
+                here = np.flatnonzero(root == number)
+                roots[number], row[here] = place.take(some.row[here]), np.arange(len(here))
+            elif isinstance(place, Path):
+                roots[number] = place.absolute()
+        return SourceColumns(roots, root, some.name, row)
+
     def __add__(self, others: SourceColumns) -> SourceColumns:
         """These and, behind them, those."""
         root = np.concatenate([self.root, others.root + len(self.roots)])

@@ -22,10 +22,12 @@ DASK_TIMEOUT = 300.0
 """How long, in seconds, a cluster without workers is waited for."""
 CONNECT_SECONDS = 10
 """How long a scheduler may take to answer."""
+HOPELESS = 6
+"""After so many jobs that killed their workers, and none that was done, it is the workers that are at fault."""
 
 
 class DaskCluster:
-    """The workers of a Dask scheduler; they must see the models and the target under the same paths.
+    """The workers of a Dask scheduler; they must see what they read and write under the same paths as this machine.
 
     Parameters
     ----------
@@ -43,8 +45,9 @@ class DaskCluster:
     """
 
     at_once = 1024
-    tries_alone = 1
-    """Dask itself does a job again on other workers, three times, before it gives up."""
+    tries_alone = 2
+    """Dask itself does a job again on other workers, three times, before it gives up; where machines are taken away all
+    the time, a job must not be held to kill its workers for that."""
 
     def __init__(self, url: str, timeout: float = DASK_TIMEOUT) -> None:
         try:
@@ -65,20 +68,30 @@ class DaskCluster:
             ) from error
         self._executor: Executor = self._client.get_executor(pure=False)
         self._well_at = time.monotonic()
+        self._deaths: int | None = 0
         if not self._client.scheduler_info()["workers"]:
-            log.warning("%s: the cluster has no workers yet; the build waits for them", url)
+            log.warning("%s: the cluster has no workers yet; they are waited for", url)
 
     def submit(self, work: Callable[[J], R], job: J) -> Future[R]:
         """Hand a job to the scheduler."""
         return self._executor.submit(work, job)
 
     def outcome(self, future: Future[R]) -> R:
-        """The result; DeadWorkerError where several workers died doing it."""
+        """The result; DeadWorkerError where several workers died doing it.
+
+        Raises
+        ------
+        DataError
+            The scheduler was lost, a worker cannot do any job, or the workers died of each of the first jobs.
+        """
         # A job that ends, however, shows that the cluster was well: `check_workers` looks only while none does.
         self._well_at = time.monotonic()
         try:
-            return future.result()
+            result = future.result()
+            self._deaths = None
+            return result
         except self._killed as error:
+            self._note_death()
             raise DeadWorkerError from error
         except CancelledError as error:
             raise DataError(self._url, "the scheduler was lost", "run again with --resume") from error
@@ -104,6 +117,15 @@ class DaskCluster:
         """Take back the jobs that are not done and leave the cluster, which may not answer any more."""
         self._executor.shutdown(wait=False)
         self._client.close(timeout=CONNECT_SECONDS)
+
+    def _note_death(self) -> None:
+        """Count jobs that killed workers for as long as no job was done; give up where that has no end."""
+        if self._deaths is None:
+            return
+        self._deaths += 1
+        if self._deaths >= HOPELESS:
+            what = f"its workers died of each of the first {self._deaths} jobs"
+            raise DataError(self._url, what, "have they enough memory? their logs say more; run again with --resume")
 
     def _trouble(self) -> str | None:
         """Why no job can end; None where workers are there."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sfm2tuples.compute.dask_cluster import DASK_TIMEOUT, DaskCluster
 from sfm2tuples.compute.worker_pools import LocalProcesses, ThisProcess, WorkerPool, run_jobs
-from sfm2tuples.errors import DataError, FileFormatError, ModelError
+from sfm2tuples.errors import DataError, ModelError
 from sfm2tuples.ingest.jobs import (
     FoundModel,
     ModelJob,
@@ -25,6 +25,7 @@ from sfm2tuples.ingest.jobs import (
 )
 from sfm2tuples.ingest.merging import StoredModel, stored_models
 from sfm2tuples.ingest.part_files import Part, read_part
+from sfm2tuples.parts.part_files import read_made_part
 from sfm2tuples.parts.work_folder import read_whole_parts
 from sfm2tuples.readers.discover import ModelLocation
 
@@ -187,20 +188,10 @@ def _parts_of(
                 death = ModelError(location.called(), "the process that read it died, perhaps for want of memory")
                 yield job, None, [(location, death)]
             else:
-                yield job, _part_of(job, workers) if len(result) < len(job.models) else None, result
+                read = len(result) < len(job.models)
+                yield job, read_made_part(job.part, read_part, workers.dask) if read else None, result
     finally:
         pool.close()
-
-
-def _part_of(job: ModelJob, workers: Workers) -> Part:
-    """The part that a worker wrote."""
-    try:
-        return read_part(job.part)
-    except FileFormatError as error:
-        if workers.dask is None or job.part.exists():
-            raise
-        what = f"does not see what its workers write into {job.folder}"
-        raise DataError(workers.dask, what, "models and target must lie under the same paths everywhere") from error
 
 
 def _stored_before(found: Sequence[FoundModel], folder: Path) -> dict[str, StoredModel]:

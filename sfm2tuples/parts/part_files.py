@@ -8,16 +8,17 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from sfm2tuples.errors import DataError
+from sfm2tuples.errors import DataError, FileFormatError
 from sfm2tuples.files.atomic import write_atomically
 
+P = TypeVar("P")
 _PRELUDE = struct.Struct("<8sQQ")
 TORN = (OSError, ValueError, KeyError, TypeError, struct.error)
 """What reading a torn part raises."""
@@ -76,6 +77,25 @@ def read_part_header(path: Path, magic: bytes) -> PartHeader:
         found, length, check = _PRELUDE.unpack(stream.read(_PRELUDE.size))
         text = stream.read(length) if found == magic else b""
     return PartHeader(json.loads(text), _PRELUDE.size + length, check, text)
+
+
+def read_made_part(path: Path, read: Callable[[Path], P], cluster: str | None) -> P:
+    """Read a part that a worker says it wrote; `cluster` is the address of the worker's scheduler, where it has one.
+
+    Raises
+    ------
+    FileFormatError
+        The part is torn.
+    DataError
+        The worker of a cluster wrote it where this machine does not see it.
+    """
+    try:
+        return read(path)
+    except FileFormatError as error:
+        if cluster is None or path.exists():
+            raise
+        what = f"does not see what its workers write into {path.parent}"
+        raise DataError(cluster, what, "input and output must lie under the same paths everywhere") from error
 
 
 def check_sum(text: bytes, columns: Iterable[np.ndarray]) -> int:
