@@ -18,7 +18,7 @@ NAMES = ("graph", "relations", "many_models", "negatives", "search", "training",
 UNASKED = ("retrievers", "timm_networks")
 """Those that run only where they are named."""
 """Modules of this folder; each has ``run(work: Path, quick: bool)``, which yields rows."""
-TRIALS = ("mutations", "kills", "full_disks", "localise", "never_worse", "scale")
+TRIALS = ("mutations", "kills", "full_disks", "failures", "localise", "never_worse", "scale")
 """Modules whose ``main`` has options of its own: what they count are failures or queries, not seconds."""
 
 
