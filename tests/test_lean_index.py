@@ -23,7 +23,7 @@ from sfm2tuples.ingest.build import build_index
 from sfm2tuples.ingest.jobs import Wanted, find_files, read_again
 from sfm2tuples.ingest.options import IngestOptions
 from sfm2tuples.ingest.part_building import Progress
-from sfm2tuples.ingest.work_folder import part_files, work_path
+from sfm2tuples.parts.work_folder import part_files, work_path
 from sfm2tuples.readers.discover import find_models
 from sfm2tuples.world.corridor import write_corridor
 from sfm2tuples.world.synthetic import write_world
