@@ -17,7 +17,6 @@ from sfm2tuples.errors import FileFormatError
 from sfm2tuples.files import descriptors
 from sfm2tuples.files.checked_columns import CheckedColumns
 from sfm2tuples.files.container import open_file, read_header
-from sfm2tuples.files.descriptor_checks import check_names
 from sfm2tuples.files.opening import is_hdf5
 from sfm2tuples.files.regular_files import require_file
 from sfm2tuples.files.tables import read_table
@@ -227,7 +226,7 @@ def _descriptors(path: Path) -> dict[str, Facts]:
             found = descriptors.hloc_datasets(path, file)
             names, count, layout, first = list(found), len(found), "hloc", next(iter(found.values()))
             dimension, kind = int(first.size), str(first.dtype)
-    check_names(path, names)
+    descriptors.check_names(path, names)
     content = {"descriptors": count, "dimensions": dimension, "layout": layout, "type": kind}
     return {"content": {**content, "first": names[0], "last": names[-1]}}
 

@@ -21,7 +21,8 @@ from sfm2tuples.errors import DataError, FileFormatError, UsageError, first_thre
 from sfm2tuples.files.checked_columns import CheckedColumns
 from sfm2tuples.files.columns import ColumnStream, mapped_column, rows_of_names, write_strings
 from sfm2tuples.files.container import create_file, header_of, open_file
-from sfm2tuples.files.descriptor_checks import LARGEST_DIMENSION, check_names, check_shape, check_values, normalise_rows
+from sfm2tuples.files.descriptor_checks import LARGEST_DIMENSION, check_shape, check_values, normalise_rows
+from sfm2tuples.files.descriptor_checks import check_names as check_names
 from sfm2tuples.files.layouts import LAYOUTS as LAYOUTS
 from sfm2tuples.files.opening import is_hdf5, open_hdf5
 from sfm2tuples.files.plain_items import plain_item, reading, walk
