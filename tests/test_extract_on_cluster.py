@@ -352,7 +352,7 @@ def test_a_photo_that_killed_every_worker_ends_a_strict_run_and_is_tried_again(w
 
 
 def test_workers_that_do_not_see_the_photos_are_refused(world, befalls, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(shards, "stamp", lambda source: None)
+    monkeypatch.setattr(shards, "photo_stamp", lambda source: None)
     assert extract("photos", "d.h5", *DASK) == 1
     (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
     assert "a worker does not see" in error

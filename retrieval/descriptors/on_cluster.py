@@ -17,7 +17,7 @@ import numpy as np
 from retrieval.descriptors.described_photos import REMEDY, refuse_none_readable
 from retrieval.descriptors.extraction import ExtractionOptions, extract_settings
 from retrieval.descriptors.shard_parts import ShardPart, read_shard_part
-from retrieval.descriptors.shards import ShardWork, describe_shard, identity, shards_of, split_shard, stamp
+from retrieval.descriptors.shards import ShardWork, describe_shard, identity, photo_stamp, shards_of, split_shard
 from retrieval.descriptors.soundness import COMPARED, warn_of_collapse, warn_of_sideways
 from retrieval.networks.checkpoints import save_checkpoint
 from retrieval.networks.network import Network
@@ -178,7 +178,7 @@ class _Found:
         with ThreadPoolExecutor(LOOKERS) as pool:
             for part in alike:
                 rows = np.array([row_of.get(photo, -1) for photo in part.photos], np.int64)
-                now = pool.map(lambda row: stamp(self.sources[row]) if row >= 0 else None, rows.tolist())
+                now = pool.map(lambda row: photo_stamp(self.sources[row]) if row >= 0 else None, rows.tolist())
                 rows[[before != after for before, after in zip(part.stamps, now, strict=True)]] = -1
                 self.add(part, rows)
 

@@ -85,7 +85,7 @@ def identity(name: str, source: PhotoSource, parent: str) -> str:
     return f"{name}\0{where}"
 
 
-def stamp(source: PhotoSource) -> Stamp:
+def photo_stamp(source: PhotoSource) -> Stamp:
     """Size and time of a photo's file; None where there is no such file."""
     try:
         status = os.stat(source) if isinstance(source, Path) else None
@@ -132,7 +132,7 @@ def describe_shard(shard: Shard) -> int:
     """
     torch.set_num_threads(THREADS)
     network = _network(shard.work)
-    stamps = [stamp(source) for source in shard.sources]
+    stamps = [photo_stamp(source) for source in shard.sources]
     sideways: list[str] = []
     values, readable, failures = extract_readable(
         network, shard.sources, shard.work.options, shard.names, sideways=sideways

@@ -29,7 +29,7 @@ def check_names(path: str | Path, names: Sequence[str]) -> None:
 
 def check_values(path: str | Path, names: Sequence[str], values: np.ndarray) -> None:
     """Refuse rows that are no L2-normalised descriptors of these names; `path` is the file at fault."""
-    check_shape(path, len(names), values.shape, values.dtype)
+    check_matrix(path, len(names), values.shape, values.dtype)
     norms = row_norms(path, names, values)
     _refuse_rows(
         path,
@@ -57,7 +57,7 @@ def normalise_rows(path: str | Path, names: Sequence[str], values: np.ndarray) -
     return (values / row_norms(path, names, values)[:, None]).astype(np.float32)
 
 
-def check_shape(path: str | Path, count: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
+def check_matrix(path: str | Path, count: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
     """Refuse what is no (count, D) array of floating point; `path` is the file at fault."""
     if len(shape) != 2 or shape[0] != count or not 0 < shape[1] <= LARGEST_DIMENSION:
         raise DataError(path, f"{count:,} names, but descriptors of shape {tuple(shape)}")

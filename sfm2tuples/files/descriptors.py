@@ -21,7 +21,7 @@ from sfm2tuples.errors import DataError, FileFormatError, UsageError, first_thre
 from sfm2tuples.files.checked_columns import CheckedColumns
 from sfm2tuples.files.columns import ColumnStream, mapped_column, rows_of_names, write_strings
 from sfm2tuples.files.container import create_file, header_of, open_file
-from sfm2tuples.files.descriptor_checks import LARGEST_DIMENSION, check_shape, check_values, normalise_rows
+from sfm2tuples.files.descriptor_checks import LARGEST_DIMENSION, check_matrix, check_values, normalise_rows
 from sfm2tuples.files.descriptor_checks import check_names as check_names
 from sfm2tuples.files.layouts import LAYOUTS as LAYOUTS
 from sfm2tuples.files.opening import is_hdf5, open_hdf5
@@ -255,7 +255,7 @@ def _read_columns(path: Path, file: h5py.File) -> tuple[list[str], np.ndarray]:
     columns = CheckedColumns(path, file, RULES)
     names, dataset = columns.read("names"), columns.dataset("descriptors")
     check_names(path, names)
-    check_shape(path, len(names), dataset.shape, dataset.dtype)
+    check_matrix(path, len(names), dataset.shape, dataset.dtype)
     values = _mapped(dataset)
     with np.errstate(over="ignore"):  # Too large for float32 is infinite, and is refused as such.
         values = columns.read("descriptors").astype(np.float32, copy=False) if values is None else values
@@ -329,6 +329,6 @@ def _stack(path: Path, rows: dict[str, np.ndarray]) -> np.ndarray:
     names = list(rows)
     check_names(path, names)
     first = rows[names[0]]
-    check_shape(path, len(names), (len(names), len(first)), first.dtype)
+    check_matrix(path, len(names), (len(names), len(first)), first.dtype)
     # In double, because the squares of half-precision values near the ends of their range leave single precision.
     return np.stack([row.astype(np.float64) for row in rows.values()])
