@@ -127,7 +127,8 @@ class Failures:
             cluster.wait_for_workers()
             ended = self._run(self._target, "--dask", cluster.address)
         with dask_processes(self._workers) as cluster:
-            return self._refused_and_resumed(ended, cluster)
+            # It may fail before any other worker has written a part.
+            return self._refused_and_resumed(ended, cluster, leaves_parts=False)
 
     def full_disk(self, size: int = DISK) -> tuple[str, str]:
         """Fill the disk of the output once parts are there, and empty it again; only root can mount one."""
@@ -174,7 +175,9 @@ class Failures:
             over.set()
             thread.join()
 
-    def _refused_and_resumed(self, ended: Ended, cluster: DaskProcesses, may_end_well: bool = False) -> tuple[str, str]:
+    def _refused_and_resumed(
+        self, ended: Ended, cluster: DaskProcesses, may_end_well: bool = False, leaves_parts: bool = True
+    ) -> tuple[str, str]:
         """What is wrong with how a command ended, or with going on from it."""
         if ended.code == 0 and may_end_well:
             return self._wrong(ended), f"{ended.seconds:.0f} s, ended by itself"
@@ -182,7 +185,7 @@ class Failures:
         what = f"{ended.seconds:.0f} s, then {errors[0] if errors else 'nothing was said'}"
         if ended.code != 1 or len(errors) != 1:
             return f"ended with {ended.code}: {ended.lines}", what
-        if self._target.exists() or not parts:
+        if self._target.exists() or (leaves_parts and not parts):
             return f"left {sorted(path.name for path in self._target.parent.iterdir())}", what
         again = self._run(self._target, "--dask", cluster.address, "--resume")
         return self._wrong(again), f"{what}; {parts} parts stayed, --resume took {again.seconds:.0f} s"
