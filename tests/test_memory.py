@@ -31,3 +31,18 @@ def test_a_container_may_be_allowed_less(limits, said, expected, which):
 def test_where_nobody_says_it_is_not_known(limits, monkeypatch):
     monkeypatch.delattr("os.sysconf")
     assert machine_memory() is None
+
+
+def test_free_memory_is_what_the_machine_and_the_container_leave(limits, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "FREE", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "USED", (tmp_path / "current", tmp_path / "usage"))
+    assert memory.free_memory() is None
+    (tmp_path / "meminfo").write_text("MemTotal:  9 kB\nMemAvailable:       7 kB\n")
+    assert memory.free_memory() == 7 * 1024
+    limits[0].write_text("5000\n")
+    (tmp_path / "current").write_text("4000\n")
+    assert memory.free_memory() == 1000
+    (tmp_path / "current").write_text("6000\n")
+    assert memory.free_memory() == 0
+    limits[0].write_text("max\n")
+    assert memory.free_memory() == 7 * 1024

@@ -70,9 +70,11 @@ def test_published_files_fill_it_and_their_other_parts_are_left_out(tmp_path: Pa
     network = build_network(NAME, "gem", tmp_path / "w.pth")
     x = torch.rand(1, 3, 42, 42)
     with torch.inference_mode():
-        assert torch.equal(network.backbone(x), backbone(x))
+        # The network's convolution is channels-last, and adds up in another order on some processors.
+        torch.testing.assert_close(network.backbone(x), backbone(x), rtol=1e-5, atol=1e-5)
         unnormed = build_network(f"{NAME}_unnormed", "gem", tmp_path / "w.pth").backbone
-        assert torch.equal(backbone.norm(unnormed(x)[0].flatten(1).T), backbone(x)[0].flatten(1).T)
+        normed = backbone.norm(unnormed(x)[0].flatten(1).T)
+        torch.testing.assert_close(normed, backbone(x)[0].flatten(1).T, rtol=1e-5, atol=1e-5)
     torch.save({**state, "blocks.2.norm1.bias": torch.zeros(12)}, tmp_path / "deep.pth")
     with pytest.raises(WeightsError, match=r"1 too many \(blocks\.2\.norm1\.bias\)"):
         build_network(NAME, "gem", tmp_path / "deep.pth")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.options.distillation import distillation_options
+from cli.options.memory import Memory
 from cli.options.network import device_option, network_options
 from cli.options.paths import FilePath
 from cli.output import Output, output_options
@@ -144,6 +145,16 @@ def _option(
     "--photos-per-forward", type=click.IntRange(1), help="photos of one size at once  [default: 1 on a CPU, else 64]"
 )
 @click.option("--chunked", is_flag=True, help="hold one forward's activations only: less memory, a third more time")
+@click.option(
+    "--checkpoint-gradients",
+    is_flag=True,
+    help="keep only the input of each block, and go through it again for the gradient: less memory, more time",
+)
+@click.option(
+    "--cache-memory",
+    type=Memory(),
+    help="memory for what frozen blocks put out, as 4G or 500M; 0: none  [default: a quarter of what is free]",
+)
 @click.option("--compile", is_flag=True, help="compile the network by torch.compile")
 @device_option
 @click.option("--resume", is_flag=True, help="go on after the run's last whole round; no other flag is repeated")
@@ -159,6 +170,8 @@ def command(
     decoders: str | None,
     photos_per_forward: int | None,
     chunked: bool,
+    checkpoint_gradients: bool,
+    cache_memory: int | None,
     compile: bool,
     device: str | None,
     resume: bool,
@@ -196,7 +209,17 @@ def command(
                 network,
                 resume=last or False,
                 force=force,
-                execution=Execution(photos_per_forward, chunked, compile, team, decoders, workers, not output.quiet),
+                execution=Execution(
+                    photos_per_forward,
+                    chunked,
+                    compile,
+                    team,
+                    decoders,
+                    workers,
+                    not output.quiet,
+                    cache_memory,
+                    checkpoint_gradients,
+                ),
                 teacher=taught_by,
                 images=images,
                 on_round=lambda figures: output.say(_line(figures, options)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,6 +27,8 @@ from sfm2tuples.errors import PhotoError, UsageError
 Item = TypeVar("Item")
 Pyramid = list[np.ndarray]
 """A photo at each scale, (H, W, 3) uint8."""
+Forward = Callable[[Sequence[int], Tensor], Tensor]
+"""Rows of photos, and the photos (B, 3, H, W), to descriptors (B, D)."""
 BATCH_SIZE = {"cpu": 1, "cuda": 16}
 """Photos of a forward pass. On a CPU batching loses (docs/performance.md); other devices are treated as cuda."""
 LARGEST_SCALE = 2
@@ -115,6 +117,7 @@ def extract_readable(
     progress: str | None = None,
     strict: bool = False,
     sideways: list[str] | None = None,
+    forward: Forward | None = None,
 ) -> tuple[np.ndarray, np.ndarray, list[PhotoError]]:
     """Describe those photos that can be read, and say which could not.
 
@@ -126,6 +129,9 @@ def extract_readable(
         Raise the first failure.
     sideways : list of str, optional
         See `photo_pyramids`.
+    forward : callable, optional
+        What describes photos in place of the network: the rows of `sources`, and the photos as the network takes them,
+        to descriptors. Of several scales it is called for each.
 
     Returns
     -------
@@ -152,7 +158,8 @@ def extract_readable(
         pyramids = photo_pyramids(sources, names, options, network.backbone.smallest, DECODERS[kind], sideways)
         readable = _set_failures_aside(pyramids, failures, strict)
         batches = in_batches(readable, BATCH_SIZE[kind], waiting=4 * BATCH_SIZE[kind])
-        described = ((batch, _forward(network, [pyramid for _, pyramid in batch], exponent)) for batch in batches)
+        see = forward or (lambda rows, x: network(x))
+        described = ((batch, _forward(network.device, see, batch, exponent)) for batch in batches)
         for batch, found in _one_behind(described):
             order = [row for row, _ in batch]
             called = [photo_name(sources[row], None if names is None else names[row]) for row in order]
@@ -261,9 +268,10 @@ def _stacked(photos: Sequence[np.ndarray], pinned: bool) -> Tensor:
     return batch
 
 
-def _forward(network: Network, pyramids: list[Pyramid], exponent: float) -> Tensor:
-    """Describe photos of equal sizes: (B, D) float32, where the network is."""
-    scales = [network(to_input(photos, network.device)) for photos in zip(*pyramids, strict=True)]
+def _forward(device: torch.device, see: Forward, batch: list[tuple[int, Pyramid]], exponent: float) -> Tensor:
+    """Describe photos of equal sizes, by their rows: (B, D) float32, where the network is."""
+    rows, pyramids = zip(*batch, strict=True)
+    scales = [see(rows, to_input(photos, device)) for photos in zip(*pyramids, strict=True)]
     return combine_scales(torch.stack(scales), exponent)
 
 

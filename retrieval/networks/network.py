@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from retrieval.networks.backbones.backbone import Backbone
+from retrieval.networks.backbones.backbone import Backbone, Inner
 from retrieval.networks.by_name import build_backbone, build_pooling, pooling_class, sizes_of_pooling
 from retrieval.networks.description import FOR_PEOPLE, NetworkDescription
 from retrieval.networks.downloads import without_hash
@@ -133,10 +133,22 @@ class Network(nn.Module):
         Each side has at least `backbone.smallest` pixels.
         """
         see = self.backbone.with_token if self.pool.takes_token else self.backbone
-        features: Tensor = see((self.seen(x) - self.mean) / self.std)
-        if self.local_whitening is not None:
-            features = self.local_whitening(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        return features
+        return self._whitened_locally(see((self.seen(x) - self.mean) / self.std))
+
+    def before_block(self, x: Tensor, block: int) -> Inner:
+        """What comes to a block of the backbone of photos as `feature_map` takes them, see `Backbone.before_block`."""
+        return self.backbone.before_block((self.seen(x) - self.mean) / self.std, block)
+
+    def from_block(self, inner: Inner) -> Tensor:
+        """Descriptors (B, D) float32, of norm 1, of what `before_block` gave."""
+        features = self.backbone.from_block(inner, self.pool.takes_token)
+        return self.describe_map(self._whitened_locally(features))
+
+    def _whitened_locally(self, features: Tensor) -> Tensor:
+        if self.local_whitening is None:
+            return features
+        whitened: Tensor = self.local_whitening(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return whitened
 
     def seen(self, x: Tensor) -> Tensor:
         """Photos (B, 3, H, W) as the backbone is to see them: warped to the description's size, where it has one."""

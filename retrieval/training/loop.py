@@ -17,6 +17,7 @@ from retrieval.networks.devices import FP16, FP32
 from retrieval.networks.network import Network
 from retrieval.photos.tuple_photos import TuplePhotos, default_decoders, default_workers
 from retrieval.training.adaptation.adapted import adapt, gradients_as_before
+from retrieval.training.adaptation.frozen_part import frozen_part
 from retrieval.training.adaptation.shares import choose_share
 from retrieval.training.batches.rounds import batches_of_round
 from retrieval.training.batches.steps import train_on_batches
@@ -68,6 +69,11 @@ class Execution:
     """Threads or processes that decode photos ahead; None: what suits the device, see `default_workers`."""
     progress: bool = False
     """Whether progress bars go to stderr."""
+    cache_memory: int | None = None
+    """Bytes in which each process keeps what frozen blocks put out for photos; 0: none, None: a share of what is free,
+    see `FrozenPart`."""
+    checkpoint_gradients: bool = False
+    """Keep of each block its input only, see `Backbone.set_grad_checkpointing`."""
 
     def state(self, tuples: TupleFile, network: Network, options: TrainingOptions) -> TrainingState:
         """What rounds work on and with, where the network is."""
@@ -80,7 +86,10 @@ class Execution:
         resources = Resources(plan, self.team, scaler, self.progress)
         adaptation = adapt(network, options.learners, options.ema, options.seed)
         optimiser = build_optimiser(network, options, adaptation)
-        return TrainingState(options, tuples, photos, network, optimiser, resources, adaptation=adaptation)
+        frozen = frozen_part(network, self.cache_memory, options.precision, plan.photos, self.compile)
+        return TrainingState(
+            options, tuples, photos, network, optimiser, resources, adaptation=adaptation, frozen=frozen
+        )
 
 
 def train(
@@ -139,7 +148,10 @@ def train(
                 _warn_of_blindness(watch, run)
             if execution.compile:
                 network.compile(dynamic=True)
-            _remaining_rounds(run, state, watch, on_round)
+            with _checkpointing(network, execution.checkpoint_gradients):
+                _remaining_rounds(run, state, watch, on_round)
+            if state.frozen is not None and state.team.leads:
+                logger.info("%s", state.frozen.report())
             chosen = choose_share(run, state, watch)
     network.eval()
     return replace(run, interpolated=chosen)
@@ -172,6 +184,19 @@ def _begun(
         state = begin_teaching(folder, state, teacher)
         run.teacher = "" if state.teaching is None else state.teaching.fingerprint
     return run, state
+
+
+@contextmanager
+def _checkpointing(network: Network, asked: bool) -> Iterator[None]:
+    """Rounds in which blocks keep only their input, where that is asked for."""
+    if not asked:
+        yield
+        return
+    network.backbone.set_grad_checkpointing(True)
+    try:
+        yield
+    finally:
+        network.backbone.set_grad_checkpointing(False)
 
 
 def _warn_of_blindness(watch: Watch, run: Run) -> None:

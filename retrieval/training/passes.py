@@ -11,8 +11,10 @@ from torch import Tensor
 
 from retrieval.descriptors.extraction import to_input
 from retrieval.descriptors.size_batches import in_batches
+from retrieval.networks.backbones.backbone import Inner
 from retrieval.networks.devices import autocast
 from retrieval.networks.network import Network
+from retrieval.training.adaptation.frozen_part import Picture, form_of, joined
 from sfm2tuples.errors import UsageError
 
 PHOTOS = {"cpu": 1, "cuda": 64}
@@ -56,13 +58,13 @@ def forward_plan(
     return ForwardPlan(photos or PHOTOS["cpu" if on_cpu else "cuda"], 1 if alone else batch_size, chunked)
 
 
-def describe(network: Network, pictures: Sequence[np.ndarray], precision: str, photos: int = 1) -> Tensor:
+def describe(network: Network, pictures: Sequence[Picture], precision: str, photos: int = 1) -> Tensor:
     """Descriptors (n, D) float32 of photos of any sizes, with gradient where it is enabled.
 
     Parameters
     ----------
     network : Network
-    pictures : sequence of (H, W, 3) uint8
+    pictures : sequence of (H, W, 3) uint8, or of what the frozen part of the network puts out for such photos
     precision : str
         One of `PRECISIONS`.
     photos : int
@@ -84,7 +86,7 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 
 def add_gradient(
     network: Network,
-    pictures: Sequence[np.ndarray],
+    pictures: Sequence[Picture],
     precision: str,
     plan: ForwardPlan,
     loss_of: Callable[[Tensor], Tensor],
@@ -118,7 +120,7 @@ def add_gradient(
 
 def add_cached_gradient(
     network: Network,
-    pictures: Sequence[np.ndarray],
+    pictures: Sequence[Picture],
     precision: str,
     photos: int,
     loss_of: Callable[[Tensor], Tensor],
@@ -154,15 +156,19 @@ def add_cached_gradient(
 
 
 def _forwards(
-    network: Network, pictures: Sequence[np.ndarray], precision: str, photos: int
+    network: Network, pictures: Sequence[Picture], precision: str, photos: int
 ) -> Iterator[tuple[list[int], Callable[[], Tensor]]]:
     """Positions of photos of one size, and what describes them."""
-    sized = ((picture.shape, position) for position, picture in enumerate(pictures))
+    sized = ((form_of(picture), position) for position, picture in enumerate(pictures))
     for rows in in_batches(sized, photos, waiting=len(pictures)):
         batch = [pictures[row] for row in rows]
 
-        def forward(batch: list[np.ndarray] = batch) -> Tensor:
+        def forward(batch: list[Picture] = batch) -> Tensor:
+            decoded = [picture for picture in batch if isinstance(picture, np.ndarray)]
+            kept = [picture for picture in batch if isinstance(picture, Inner)]
             with autocast(network.device, precision):
-                return network(to_input(batch, network.device)).float()
+                if kept:
+                    return network.from_block(joined(kept, network.device)).float()
+                return network(to_input(decoded, network.device)).float()
 
         yield rows, forward

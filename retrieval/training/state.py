@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retrieval.descriptors.extraction import extract_readable
+from retrieval.descriptors.extraction import Forward, extract_readable
 from retrieval.descriptors.soundness import warn_of_collapse
 from retrieval.networks.network import Network
 from retrieval.photos.tuple_photos import TuplePhotos
 from retrieval.training.adaptation.adapted import Adaptation
+from retrieval.training.adaptation.frozen_part import FrozenPart
 from retrieval.training.batches.described import BatchLoss, of_tuples
 from retrieval.training.batches.loss_table import build_batch_loss
 from retrieval.training.distillation.teaching import Teaching
@@ -63,6 +64,8 @@ class TrainingState:
     """What is kept beside the network where it learns as sums or is averaged; does nothing where left out."""
     teaching: Teaching | None = None
     """What the run has of its teacher; None without one."""
+    frozen: FrozenPart | None = None
+    """What keeps the output of frozen blocks; None where nothing is kept."""
 
     @property
     def team(self) -> Team:
@@ -131,9 +134,23 @@ class TrainingState:
         return found
 
     def _describe_own(self, rows: np.ndarray, work: str, strict: bool) -> np.ndarray:
+        frozen = self.frozen
+        if frozen is None:
+            return self._describe_decoded(rows, work, strict, None)
+        found = np.zeros((len(rows), self.network.dimension), np.float32)
+        known = frozen.knows(rows.tolist())
+        found[known] = frozen.describe(rows[known].tolist(), self.photos.names(rows[known]))
+        new = rows[~known]
+        if len(new):
+            found[~known] = self._describe_decoded(
+                new, work, strict, lambda at, x: frozen.describe_photos(new[list(at)].tolist(), x)
+            )
+        return found
+
+    def _describe_decoded(self, rows: np.ndarray, work: str, strict: bool, forward: Forward | None) -> np.ndarray:
         sources, names = self.photos.sources(rows), self.photos.names(rows)
         values, readable, errors = extract_readable(
-            self.network, sources, self.options.extraction, names, self.title(work), strict
+            self.network, sources, self.options.extraction, names, self.title(work), strict, forward=forward
         )
         if not errors:
             return values

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from retrieval.photos.augmentation import TupleChange
 from retrieval.photos.tuple_photos import TuplePhotos
+from retrieval.training.adaptation.frozen_part import Picture
 from retrieval.training.described_tuples import DescribedTuples, TuplePositions
 from retrieval.training.optimisation import learning_rate, set_learning_rate, warmed_up
 from retrieval.training.passes import add_gradient, to_device
@@ -143,8 +144,10 @@ def _portions(share: Sequence[_Tuple], size: int) -> list[Sequence[_Tuple]]:
 
 def load_groups(
     state: TrainingState, groups: Sequence[list[int]], numbers: Sequence[int], round: int
-) -> Iterator[list[np.ndarray] | None]:
+) -> Iterator[list[Picture] | None]:
     """Photos of each group, decoded ahead, and augmented where that is asked for; None where one cannot be read.
+
+    Where the network has a frozen part and photos are not augmented, what that puts out stands in place of a photo.
 
     Parameters
     ----------
@@ -156,19 +159,23 @@ def load_groups(
         One a group; with the group's first photo and the round it names the draws of the augmentation.
     round : int
     """
-    options, changes = state.options, None
+    options, changes, frozen = state.options, None, state.frozen
     if not options.augmentation.is_off:
         queries = state.photos.names(np.array([rows[0] for rows in groups], np.int64))
         changes = [
             TupleChange(options.augmentation, options.seed, round, f"{query} {number}")
             for query, number in zip(queries, numbers, strict=True)
         ]
+        frozen = None
+    # A photo whose output is kept already is not decoded.
+    wanted = groups if frozen is None else [frozen.unknown(rows) for rows in groups]
     first = 0
     while first < len(groups):
         try:
-            for group in state.photos.in_order(groups[first:], changes and changes[first:]):
+            for pictures in state.photos.in_order(wanted[first:], changes and changes[first:]):
                 first += 1
-                yield group
+                by_row = dict(zip(wanted[first - 1], pictures, strict=True))
+                yield [*pictures] if frozen is None else frozen.seen(groups[first - 1], by_row)
         except PhotoError as error:
             # The groups behind it are decoded anew: photos are tried when tuples are made, so this is rare.
             row = state.photos.row_called(error.path, groups[first])
@@ -179,7 +186,7 @@ def load_groups(
             yield None
 
 
-def _add_portion(state: TrainingState, pictures: Sequence[np.ndarray], portion: Sequence[_Tuple]) -> Tensor:
+def _add_portion(state: TrainingState, pictures: Sequence[Picture], portion: Sequence[_Tuple]) -> Tensor:
     """Add the gradient of some tuples; give back their part of the totals, (5,) float32, still on the device."""
     positions, loss_of_tuples = _positions(portion, state.network.device), state.loss
 

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from retrieval.networks.description import IMAGENET_MEAN, IMAGENET_STD, Colour
+
+Link = Sequence[Callable[[Tensor], Tensor]]
+"""The stem or a block of a backbone, as what is done one after the other."""
+
+
+class Inner(NamedTuple):
+    """What a backbone has of some photos before one of its blocks."""
+
+    values: Tensor
+    """(B, ...): a map or tokens."""
+    size: tuple[int, int]
+    """Height and width of the photos in pixels, as the backbone saw them."""
+    block: int
+    """Which block comes next, from 1; one more than there are: none. 0 stands for the stem."""
 
 
 class Backbone(nn.Module):
@@ -36,11 +52,19 @@ class Backbone(nn.Module):
 
     has_class_token: bool = False
     """Whether `with_token` has a token of the network's own, in place of the map's mean."""
+    enters_at_blocks: bool = True
+    """Whether `before_block` and `from_block` take every block; else only what comes out of the last one."""
+    checkpoints: bool = False
+    """See `set_grad_checkpointing`."""
 
     @property
     def colours(self) -> tuple[Colour, Colour]:
         """Mean and deviation of the colours that it was trained with, RGB in 0..1."""
         return IMAGENET_MEAN, IMAGENET_STD
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, 3, H, W) to (B, channels, h, w)."""
+        return self.from_block(self.before_block(x, 0))
 
     def with_token(self, x: Tensor) -> Tensor:
         """The map with a vector of the whole photo, its token: (B, 2 channels, h, w).
@@ -48,8 +72,44 @@ class Backbone(nn.Module):
         The second half of the channels is the token, the same in every cell, so that a part of the map has it too. A
         ViT's is its class token. Any other backbone has the mean of its map for it.
         """
-        features: Tensor = self(x)
-        return beside_token(features, features.mean(dim=(-2, -1)))
+        return self.from_block(self.before_block(x, 0), token=True)
+
+    def links(self) -> list[Link]:
+        """The stem, then each block of `block_names`; each takes what the one before gives."""
+        raise NotImplementedError(f"{self.name} has no links")
+
+    def before_block(self, x: Tensor, block: int) -> Inner:
+        """What comes to a block of photos (B, 3, H, W), normalised; see `Inner`."""
+        return Inner(self._through(x, self.links()[:block]), (x.shape[-2], x.shape[-1]), block)
+
+    def from_block(self, inner: Inner, token: bool = False) -> Tensor:
+        """The map of what `before_block` gave, or the map with its token."""
+        return self.finished(self._through(inner.values, self.links()[inner.block :]), inner.size, token)
+
+    def finished(self, values: Tensor, size: tuple[int, int], token: bool) -> Tensor:
+        """The map, or the map with its token, of what comes out of the last block for photos of a size."""
+        return beside_token(values, values.mean(dim=(-2, -1))) if token else values
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Keep of each block only what comes into it, and go through the block again for the gradient.
+
+        Less memory, and the time of one more forward; the gradients are the same. timm has the name.
+
+        Raises
+        ------
+        UsageError
+            The backbone cannot.
+        """
+        self.checkpoints = enable
+
+    def _through(self, x: Tensor, links: Sequence[Link]) -> Tensor:
+        for link in links:
+            if self.checkpoints and torch.is_grad_enabled() and (x.requires_grad or _learns(link)):
+                # Blocks draw no random numbers, so that there is no state to go back to.
+                x = checkpoint(_all_of, link, x, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x = _all_of(link, x)
+        return x
 
     def block_names(self) -> list[tuple[str, ...]]:
         """Its blocks from the photo on: names of modules or parameters, which learn or stay together.
@@ -95,3 +155,14 @@ class Backbone(nn.Module):
 def beside_token(features: Tensor, token: Tensor) -> Tensor:
     """A map (B, K, h, w) and a token (B, K) as one map (B, 2 K, h, w); see `Backbone.with_token`."""
     return torch.cat([features, token[:, :, None, None].expand_as(features)], dim=1)
+
+
+def _all_of(link: Link, x: Tensor) -> Tensor:
+    for part in link:
+        x = part(x)
+    return x
+
+
+def _learns(link: Link) -> bool:
+    layers = [part for part in link if isinstance(part, nn.Module)]
+    return any(value.requires_grad for layer in layers for value in layer.parameters())

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad, relu6
 
-from retrieval.networks.backbones.backbone import Backbone
+from retrieval.networks.backbones.backbone import Backbone, Link
 from retrieval.networks.backbones.lite_weights import PACKAGES, URLS, file_of_package, translated
 from retrieval.networks.description import Colour
 from sfm2tuples.errors import UsageError
@@ -147,11 +147,11 @@ class EfficientNetLite(Backbone):
         """A half each, in all three colours."""
         return COLOUR, COLOUR
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, 3, H, W) to (B, 1280, H / 32, W / 32), each half of a side rounded up."""
-        x = relu6(self.bn1(self.conv_stem(x)), inplace=True)
-        x = self.blocks(x)
-        return relu6(self.bn2(self.conv_head(x)), inplace=True)
+    def links(self) -> list[Link]:
+        """The first convolution, then the stages, the last with the last convolution; half a side is rounded up."""
+        stages: list[Link] = [[stage] for stage in self.blocks]
+        stages[-1] = [*stages[-1], self.conv_head, self.bn2, _relu6]
+        return [[self.conv_stem, self.bn1, _relu6], *stages]
 
     def block_names(self) -> list[tuple[str, ...]]:
         """The stages; the last convolution goes with the last of them."""
@@ -206,6 +206,10 @@ def _convolution(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, gr
     if stride == 1:
         return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=False)
     return SameConv2d(inputs, outputs, kernel, stride=stride, groups=groups, bias=False)
+
+
+def _relu6(x: Tensor) -> Tensor:
+    return relu6(x, inplace=True)
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:

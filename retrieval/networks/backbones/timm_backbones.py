@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from retrieval.networks.backbones.backbone import Backbone, beside_token
+from retrieval.networks.backbones.backbone import Backbone, Link, beside_token
 from retrieval.networks.description import Colour
 from sfm2tuples.errors import UsageError, WeightsError, first_line
 
@@ -47,6 +47,7 @@ class TimmBackbone(Backbone):
     """
 
     published_as = "pretrained"
+    enters_at_blocks = False
 
     def __init__(self, name: str, seed: int = 0) -> None:
         super().__init__()
@@ -59,29 +60,36 @@ class TimmBackbone(Backbone):
         self.classifier = tuple(f"model.{layer}." for layer in _classifiers(self.model))
         self._refuse_without_map(self._find_step() if self.patch == (1, 1) else self._trial())
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, 3, H, W) to (B, channels, h, w); a ViT's h and w are sides over the patch's, rounded."""
-        return self._map_and_token(x)[0]
+    def links(self) -> list[Link]:
+        """All of it at once: timm's blocks are not entered one by one."""
+        nothing: Link = ()
+        return [(self._at_whole_patches, self._last_features), *(nothing for _ in self.block_names())]
 
-    def with_token(self, x: Tensor) -> Tensor:
-        """The map and its token, see `Backbone.with_token`; a class token is the first of all tokens."""
-        features, token = self._map_and_token(x)
-        return beside_token(features, features.mean(dim=(-2, -1)) if token is None else token)
+    def finished(self, values: Tensor, size: tuple[int, int], token: bool) -> Tensor:
+        """The map of the last features, beside its class token, the first of all tokens, or the map's mean."""
+        own: Tensor | None = None
+        if values.ndim == 3:
+            own = values[:, 0] if self.has_class_token else None
+            values = self._tokens_as_map(values, *self._patches(size))
+        elif getattr(self.model, "output_fmt", "NCHW") == "NHWC":
+            values = values.permute(0, 3, 1, 2)
+        if values.ndim != 4 or values.shape[1] != self.channels:
+            raise UsageError(f"backbone {self.name}: its last features, {tuple(values.shape)}, are no map to pool")
+        return super().finished(values, size, token) if own is None or not token else beside_token(values, own)
 
-    def _map_and_token(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        x = self._at_whole_patches(x)
-        token: Tensor | None = None
-        features: Tensor = self.model.forward_features(x)
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """As timm does it for this network, see `Backbone.set_grad_checkpointing`."""
+        try:
+            self.model.set_grad_checkpointing(enable)
+        # A network that cannot has no such method, or asserts that it is not asked.
+        except (AttributeError, AssertionError) as error:
+            raise UsageError(f"backbone {self.name} has no gradient checkpointing in timm; use --chunked") from error
+
+    def _last_features(self, x: Tensor) -> Tensor:
+        features = self.model.forward_features(x)
         if not isinstance(features, Tensor):
             raise UsageError(f"backbone {self.name}: its last features are no map to pool")
-        if features.ndim == 3:
-            token = features[:, 0] if self.has_class_token else None
-            features = self._tokens_as_map(features, x.shape[-2] // self.patch[0], x.shape[-1] // self.patch[1])
-        elif getattr(self.model, "output_fmt", "NCHW") == "NHWC":
-            features = features.permute(0, 3, 1, 2)
-        if features.ndim != 4 or features.shape[1] != self.channels:
-            raise UsageError(f"backbone {self.name}: its last features, {tuple(features.shape)}, are no map to pool")
-        return features, token
+        return features
 
     def initialise(self, seed: int) -> None:
         """Random weights as timm draws them; torch's global generator is left alone."""
@@ -165,10 +173,15 @@ class TimmBackbone(Backbone):
 
     def _at_whole_patches(self, x: Tensor) -> Tensor:
         """Scale to the nearest sides that are whole patches, at least one."""
-        sides = [max(1, round(side / patch)) * patch for side, patch in zip(x.shape[-2:], self.patch, strict=True)]
+        size = (x.shape[-2], x.shape[-1])
+        sides = [count * patch for count, patch in zip(self._patches(size), self.patch, strict=True)]
         if sides == list(x.shape[-2:]):
             return x
         return interpolate(x, size=sides, mode="bilinear", align_corners=False, antialias=True)
+
+    def _patches(self, size: tuple[int, int]) -> list[int]:
+        """How many patches fit a height and a width best, at least one."""
+        return [max(1, round(side / patch)) for side, patch in zip(size, self.patch, strict=True)]
 
     def _tokens_as_map(self, tokens: Tensor, rows: int, columns: int) -> Tensor:
         """(B, prefix + rows x columns, C), row by row, to (B, C, rows, columns)."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from retrieval.networks.backbones.backbone import Backbone
+from retrieval.networks.backbones.backbone import Backbone, Link
 
 _FILES = {
     "squeezenet1_1": "squeezenet1_1-b8a52dc0.pth",
@@ -48,10 +48,14 @@ class Sequential(Torchvision):
         self.smallest = smallest
         self.features = nn.Sequential(*layers)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, 3, H, W) to (B, channels, h, w)."""
-        features: Tensor = self.features(x)
-        return features
+    def links(self) -> list[Link]:
+        """The layers that have weights, each with those behind it that have none."""
+        links: list[list[nn.Module]] = [[]]
+        for layer in self.features:
+            if any(True for _ in layer.parameters()):
+                links.append([])
+            links[-1].append(layer)
+        return [*links]
 
     def block_names(self) -> list[tuple[str, ...]]:
         """The layers that have weights."""
@@ -150,12 +154,10 @@ class ResNet(Torchvision):
                 inputs = width * expansion
             self.add_module(f"layer{number + 1}", nn.Sequential(*layer))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, 3, H, W) to (B, channels, H / 32, W / 32); half as small for each layer that is left out."""
-        x = self.maxpool(torch.relu_(self.bn1(self.conv1(x))))
-        for number in range(1, self.layers + 1):
-            x = self.get_submodule(f"layer{number}")(x)
-        return x
+    def links(self) -> list[Link]:
+        """The first convolution and pooling, then the residual blocks; each layer but the first halves the map."""
+        stem: Link = [self.conv1, self.bn1, torch.relu_, self.maxpool]
+        return [stem, *([self.get_submodule(name)] for (name,) in self.block_names())]
 
     def block_names(self) -> list[tuple[str, ...]]:
         """The residual blocks of all layers."""

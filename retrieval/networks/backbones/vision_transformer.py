@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate, scaled_dot_product_attention
 
-from retrieval.networks.backbones.backbone import Backbone, beside_token
+from retrieval.networks.backbones.backbone import Backbone, Link, beside_token
 from sfm2tuples.errors import UsageError
 
 PATCH = 14
@@ -133,24 +134,24 @@ class VisionTransformer(Backbone):
         if not published:
             self.published_as = ""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, 3, H, W) to (B, width, H / 14, W / 14), sides over the patch's rounded."""
-        return self._map_and_token(x)[0]
+    def links(self) -> list[Link]:
+        """Tokens of the patches, then the blocks of attention, the last with its layer norm."""
+        blocks: list[list[nn.Module]] = [[block] for block in self.blocks]
+        if self.norm is not None:
+            blocks[-1].append(self.norm)
+        return [[self._tokens], *blocks]
 
-    def with_token(self, x: Tensor) -> Tensor:
-        """The map and the class token, see `Backbone.with_token`."""
-        return beside_token(*self._map_and_token(x))
+    def finished(self, values: Tensor, size: tuple[int, int], token: bool) -> Tensor:
+        """The map (B, width, H / 14, W / 14) of the patches' tokens, sides over the patch's rounded."""
+        features = values[:, 1:].transpose(1, 2).unflatten(2, whole_patches(size, PATCH))
+        return beside_token(features, values[:, 0]) if token else features
 
-    def _map_and_token(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _tokens(self, x: Tensor) -> Tensor:
+        """The class token and those of the patches, with their positions: (B, 1 + patches, width)."""
         x = self.patch_embed.proj(at_whole_patches(x, PATCH))
         rows, columns = x.shape[-2:]
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x.flatten(2).transpose(1, 2)], dim=1)
-        x = x + self._positions(rows, columns)
-        for block in self.blocks:
-            x = block(x)
-        if self.norm is not None:
-            x = self.norm(x)
-        return x[:, 1:].transpose(1, 2).unflatten(2, (rows, columns)), x[:, 0]
+        return x + self._positions(rows, columns)
 
     def _positions(self, rows: int, columns: int) -> Tensor:
         """Position embeddings (1, 1 + rows x columns, width): bicubic, without antialias."""
@@ -179,9 +180,14 @@ class VisionTransformer(Backbone):
                     layer.bias.zero_()
 
 
+def whole_patches(size: Sequence[int], patch: int) -> list[int]:
+    """How many patches fit a height and a width best, at least one."""
+    return [max(1, round(side / patch)) for side in size]
+
+
 def at_whole_patches(x: Tensor, patch: int) -> Tensor:
     """Scale photos (B, C, H, W) to the nearest sides that are whole patches, at least one."""
-    sides = [max(1, round(side / patch)) * patch for side in x.shape[-2:]]
+    sides = [count * patch for count in whole_patches(x.shape[-2:], patch)]
     if sides == list(x.shape[-2:]):
         return x
     return interpolate(x, size=sides, mode="bilinear", align_corners=False, antialias=True)

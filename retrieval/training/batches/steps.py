@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from retrieval.training.adaptation.frozen_part import Picture
 from retrieval.training.batches.described import DescribedBatch, described_batch
 from retrieval.training.distillation.sampling import FEWEST
 from retrieval.training.optimisation import learning_rate, set_learning_rate, warmed_up
@@ -30,8 +31,8 @@ class _Read:
     """(n,) int64, positions in the batch of the photos that some process has read, rising."""
     own: np.ndarray
     """(s,) int64, which of `fit` this process has read, rising."""
-    pictures: list[np.ndarray]
-    """Those, (H, W, 3) uint8."""
+    pictures: list[Picture]
+    """Those, as `load_groups` gives them."""
 
     def described(self, descriptors: Tensor) -> DescribedBatch:
         """Descriptors (n, D) of `fit`, and what is known of their pairs."""
@@ -88,7 +89,7 @@ def train_on_batches(state: TrainingState, batches: list[GraphBatch], round: int
     return StepFigures(_mean(loss, anchors), _mean(near, nears), _mean(far, fars), queries)
 
 
-def _read(state: TrainingState, batch: GraphBatch, share: np.ndarray, photos: list[list[np.ndarray] | None]) -> _Read:
+def _read(state: TrainingState, batch: GraphBatch, share: np.ndarray, photos: list[list[Picture] | None]) -> _Read:
     """What all processes have read of a batch, and what this one has."""
     is_read = np.zeros(len(batch.row), np.int64)
     is_read[share] = [photo is not None for photo in photos]
