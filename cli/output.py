@@ -21,7 +21,7 @@ OUTPUTS = ("target", "pairs")
 """Parameters of commands that are files to write; every other path is read."""
 SPOKEN = (
     *("retrieval.networks.network", "retrieval.networks.choice", "retrieval.networks.retrievers.by_name"),
-    "sfm2tuples.compute.progress_bars",
+    *("retrieval.training.adaptation.frozen_part", "sfm2tuples.compute.progress_bars"),
 )
 """Modules whose log is heard without `--verbose`, but not with `--quiet`: what describes photos, and how far it is."""
 OF_CLUSTERS = ("distributed", "tornado", "asyncio")

@@ -111,7 +111,8 @@ def test_each_photo_goes_through_frozen_blocks_once(tuples: Path, tmp_path: Path
     assert sum(seen) > 2 * counts[1][0]
 
 
-def test_memory_stays_within_the_limit_and_what_came_first_is_kept() -> None:
+def test_memory_stays_within_the_limit_and_what_came_first_is_kept(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     net = vit().eval()
     adapt(net, learners_of("last:1"), 0.0, 0)
     tokens = (3 * 3 + 1) * 12 * 4
@@ -126,7 +127,8 @@ def test_memory_stays_within_the_limit_and_what_came_first_is_kept() -> None:
     }
     assert sum(held.values()) == part.bytes
     assert part.unknown([7, 3, 5]) == [7, 5]
-    assert "5 photos" in part.report()
+    part.say()
+    assert "once for 5 photos, in 0 of 0 MB; others were computed each time" in caplog.text
     again = part.seen([7, 2], {7: pictures[7]})
     assert isinstance(again[0], np.ndarray)
     assert again[1] is part.kept[2]
@@ -271,7 +273,7 @@ def test_the_command_says_what_was_kept(tuples: Path, tmp_path: Path) -> None:
     words += ["--train-only", "last:1", "--cache-memory", "1M", "--checkpoint-gradients", "--device", "cpu"]
     done = CliRunner().invoke(command, [str(word) for word in words])
     assert done.exit_code == 0, done.output
-    assert "note: what frozen blocks put out is kept for" in done.output
+    assert "note: frozen blocks were computed once for" in done.output
     refused = CliRunner().invoke(
         command, [str(word) for word in [*words[:-1], "cpu", "--train-only", "all", "--force"]]
     )

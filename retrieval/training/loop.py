@@ -151,7 +151,7 @@ def train(
             with _checkpointing(network, execution.checkpoint_gradients):
                 _remaining_rounds(run, state, watch, on_round)
             if state.frozen is not None and state.team.leads:
-                logger.info("%s", state.frozen.report())
+                state.frozen.say()
             chosen = choose_share(run, state, watch)
     network.eval()
     return replace(run, interpolated=chosen)

@@ -114,13 +114,11 @@ class FrozenPart:
                 found[batch] = require_finite(values, [names[at] for at in batch], self.precision)
         return found
 
-    def report(self) -> str:
-        """What is kept, in words."""
-        more = "; others are computed anew, see --cache-memory" if self.is_full else ""
-        return (
-            f"what frozen blocks put out is kept for {len(self.kept):,} photos: {self.bytes / 1e6:,.0f} of "
-            f"{self.limit / 1e6:,.0f} MB{more}"
-        )
+    def say(self) -> None:
+        """Log what was kept."""
+        more = "; others were computed each time, see --cache-memory" if self.is_full else ""
+        photos, held, allowed = len(self.kept), self.bytes / 1e6, self.limit / 1e6
+        logger.info("frozen blocks were computed once for %d photos, in %.0f of %.0f MB%s", photos, held, allowed, more)
 
     def _keep(self, rows: Sequence[int], inner: Inner) -> None:
         size = inner.values[:1].numel() * inner.values.element_size()
