@@ -109,12 +109,17 @@ def test_onnxruntime_describes_photos_of_any_size_alike(
     assert names["config"]["fingerprint"] == network.fingerprint()
 
 
-@pytest.mark.timeout(300)
-def test_a_pooling_whose_regions_follow_the_size_is_refused_as_onnx(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("pooling", "regional"), [("rmac", False), ("mac", True)])
+def test_a_pooling_whose_regions_follow_the_size_is_refused_as_onnx_before_any_work(
+    pooling: str, regional: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in onnx_files.PACKAGES:
         pytest.importorskip(name)
-    with pytest.raises(UsageError, match=r"squeezenet1_1 with rmac .* as ONNX") as caught:
-        onnx_files.write_onnx(tmp_path / "n.onnx", build_network("squeezenet1_1", "rmac"))
+    monkeypatch.setattr(onnx_files, "_program", lambda network: pytest.fail("the exporter was asked"))
+    network = build_network("squeezenet1_1", pooling, regional=regional)
+    with pytest.raises(UsageError, match=rf"squeezenet1_1 with {pooling} .* as ONNX .*regions follow") as caught:
+        onnx_files.write_onnx(tmp_path / "n.onnx", network)
+    assert "--photo-size" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
     assert logging.root.manager.disable == logging.NOTSET

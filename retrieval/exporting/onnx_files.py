@@ -58,6 +58,7 @@ def write_onnx(path: Path, network: Network) -> None:
         A package is missing, or the network's computation depends on the photo's size in a way that ONNX cannot say.
     """
     check_packages()
+    _refuse_regions(network)
     program = _program(network)
     description = {**description_of(network), "smallest": network.backbone.smallest}
     program.model.metadata_props[METADATA] = json.dumps(description)
@@ -66,6 +67,15 @@ def write_onnx(path: Path, network: Network) -> None:
         node.metadata_props.clear()
     with write_atomically(path) as temporary:
         program.save(temporary, external_data=False)
+
+
+def _refuse_regions(network: Network) -> None:
+    """Refuse at once what torch's exporter would refuse after half a minute of following the network."""
+    if network.pool.follows_size and not network.description.photo_size:
+        parts = f"{network.description.backbone} with {network.description.pooling}"
+        raise UsageError(
+            f"{parts} cannot be written as ONNX for photos of any size (its regions follow the photo's size); {REMEDY}"
+        )
 
 
 def _program(network: Network) -> Any:

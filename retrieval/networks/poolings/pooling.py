@@ -32,6 +32,8 @@ class Pooling(nn.Module):
     keeps_aspect: ClassVar[bool] = True
     """Whether a part of a photo is described by its part of the map: photos are seen in their own shape, and nothing
     but the map is pooled."""
+    follows_size: ClassVar[bool] = False
+    """Whether its regions are chosen anew for each size of a photo, so that no one computation serves all sizes."""
     has_classifier: ClassVar[bool] = False
     """Whether it takes layers from the classifier that a file of weights holds."""
     unprepared: ClassVar[str] = ""

@@ -25,6 +25,7 @@ class ProjectedRegions(Pooling):
     """
 
     options = ("whole_image",)
+    follows_size = True
 
     def __init__(self, pool: Pooling, channels: int, whole_image: bool = False, levels: int = 3) -> None:
         super().__init__()

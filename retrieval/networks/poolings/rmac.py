@@ -36,6 +36,7 @@ class RMAC(Pooling):
     """`rmac` as a module."""
 
     options = ("whole_image",)
+    follows_size = True
     in_place_of_regional = "mac with regional is R-MAC with a learned projection"
 
     def __init__(self, levels: int = 3, whole_image: bool = False) -> None:
