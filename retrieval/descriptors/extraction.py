@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retrieval.descriptors.size_batches import in_batches
+from retrieval.descriptors.size_batches import in_batches, one_behind
 from retrieval.descriptors.soundness import require_finite
 from retrieval.networks.devices import FP32, PRECISIONS, autocast
 from retrieval.networks.network import Network
@@ -160,7 +160,7 @@ def extract_readable(
         batches = in_batches(readable, BATCH_SIZE[kind], waiting=4 * BATCH_SIZE[kind])
         see = forward or (lambda rows, x: network(x))
         described = ((batch, _forward(network.device, see, batch, exponent)) for batch in batches)
-        for batch, found in _one_behind(described):
+        for batch, found in one_behind(described):
             order = [row for row, _ in batch]
             called = [photo_name(sources[row], None if names is None else names[row]) for row in order]
             values[order] = require_finite(found.cpu().numpy(), called, options.precision)
@@ -273,15 +273,6 @@ def _forward(device: torch.device, see: Forward, batch: list[tuple[int, Pyramid]
     rows, pyramids = zip(*batch, strict=True)
     scales = [see(rows, to_input(photos, device)) for photos in zip(*pyramids, strict=True)]
     return combine_scales(torch.stack(scales), exponent)
-
-
-def _one_behind(items: Iterable[Item]) -> Iterator[Item]:
-    """Each item once the next one is under way: a GPU works on that one while the processor waits for this one."""
-    before: list[Item] = []
-    for item in items:
-        yield from before
-        before = [item]
-    yield from before
 
 
 def _set_failures_aside(

@@ -34,3 +34,12 @@ def in_batches(items: Iterable[tuple[Hashable, Item]], batch_size: int, waiting:
         held -= len(batch)
         yield batch
     yield from groups.values()
+
+
+def one_behind(items: Iterable[Item]) -> Iterator[Item]:
+    """Each item once the next one is under way: a GPU works on that one while the processor waits for this one."""
+    before: list[Item] = []
+    for item in items:
+        yield from before
+        before = [item]
+    yield from before
