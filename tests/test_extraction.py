@@ -22,7 +22,7 @@ from retrieval.descriptors.extraction import (
     scale_exponent,
     to_input,
 )
-from retrieval.descriptors.size_batches import in_batches
+from retrieval.descriptors.size_batches import in_batches, one_behind
 from retrieval.networks.choice import NetworkChoice
 from retrieval.networks.devices import autocast
 from retrieval.networks.network import Network, build_network
@@ -312,10 +312,10 @@ class TestDevices:
                 events.append(f"start {number}")
                 yield number
 
-        for number in extraction._one_behind(work()):
+        for number in one_behind(work()):
             events.append(f"fetch {number}")
         assert events == ["start 0", "start 1", "fetch 0", "start 2", "fetch 1", "fetch 2"]
-        assert list(extraction._one_behind([])) == []
+        assert list(one_behind([])) == []
 
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
     @pytest.mark.parametrize(("precision", "least"), [("fp32", 0.9999), ("bf16", 0.9995), ("fp16", 0.9999)])

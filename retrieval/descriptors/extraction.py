@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +24,6 @@ from retrieval.photos.elsewhere import threads_for
 from sfm2tuples.compute.progress_bars import ProgressBar
 from sfm2tuples.errors import PhotoError, UsageError
 
-Item = TypeVar("Item")
 Pyramid = list[np.ndarray]
 """A photo at each scale, (H, W, 3) uint8."""
 Forward = Callable[[Sequence[int], Tensor], Tensor]
