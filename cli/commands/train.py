@@ -37,6 +37,16 @@ _OF_BATCHES = f"with graph batches {', '.join(BATCH_LOSSES)}"
 VAL_MAP = "val mAP"
 BY_RECIPE = "by recipe, else "
 AS_MINED = "as the file was mined"
+OF_EXECUTION = (
+    "workers",
+    "decoders",
+    "photos_per_forward",
+    "chunked",
+    "checkpoint_gradients",
+    "cache_memory",
+    "compile",
+)
+"""Flags that are fields of `Execution`; all others of `train` are fields of `TrainingOptions`."""
 
 
 def _option(
@@ -166,13 +176,6 @@ def command(
     choice: NetworkChoice,
     taught_by: TeacherChoice | None,
     images: Path | None,
-    workers: int | None,
-    decoders: str | None,
-    photos_per_forward: int | None,
-    chunked: bool,
-    checkpoint_gradients: bool,
-    cache_memory: int | None,
-    compile: bool,
     device: str | None,
     resume: bool,
     force: bool,
@@ -189,6 +192,7 @@ def command(
 
     if click.get_current_context().get_parameter_source("recipe") is click.core.ParameterSource.DEFAULT:
         flags["recipe"] = None
+    means = {name: flags.pop(name) for name in OF_EXECUTION}
     flags = {name: value for name, value in flags.items() if value is not None}
     with join_team(device) as team:
         if not team.leads:
@@ -209,17 +213,7 @@ def command(
                 network,
                 resume=last or False,
                 force=force,
-                execution=Execution(
-                    photos_per_forward,
-                    chunked,
-                    compile,
-                    team,
-                    decoders,
-                    workers,
-                    not output.quiet,
-                    cache_memory,
-                    checkpoint_gradients,
-                ),
+                execution=Execution(team=team, progress=not output.quiet, **means),
                 teacher=taught_by,
                 images=images,
                 on_round=lambda figures: output.say(_line(figures, options)),
