@@ -172,6 +172,47 @@ def test_a_checkpoint_says_its_network_round_and_validation(tmp_path: Path) -> N
     assert "0.715" in text
 
 
+def test_a_checkpoint_says_what_was_chosen_between_start_and_end_and_what_is_kept_beside_it(tmp_path: Path) -> None:
+    from retrieval.networks.checkpoints import save_checkpoint
+    from retrieval.networks.network import build_network
+    from retrieval.training.adaptation.adapted import adapt
+    from retrieval.training.adaptation.parts import learners_of
+
+    network = build_network("vit14:12-4-3-3", "gem", None)
+    beside = adapt(network, learners_of("lora:2"), 0.9, 0).state()
+    between = {"end": 3, "shares": (0.0, 0.5, 1.0), "val_maps": (0.6, 0.7, float("nan")), "kept": 0.5}
+    options = {"train_only": "lora:2", "ema": 0.9}
+    (tmp_path / "run").mkdir()
+    save_checkpoint(tmp_path / "run" / "last.pt", network, adaptation=beside, options=options)
+    found = from_json(tmp_path / "run")  # the folder of a run: last.pt, where there is no best.pt
+    assert found["file"]["name"] == "last.pt"
+    assert found["options"] == options
+    learned = sum(value.numel() for value in beside["stepped"].values())
+    assert found["kept beside the network"] == {
+        "projections that learn by lora": 8,
+        "numbers kept for them": 4 * (12 * 36 + 2 * (12 + 36) + 12 * 12 + 2 * (12 + 12)),
+        "numbers that are averaged": learned,
+    }
+    assert "interpolated" not in found
+    save_checkpoint(tmp_path / "run" / "best.pt", network, interpolated=between)
+    found = from_json(tmp_path / "run")
+    assert found["file"]["name"] == "best.pt"
+    assert found["interpolated"] == {
+        "share": 0.5,
+        "between": "the network before training (0) and round 3 (1)",
+        "val mAP at 0.0": 0.6,
+        "val mAP at 0.5": 0.7,
+        "val mAP at 1.0": None,
+    }
+    assert "kept beside the network" not in found
+    assert "round 3 (1)" in printed(tmp_path / "run")
+    for odd in ({"adaptation": {"factors": 3, "stepped": [1]}}, {"interpolated": {"kept": 1}}, {"interpolated": "x"}):
+        save_checkpoint(tmp_path / "odd.pt", network, **odd)
+        assert not from_json(tmp_path / "odd.pt").keys() & {"interpolated", "kept beside the network"}
+    with pytest.raises(DataError):
+        inspect_file(tmp_path)
+
+
 def test_rounds_need_not_have_the_same_figures(tmp_path: Path) -> None:
     from retrieval.networks.checkpoints import save_checkpoint
     from retrieval.networks.network import build_network

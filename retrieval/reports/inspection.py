@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from retrieval.local_features import bag_of_words, feature_files
+from retrieval.reports.checkpoint_inspection import Facts, checkpoint_facts, file_facts, network_of_run
 from retrieval.search import ranks_file
 from retrieval.whitening import projection
 from sfm2tuples.errors import FileFormatError
@@ -27,11 +26,6 @@ from sfm2tuples.mining.doubtful_pairs import doubtful_of_tuples
 from sfm2tuples.mining.summary import distributions, share_across
 from sfm2tuples.places.grouping import reasons_of
 
-if TYPE_CHECKING:
-    from retrieval.networks.network import Network
-
-Facts = dict[str, Any]
-"""Label to value. Where every value is `Facts` too, it is a table with a row for each."""
 JOINED = "joined places"
 """Title of the table that says which models were joined to a place, and why."""
 DOUBTFUL = 5
@@ -49,7 +43,7 @@ def inspect_file(path: Path) -> dict[str, Facts]:
     Parameters
     ----------
     path : Path
-        A file of a format in `FORMATS`, or a checkpoint of ours or of cirtorch.
+        A file of a format in `FORMATS`, a checkpoint of ours or of cirtorch, or the folder of a run.
 
     Returns
     -------
@@ -61,29 +55,18 @@ def inspect_file(path: Path) -> dict[str, Facts]:
     DataError
         There is no such file, it is torn, newer than this program, or no file of ours.
     """
+    path = network_of_run(path)
     require_file(path)
     # PyTorch writes a zip archive; a torn or an old one is known by its suffix alone. All else of ours is HDF5.
     if path.suffix in (".pt", ".pth", ".ckpt", ".safetensors") or zipfile.is_zipfile(path):
-        return _checkpoint(path)
+        return checkpoint_facts(path)
     if not is_hdf5(path):
         raise FileFormatError(path, "is no file of sfm2tuples", _REMEDY)
     header = read_header(path)
     if header.format not in FORMATS:
         raise FileFormatError(path, f"is {header.format}, which this program does not know")
-    file = _file(path, header.format, header.version, header.software, header.fingerprint, header.parents)
+    file = file_facts(path, header.format, header.version, header.software, header.fingerprint, header.parents)
     return {"file": file, "options": header.options, **FORMATS[header.format](path)}
-
-
-def _file(path: Path, format: str, version: int, software: str, fingerprint: str, parents: Sequence[str]) -> Facts:
-    return {
-        "name": path.name,
-        "format": format,
-        "version": version,
-        "bytes": path.stat().st_size,
-        "fingerprint": fingerprint,
-        "software": software,
-        "parents": list(parents),
-    }
 
 
 def _index(path: Path) -> dict[str, Facts]:
@@ -283,68 +266,3 @@ FORMATS: dict[str, Callable[[Path], dict[str, Facts]]] = {
     bag_of_words.FORMAT: _bag_of_words,
 }
 """Format of an HDF5 file to the function that reads what such a file holds."""
-
-
-def _checkpoint(path: Path) -> dict[str, Facts]:
-    from retrieval.networks.checkpoints import checked_content
-    from retrieval.networks.choice import network_file_content
-    from retrieval.networks.cirtorch_checkpoints import is_cirtorch
-    from retrieval.networks.retrievers.by_name import retriever_of_file, retriever_state
-    from retrieval.networks.retrievers.dirtorch_checkpoints import is_dirtorch
-
-    content = network_file_content(path)
-    if is_cirtorch(content) or is_dirtorch(content):
-        return _foreign_checkpoint(path, "cirtorch" if is_cirtorch(content) else "dirtorch")
-    state = retriever_state(content)
-    if state is not None:
-        file = {"name": path.name, "format": "weights of a known retriever", "bytes": path.stat().st_size}
-        return {"file": file, "network": _network(retriever_of_file(state, path))}
-    checkpoint = checked_content(content, path)
-    format, version, software, fingerprint = (checkpoint[k] for k in ("format", "version", "software", "fingerprint"))
-    file = _file(path, format, version, software, fingerprint, checkpoint.get("parents", ()))
-    parameters = sum(tensor.numel() for tensor in checkpoint["weights"].values())
-    network = {**checkpoint["network"], "parameters": parameters}
-    sections = {"file": file, "network": network, "training": _plain(_without(checkpoint, file))}
-    if "options" in checkpoint:
-        sections["options"] = _plain(checkpoint["options"])
-    # The newest round first: a long run is cut short where it is printed.
-    history = checkpoint.get("history", [])[::-1]
-    # A figure that some rounds have not is empty there, as the gap is where a run was begun by an earlier version.
-    names = dict.fromkeys(name for row in history for name in row if name != "round")
-    rows = {f"round {row['round']}": _plain({name: row.get(name, "") for name in names}) for row in history}
-    return {**sections, "rounds": rows}
-
-
-def _foreign_checkpoint(path: Path, maker: str) -> dict[str, Facts]:
-    from retrieval.networks.retrievers.dirtorch_checkpoints import read_checkpoint_with_whitenings
-
-    found = read_checkpoint_with_whitenings(path)
-    file = {"name": path.name, "format": f"checkpoint of {maker}", "bytes": path.stat().st_size}
-    whitenings = [f"{name} {kind}" for name, kinds in found.whitenings.items() for kind in kinds]
-    training = {"epoch": found.epoch, "whitenings": whitenings}
-    return {"file": file, "network": _network(found.network), "training": training}
-
-
-def _network(network: Network) -> Facts:
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    return {**network.description.to_dict(), "parameters": parameters, "fingerprint": network.fingerprint()}
-
-
-def _without(values: Facts, keys: Iterable[str]) -> Facts:
-    return {key: value for key, value in values.items() if key not in set(keys)}
-
-
-def _plain(values: Facts) -> Facts:
-    """What can be read at a glance: numbers and text, not tensors nor the optimiser's state; None for NaN."""
-    shown = {
-        key: list(value) if isinstance(value, (list, tuple)) else value
-        for key, value in values.items()
-        if isinstance(value, (bool, int, float, str)) or _is_words(value)
-    }
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in shown.items()
-    }
-
-
-def _is_words(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and len(value) > 0 and all(isinstance(item, str) for item in value)
