@@ -109,15 +109,15 @@ def test_onnxruntime_describes_photos_of_any_size_alike(
     assert names["config"]["fingerprint"] == network.fingerprint()
 
 
-@pytest.mark.parametrize(("pooling", "regional"), [("rmac", False), ("mac", True)])
-def test_a_pooling_whose_regions_follow_the_size_is_refused_as_onnx_before_any_work(
+@pytest.mark.parametrize(("pooling", "regional"), [("rmac", False), ("mac", True), ("salad", False)])
+def test_a_pooling_that_follows_the_size_is_refused_as_onnx_before_any_work(
     pooling: str, regional: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in onnx_files.PACKAGES:
         pytest.importorskip(name)
     monkeypatch.setattr(onnx_files, "_program", lambda network: pytest.fail("the exporter was asked"))
     network = build_network("squeezenet1_1", pooling, regional=regional)
-    with pytest.raises(UsageError, match=rf"squeezenet1_1 with {pooling} .* as ONNX .*regions follow") as caught:
+    with pytest.raises(UsageError, match=rf"squeezenet1_1 with {pooling} .* as ONNX .*for each size") as caught:
         onnx_files.write_onnx(tmp_path / "n.onnx", network)
     assert "--photo-size" in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -58,7 +58,7 @@ def write_onnx(path: Path, network: Network) -> None:
         A package is missing, or the network's computation depends on the photo's size in a way that ONNX cannot say.
     """
     check_packages()
-    _refuse_regions(network)
+    _refuse_at_once(network)
     program = _program(network)
     description = {**description_of(network), "smallest": network.backbone.smallest}
     program.model.metadata_props[METADATA] = json.dumps(description)
@@ -69,12 +69,12 @@ def write_onnx(path: Path, network: Network) -> None:
         program.save(temporary, external_data=False)
 
 
-def _refuse_regions(network: Network) -> None:
+def _refuse_at_once(network: Network) -> None:
     """Refuse at once what torch's exporter would refuse after half a minute of following the network."""
     if network.pool.follows_size and not network.description.photo_size:
         parts = f"{network.description.backbone} with {network.description.pooling}"
         raise UsageError(
-            f"{parts} cannot be written as ONNX for photos of any size (its regions follow the photo's size); {REMEDY}"
+            f"{parts} cannot be written as ONNX for photos of any size (it computes otherwise for each size); {REMEDY}"
         )
 
 

@@ -76,6 +76,7 @@ class SALAD(Pooling):
     sizes = {"cluster-dim": 128, "token-dim": 256, "hidden": 512, "output": 0}  # noqa: RUF012
     takes_token = True
     keeps_aspect = False
+    follows_size = True
 
     def __init__(
         self, channels: int, clusters: int, cluster_dim: int, token_dim: int, hidden: int, output: int

@@ -33,7 +33,7 @@ class Pooling(nn.Module):
     """Whether a part of a photo is described by its part of the map: photos are seen in their own shape, and nothing
     but the map is pooled."""
     follows_size: ClassVar[bool] = False
-    """Whether its regions are chosen anew for each size of a photo, so that no one computation serves all sizes."""
+    """Whether its regions, or its constants, are made anew for each size of a photo: no program serves all sizes."""
     has_classifier: ClassVar[bool] = False
     """Whether it takes layers from the classifier that a file of weights holds."""
     unprepared: ClassVar[str] = ""
