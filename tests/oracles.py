@@ -631,6 +631,18 @@ def graded_contrastive_loss(query, positives, negatives, margin, overlap, grade)
     return total
 
 
+def generalized_contrastive_loss(query, positives, negatives, margin, overlap):
+    """A pair of likeness o costs o times what a positive costs, and 1 - o times what a negative costs; None is 1."""
+    total = contrastive_loss(query, [[] for _ in query], negatives, margin)
+    for q, ps, overlaps in zip(query, positives, overlap, strict=True):
+        for p, o in zip(ps, overlaps, strict=True):
+            if p is not None:
+                psi = 1.0 if o is None else o
+                total += psi * contrastive_loss([q], [[p]], [[]], margin)
+                total += (1 - psi) * contrastive_loss([q], [[]], [[p]], margin)
+    return total
+
+
 # --- protocols of the field (method.md section 10) ------------------------------------------------------------------
 
 

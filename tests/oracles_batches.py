@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 Rows = Sequence[Sequence[float]]
 Relation = Sequence[Sequence[int]]
 """1 for a positive pair, -1 for a negative one, 0 for an unknown one."""
@@ -29,6 +31,27 @@ def contrastive(rows: Rows, relation: Relation, margin: float, eps: float = 0.0,
             total += sum(0.5 * squares[p] for p in positives) / len(positives)
         negatives = sorted(of_kind(relation, anchor, -1), key=lambda n: -dot(row, rows[n]))
         total += sum(0.5 * max(0.0, margin - math.sqrt(squares[n])) ** 2 for n in negatives[:hardest])
+    return total
+
+
+def soft_contrastive(
+    rows: Rows, relation: Relation, overlap: Sequence[Sequence[float | None]], margin: float, grade: float | None = None
+) -> float:
+    """The generalized contrastive loss, or the graded one with its exponent; an overlap of None is not known."""
+    total = 0.0
+    for anchor, row in enumerate(rows):
+        distance = [math.dist(row, other) for other in rows]
+        positives = of_kind(relation, anchor, 1)
+        for p in positives:
+            known = overlap[anchor][p]
+            psi = 1.0 if known is None else known
+            if grade is not None:
+                term = psi**grade * 0.5 * distance[p] ** 2
+            else:
+                term = psi * 0.5 * distance[p] ** 2 + (1 - psi) * 0.5 * max(0.0, margin - distance[p]) ** 2
+            total += term / len(positives)
+        nearest = sorted(distance[n] for n in of_kind(relation, anchor, -1))[:5]
+        total += sum(0.5 * max(0.0, margin - d) ** 2 for d in nearest)
     return total
 
 
@@ -95,6 +118,16 @@ def relation_of(i: int, j: int, spot: Any, positives: set[tuple[int, int]], barr
             if other in barred.image[barred.indptr[one] : barred.indptr[one + 1]].tolist():
                 return 0
     return -1
+
+
+def overlap_of(i: int, j: int, candidates: Any) -> float | None:
+    """The overlap of a query i and its candidate j; where that is not known, of j and its candidate i."""
+    for query, image in ((i, j), (j, i)):
+        for at in np.flatnonzero(candidates.query == query).tolist():
+            for k in range(candidates.indptr[at], candidates.indptr[at + 1]):
+                if candidates.image[k] == image and not math.isnan(candidates.overlap[k]):
+                    return float(candidates.overlap[k])
+    return None
 
 
 def nearest_places(

@@ -17,22 +17,33 @@ from retrieval.training.batches.described import DescribedBatch, described_batch
 from retrieval.training.batches.loss_table import BATCH_LOSSES, build_batch_loss
 from retrieval.training.batches.metric_learning import made_batch
 from retrieval.training.batches.pair_losses import ALPHA, BASE, BETA, HARDEST, TEMPERATURE
-from retrieval.training.losses_by_name import PML, LossOptions
+from retrieval.training.losses_by_name import PML, LossOptions, build_loss
 from retrieval.training.options import options_from_recipe
 from sfm2tuples.errors import UsageError
 
 OURS = [name for name in BATCH_LOSSES if name != PML]
-MARGINS = {"contrastive": 1.1, "multi-similarity": 0.1, "smooth-ap": 0.0}
+MARGINS = {
+    "contrastive": 1.1,
+    "graded-contrastive": 1.1,
+    "generalized-contrastive": 1.1,
+    "multi-similarity": 0.1,
+    "smooth-ap": 0.0,
+}
+SOFT = {"graded-contrastive": {"grade": 0.5}, "generalized-contrastive": {}}
 ORACLES = {
     "contrastive": oracles_batches.contrastive,
+    # Overlaps that are not known leave the contrastive loss.
+    **dict.fromkeys(SOFT, oracles_batches.contrastive),
     "multi-similarity": oracles_batches.multi_similarity,
     "smooth-ap": lambda rows, relation, margin, **more: oracles_batches.smooth_ap(rows, relation, **more),
 }
 
 
-def loss_of(name: str, descriptors: torch.Tensor, relation: np.ndarray, *settings: str) -> torch.Tensor:
+def loss_of(
+    name: str, descriptors: torch.Tensor, relation: np.ndarray, *settings: str, overlap: np.ndarray | None = None
+) -> torch.Tensor:
     options = LossOptions(name, MARGINS.get(name, 0.0), settings=settings)
-    return build_batch_loss(options)(described_batch(descriptors, relation))
+    return build_batch_loss(options)(described_batch(descriptors, relation, overlap))
 
 
 def made(seed: int, n: int = 9, d: int = 5, tied: bool = False, known: float = 0.8) -> tuple[torch.Tensor, np.ndarray]:
@@ -59,11 +70,59 @@ def test_losses_equal_the_naive_loops(name: str, seed: int, tied: bool):
     assert loss_of(name, rows, relation).item() == pytest.approx(want, rel=1e-10)
 
 
+def shares_of(seed: int, relation: np.ndarray) -> np.ndarray:
+    """Overlaps of positive pairs, of which some are not known; of both directions each its own."""
+    rng = np.random.default_rng(seed)
+    overlap = rng.choice(np.array([0.0, 0.25, 0.6, 1.0, np.nan], np.float32), relation.shape)
+    return np.where(relation == 1, overlap, np.float32(np.nan))
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["random", "tied"])
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", SOFT)
+def test_overlaps_are_soft_labels_as_the_naive_loops_say(name: str, seed: int, tied: bool):
+    rows, relation = made(seed, tied=tied)
+    overlap = shares_of(seed, relation)
+    known = [[None if share != share else share for share in row] for row in overlap.tolist()]
+    want = oracles_batches.soft_contrastive(rows.tolist(), relation.tolist(), known, 1.1, **SOFT[name])
+    found = loss_of(name, rows.requires_grad_(), relation, overlap=overlap)
+    assert found.item() == pytest.approx(want, rel=1e-10)
+    assert found.item() != pytest.approx(loss_of("contrastive", rows, relation).item())
+    found.backward()
+    assert torch.isfinite(rows.grad).all()
+
+
+@pytest.mark.parametrize("name", ["contrastive", "multi-similarity", "smooth-ap"])
+def test_other_losses_ignore_the_overlap(name: str):
+    rows, relation = made(2)
+    assert loss_of(name, rows, relation).item() == loss_of(name, rows, relation, overlap=shares_of(2, relation)).item()
+
+
+def test_a_positive_of_a_soft_label_settles_at_its_distance():
+    """With an overlap of 0.4 and a margin of 1.1 the cost is least where D is 0.66."""
+    pair, overlap = np.array([[0, 1], [1, 0]], np.int8), np.full((2, 2), 0.4, np.float32)
+    costs = {}
+    for distance in (0.0, 0.5, 0.6, 0.66, 0.72, 1.0, 1.5):
+        rows = at(0, 2 * math.degrees(math.asin(distance / 2)))
+        costs[distance] = loss_of("generalized-contrastive", rows, pair, overlap=overlap).item()
+    assert min(costs, key=costs.__getitem__) == 0.66
+
+
+@pytest.mark.parametrize("name", SOFT)
+def test_a_batch_that_is_one_tuple_has_the_tuples_soft_loss(name: str):
+    query, positives, negatives = random_tuples(0, p=1)
+    tuples = described(query, positives, negatives, overlap=torch.tensor([[0.1], [0.5], [math.nan], [1.0]]))
+    options = LossOptions(name, 1.3)
+    want = build_loss(options)(tuples).item()
+    assert of_tuples(build_batch_loss(options))(tuples).item() == pytest.approx(want, rel=1e-12)
+    assert want != pytest.approx(losses.contrastive(tuples, 1.3).item())
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_settings_reach_the_formula(name: str):
     rows, relation = made(4, n=20, known=0.9)
     changed = {
-        "contrastive": {"hardest": 2},
+        **{one: {"hardest": 2} for one in ("contrastive", *SOFT)},
         "multi-similarity": {"alpha": 1.5, "beta": 20.0, "base": 0.3},
         "smooth-ap": {"temperature": 0.2},
     }[name]
@@ -177,7 +236,7 @@ def test_the_made_batch_differs_in_one_unknown_pair_alone():
     ("wrong", "says"),
     [
         ({"loss": "multi-similarity", "sampling": "tuples"}, "add --sampling graph:PxK"),
-        ({"loss": "triplet"}, "'triplet' is one of tuples; graph batches take one of contrastive, multi-similarity"),
+        ({"loss": "triplet"}, "'triplet' is one of tuples; graph batches take one of contrastive, graded-contrastive"),
         ({"loss": "hinge"}, "'hinge' is unknown"),
         ({"remine": False}, "no-remine keeps the file's tuples"),
         ({"negatives": "N1", "num_negatives": 3}, "negatives, num_negatives are for tuples"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +102,7 @@ def test_every_pair_of_a_batch_is_what_the_words_say(seed: int, inside: bool, ch
     file = random_file(seed, inside)
     plan = planned(file, choice)
     positives = oracles_batches.m3_pairs(file.candidates["train"], 0.2, 1.5)
-    kinds = set()
+    kinds, shares = set(), []
     for batch in all_batches(plan, described(plan, False) if choice == HARD else None):
         rows = batch.row.tolist()
         assert len(set(rows)) == len(rows) <= 4 * 3
@@ -110,11 +111,19 @@ def test_every_pair_of_a_batch_is_what_the_words_say(seed: int, inside: bool, ch
                 want = oracles_batches.relation_of(i, j, file.images.place, positives, file.barred)
                 assert batch.relation[a, b] == (0 if a == b else want)
         assert (batch.relation == batch.relation.T).all()
+        for a, i in enumerate(rows):
+            for b, j in enumerate(rows):
+                known = (
+                    oracles_batches.overlap_of(i, j, file.candidates["train"]) if batch.relation[a, b] == 1 else None
+                )
+                shares.append(known)
+                np.testing.assert_equal(float(batch.overlap[a, b]), math.nan if known is None else known)
         assert {i for i, j in positives} >= {rows[0]}
         assert (batch.relation[0] == 1).sum() >= 1
         assert (batch.relation[0] == -1).sum() >= 1
         kinds |= set(batch.relation[~np.eye(len(rows), dtype=bool)].tolist())
     assert kinds == {-1, 0, 1}
+    assert len(set(shares)) > 2  # not known, and two overlaps at least
 
 
 def test_a_group_is_a_query_and_up_to_k_less_one_of_its_m3_positives():

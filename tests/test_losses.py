@@ -12,7 +12,7 @@ import torch
 from retrieval.training import losses
 from retrieval.training.described_tuples import DescribedTuples
 from retrieval.training.losses import GRADE, overlap_weight
-from retrieval.training.losses_by_name import GRADED, LOSSES, PML, LossOptions, build_loss
+from retrieval.training.losses_by_name import GENERALIZED, GRADED, LOSSES, PML, LossOptions, build_loss
 from sfm2tuples.errors import UsageError
 
 OURS = [name for name in LOSSES if name != PML]
@@ -102,6 +102,9 @@ def test_losses_equal_the_naive_loops_with_missing_ones_left_out(name: str, seed
     if name == GRADED:
         known = [[None if math.isnan(o) else o for o in row] for row in overlap.tolist()]
         want = oracles.graded_contrastive_loss(*inputs, known, GRADE)
+    elif name == GENERALIZED:
+        known = [[None if math.isnan(o) else o for o in row] for row in overlap.tolist()]
+        want = oracles.generalized_contrastive_loss(*inputs, known)
     else:
         want = {"contrastive": oracles.contrastive_loss, "triplet": oracles.triplet_loss}[name](*inputs)
     assert want > 0
@@ -205,9 +208,10 @@ def test_grade_changes_positives_only():
 @pytest.mark.parametrize(
     ("name", "settings", "match"),
     [
-        ("quadruplet", (), "contrastive, triplet, graded-contrastive, pml:NAME"),
+        ("quadruplet", (), "contrastive, triplet, graded-contrastive, generalized-contrastive, pml:NAME"),
         ("triplet", ("grade=1",), "no options"),
         (GRADED, ("temperature=1",), "no option temperature"),
+        (GENERALIZED, ("grade=1",), "no options"),
         (GRADED, ("grade=-1",), "from 0 on"),
         (GRADED, ("grade=much",), "from 0 on"),
         (GRADED, ("grade",), "not key=value"),

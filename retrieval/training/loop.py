@@ -27,7 +27,7 @@ from retrieval.training.distillation.photo_batches import photo_batches
 from retrieval.training.distillation.teacher import TeacherChoice
 from retrieval.training.distillation.teacher_file import begin_teaching, read_teaching
 from retrieval.training.last_round import LAST, LastRound
-from retrieval.training.losses_by_name import CONTRASTIVE, GRADED
+from retrieval.training.losses_by_name import OF_DISTANCES
 from retrieval.training.optimisation import build_optimiser, learning_rate
 from retrieval.training.options import TrainingOptions
 from retrieval.training.passes import forward_plan
@@ -304,7 +304,7 @@ def warn_of_short_margin(tuples: TupleSet, options: TrainingOptions) -> None:
         Mined with the network that is to be trained.
     options : TrainingOptions
     """
-    if options.loss not in (CONTRASTIVE, GRADED) or not options.remine:
+    if options.loss not in OF_DISTANCES or not options.remine:
         return
     positive, negative = _distances(tuples.positive_similarity), _distances(tuples.negative_similarity)
     if not len(positive) or not len(negative):

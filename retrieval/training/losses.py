@@ -13,7 +13,13 @@ GRADE = 0.5
 """Exponent of the overlap in a positive's weight; ours: a positive that sees a quarter of the points weighs half."""
 
 
-def contrastive(tuples: DescribedTuples, margin: float, eps: float = 0.0, weight: Tensor | None = None) -> Tensor:
+def contrastive(
+    tuples: DescribedTuples,
+    margin: float,
+    eps: float = 0.0,
+    weight: Tensor | None = None,
+    apart: Tensor | None = None,
+) -> Tensor:
     """Sum of ½ D² over positives and ½ max(0, margin - D)² over negatives, D = ||query - other|| ([E16], [P18]).
 
     Parameters
@@ -25,6 +31,8 @@ def contrastive(tuples: DescribedTuples, margin: float, eps: float = 0.0, weight
         Added to every component of the difference before the norm, 1e-6 in [C].
     weight : (B, P) float, optional
         Factor of each positive's term.
+    apart : (B, P) float, optional
+        Factor of the term that each positive would have as a negative, added to its own.
 
     Returns
     -------
@@ -32,14 +40,23 @@ def contrastive(tuples: DescribedTuples, margin: float, eps: float = 0.0, weight
         No division by anything, so that accumulated batches add up.
     """
     positive = _squared_distances(tuples.query, tuples.positives, tuples.has_positive, eps)
-    if weight is not None:
-        positive = positive * weight
+    terms = positive_terms(positive, margin, weight, apart)
     negative = _squared_distances(tuples.query, tuples.negatives, tuples.has_negative, eps)
+    near = terms.masked_fill(~tuples.has_positive, 0.0).sum()
+    return 0.5 * (near + squared_gaps(negative, margin).masked_fill(~tuples.has_negative, 0.0).sum())
+
+
+def squared_gaps(squared: Tensor, margin: float) -> Tensor:
+    """max(0, margin - D)² of squared distances D² of any shape."""
     # The root's slope at 0 is infinite; below the floor the clamp has none, so equal descriptors give gradient 0.
-    distance = negative.clamp(min=torch.finfo(negative.dtype).tiny).sqrt()
-    gap = (margin - distance).clamp(min=0)
-    near = positive.masked_fill(~tuples.has_positive, 0.0).sum()
-    return 0.5 * (near + gap.square().masked_fill(~tuples.has_negative, 0.0).sum())
+    distance = squared.clamp(min=torch.finfo(squared.dtype).tiny).sqrt()
+    return (margin - distance).clamp(min=0).square()
+
+
+def positive_terms(squared: Tensor, margin: float, weight: Tensor | None, apart: Tensor | None) -> Tensor:
+    """weight x D² + apart x max(0, margin - D)² of positives; a factor that is None is 1, or 0, for all."""
+    near = squared if weight is None else squared * weight
+    return near if apart is None else near + apart * squared_gaps(squared, margin)
 
 
 def triplet(tuples: DescribedTuples, margin: float) -> Tensor:
@@ -65,6 +82,15 @@ def overlap_weight(overlap: Tensor, grade: float = GRADE) -> Tensor:
     return overlap.clamp(0.0, 1.0).pow(grade).nan_to_num(nan=1.0)
 
 
+def likeness(overlap: Tensor) -> tuple[Tensor, Tensor]:
+    """How alike positives are in the generalized contrastive loss, and how little: psi and 1 - psi.
+
+    Psi is the overlap, from 0 to 1; 1 where the overlap is not known, which gives the contrastive loss's term.
+    """
+    psi = overlap.clamp(0.0, 1.0).nan_to_num(nan=1.0)
+    return psi, 1 - psi
+
+
 def contrastive_loss(options: LossOptions) -> Loss:
     """`contrastive` with the margin and eps of the options."""
     options.refuse_settings()
@@ -80,14 +106,33 @@ def triplet_loss(options: LossOptions) -> Loss:
 def graded_loss(options: LossOptions) -> Loss:
     """`contrastive` with each positive weighted by `overlap_weight`; its one setting is ``grade``, from 0 on."""
     options.refuse_settings(["grade"])
-    grade = options.values().get("grade", GRADE)
-    if isinstance(grade, str | bool) or not 0 <= grade < float("inf"):
-        raise UsageError(f"grade must be a number from 0 on, not {grade}")
-    exponent = float(grade)
+    exponent = grade_of(options)
 
     def loss(tuples: DescribedTuples) -> Tensor:
         weight = overlap_weight(tuples.overlap.to(tuples.query), exponent)
         return contrastive(tuples, options.margin, options.eps, weight)
+
+    return loss
+
+
+def grade_of(options: LossOptions) -> float:
+    """The setting ``grade``, `GRADE` where it is left out; a UsageError where it is no number from 0 on."""
+    grade = options.values().get("grade", GRADE)
+    if isinstance(grade, str | bool) or not 0 <= grade < float("inf"):
+        raise UsageError(f"grade must be a number from 0 on, not {grade}")
+    return float(grade)
+
+
+def generalized_loss(options: LossOptions) -> Loss:
+    """The generalized contrastive loss [Leyva-Vallina et al., CVPR 2023]: psi ½ D² + (1 - psi) ½ max(0, margin - D)².
+
+    Psi is a positive's overlap, and 0 for a negative. A positive that shows little of what the query shows so settles
+    at a distance, where a contrastive loss draws it to 0.
+    """
+    options.refuse_settings()
+
+    def loss(tuples: DescribedTuples) -> Tensor:
+        return contrastive(tuples, options.margin, options.eps, *likeness(tuples.overlap.to(tuples.query)))
 
     return loss
 

@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 
 Loss = Callable[["DescribedTuples"], "Tensor"]
 Setting = bool | int | float | str
-CONTRASTIVE, TRIPLET, GRADED, PML = "contrastive", "triplet", "graded-contrastive", "pml:NAME"
+CONTRASTIVE, TRIPLET, PML = "contrastive", "triplet", "pml:NAME"
+GRADED, GENERALIZED = "graded-contrastive", "generalized-contrastive"
+OF_DISTANCES = (CONTRASTIVE, GRADED, GENERALIZED)
+"""Losses whose margin is a distance from which on a negative is far enough."""
 LOSSES: Mapping[str, str] = {
     CONTRASTIVE: "retrieval.training.losses:contrastive_loss",
     TRIPLET: "retrieval.training.losses:triplet_loss",
     GRADED: "retrieval.training.losses:graded_loss",
+    GENERALIZED: "retrieval.training.losses:generalized_loss",
     PML: "retrieval.training.metric_learning:pml_loss",
 }
 """Name, as `--loss` takes it, to the module and function that build it. ``FAMILY:NAME`` stands for any name."""

@@ -49,9 +49,9 @@ class TrainingOptions:
     recipe: str
     """Name of the recipe that gave what was not chosen by hand."""
     loss: str
-    """``contrastive``, ``triplet`` (method.md section 6), ``graded-contrastive`` (ours), or ``pml:NAME``; of graph
-    batches ``contrastive``, ``multi-similarity``, ``smooth-ap`` (method.md section 13) or ``pml:NAME``; of batches of
-    photos ``relational``, a teacher's (method.md section 15)."""
+    """``contrastive``, ``triplet``, ``generalized-contrastive`` or, ours, ``graded-contrastive`` (method.md section 6),
+    or ``pml:NAME``; of graph batches the contrastive ones, ``multi-similarity``, ``smooth-ap`` (section 13) or
+    ``pml:NAME``; of batches of photos ``relational``, a teacher's (section 15)."""
     margin: float
     """Contrastive: distance from which on a negative is far enough; triplet: difference of squared distances;
     multi-similarity: difference of cosines within which pairs are mined.

@@ -39,6 +39,9 @@ class GraphBatch:
     """(n, n) int8, symmetric: `POSITIVE`, `NEGATIVE` or `UNKNOWN`; a photo with itself is unknown."""
     places: int
     """How many places."""
+    overlap: np.ndarray
+    """(n, n) float32: of a positive pair, the share of the row's points that the column's image sees; NaN where that is
+    not known, and elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +54,20 @@ class Relations:
     """(m,) int64, rising: ``lower row * n + higher row`` of the pairs that m3 allows in either direction."""
     barred: Barred | None
     """Inside: the pairs of one place that are not proven negatives."""
+    candidate: np.ndarray
+    """(k,) int64, rising: ``query * n + image`` of all candidates."""
+    overlap: np.ndarray
+    """(k,) float32, the overlap of each: shared points over the query's points, or NaN."""
 
     @classmethod
     def of(cls, place: np.ndarray, candidates: Candidates, options: MiningOptions, barred: Barred | None) -> Relations:
         """Of the places of all images, and the candidates of a split."""
         edge = allowed(candidates, replace(options, positives="m3"))
-        query, image = np.repeat(candidates.query, np.diff(candidates.indptr))[edge], candidates.image[edge]
-        pair = np.minimum(query, image) * len(place) + np.maximum(query, image)
-        return cls(place, np.unique(pair), barred)
+        query, image = candidates.queries, candidates.image
+        pair = (np.minimum(query, image) * len(place) + np.maximum(query, image))[edge]
+        number = query * len(place) + image
+        order = np.argsort(number)
+        return cls(place, np.unique(pair), barred, number[order], candidates.overlap[order])
 
     def among(self, row: np.ndarray) -> np.ndarray:
         """The relation of each two of some images: rows (n,) to (n, n) int8. O(n² log m).
@@ -67,13 +76,23 @@ class Relations:
         """
         first, second = np.broadcast_arrays(row[:, None], row[None, :])
         pair = np.minimum(first, second) * len(self.place) + np.maximum(first, second)
-        at = np.minimum(np.searchsorted(self.pair, pair), max(len(self.pair) - 1, 0))
-        is_positive = self.pair[at] == pair if len(self.pair) else np.zeros(pair.shape, bool)
+        is_positive = _find(self.pair, pair)[1]
         is_negative = self.place[first] != self.place[second]
         if self.barred is not None:
             holds = self.barred.holds(first, second)
             is_negative &= ~holds & ~holds.T
         return np.where(is_positive, POSITIVE, np.where(is_negative, NEGATIVE, UNKNOWN)).astype(np.int8)
+
+    def overlaps(self, row: np.ndarray, relation: np.ndarray) -> np.ndarray:
+        """The overlap of the positive pairs of some images, as `GraphBatch` has it: (n, n) float32. O(n² log k).
+
+        Where only one image of a pair has the other among its candidates, that overlap stands for both directions.
+        """
+        at, there = _find(self.candidate, row[:, None] * len(self.place) + row[None, :])
+        known = np.full(there.shape, np.nan, np.float32)
+        known[there] = self.overlap[at[there]]
+        known = np.where(np.isnan(known), known.T, known)
+        return np.where(relation == POSITIVE, known, np.float32(np.nan))
 
 
 @dataclass(frozen=True)
@@ -179,7 +198,9 @@ class BatchPlan:
             held = dict.fromkeys(row for query in batch if query >= 0 for row in groups[query])
             rows = np.array([row for row in held if row not in never], np.int64)
             shown += len(rows)
-            made.append(GraphBatch(rows, self.relations.among(rows), sum(query >= 0 for query in batch)))
+            relation = self.relations.among(rows)
+            places = sum(query >= 0 for query in batch)
+            made.append(GraphBatch(rows, relation, places, self.relations.overlaps(rows, relation)))
         return made
 
 
@@ -240,3 +261,11 @@ def plan_batches(
 def _numbers(row: np.ndarray, images: ImageTable) -> np.ndarray:
     """(k,) uint64, numbers of some images in draws."""
     return item_numbers([images.key[r] for r in row.tolist()])
+
+
+def _find(rising: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where numbers of any shape stand among rising ones, and which of them do."""
+    if not len(rising):
+        return np.zeros(wanted.shape, np.int64), np.zeros(wanted.shape, bool)
+    at = np.minimum(np.searchsorted(rising, wanted), len(rising) - 1)
+    return at, rising[at] == wanted

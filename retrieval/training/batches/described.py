@@ -26,11 +26,20 @@ class DescribedBatch:
     """(n, n) bool; never a descriptor with itself."""
     negative: Tensor
     """(n, n) bool; never one with itself, nor a positive pair."""
+    overlap: Tensor | None = None
+    """(n, n) float: of a positive pair, the share of the row's points that the column's photo sees (method.md section
+    2); NaN where it is not known. None: of no pair."""
 
     def similarities(self) -> Tensor:
         """Cosines of all pairs (n, n); 0 without gradient where a pair is unknown."""
         known = self.positive | self.negative
         return (self.descriptors @ self.descriptors.T).masked_fill(~known, 0.0)
+
+    def overlap_of(self, pairs: tuple[Tensor, ...]) -> Tensor:
+        """The overlap of pairs of rows (m,), (m,): (m,), of the descriptors' kind; NaN where it is not known."""
+        if self.overlap is None:
+            return self.descriptors.new_full((len(pairs[0]),), torch.nan)
+        return self.overlap[pairs].to(self.descriptors)
 
     @property
     def anchors(self) -> Tensor:
@@ -42,10 +51,11 @@ BatchLoss = Callable[[DescribedBatch], Tensor]
 """A loss of batches: a sum over anchors."""
 
 
-def described_batch(descriptors: Tensor, relation: np.ndarray) -> DescribedBatch:
-    """A batch of descriptors (n, D), with a `GraphBatch.relation` (n, n)."""
+def described_batch(descriptors: Tensor, relation: np.ndarray, overlap: np.ndarray | None = None) -> DescribedBatch:
+    """A batch of descriptors (n, D), with a `GraphBatch`'s relation and overlap (n, n)."""
     known = torch.from_numpy(relation).to(descriptors.device)
-    return DescribedBatch(descriptors, known == POSITIVE, known == NEGATIVE)
+    shares = None if overlap is None else torch.from_numpy(overlap).to(descriptors.device)
+    return DescribedBatch(descriptors, known == POSITIVE, known == NEGATIVE, shares)
 
 
 def of_tuples(loss: BatchLoss) -> Callable[[DescribedTuples], Tensor]:
@@ -59,7 +69,9 @@ def of_tuples(loss: BatchLoss) -> Callable[[DescribedTuples], Tensor]:
             positive, negative = torch.zeros((2, len(table), len(table)), dtype=torch.bool, device=table.device)
             positive[0, 1 : 1 + len(ends[0])] = True
             negative[0, 1 + len(ends[0]) :] = True
-            value = value + loss(DescribedBatch(table, positive, negative))
+            overlap = table.new_full(positive.shape, torch.nan)
+            overlap[0, 1 : 1 + len(ends[0])] = tuples.overlap[row][tuples.has_positive[row]].to(table)
+            value = value + loss(DescribedBatch(table, positive, negative, overlap))
         return value
 
     return total

@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from retrieval.training.losses_by_name import CONTRASTIVE, LOSSES, PML, LossOptions
+from retrieval.training.losses_by_name import CONTRASTIVE, GENERALIZED, GRADED, LOSSES, PML, LossOptions
 from sfm2tuples.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 MULTI_SIMILARITY, SMOOTH_AP = "multi-similarity", "smooth-ap"
 BATCH_LOSSES: Mapping[str, str] = {
     CONTRASTIVE: "retrieval.training.batches.pair_losses:contrastive_of_batch",
+    GRADED: "retrieval.training.batches.pair_losses:graded_of_batch",
+    GENERALIZED: "retrieval.training.batches.pair_losses:generalized_of_batch",
     MULTI_SIMILARITY: "retrieval.training.batches.pair_losses:multi_similarity_of_batch",
     SMOOTH_AP: "retrieval.training.batches.pair_losses:smooth_ap_of_batch",
     PML: "retrieval.training.batches.metric_learning:pml_of_batch",

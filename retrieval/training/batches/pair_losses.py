@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from retrieval.training.batches.described import BatchLoss, DescribedBatch
+from retrieval.training.losses import grade_of, likeness, overlap_weight, positive_terms, squared_gaps
 from retrieval.training.losses_by_name import LossOptions
 from sfm2tuples.errors import UsageError
 
@@ -19,7 +21,17 @@ TEMPERATURE = 0.01
 """Of smooth-AP's sigmoid [Brown et al., ECCV 2020]."""
 
 
-def contrastive_of_pairs(batch: DescribedBatch, margin: float, eps: float = 0.0, hardest: int = HARDEST) -> Tensor:
+Factors = tuple[Tensor | None, Tensor | None]
+"""Of the positive pairs: the factor of each one's term, and of the term that it would have as a negative."""
+
+
+def contrastive_of_pairs(
+    batch: DescribedBatch,
+    margin: float,
+    eps: float = 0.0,
+    hardest: int = HARDEST,
+    factors_of: Callable[[Tensor], Factors] | None = None,
+) -> Tensor:
     """Per anchor: mean of ½ D² over its positives, and sum of ½ max(0, margin - D)² over its hardest negatives.
 
     An anchor so weighs as a tuple does: a batch that is one tuple of one positive and `hardest` negatives has that
@@ -31,6 +43,8 @@ def contrastive_of_pairs(batch: DescribedBatch, margin: float, eps: float = 0.0,
     margin, eps : float
         As for `losses.contrastive`.
     hardest : int
+    factors_of : callable, optional
+        From the overlaps of positive pairs (m,) to their factors; without, pairs weigh alike.
 
     Returns
     -------
@@ -46,10 +60,10 @@ def contrastive_of_pairs(batch: DescribedBatch, margin: float, eps: float = 0.0,
     near = batch.positive.nonzero(as_tuple=True)
     positive = _squared_distances(batch.descriptors, near, eps)
     negative = _squared_distances(batch.descriptors, hard, eps)
-    # The root's slope at 0 is infinite; below the floor the clamp has none, so equal descriptors give gradient 0.
-    gap = (margin - negative.clamp(min=torch.finfo(negative.dtype).tiny).sqrt()).clamp(min=0)
+    factors = (None, None) if factors_of is None else factors_of(batch.overlap_of(near))
     per_positive = 1 / batch.positive.sum(dim=1).to(positive)[near[0]]
-    return 0.5 * ((positive * per_positive).sum() + gap.square().sum())
+    terms = positive_terms(positive, margin, *factors) * per_positive
+    return 0.5 * (terms.sum() + squared_gaps(negative, margin).sum())
 
 
 def multi_similarity(
@@ -93,10 +107,26 @@ def smooth_ap(batch: DescribedBatch, temperature: float = TEMPERATURE) -> Tensor
 def contrastive_of_batch(options: LossOptions) -> BatchLoss:
     """`contrastive_of_pairs` with margin and eps of the options; its one setting is ``hardest``."""
     options.refuse_settings(["hardest"])
-    hardest = options.values().get("hardest", HARDEST)
-    if isinstance(hardest, bool) or not isinstance(hardest, int) or hardest < 1:
-        raise UsageError(f"hardest must be a whole number from 1 on, not {hardest}")
+    hardest = _hardest(options)
     return lambda batch: contrastive_of_pairs(batch, options.margin, options.eps, hardest)
+
+
+def graded_of_batch(options: LossOptions) -> BatchLoss:
+    """`contrastive_of_batch` with each positive weighted by `losses.overlap_weight`; ``grade`` is a setting more."""
+    options.refuse_settings(["grade", "hardest"])
+    hardest, grade = _hardest(options), grade_of(options)
+
+    def factors_of(overlap: Tensor) -> Factors:
+        return overlap_weight(overlap, grade), None
+
+    return lambda batch: contrastive_of_pairs(batch, options.margin, options.eps, hardest, factors_of)
+
+
+def generalized_of_batch(options: LossOptions) -> BatchLoss:
+    """The generalized contrastive loss (`losses.generalized_loss`) over the pairs of `contrastive_of_batch`."""
+    options.refuse_settings(["hardest"])
+    hardest = _hardest(options)
+    return lambda batch: contrastive_of_pairs(batch, options.margin, options.eps, hardest, likeness)
 
 
 def multi_similarity_of_batch(options: LossOptions) -> BatchLoss:
@@ -112,6 +142,13 @@ def smooth_ap_of_batch(options: LossOptions) -> BatchLoss:
     options.refuse_settings(["temperature"])
     temperature = _number(options, "temperature", TEMPERATURE, above=0)
     return lambda batch: smooth_ap(batch, temperature)
+
+
+def _hardest(options: LossOptions) -> int:
+    hardest = options.values().get("hardest", HARDEST)
+    if isinstance(hardest, bool) or not isinstance(hardest, int) or hardest < 1:
+        raise UsageError(f"hardest must be a whole number from 1 on, not {hardest}")
+    return hardest
 
 
 def _number(options: LossOptions, name: str, otherwise: float, above: float) -> float:

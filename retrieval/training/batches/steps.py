@@ -36,7 +36,8 @@ class _Read:
 
     def described(self, descriptors: Tensor) -> DescribedBatch:
         """Descriptors (n, D) of `fit`, and what is known of their pairs."""
-        return described_batch(descriptors, self.batch.relation[np.ix_(self.fit, self.fit)])
+        fit = np.ix_(self.fit, self.fit)
+        return described_batch(descriptors, self.batch.relation[fit], self.batch.overlap[fit])
 
 
 def train_on_batches(state: TrainingState, batches: list[GraphBatch], round: int, steps_before: int = 0) -> StepFigures:
