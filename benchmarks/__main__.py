@@ -15,7 +15,7 @@ import click
 from benchmarks.timing import Row
 
 NAMES = ("graph", "relations", "many_models", "negatives", "search", "training", "extraction")
-UNASKED = ("retrievers", "timm_networks")
+UNASKED = ("retrievers", "timm_networks", "frozen")
 """Those that run only where they are named."""
 """Modules of this folder; each has ``run(work: Path, quick: bool)``, which yields rows."""
 TRIALS = ("mutations", "kills", "full_disks", "failures", "localise", "never_worse", "scale")

@@ -1,0 +1,92 @@
+"""Frozen blocks: processor time of rounds with and without what they put out kept, and memory with checkpointing."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from benchmarks.timing import Row, own_peak_mb, peak_of_process
+from retrieval.networks.network import Network, build_network
+from retrieval.networks.whitening_layer import WhiteningLayer, add_whitening_layer
+from retrieval.training.loop import Execution, train
+from retrieval.training.options import options_from_recipe
+from tests.test_training import make_tuples
+
+SMALL, BASE = "vit14:192-12-3-16", "vit14:768-12-12-37"
+"""Width 192 and 12 blocks; and the sizes of a ViT-B."""
+STEPS = (("resnet50", 362), (BASE, 362))
+"""Backbones and sides in pixels of one step whose memory is measured."""
+PLACES = (15, 5)
+"""Places that are trained on, and held out, of 3 photos each: 60 photos."""
+
+
+def run(work: Path, quick: bool) -> Iterator[Row]:
+    """Rounds of small worlds, then single steps."""
+    rounds = 2 if quick else 5
+    asked = [("vit14:24-3-2-3", "last:1", 56)] if quick else [(SMALL, "head", 224), (SMALL, "last:2", 224)]
+    for backbone, learners, side in asked if quick else [*asked, (BASE, "head", 224)]:
+        tuples = world(work / f"{side}", side)
+        for way, limit in (("kept", None), ("not kept", 0)):
+            if way == "not kept" and backbone == BASE:
+                rounds = 2
+            seconds = seconds_of_rounds(tuples, work / "run", backbone, learners, side, limit, rounds)
+            later = statistics.median(seconds[2:] or seconds[1:])
+            note = "processor seconds of a round, median of those after the first"
+            first = f"{note}; round 0 {seconds[0]:.2f}, round 1 {seconds[1]:.2f}"
+            yield Row(f"{backbone} {learners} at {side} px", "ours" if way == "kept" else way, later, note=first)
+    for backbone, side in [("resnet18", 64)] if quick else STEPS:
+        for asked_for in (False, True):
+            peak, (seconds_of_step, before) = peak_of_process(step, backbone, side, asked_for)
+            way = "checkpointed" if asked_for else "plain"
+            note = f"processor seconds of a step; {before:,.0f} MB before it"
+            yield Row(f"{backbone}, one photo at {side} px", way, seconds_of_step, peak, note)
+
+
+def world(folder: Path, side: int) -> Path:
+    """A tuple file of those places, whose photos are files of this side in pixels."""
+    photos = folder / "photos"
+    tuples = make_tuples(folder.parent / f"tuples{side}.h5", *PLACES, root=photos)
+    for path in photos.rglob("*.jpg"):
+        with Image.open(path) as photo:
+            larger = photo.resize((side, side), Image.Resampling.BICUBIC)
+        larger.save(path, quality=95)
+    return tuples
+
+
+def seconds_of_rounds(
+    tuples: Path, folder: Path, backbone: str, learners: str, side: int, limit: int | None, rounds: int
+) -> list[float]:
+    """Processor seconds of each round, round 0 first."""
+    options = options_from_recipe(backbone, image_size=side, rounds=rounds, train_only=learners, learning_rate=1e-5)
+    ends = [time.process_time()]
+    train(
+        tuples,
+        folder,
+        options,
+        _network(backbone),
+        force=True,
+        execution=Execution(cache_memory=limit),
+        on_round=lambda figures: ends.append(time.process_time()),
+    )
+    return [after - before for before, after in zip(ends[:-1], ends[1:], strict=True)]
+
+
+def step(backbone: str, side: int, checkpointed: bool) -> tuple[float, float]:
+    """Processor seconds of one gradient of a photo, and the peak in MB before it; for a process of its own."""
+    network = _network(backbone).train()
+    network.backbone.set_grad_checkpointing(checkpointed)
+    x = torch.rand(1, 3, side, side)
+    before, began = own_peak_mb(), time.process_time()
+    network(x)[0, 0].backward()
+    return time.process_time() - began, before
+
+
+def _network(backbone: str) -> Network:
+    network = build_network(backbone, "gem", seed=1)
+    add_whitening_layer(network, WhiteningLayer(None, 64), 1)
+    return network
