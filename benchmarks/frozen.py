@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections.abc import Iterator
@@ -73,7 +74,7 @@ def seconds_of_rounds(
         execution=Execution(cache_memory=limit),
         on_round=lambda figures: ends.append(time.process_time()),
     )
-    return [after - before for before, after in zip(ends[:-1], ends[1:], strict=True)]
+    return [after - before for before, after in itertools.pairwise(ends)]
 
 
 def step(backbone: str, side: int, checkpointed: bool) -> tuple[float, float]:

@@ -29,7 +29,19 @@ from sfm2tuples.mining.tuple_file import read_tuples
 from tests.teams import in_a_team
 from tests.test_training import SIZE, make_tuples, network, quick, state_of
 
-OPTIONS = ["--image-size", str(SIZE), "--batch-size", "4", "--learning-rate", "1e-4", "--seed", "5"]
+COMMON = ["--image-size", str(SIZE), "--learning-rate", "1e-4", "--seed", "5"]
+OPTIONS = [*COMMON, "--batch-size", "4"]
+BATCHES = [
+    *COMMON,
+    "--sampling",
+    "graph:3x2",
+    "--loss",
+    "generalized-contrastive",
+    "--train-only",
+    "last:2",
+    "--ema",
+    "0.5",
+]
 NETWORK = ["--backbone", "squeezenet1_1", "--pooling", "gem"]
 
 
@@ -64,11 +76,12 @@ def curve(run: Path, column: str) -> list[float]:
         return [float(row[column]) for row in csv.DictReader(file) if row[column]]
 
 
-def test_two_processes_give_the_curve_of_one_with_the_same_batch(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [OPTIONS, BATCHES], ids=["tuples", "graph batches"])
+def test_two_processes_give_the_curve_of_one_with_the_same_batch(options: list[str], tmp_path: Path) -> None:
     tuples = make_tuples(tmp_path / "tuples.h5")
-    one = [sys.executable, "-m", "cli", "train", str(tuples), "-o", str(tmp_path / "one"), *NETWORK, *OPTIONS]
+    one = [sys.executable, "-m", "cli", "train", str(tuples), "-o", str(tmp_path / "one"), *NETWORK, *options]
     subprocess.run([*one, "--rounds", "2", "--device", "cpu"], check=True, capture_output=True, env=environment())
-    two = torchrun(2, tuples, "-o", tmp_path / "two", *NETWORK, *OPTIONS, "--rounds", 2)
+    two = torchrun(2, tuples, "-o", tmp_path / "two", *NETWORK, *options, "--rounds", 2)
     done = subprocess.run(two, check=True, capture_output=True, text=True, env=environment())
     assert done.stdout.count("round 1:") == 1
     assert "2 processes" in done.stdout
