@@ -22,6 +22,8 @@ SMALL, BASE = "vit14:192-12-3-16", "vit14:768-12-12-37"
 """Width 192 and 12 blocks; and the sizes of a ViT-B."""
 STEPS = (("resnet50", 362), (BASE, 362))
 """Backbones and sides in pixels of one step whose memory is measured."""
+PHOTOS = 7
+"""Photos of that step: a query, a positive and five negatives."""
 PLACES = (15, 5)
 """Places that are trained on, and held out, of 3 photos each: 60 photos."""
 
@@ -45,7 +47,7 @@ def run(work: Path, quick: bool) -> Iterator[Row]:
             peak, (seconds_of_step, before) = peak_of_process(step, backbone, side, asked_for)
             way = "checkpointed" if asked_for else "plain"
             note = f"processor seconds of a step; {before:,.0f} MB before it"
-            yield Row(f"{backbone}, one photo at {side} px", way, seconds_of_step, peak, note)
+            yield Row(f"{backbone}, {PHOTOS} photos at {side} px", way, seconds_of_step, peak, note)
 
 
 def world(folder: Path, side: int) -> Path:
@@ -78,12 +80,13 @@ def seconds_of_rounds(
 
 
 def step(backbone: str, side: int, checkpointed: bool) -> tuple[float, float]:
-    """Processor seconds of one gradient of a photo, and the peak in MB before it; for a process of its own."""
+    """Processor seconds of the gradient of a tuple, and the peak in MB before it; for a process of its own."""
     network = _network(backbone).train()
     network.backbone.set_grad_checkpointing(checkpointed)
-    x = torch.rand(1, 3, side, side)
+    photos = torch.rand(PHOTOS, 1, 3, side, side)
     before, began = own_peak_mb(), time.process_time()
-    network(x)[0, 0].backward()
+    # As `train` does it on a CPU: one photo a forward, and one way back for all photos of a tuple.
+    torch.cat([network(x) for x in photos])[:, 0].sum().backward()
     return time.process_time() - began, before
 
 

@@ -71,5 +71,6 @@ def _batches(groups: np.ndarray, sampling: PhotoSampling) -> list[GraphBatch]:
         chosen = groups[first : first + sampling.photos]
         row = np.array([row for row in dict.fromkeys(chosen.ravel().tolist()) if row >= 0], np.int64)
         if len(row) >= FEWEST:
-            made.append(GraphBatch(row, np.full((len(row), len(row)), UNKNOWN, np.int8), len(chosen)))
+            relation = np.full((len(row), len(row)), UNKNOWN, np.int8)
+            made.append(GraphBatch(row, relation, len(chosen), np.full(relation.shape, np.nan, np.float32)))
     return made
