@@ -12,15 +12,15 @@ import torch
 from benchmarks.timing import Row
 from retrieval.networks.backbones.timm_backbones import TimmBackbone
 from sfm2tuples.errors import UsageError
+from tests.timm_package import import_timm
 
 SIZES = ((224, 224), (150, 333))
 QUICK = ("resnet18", "vit_tiny_patch16_224", "pvt_v2_b0", "halonet26t")
 
 
 def run(work: Path, quick: bool) -> Iterator[Row]:
-    """A row for each network that fails in any other way, and one with the counts."""
-    import timm
-
+    """A row for each network that fails in any other way, and one with the counts; torchvision need not be there."""
+    timm = import_timm()
     counts: Counter[str] = Counter()
     start = time.perf_counter()
     for name in QUICK if quick else timm.list_models():

@@ -81,6 +81,8 @@ def test_timm_s_networks_do_it_their_own_way() -> None:
     found, kept = step(net)
     assert all(torch.equal(one, other) for one, other in zip(plain, found, strict=True))
     assert kept < 0.5 * all_kept
+    with torch.inference_mode():
+        assert net.eval()(torch.rand(1, 3, 70, 56)).shape == (1, 192)
 
 
 def test_a_network_of_timm_that_cannot_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

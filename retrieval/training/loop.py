@@ -139,7 +139,7 @@ def train(
     tuples = _photos_of_training(tuple_path, options, images)
     validation = prepare_validation(tuples, options.min_shared)
     network.upright = options.upright_with(tuples.header.options)
-    with gradients_as_before(network):
+    with gradients_as_before(network), _checkpointing(network, execution.checkpoint_gradients):
         state = execution.state(tuples, network, options)
         with state.photos:
             run, state = _begun(run_dir, state, resume, force, teacher)
@@ -148,10 +148,7 @@ def train(
                 _warn_of_blindness(watch, run)
             if execution.compile:
                 network.compile(dynamic=True)
-            with _checkpointing(network, execution.checkpoint_gradients):
-                _remaining_rounds(run, state, watch, on_round)
-            if state.frozen is not None and state.team.leads:
-                state.frozen.say()
+            _remaining_rounds(run, state, watch, on_round)
             chosen = choose_share(run, state, watch)
     network.eval()
     return replace(run, interpolated=chosen)
@@ -188,7 +185,7 @@ def _begun(
 
 @contextmanager
 def _checkpointing(network: Network, asked: bool) -> Iterator[None]:
-    """Rounds in which blocks keep only their input, where that is asked for."""
+    """A training in which blocks keep only their input, where that is asked for."""
     if not asked:
         yield
         return
@@ -237,6 +234,8 @@ def _remaining_rounds(
         if on_round is not None and state.team.leads:
             on_round(figures)
     board.close()
+    if state.frozen is not None and state.team.leads:
+        state.frozen.say()
 
 
 @contextmanager
