@@ -21,7 +21,9 @@ def network_of_run(path: Path) -> Path:
     return next((path / name for name in OF_A_RUN if (path / name).is_file()), path) if path.is_dir() else path
 
 
-def file_facts(path: Path, format: str, version: int, software: str, fingerprint: str, parents: Sequence[str]) -> Facts:
+def header_facts(
+    path: Path, format: str, version: int, software: str, fingerprint: str, parents: Sequence[str]
+) -> Facts:
     """What every file of ours says of itself."""
     return {
         "name": path.name,
@@ -51,7 +53,7 @@ def checkpoint_facts(path: Path) -> dict[str, Facts]:
         return {"file": file, "network": _network(retriever_of_file(state, path))}
     checkpoint = checked_content(content, path)
     format, version, software, fingerprint = (checkpoint[k] for k in ("format", "version", "software", "fingerprint"))
-    file = file_facts(path, format, version, software, fingerprint, checkpoint.get("parents", ()))
+    file = header_facts(path, format, version, software, fingerprint, checkpoint.get("parents", ()))
     parameters = sum(tensor.numel() for tensor in checkpoint["weights"].values())
     network = {**checkpoint["network"], "parameters": parameters}
     sections = {"file": file, "network": network, "training": _plain(_without(checkpoint, file))}

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from retrieval.local_features import bag_of_words, feature_files
-from retrieval.reports.checkpoint_inspection import Facts, checkpoint_facts, file_facts, network_of_run
+from retrieval.reports.checkpoint_inspection import Facts, checkpoint_facts, header_facts, network_of_run
 from retrieval.search import ranks_file
 from retrieval.whitening import projection
 from sfm2tuples.errors import FileFormatError
@@ -65,7 +65,7 @@ def inspect_file(path: Path) -> dict[str, Facts]:
     header = read_header(path)
     if header.format not in FORMATS:
         raise FileFormatError(path, f"is {header.format}, which this program does not know")
-    file = file_facts(path, header.format, header.version, header.software, header.fingerprint, header.parents)
+    file = header_facts(path, header.format, header.version, header.software, header.fingerprint, header.parents)
     return {"file": file, "options": header.options, **FORMATS[header.format](path)}
 
 
