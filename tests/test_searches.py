@@ -36,6 +36,13 @@ def equal(first, second):
     return np.array_equal(first[0], second[0]) and np.array_equal(first[1], second[1])
 
 
+@pytest.mark.parametrize("search", [most_similar, TorchSearch(CPU), IvfSearch()])
+def test_a_search_for_nothing_finds_nothing(search):
+    queries, pool, _, rules = make(0, 30, 5, 3, 30, False)
+    row, similarity = search(queries, pool, 0, rules)
+    assert row.shape == similarity.shape == (5, 0)
+
+
 @settings(deadline=None, max_examples=80)
 @given(WORLDS, st.integers(1, 70), st.sampled_from([None, 0.0, 0.5]), st.sampled_from([None, -0.5]))
 def test_a_torch_device_finds_what_the_processor_finds(world, block, below, above):

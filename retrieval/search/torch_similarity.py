@@ -40,6 +40,8 @@ class TorchSearch:
         """See `Search`."""
         queries = np.ascontiguousarray(queries, np.float32)
         best = BestRows(queries, count, rules)
+        if count == 0:
+            return best.row, best.similarity
         with _single_precision():
             for block in pool_blocks(pool, rules, self._block):
                 for first in range(0, len(queries), QUERY_BLOCK):

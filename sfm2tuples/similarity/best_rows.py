@@ -75,7 +75,7 @@ class BestRows:
     queries : (q, D) float32
         L2-normalised descriptors, contiguous.
     count : int
-        How many to keep for each query.
+        How many to keep for each query; of 0 nothing that is offered is kept.
     rules : PoolRules
 
     Attributes
@@ -118,6 +118,8 @@ class BestRows:
         threads : int, optional
             `sfm2tuples.compute.threads.default_threads` where left out.
         """
+        if not self.row.shape[1]:
+            return
         offered = (product, query, block.descriptors, block.row, block.place, block.group, block.home)
         wanted = (self.queries, self.place, self.above, self.below, *self._barred, self.rounding(block.descriptors))
         best = (self.row, self._group, self.similarity)
@@ -126,6 +128,8 @@ class BestRows:
 
     def offer_pairs(self, query: np.ndarray, column: np.ndarray, block: PoolBlock) -> None:
         """Offer pairs of a query and a column of a block: (k,), (k,) int64."""
+        if not self.row.shape[1]:
+            return
         offered = (query, column, block.descriptors, block.row, block.place, block.group, block.home)
         wanted = (self.queries, self.place, self.above, self.below, *self._barred)
         _offer_pairs(*offered, *wanted, self.row, self._group, self.similarity)

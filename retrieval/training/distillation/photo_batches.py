@@ -57,8 +57,6 @@ def nearest(teaching: Teaching, queries: np.ndarray, rows: np.ndarray, count: in
     (q, count) int64
         Of `rows`, nearest first, ties by lower row; -1 where there are fewer. Time: the product of both.
     """
-    if count == 0:  # which a search is never asked for
-        return np.zeros((len(queries), 0), np.int64)
     rules = PoolRules(queries, rows, np.arange(len(rows)))
     found, _ = search(teaching.of(queries), teaching.of(rows), count, rules)
     return np.where(found >= 0, np.append(rows, -1)[found], -1)
