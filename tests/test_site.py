@@ -331,12 +331,12 @@ def test_one_small_place_gets_a_search_by_the_network_as_it_came(world: Path, tm
 
 def test_poses_alone_get_points_of_their_photos(tmp_path: Path) -> None:
     pytest.importorskip("pycolmap")
-    from tests.test_triangulation import PHOTOS, write_site
+    from tests.rooms import photograph_posed_room
 
-    found, said = tuned(write_site(tmp_path / "capture"), tmp_path / "site")
+    found, said = tuned(photograph_posed_room(tmp_path / "capture"), tmp_path / "site")
     (line,) = [line for line in said if "had poses alone" in line]
     assert line.startswith("  transforms.json had poses alone: ")
-    assert found.facts.photos == PHOTOS
+    assert found.facts.photos == 6
     # A second call makes nothing: neither the tracks nor the index.
     _, said = tuned(tmp_path / "capture", tmp_path / "site")
     assert not any("had poses alone" in line for line in said)

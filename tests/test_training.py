@@ -430,7 +430,7 @@ def test_bf16_descriptors_agree_with_fp32(tuples: Path):
 def test_photos_are_described_for_mining_in_the_precision_of_training(tuples: Path, monkeypatch: pytest.MonkeyPatch):
     asked: list[str] = []
 
-    def note(network: Network, sources: list, options: ExtractionOptions, *_: object) -> tuple:
+    def note(network: Network, sources: list, options: ExtractionOptions, *_: object, **__: object) -> tuple:
         asked.append(options.precision)
         return np.full((len(sources), 1), 1, np.float32), np.arange(len(sources)), []
 

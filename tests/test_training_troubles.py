@@ -92,7 +92,7 @@ def test_a_blind_training_that_keeps_nothing_out_survives_a_photo_that_is_torn_m
         blind.images.path(int(chosen.query.min())).write_bytes(TORN)
         return figures
 
-    monkeypatch.setattr("retrieval.training.loop.keep_out", lambda *arguments: nothing_kept_out())
+    monkeypatch.setattr("retrieval.training.watch.keep_out", lambda *arguments: nothing_kept_out())
     monkeypatch.setattr("retrieval.training.loop.train_round", train_and_tear)
     run = train(blind.path, tmp_path / "run", quick(remine=False, rounds=1), network())
     assert (run.round, run.history[1].queries) == (1, 6)
@@ -107,7 +107,7 @@ def test_the_blind_warning_counts_the_tuples_that_are_kept_out(
     rows = np.array([0, 1])
     query = np.repeat(tuples.query[:1], 2)
     kept = KeptOut(query[:1], *rows_and_positions(query, tuples.positive[rows], tuples.negative[rows]))
-    monkeypatch.setattr("retrieval.training.loop.keep_out", lambda *arguments: kept)
+    monkeypatch.setattr("retrieval.training.watch.keep_out", lambda *arguments: kept)
     train(path, tmp_path / "run", quick(rounds=0), network())
     assert "once the gap of 2 kept-out tuples" in caplog.text
 

@@ -92,12 +92,11 @@ def _layers_of(network: Network, found: _Layers) -> dict[str, Any]:
     pool = _pooling(network, found)
     graph = _Tracer().trace(network.backbone)
     values: dict[str, int] = {}
+    read = _nodes_read(graph)
     for node in graph.nodes:
         if node.op == "placeholder":
             values[node.name] = 0
-        elif node.op == "output":
-            break
-        else:
+        elif node in read:
             values[node.name] = _layer(node, network.backbone, values, found)
     layer = network.whitening
     whitening = None if layer is None else {"weight": found.keep(layer.weight), "bias": found.keep(layer.bias)}
@@ -110,6 +109,15 @@ def _layers_of(network: Network, found: _Layers) -> dict[str, Any]:
         "pool": pool,
         "whitening": whitening,
     }
+
+
+def _nodes_read(graph: fx.Graph) -> set[fx.Node]:
+    """The nodes that what comes out depends on: a backbone also asks for its photos' size, and may not need it."""
+    read: set[fx.Node] = set()
+    for node in reversed(graph.nodes):
+        if node.op == "output" or node in read:
+            read.update(node.all_input_nodes)
+    return read
 
 
 def _pooling(network: Network, found: _Layers) -> dict[str, Any]:
