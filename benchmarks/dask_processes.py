@@ -11,10 +11,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from distributed import Client
 
@@ -29,13 +30,16 @@ class DaskProcesses:
     Parameters
     ----------
     workers : int
+    variables : mapping
+        Added to the environment of all of them.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, variables: Mapping[str, str] = MappingProxyType({})) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self._port = free.getsockname()[1]
         self.address = f"tcp://127.0.0.1:{self._port}"
         self.killed = 0
+        self._variables = variables
         self._wanted = workers
         self._folder = tempfile.TemporaryDirectory(prefix="dask-")
         self._lock = threading.Lock()
@@ -55,6 +59,12 @@ class DaskProcesses:
                 if time.monotonic() > deadline or self._scheduler.poll() is not None:
                     raise
                 time.sleep(0.05)
+
+    @property
+    def processes(self) -> dict[str, int]:
+        """The numbers of those that were started, by their names."""
+        workers = {f"worker {number}": worker.pid for number, worker in enumerate(self._workers)}
+        return {"scheduler": self._scheduler.pid, **workers}
 
     def kill_scheduler(self) -> None:
         """SIGKILL; what it knew is lost."""
@@ -108,16 +118,16 @@ class DaskProcesses:
 
     def _start(self, program: str, *words: str, limit: Callable[[], None] | None = None) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", f"distributed.cli.{program}", *words, "--no-dashboard"]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **self._variables}
         return subprocess.Popen(
             command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=limit
         )
 
 
 @contextmanager
-def dask_processes(workers: int) -> Iterator[DaskProcesses]:
+def dask_processes(workers: int, variables: Mapping[str, str] = MappingProxyType({})) -> Iterator[DaskProcesses]:
     """A cluster that is ended whatever happens."""
-    cluster = DaskProcesses(workers)
+    cluster = DaskProcesses(workers, variables)
     try:
         yield cluster
     finally:

@@ -16,14 +16,13 @@ from __future__ import annotations
 
 import filecmp
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +30,7 @@ import click
 from PIL import Image
 
 from benchmarks.dask_processes import ROOT, DaskProcesses, dask_processes, one_killed
+from benchmarks.full_disks import small_disk
 from benchmarks.street import write_street
 from tests.textures import texture
 
@@ -132,7 +132,7 @@ class Failures:
 
     def full_disk(self, size: int = DISK) -> tuple[str, str]:
         """Fill the disk of the output once parts are there, and empty it again; only root can mount one."""
-        with mounted(self._target.parent, size) as there, dask_processes(self._workers) as cluster:
+        with small_disk(self._target.parent, size) as there, dask_processes(self._workers) as cluster:
             if not there:
                 return "", "not tried: no tmpfs can be mounted"
             filler = self._target.parent / "filler"
@@ -216,18 +216,6 @@ class Failures:
             check=False,
         )
         return Ended(done.returncode, (done.stdout + done.stderr).splitlines(), time.monotonic() - started)
-
-
-@contextmanager
-def mounted(folder: Path, size: int) -> Iterator[bool]:
-    """Mount a tmpfs on a folder; whether that could be done."""
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-    done = shutil.which("mount") is not None and subprocess.run(command, capture_output=True).returncode == 0
-    try:
-        yield done
-    finally:
-        if done:
-            subprocess.run(["umount", str(folder)], check=True)
 
 
 def fill(path: Path) -> None:

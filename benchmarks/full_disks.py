@@ -69,9 +69,9 @@ COMMANDS = (
 
 
 @contextmanager
-def small_disk(folder: Path) -> Iterator[bool]:
-    """Mount a tmpfs of `SIZE` on a folder; whether that could be done."""
-    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)]
+def small_disk(folder: Path, size: int = SIZE) -> Iterator[bool]:
+    """Mount a tmpfs of so many bytes on a folder; whether that could be done."""
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     done = shutil.which("mount") is not None and subprocess.run(command, capture_output=True).returncode == 0
     try:
         yield done

@@ -10,13 +10,9 @@ import json
 import os
 import platform
 import shutil
-import signal
-import socket
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +20,7 @@ from typing import Any
 
 import click
 
+from benchmarks.dask_processes import dask_processes
 from benchmarks.heap import OBSERVATIONS, Heap, make_heap
 from benchmarks.process_trees import Watched, watch
 from benchmarks.slopes import print_slopes
@@ -34,8 +31,6 @@ STEPS = ("build-index", "mine-tuples", "dry round", "whiten", "search", "evaluat
 """In the order in which they need one another's files."""
 VALIDATION = 30_012
 """Images that are held out at most, by default as many as the paper's [E16]; up to five times as many a fifth is."""
-START_UP = 60.0
-"""Seconds in which a cluster must be there."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +130,9 @@ def measure(bench: Bench, step: str) -> dict[str, Any]:
     with ExitStack() as held:
         scheduler, others = "", {}
         if step == "build-index":
-            scheduler, others = held.enter_context(_cluster(bench.heap.folder))
+            cluster = held.enter_context(dask_processes(WORKERS, {"SFM2TUPLES_THREADS": "1"}))
+            cluster.wait_for_workers()
+            scheduler, others = cluster.address, cluster.processes
         command = bench.command(step, scheduler)
         watched = watch(command, bench.limit_gib, others, {"SFM2TUPLES_THREADS": "1"} if others else None)
     output = bench.output(step)
@@ -178,48 +175,3 @@ class _Results:
         beside = self._path.with_suffix(".new")
         beside.write_text(json.dumps(self.runs, indent=1))
         beside.replace(self._path)
-
-
-@contextmanager
-def _cluster(folder: Path) -> Iterator[tuple[str, dict[str, int]]]:
-    """A scheduler and its workers on this machine: their address, and their numbers by name."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
-    quiet = ("--no-dashboard", "--local-directory", str(folder / "dask"))
-    place = ["--host", "127.0.0.1", "--port", address.rpartition(":")[2], "--no-dashboard"]
-    words = {"scheduler": ["distributed.cli.dask_scheduler", *place]}
-    for number in range(WORKERS):
-        words[f"worker {number}"] = ["distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny", *quiet]
-    environment = {**os.environ, "SFM2TUPLES_THREADS": "1"}
-    started: dict[str, subprocess.Popen[bytes]] = {}
-    try:
-        for name, line in words.items():
-            started[name] = subprocess.Popen(
-                [sys.executable, "-m", *line], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
-        _wait_for_workers(address)
-        yield address, {name: process.pid for name, process in started.items()}
-    finally:
-        for process in reversed(started.values()):
-            process.send_signal(signal.SIGINT)
-        for process in started.values():
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _wait_for_workers(address: str) -> None:
-    from distributed import Client
-
-    ends = time.monotonic() + START_UP
-    while True:
-        try:
-            with Client(address, timeout=5, set_as_default=False) as client:
-                client.wait_for_workers(WORKERS, timeout=max(1.0, ends - time.monotonic()))
-            return
-        except OSError:
-            if time.monotonic() > ends:
-                raise

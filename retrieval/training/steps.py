@@ -174,8 +174,10 @@ def load_groups(
         try:
             for pictures in state.photos.in_order(wanted[first:], changes and changes[first:]):
                 first += 1
-                by_row = dict(zip(wanted[first - 1], pictures, strict=True))
-                yield [*pictures] if frozen is None else frozen.seen(groups[first - 1], by_row)
+                if frozen is None:
+                    yield [*pictures]
+                else:
+                    yield frozen.seen(groups[first - 1], dict(zip(wanted[first - 1], pictures, strict=True)))
         except PhotoError as error:
             # The groups behind it are decoded anew: photos are tried when tuples are made, so this is rare.
             row = state.photos.row_called(error.path, groups[first])

@@ -59,8 +59,13 @@ def default_threads() -> int:
 def own_cores() -> int:
     """Cores that this process may run on, divided among the processes that `torchrun` started here; 1 at least."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // processes_here())
+
+
+def processes_here() -> int:
+    """How many processes `torchrun` started on this machine; 1 where it did not start this one."""
     started = os.environ.get(STARTED_HERE, "1")
-    return max(1, cores // max(1, int(started))) if started.isdecimal() else cores
+    return max(1, int(started)) if started.isdecimal() else 1
 
 
 def over_blocks(work: Callable[[int, int], T], indptr: np.ndarray, threads: int | None) -> list[T]:
@@ -90,7 +95,9 @@ def over_blocks(work: Callable[[int, int], T], indptr: np.ndarray, threads: int 
         return list(pool.map(work, bounds[:-1], bounds[1:]))
 
 
-def map_in_order(pool: Executor, work: Callable[[S], T], items: Iterable[S], ahead: int = 16) -> Iterator[T]:
+def map_in_order(
+    pool: Executor, work: Callable[[S], T], items: Iterable[S], ahead: int = 16, a_task: int = ITEMS_A_TASK
+) -> Iterator[T]:
     """Yield `work(item)` of each item, in order; the pool is at work meanwhile, at most so many tasks ahead.
 
     `Executor.map` takes all items before it gives the first result, and holds two kilobytes for each.
@@ -102,11 +109,13 @@ def map_in_order(pool: Executor, work: Callable[[S], T], items: Iterable[S], ahe
     items : iterable
         Taken as they are needed.
     ahead : int
-        Tasks of `ITEMS_A_TASK` items.
+        Tasks.
+    a_task : int
+        Items of a task.
     """
     rest, waiting = iter(items), deque[Future[list[T]]]()
     try:
-        while task := list(islice(rest, ITEMS_A_TASK)):
+        while task := list(islice(rest, a_task)):
             waiting.append(pool.submit(_each, work, task))
             if len(waiting) > ahead:
                 yield from waiting.popleft().result()

@@ -142,14 +142,15 @@ def _record(
     from sfm2tuples.ingest.rounding import centre_of, rounding_loss
 
     has_points = len(columns["points/id"]) > 0
+    centre = centre_of(model.points) if has_points else np.zeros(3)
     return ModelRecord(
         name=name,
         key=key,
         counts={kind: len(columns[column]) for column, (kind, _, _) in COLUMNS.items()},
         num_points=len(model.points),
         bounds={column: _bounds(columns[column]) for column in BOUNDED},
-        centre=centre_of(model.points).tolist() if has_points else [0.0] * 3,
-        rounding=rounding_loss(model) if has_points else 0.0,
+        centre=centre.tolist(),
+        rounding=rounding_loss(model, centre) if has_points else 0.0,
         dropped=model.dropped,
         behind=graph.behind,
         without_focal_length=graph.without_focal_length,

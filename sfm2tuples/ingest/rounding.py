@@ -31,7 +31,7 @@ def half_of(errors: np.ndarray) -> np.ndarray:
     return np.clip(errors, -most, most).astype(np.float16)
 
 
-def rounding_loss(model: SparseModel) -> float:
+def rounding_loss(model: SparseModel, centre: np.ndarray | None = None) -> float:
     """Pixels that 99 of 100 observations move by at most, where positions are float32 and count from the centre.
 
     A point at distance d of a camera with focal length f, in pixels, that moves by m is seen f m / d pixels away, at
@@ -41,6 +41,8 @@ def rounding_loss(model: SparseModel) -> float:
     Parameters
     ----------
     model : SparseModel
+    centre : np.ndarray, optional
+        (3,); `centre_of` its points where left out.
 
     Returns
     -------
@@ -50,8 +52,7 @@ def rounding_loss(model: SparseModel) -> float:
     from sfm2tuples.covisibility.graph import focal_lengths
     from sfm2tuples.relations.frusta import rotations_of
 
-    centre = centre_of(model.points)
-    relative = model.points - centre
+    relative = model.points - (centre_of(model.points) if centre is None else centre)
     if not (np.abs(relative) < FARTHEST).all():
         return np.inf
     count = len(model.observation_points)

@@ -105,13 +105,15 @@ def _points(columns: CheckedColumns) -> dict[str, Column]:
     """Positions and errors of an index that has them in double precision, as `merging` makes them of parts."""
     start = columns.read("models/point_start")
     models = range(len(start) - 1)
-    is_single = all(rounding_loss(_model(columns, model)) <= MOST_LOST for model in models)
 
     def own(model: int) -> np.ndarray:
         points: np.ndarray = columns.read("points/xyz", slice(int(start[model]), int(start[model + 1])))
         return points
 
-    centre = np.array([centre_of(own(model)) if is_single else np.zeros(3) for model in models]).reshape(-1, 3)
+    centre = np.array([centre_of(own(model)) for model in models]).reshape(-1, 3)
+    is_single = all(rounding_loss(_model(columns, model), centre[model]) <= MOST_LOST for model in models)
+    if not is_single:
+        centre = np.zeros_like(centre)
     count, dtype = int(start[-1]), np.dtype(np.float32 if is_single else np.float64)
     return {
         "xyz": ColumnStream(dtype, (count, 3), lambda: (own(model) - centre[model] for model in models)),

@@ -41,8 +41,14 @@ class GraphSampling:
         """
         if text == TUPLES:
             return None
-        found = re.fullmatch(r"graph:([0-9]{1,6})x([0-9]{1,6})", text)
-        if not found or min(size := [int(number) for number in found.groups()]) < FEWEST:
+        size = two_numbers("graph", text)
+        if not size or min(size) < FEWEST:
             what = f"sampling {text!r} is unknown; {TUPLES}, or {GRAPH} with P places of K photos each"
             raise UsageError(f"{what}, both at least {FEWEST}, such as graph:8x4")
         return cls(*size)
+
+
+def two_numbers(kind: str, text: str) -> tuple[int, int] | None:
+    """P and K of ``KIND:PxK``; None of any other text."""
+    found = re.fullmatch(rf"{kind}:([0-9]{{1,6}})x([0-9]{{1,6}})", text)
+    return (int(found[1]), int(found[2])) if found else None

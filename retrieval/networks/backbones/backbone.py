@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 from torch.utils.checkpoint import checkpoint
 
 from retrieval.networks.description import IMAGENET_MEAN, IMAGENET_STD, Colour
@@ -166,3 +167,16 @@ def _all_of(link: Link, x: Tensor) -> Tensor:
 def _learns(link: Link) -> bool:
     layers = [part for part in link if isinstance(part, nn.Module)]
     return any(value.requires_grad for layer in layers for value in layer.parameters())
+
+
+def whole_patches(size: Sequence[int], patch: tuple[int, int]) -> list[int]:
+    """How many patches of a height and a width fit a photo's best, at least one."""
+    return [max(1, round(side / length)) for side, length in zip(size, patch, strict=True)]
+
+
+def at_whole_patches(x: Tensor, patch: tuple[int, int]) -> Tensor:
+    """Scale photos (B, C, H, W) to the nearest sides that are whole patches, at least one."""
+    sides = [count * length for count, length in zip(whole_patches(x.shape[-2:], patch), patch, strict=True)]
+    if sides == list(x.shape[-2:]):
+        return x
+    return interpolate(x, size=sides, mode="bilinear", align_corners=False, antialias=True)

@@ -6,14 +6,14 @@ A ViT's patch tokens are the map, without class and register tokens; photos are 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
-from retrieval.networks.backbones.backbone import Backbone, Link, beside_token
+from retrieval.networks.backbones.backbone import Backbone, Link, at_whole_patches, beside_token, whole_patches
 from retrieval.networks.description import Colour
 from sfm2tuples.errors import UsageError, WeightsError, first_line
 
@@ -63,14 +63,15 @@ class TimmBackbone(Backbone):
     def links(self) -> list[Link]:
         """All of it at once: timm's blocks are not entered one by one."""
         nothing: Link = ()
-        return [(self._at_whole_patches, self._last_features), *(nothing for _ in self.block_names())]
+        to_patches = partial(at_whole_patches, patch=self.patch)
+        return [(to_patches, self._last_features), *(nothing for _ in self.block_names())]
 
     def finished(self, values: Tensor, size: tuple[int, int], token: bool) -> Tensor:
         """The map of the last features, beside its class token, the first of all tokens, or the map's mean."""
         own: Tensor | None = None
         if values.ndim == 3:
             own = values[:, 0] if self.has_class_token else None
-            values = self._tokens_as_map(values, *self._patches(size))
+            values = self._tokens_as_map(values, *whole_patches(size, self.patch))
         elif getattr(self.model, "output_fmt", "NCHW") == "NHWC":
             values = values.permute(0, 3, 1, 2)
         if values.ndim != 4 or values.shape[1] != self.channels:
@@ -170,18 +171,6 @@ class TimmBackbone(Backbone):
         finally:
             self.train(training)
         return None
-
-    def _at_whole_patches(self, x: Tensor) -> Tensor:
-        """Scale to the nearest sides that are whole patches, at least one."""
-        size = (x.shape[-2], x.shape[-1])
-        sides = [count * patch for count, patch in zip(self._patches(size), self.patch, strict=True)]
-        if sides == list(x.shape[-2:]):
-            return x
-        return interpolate(x, size=sides, mode="bilinear", align_corners=False, antialias=True)
-
-    def _patches(self, size: tuple[int, int]) -> list[int]:
-        """How many patches fit a height and a width best, at least one."""
-        return [max(1, round(side / patch)) for side, patch in zip(size, self.patch, strict=True)]
 
     def _tokens_as_map(self, tokens: Tensor, rows: int, columns: int) -> Tensor:
         """(B, prefix + rows x columns, C), row by row, to (B, C, rows, columns)."""

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate, scaled_dot_product_attention
 
-from retrieval.networks.backbones.backbone import Backbone, Link, beside_token
+from retrieval.networks.backbones.backbone import Backbone, Link, at_whole_patches, beside_token, whole_patches
 from sfm2tuples.errors import UsageError
 
 PATCH = 14
@@ -143,12 +142,12 @@ class VisionTransformer(Backbone):
 
     def finished(self, values: Tensor, size: tuple[int, int], token: bool) -> Tensor:
         """The map (B, width, H / 14, W / 14) of the patches' tokens, sides over the patch's rounded."""
-        features = values[:, 1:].transpose(1, 2).unflatten(2, whole_patches(size, PATCH))
+        features = values[:, 1:].transpose(1, 2).unflatten(2, whole_patches(size, (PATCH, PATCH)))
         return beside_token(features, values[:, 0]) if token else features
 
     def _tokens(self, x: Tensor) -> Tensor:
         """The class token and those of the patches, with their positions: (B, 1 + patches, width)."""
-        x = self.patch_embed.proj(at_whole_patches(x, PATCH))
+        x = self.patch_embed.proj(at_whole_patches(x, (PATCH, PATCH)))
         rows, columns = x.shape[-2:]
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x.flatten(2).transpose(1, 2)], dim=1)
         return x + self._positions(rows, columns)
@@ -178,19 +177,6 @@ class VisionTransformer(Backbone):
                 if isinstance(layer, nn.Linear):
                     layer.weight.normal_(0.0, 1 / math.sqrt(layer.in_features), generator=generator)
                     layer.bias.zero_()
-
-
-def whole_patches(size: Sequence[int], patch: int) -> list[int]:
-    """How many patches fit a height and a width best, at least one."""
-    return [max(1, round(side / patch)) for side in size]
-
-
-def at_whole_patches(x: Tensor, patch: int) -> Tensor:
-    """Scale photos (B, C, H, W) to the nearest sides that are whole patches, at least one."""
-    sides = [count * patch for count in whole_patches(x.shape[-2:], patch)]
-    if sides == list(x.shape[-2:]):
-        return x
-    return interpolate(x, size=sides, mode="bilinear", align_corners=False, antialias=True)
 
 
 def build(name: str) -> Backbone:

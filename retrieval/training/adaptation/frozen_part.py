@@ -6,7 +6,6 @@ Frozen blocks see the same pixels in every step, round, mining and validation, a
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -21,6 +20,7 @@ from retrieval.networks.devices import autocast
 from retrieval.networks.network import Network
 from retrieval.training.adaptation.parts import depths_of
 from sfm2tuples.compute.memory import free_memory
+from sfm2tuples.compute.threads import processes_here
 from sfm2tuples.errors import UsageError
 
 Picture = np.ndarray | Inner
@@ -178,7 +178,7 @@ def default_limit() -> int:
     """Bytes that this process may keep: a share of what is free, divided by the processes on this machine."""
     free = free_memory()
     shared = UNSAID if free is None else int(SHARE * free)
-    return shared // max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return shared // processes_here()
 
 
 def form_of(picture: Picture) -> tuple[object, ...]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from sfm2tuples.errors import UsageError
-from sfm2tuples.mining.batch_options import GraphSampling
+from sfm2tuples.mining.batch_options import GraphSampling, two_numbers
 
 PHOTOS = "photos:PxK"
 """What `--sampling` takes beside `TUPLES` and `GRAPH`."""
@@ -43,8 +42,8 @@ def sampling_of(text: str) -> GraphSampling | PhotoSampling | None:
     """
     if not text.startswith("photos"):
         return GraphSampling.of(text)
-    found = re.fullmatch(r"photos:([0-9]{1,6})x([0-9]{1,6})", text)
-    if not found or min(size := [int(number) for number in found.groups()]) < 1 or size[0] * size[1] < FEWEST:
+    size = two_numbers("photos", text)
+    if not size or min(size) < 1 or size[0] * size[1] < FEWEST:
         what = f"sampling {text!r} is unknown; {PHOTOS} is P photos, each with its K - 1 nearest by the teacher"
         raise UsageError(f"{what}: at least {FEWEST} in all, such as {DEFAULT}")
     return PhotoSampling(*size)

@@ -2,5 +2,5 @@
 
 Read `address` first (where such a file or folder lies, without its credentials), then `reading` (bytes, with tries and
 a time limit), `listing` (what lies below a folder) and `contents` (which files have the same bytes). Nothing is written
-there. Imports no room.
+there. Imports `compute`.
 """

@@ -8,12 +8,12 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sfm2tuples.compute.threads import map_in_order
 from sfm2tuples.errors import DataError, first_line
 from sfm2tuples.files.remote.address import QUOTED, Address, require_packages
 
@@ -89,17 +89,8 @@ def fetch_file(address: Address, target: Path, size: int | None) -> None:
 
 def in_threads(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """The work's value for each item, in order, `AT_ONCE` under way; items are taken as they are needed."""
-    waiting: deque[Future[R]] = deque()
-    pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="read")
-    try:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) > 2 * AT_ONCE:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="read") as pool:
+        yield from map_in_order(pool, work, items, ahead=2 * AT_ONCE, a_task=1)
 
 
 def _call(address: Address, method: str, seconds: float, folder: bool = False, **arguments: Any) -> Any:
