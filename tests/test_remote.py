@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import pickle
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,8 @@ from sfm2tuples.files.remote.address import Address, is_address, path_or_address
 from sfm2tuples.files.remote.listing import files_below
 from sfm2tuples.files.remote.reading import AbsentError, FetchError, UnreachableError, read_bytes
 from sfm2tuples.index.schema import TABLES
+from sfm2tuples.ingest.jobs import Wanted, find_files, jobs_of, read_models
+from sfm2tuples.ingest.mirror import local_roots
 from sfm2tuples.mining.photo_keys import key_of
 from sfm2tuples.mining.tuple_file import read_tuples
 from sfm2tuples.places.photo_contents import number_photos
@@ -356,6 +359,48 @@ def test_photos_elsewhere_of_models_here(far_world: PhotoServer, world: Path, tm
         index = read_whole(tmp_path / "i.h5")
         assert index.models.photo_root == [there]
         assert index.images.has_photo.all()
+
+
+def test_a_worker_of_another_machine_reads_models_elsewhere(far_world: PhotoServer, world: Path) -> None:
+    with local_roots([Address.parse(f"{far_world.url}/world")]) as local:
+        found = [find_files(location, Wanted()) for location in local.find_models()]
+        travelled = pickle.dumps(jobs_of(found, Path("/nowhere"), Wanted()))
+    # The mirror is gone, as it never was on the worker's machine.
+    read = [read_models(job) for job in pickle.loads(travelled)]
+    assert [failed for _, failed in read] == [[]] * len(read)
+    assert sum(len(part.models) for part, _ in read if part is not None) == len(read_whole(world / "i.h5").models.name)
+
+
+@pytest.mark.parametrize("place", ["scene/castle.nvm", "scene/bundle/bundle.out"])
+def test_a_root_elsewhere_may_be_a_file(server: PhotoServer, tmp_path: Path, place: str) -> None:
+    file = tmp_path / "served" / place
+    put(tmp_path / "served/scene/images", ["0.jpg", "1.jpg"])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pose = "1 0 0\n0 1 0\n0 0 1\n0 0 0\n"
+    if file.suffix == ".nvm":
+        views = "".join(f"images/{i}.jpg 500 1 0 0 0 {i} 0 0 0 0\n" for i in range(2))
+        file.write_text(f"NVM_V3\n\n2\n{views}\n1\n0 0 5 9 9 9 2 0 0 1 1 1 0 2 2\n0\n")
+    else:
+        file.write_text(f"# Bundle file v0.3\n2 1\n{2 * ('500 0 0' + chr(10) + pose)}0 0 -5\n9 9 9\n2 0 0 1 1 1 0 2 2\n")
+        (tmp_path / "served/scene/list.txt").write_text("images/0.jpg\nimages/1.jpg\n")
+    address = f"{server.url}/{place}"
+    assert run("build-index", address, "-o", tmp_path / "i.h5", "--quiet") == 0
+    assert run("build-index", file, "-o", tmp_path / "near.h5", "--quiet") == 0
+    far, near = read_whole(tmp_path / "i.h5"), read_whole(tmp_path / "near.h5")
+    assert (far.models.photo_root, far.images.has_photo.tolist()) == ([f"{server.url}/scene"], [True, True])
+    assert (far.models.name, far.images.key) == (near.models.name, near.images.key)
+    far_photos = ["--images", f"{address}={server.url}/photos", "--force", "--quiet"]
+    for photo_file in (tmp_path / "served/scene/images").iterdir():
+        photo_file.unlink()
+    assert run("build-index", address, "-o", tmp_path / "i.h5", *far_photos) == 0
+
+
+def test_a_root_that_is_not_listed_says_what_to_do(server: PhotoServer, capsys: pytest.CaptureFixture) -> None:
+    server.lists = False
+    assert run("build-index", f"{server.url}/photos", "-o", "i.h5") == 1
+    said = capsys.readouterr().err
+    assert "403 Forbidden); check the address; where its server lists no folders, copy the models here" in said
+    assert said.count("\n") == 1
 
 
 def test_a_build_that_was_interrupted_goes_on(

@@ -44,6 +44,9 @@ class FoundModel:
     """Bytes of its files."""
     key: str
     """Hash of all that decides the model's columns, as far as can be told without reading the files."""
+    elsewhere: tuple[tuple[Path, int], ...] = ()
+    """Of a model elsewhere its files, as paths in the mirror, with their bytes: a worker of another machine has no such
+    mirror to look into."""
 
 
 @dataclass(frozen=True)
@@ -79,17 +82,20 @@ class NoTracksError(NothingToUseError):
 
 def find_files(location: ModelLocation, wanted: Wanted) -> FoundModel:
     """Size of a model's files, and its key: path, kind, names, sizes and times of the files, and what reads them."""
-    files = []
+    files, there = [], []
+    own = KIND_OF[location.kind].sources(location.path)
     made = [] if location.tracks is None else KIND_OF[BINARY].sources(location.tracks)
-    for path in [*KIND_OF[location.kind].sources(location.path), *made]:
+    for path in [*own, *made]:
         try:
             status = os.stat(path)
         except OSError:
             continue
         files.append((os.path.basename(path), status.st_size, status.st_mtime_ns))
+        there.append((path, status.st_size))
     made_from = (SOFTWARE, wanted, _place_of(location), location.kind, files)
     key = hashlib.sha256(repr(made_from).encode("utf-8", "surrogateescape")).hexdigest()
-    return FoundModel(location, sum(size for _, size, _ in files), key)
+    elsewhere = () if location.elsewhere is None else tuple(file for file in there if file[0] in own)
+    return FoundModel(location, sum(size for _, size, _ in files), key, elsewhere)
 
 
 def _place_of(location: ModelLocation) -> str:
@@ -154,7 +160,7 @@ def read_models(job: ModelJob) -> tuple[Part | None, list[tuple[ModelLocation, M
     for found in job.models:
         location = found.location
         try:
-            model = _read(location)
+            model = _read(found)
             if not model.image_names:
                 raise NothingToUseError(location.called(), "the model has no images", "it is left out")
             graph = covisibility(model, job.wanted.min_shared)
@@ -184,21 +190,22 @@ def read_again(location: ModelLocation, wanted: Wanted, key: str) -> SparseModel
     ModelError
         The model's files were changed since, or can no longer be read.
     """
-    if find_files(location, wanted).key != key:
+    found = find_files(location, wanted)
+    if found.key != key:
         raise ModelError(
             location.called(), "was changed while the index was built", "run the same command with --resume"
         )
-    return _read(location)
+    return _read(found)
 
 
-def _read(location: ModelLocation) -> SparseModel:
+def _read(found: FoundModel) -> SparseModel:
     """Read a model; the files of one elsewhere are here meanwhile."""
     from sfm2tuples.readers.any_kind import read_model
 
+    location = found.location
     if location.elsewhere is None:
         return read_model(location)
-    files = [path for path in KIND_OF[location.kind].sources(location.path) if path.is_file()]
-    with location.elsewhere.fetched(files, location.path) as path:
+    with location.elsewhere.fetched(found.elsewhere, location.path) as path:
         return read_model(replace(location, path=path))
 
 

@@ -30,6 +30,8 @@ VERSIONS = ("ETag", "etag", "Last-Modified", "LastModified", "mtime")
 """What servers call that which differs between two versions of a file; the first that is said counts."""
 LISTS = "*list*.txt"
 """Names of lists of photos that stand beside some models."""
+UNLISTED = "check the address; where its server lists no folders, copy the models here"
+"""What to do where a ROOT is not to be listed."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,15 @@ def local_roots(roots: Sequence[AnyPath]) -> Iterator[LocalRoots]:
 
 
 def _mirror(root: Address, machine: Mirrored) -> Path:
-    """Make the mirror of a ROOT, and say where it is."""
+    """Make the mirror of a ROOT, a folder or a file, and say where it is."""
     top = machine.path(root)
-    listed = folders_below(root, is_passed_over)
+    if _may_hold_several(root.name) and _is_file(root):
+        top.parent.mkdir(parents=True, exist_ok=True)
+        _put(top, root)
+        for folder in (root.parent, root.parent.parent):
+            _look_beside(folder, machine)
+        return top
+    listed = folders_below(root, is_passed_over, UNLISTED)
     wanted: list[Path] = []
     for below, there in listed.items():
         folder = top / below
@@ -97,8 +105,8 @@ def _mirror(root: Address, machine: Mirrored) -> Path:
             (folder / name).mkdir(exist_ok=True)
         wanted += [folder / name for name in there.files if _is_wanted(name)]
     list(in_threads(lambda path: _put(path, machine.address(path)), wanted))
-    if root.path and _has_photos(root.parent):
-        (top.parent / "images").mkdir(exist_ok=True)
+    if root.path:
+        _look_beside(root.parent, machine)
     return top
 
 
@@ -129,9 +137,23 @@ def _put(path: Path, address: Address) -> None:
     os.utime(path, (stamp, stamp))
 
 
-def _has_photos(folder: Address) -> bool:
-    """Whether a folder that lies above a ROOT has `images/` in it, as far as its server lists it."""
+def _is_file(address: Address) -> bool:
+    """Whether a file is there under a name that models in files have; a folder may have it too."""
     try:
-        return "images" in list_folder(folder).folders
-    except DataError:
+        return file_facts(address).get("type") != "directory"
+    except FetchError:
         return False
+
+
+def _look_beside(folder: Address, machine: Mirrored) -> None:
+    """What models of a ROOT may want of a folder above it: `images/` and lists of photos, as its server lists them."""
+    try:
+        there = list_folder(folder)
+    except DataError:
+        return
+    place = machine.path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    if "images" in there.folders:
+        (place / "images").mkdir(exist_ok=True)
+    lists = [place / name for name in there.files if fnmatchcase(name, LISTS)]
+    list(in_threads(lambda path: _put(path, machine.address(path)), lists))

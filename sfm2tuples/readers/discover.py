@@ -62,10 +62,10 @@ class ModelLocation:
 
     def is_of(self, root: AnyPath) -> bool:
         """Whether it was found below this ROOT, or in it where the ROOT is a file."""
-        if isinstance(root, Address):
-            return self.called(self.root) == str(root)
         kind = KIND_OF[self.kind]
         given = [self.root, kind.file_of(self.path)] if isinstance(kind, FileKind) else [self.root]
+        if isinstance(root, Address):
+            return str(root) in map(self.called, given)
         return root.resolve() in [path.resolve() for path in given]
 
 

@@ -62,7 +62,9 @@ def list_folder(folder: Address) -> ListedFolder:
     return listed
 
 
-def folders_below(root: Address, is_passed_over: Callable[[str], bool]) -> dict[str, ListedFolder]:
+def folders_below(
+    root: Address, is_passed_over: Callable[[str], bool], unlisted: str = NO_LIST
+) -> dict[str, ListedFolder]:
     """List a folder and all folders below it.
 
     Parameters
@@ -70,6 +72,8 @@ def folders_below(root: Address, is_passed_over: Callable[[str], bool]) -> dict[
     root : Address
     is_passed_over : callable
         Whether a folder of this name is not looked into.
+    unlisted : str
+        What to do where the root is not to be listed, for the message.
 
     Returns
     -------
@@ -85,7 +89,7 @@ def folders_below(root: Address, is_passed_over: Callable[[str], bool]) -> dict[
     try:
         found = {"": list_folder(root)}
     except FetchError as error:
-        raise DataError(root, f"cannot be listed ({error.what})", NO_LIST) from error
+        raise DataError(root, f"cannot be listed ({error.what})", unlisted) from error
     level = [""]
     while level:
         below = [

@@ -36,8 +36,17 @@ class Mirrored:
         return replace(self.machine, path="") / below
 
     @contextmanager
-    def fetched(self, files: Sequence[Path], path: Path) -> Iterator[Path]:
+    def fetched(self, files: Sequence[tuple[Path, int]], path: Path) -> Iterator[Path]:
         """Fetch files of the mirror into a temporary folder; `path` as it is there. Removed with the context.
+
+        The mirror itself is not looked into: it may lie on another machine than this one.
+
+        Parameters
+        ----------
+        files : sequence of (Path, int)
+            Paths in the mirror, and the bytes of each, 0 where they are not known.
+        path : Path
+            In the mirror.
 
         Raises
         ------
@@ -48,10 +57,10 @@ class Mirrored:
         """
         with TemporaryDirectory(prefix="sfm2tuples-") as folder:
 
-            def fetch(file: Path) -> None:
-                target = Path(folder, file.relative_to(self.top))
+            def fetch(file: tuple[Path, int]) -> None:
+                target = Path(folder, file[0].relative_to(self.top))
                 target.parent.mkdir(parents=True, exist_ok=True)
-                fetch_file(self.address(file), target, file.stat().st_size or None)
+                fetch_file(self.address(file[0]), target, file[1] or None)
 
             try:
                 list(in_threads(fetch, files))
