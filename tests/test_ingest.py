@@ -250,9 +250,13 @@ def test_a_build_whose_least_shared_points_leave_no_pair_says_so(root: Path, cap
     assert "no two images share 6 points" in caplog.text
 
 
-def test_a_build_of_broken_models_alone_is_refused(root: Path) -> None:
+def test_a_build_of_broken_models_alone_is_refused(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     (write_scene(root, "b", photos("2.jpg")) / "cameras.txt").write_text("1 SIMPLE_PINHOLE 200\n")
-    with pytest.raises(DataError, match="none of 1 models can be used"):
+    with pytest.raises(ModelError, match=r"b/sparse/0/cameras\.txt: line 1: "):
+        build(root)
+    assert not caplog.records  # it is said once
+    (write_scene(root, "c", photos("2.jpg")) / "cameras.txt").write_text("")
+    with pytest.raises(DataError, match=r"none of 2 models can be used; the first: .*b/sparse/0/cameras\.txt"):
         build(root)
 
 

@@ -20,7 +20,7 @@ from retrieval.evaluation.localisability import ELSEWHERE, FAR
 from retrieval.evaluation.localised_queries import compared_poses
 from retrieval.local_features.feature_extraction import FoundFeatures
 from retrieval.localisation import localisation as steps
-from retrieval.localisation.absolute_poses import FEW, NO_FOCAL, NO_POSE, SHAPE, UNREADABLE
+from retrieval.localisation.absolute_poses import FEW, NO_FOCAL, NO_POSE, NO_SIZE, SHAPE, UNREADABLE
 from retrieval.localisation.features_cache import opened_cache, prepare_cache, store_features_of
 from retrieval.localisation.localisation import PoseAnswers, localise
 from retrieval.localisation.options import LocalisationOptions, parse_thresholds
@@ -151,6 +151,18 @@ def test_a_camera_without_a_focal_length_is_a_reason(
     write_whole(tmp_path / "panorama.h5", replace(index, cameras=panorama))
     other = index, tmp_path / "panorama.h5", world[2]
     assert found_by(other, {"query": ("near",)}).reason == [NO_FOCAL]
+
+
+@pytest.mark.parametrize(
+    ("column", "reason"), [({"params": np.array([0.0, 400, 300])}, NO_FOCAL), ({"size": np.array([[0, 0]])}, NO_SIZE)]
+)
+def test_what_a_model_does_not_say_of_its_cameras_is_a_reason(
+    world: tuple[Index, Path, LocalisationOptions], tmp_path: Path, column: dict[str, np.ndarray], reason: str
+) -> None:
+    # As of an unknown camera of kapture; as of Bundler's and VisualSFM's cameras.
+    index = replace(world[0], cameras=replace(world[0].cameras, **column))
+    write_whole(tmp_path / "unsaid.h5", index)
+    assert found_by((index, tmp_path / "unsaid.h5", world[2]), {"query": ("near",)}).reason == [reason]
 
 
 def test_a_pose_in_one_model_outlives_a_camera_without_a_focal_length_in_another(

@@ -132,6 +132,16 @@ def test_photos_above_the_file_are_relative_to_their_folder(tmp_path: Path) -> N
     assert read_model(write(tmp_path, {**GLOBAL, "frames": frames})).image_names == ["a.jpg", "b.jpg"]
 
 
+@pytest.mark.parametrize("start", ["../photos/", "..\\photos\\", "{}/photos/"])
+def test_sizes_are_taken_from_photos_that_lie_above_the_file(tmp_path: Path, start: str) -> None:
+    frames = [{**FRAME, "file_path": f"{start.format(tmp_path)}{name}.jpg"} for name in "ab"]
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (80, 60)).save(tmp_path / "photos" / "b.jpg")
+    (tmp_path / "capture").mkdir()
+    read = read_model(write(tmp_path / "capture", {"camera_angle_x": 0.7, "frames": frames}))
+    assert (read.image_names, camera_of(read, 0)[1]) == (["a.jpg", "b.jpg"], [80, 60])
+
+
 def test_a_file_beside_the_model_that_it_was_made_from_is_passed_over(tmp_path: Path, scene: Path) -> None:
     write(tmp_path / "s", {**GLOBAL, "frames": [FRAME]})
     write(tmp_path / "t", {**GLOBAL, "frames": [FRAME]}, "transforms_test.json")

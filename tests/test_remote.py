@@ -104,6 +104,7 @@ def far_world(world: Path, quick: None) -> Iterator[PhotoServer]:
         ("https://h/a%20b/", "https://h/a%20b"),
         ("http://h:8000/100%", "http://h:8000/100%25"),
         ("HTTPS://h/é#1", "https://h/%C3%A9%231"),
+        ("https://h//a/./b/%2e%2e/c%2Fd//", "https://h/a/c%2Fd"),
         ("s3://bucket/a b%20/é", "s3://bucket/a b%20/é"),
         ("gcs://bucket", "gs://bucket"),
     ],
@@ -120,6 +121,7 @@ def test_names_below_an_address_mean_themselves() -> None:
     assert (folder / "./a/../b.jpg").name == "b.jpg"
     assert (folder / "b.jpg").parent == folder
     assert folder.parent.parent == Address("https", "h")
+    assert (Address.parse("s3://bucket/a//b/") / "c/./d.jpg").url == "s3://bucket/a//b/c/d.jpg"
     assert photo_at("https://h/photos", "b.jpg") == folder / "b.jpg"
     assert photo_at("/here", "b.jpg") == Path("/here/b.jpg")
 
@@ -381,7 +383,8 @@ def test_a_root_elsewhere_may_be_a_file(server: PhotoServer, tmp_path: Path, pla
         views = "".join(f"images/{i}.jpg 500 1 0 0 0 {i} 0 0 0 0\n" for i in range(2))
         file.write_text(f"NVM_V3\n\n2\n{views}\n1\n0 0 5 9 9 9 2 0 0 1 1 1 0 2 2\n0\n")
     else:
-        file.write_text(f"# Bundle file v0.3\n2 1\n{2 * ('500 0 0' + chr(10) + pose)}0 0 -5\n9 9 9\n2 0 0 1 1 1 0 2 2\n")
+        cameras = 2 * f"500 0 0\n{pose}"
+        file.write_text(f"# Bundle file v0.3\n2 1\n{cameras}0 0 -5\n9 9 9\n2 0 0 1 1 1 0 2 2\n")
         (tmp_path / "served/scene/list.txt").write_text("images/0.jpg\nimages/1.jpg\n")
     address = f"{server.url}/{place}"
     assert run("build-index", address, "-o", tmp_path / "i.h5", "--quiet") == 0

@@ -176,6 +176,13 @@ def test_a_strict_build_goes_on_once_the_model_is_mended(
     assert target.read_bytes() == expected
 
 
+def test_a_strange_folder_among_the_parts_is_removed_with_them(tmp_path: Path) -> None:
+    target = tmp_path / "index.h5"
+    (work_path(target) / "folder").mkdir(parents=True)
+    with work_folder(target, False) as folder:
+        assert sorted(path.name for path in folder.iterdir()) == ["lock"]
+
+
 def test_two_builds_of_one_target_do_not_meet(root: Path, target: Path, expected: bytes) -> None:
     with work_folder(target, False), pytest.raises(DataError, match="another process"):
         build(root, target)

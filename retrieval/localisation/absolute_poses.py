@@ -31,9 +31,13 @@ SEED = 0
 """Of RANSAC's draws, so that two runs agree."""
 SAME_SHAPE = 0.02
 """How far the sides of a photo may be scaled apart from its camera's: rounding to whole pixels."""
+UNKNOWN_SIZE = (0, 0)
+"""Of a camera whose model does not say it."""
 HELD = 64
 """Photos whose features a worker keeps at hand, about two megabytes each."""
-UNREADABLE, NO_FOCAL, SHAPE = "photo cannot be read", "camera without a focal length", "photo of another shape"
+UNREADABLE, SHAPE = "photo cannot be read", "photo of another shape"
+NO_FOCAL, NO_SIZE = "camera without a focal length", "camera without a size"
+"""As of an unknown camera of kapture, and of Bundler's and VisualSFM's models, which say no size."""
 FEW, NO_POSE, DIED = "too few matched points", "no pose that they agree on", "pycolmap ended its process"
 
 
@@ -74,8 +78,11 @@ def localise_query(job: LocaliseJob) -> dict[str, Any]:
     for model, (keypoint, point) in sorted(_correspondences(job, query, index).items()):
         camera = cameras.get(model, usual)
         scale = _scale(camera, query[0].size)
-        if CAMERA_MODELS[CAMERA_MODEL_IDS[camera.model]].num_focal == 0:
+        focal = camera.params[: CAMERA_MODELS[CAMERA_MODEL_IDS[camera.model]].num_focal]
+        if not len(focal) or not (focal > 0).all():
             answer = failure(NO_FOCAL)
+        elif camera.size == UNKNOWN_SIZE:
+            answer = failure(NO_SIZE)
         elif scale is None:
             answer = failure(SHAPE)
         else:
@@ -141,14 +148,18 @@ def _camera(index: OpenedIndex, image: int) -> ImageCamera:
     """The camera of an image; of a wrong number of parameters pycolmap would read what lies behind them."""
     camera = index.camera(image)
     wanted = CAMERA_MODELS[CAMERA_MODEL_IDS[camera.model]].num_params
-    if len(camera.params) != wanted or min(camera.size) < 1 or not np.isfinite(camera.params).all():
+    has_size = min(camera.size) >= 1 or camera.size == UNKNOWN_SIZE
+    if len(camera.params) != wanted or not has_size or not np.isfinite(camera.params).all():
         what = f"the {camera.model} camera of {index.images.key[image]} is none: it needs a size and {wanted} numbers"
         raise FileFormatError(index.path, what, "build it again")
     return camera
 
 
 def _scale(camera: ImageCamera, size: tuple[int, int]) -> np.ndarray | None:
-    """Pixels of the camera for one of the photo, across and down; None where the photo has another shape."""
+    """Pixels of the camera for one of the photo, across and down; None where the photo has another shape, or the camera
+    has no size."""
+    if camera.size == UNKNOWN_SIZE:
+        return None
     scale = np.array(camera.size, np.float64) / size
     return scale if abs(scale[0] / scale[1] - 1) <= SAME_SHAPE else None
 

@@ -106,11 +106,11 @@ def build_parts(
     ModelError
         A model cannot be read, where `workers.strict` is set.
     DataError
-        No model can be used, or the workers cannot be reached or cannot write.
+        No model can be used (of the only one its own error), or the workers cannot be reached or cannot write.
     """
     if workers.dask is not None:
         locations = [replace(one, path=one.path.absolute(), root=one.root.absolute()) for one in locations]
-    failed: dict[str, str] = {}
+    failed = _Failures(len(locations))
     stored, without = _read_all(locations, folder, wanted, workers, progress or (lambda _: None), failed)
     if without and make_tracks is not None:
         tracked = []
@@ -118,18 +118,34 @@ def build_parts(
             try:
                 tracked.append(make_tracks(location))
             except ModelError as error:
-                _note(failed, location, error)
+                failed.note(location, error)
         without = {}
         if tracked:
             again, without = _read_all(tracked, folder, wanted, workers, lambda _: None, failed)
             stored |= again
     for location, why in without.items():
-        _note(failed, location, why)
-    names = [location.name for location in locations]
+        failed.note(location, why)
+    names, errors = [location.name for location in locations], failed.errors
     if not stored:
+        if len(locations) == 1:
+            raise errors[names[0]]
         what = f"none of {len(locations)} models can be used"
-        raise DataError(locations[0].called(locations[0].root), what, f"the first: {failed[names[0]]}")
-    return [stored[name] for name in names if name in stored], [failed[name] for name in names if name in failed]
+        raise DataError(locations[0].called(locations[0].root), what, f"the first: {errors[names[0]]}")
+    return [stored[name] for name in names if name in stored], [str(errors[name]) for name in names if name in errors]
+
+
+class _Failures:
+    """Why models cannot be used: each is said at once, but not that of the only model, which ends the build."""
+
+    def __init__(self, num_models: int) -> None:
+        self.errors: dict[str, ModelError] = {}
+        self._num_models = num_models
+
+    def note(self, location: ModelLocation, error: ModelError) -> None:
+        """Keep why a model cannot be used."""
+        self.errors[location.name] = error
+        if self._num_models > 1:
+            log.warning("%s", error)
 
 
 def _read_all(
@@ -138,7 +154,7 @@ def _read_all(
     wanted: Wanted,
     workers: Workers,
     report: Callable[[Progress], None],
-    failed: dict[str, str],
+    failed: _Failures,
 ) -> tuple[dict[str, StoredModel], dict[ModelLocation, NoTracksError]]:
     """Read models: those that can be used by name, and those without tracks; the others are noted in `failed`."""
     found = [find_files(location, wanted) for location in locations]
@@ -158,15 +174,10 @@ def _read_all(
             if isinstance(error, NoTracksError):
                 without[location] = error
             else:
-                _note(failed, location, error)
+                failed.note(location, error)
         done = replace(done, models=done.models + len(job.models), size=done.size + job.size)
         report(done)
     return stored, without
-
-
-def _note(failed: dict[str, str], location: ModelLocation, error: ModelError) -> None:
-    failed[location.name] = str(error)
-    log.warning("%s", error)
 
 
 def _parts_of(

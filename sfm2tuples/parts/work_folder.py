@@ -119,5 +119,12 @@ def _clean(folder: Path, resume: bool) -> None:
     if parts and not resume:
         log.warning("%s: %d parts of an interrupted run are removed; --resume would have gone on", folder, len(parts))
     for entry in list(os.scandir(folder)):
-        if entry.name != "lock" and not (resume and not entry.name.startswith(".")):
-            os.unlink(entry.path)
+        if entry.name == "lock" or (resume and not entry.name.startswith(".")):
+            continue
+        try:
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            else:
+                os.unlink(entry.path)
+        except OSError as error:
+            raise DataError(entry.path, f"cannot be removed ({error.strerror})", "remove it") from error

@@ -112,7 +112,7 @@ def read_images(path: Path) -> ImageRecords:
         if counts[rows] == -1:
             raise ModelError(path, f"ends inside image {rows + 1:,} of {count:,}", CUT)
         name = _names(buffer, starts[rows : rows + 1], ends[rows : rows + 1])[0]
-        what = f"observations of image {name!r}"
+        what = f"observations of image {name.decode('utf-8', 'surrogateescape')!r}"
         _checked_count(int(counts[rows].view(np.uint64)), buffer.size - end, kernels.OBSERVATION_BYTES, what, path)
     _check_end(end, buffer.size, path)
     head = buffer[starts[:, None] + np.arange(kernels.IMAGE_BYTES)].view(IMAGE)[:, 0]

@@ -57,8 +57,10 @@ class Address:
             host, _, early = host.partition("?")  # https://host?signature
             path, _, late = path.partition("?")
             # A percent sign that quotes stays one, any other is quoted.
-            path, query = "/".join(_quoted(unquote(part)) for part in path.split("/")), early or late
-        address = cls(scheme, host, (slash + path).rstrip("/"), user, query)
+            path, query = _below("", (_quoted(unquote(part)) for part in path.split("/"))), early or late
+        else:
+            path = (slash + path).rstrip("/")
+        address = cls(scheme, host, path, user, query)
         if scheme not in PACKAGES:
             known = ", ".join(f"{name}://" for name in PACKAGES if name != "memory")
             raise UsageError(one_line(f"{address}: such an address cannot be read; known are {known}"))
@@ -74,13 +76,8 @@ class Address:
 
     def __truediv__(self, name: str | Path) -> Address:
         """What lies below under a name, which is not quoted: spaces and percent signs mean themselves."""
-        parts = [part for part in self.path.split("/") if part]
-        for part in str(name).split("/"):
-            if part == "..":
-                parts = parts[:-1]
-            elif part not in ("", "."):
-                parts.append(_quoted(part) if self.scheme in QUOTED else part)
-        return replace(self, path="".join(f"/{part}" for part in parts))
+        parts = str(name).split("/")
+        return replace(self, path=_below(self.path, map(_quoted, parts) if self.scheme in QUOTED else parts))
 
     @property
     def name(self) -> str:
@@ -115,6 +112,16 @@ class Address:
         """The address for whoever reads it, with its credentials."""
         user = f"{self.user}@" if self.user else ""
         return f"{self.scheme}://{user}{self.host}{self.path}{f'?{self.query}' if self.query else ''}"
+
+
+def _below(path: str, parts: Iterable[str]) -> str:
+    """What parts of a name lead to from a path, which stays as it is: a bucket may hold `a//b`."""
+    for part in parts:
+        if part == "..":
+            path = path.rpartition("/")[0]
+        elif part not in ("", "."):
+            path += f"/{part}"
+    return path
 
 
 def _quoted(part: str) -> str:

@@ -65,8 +65,9 @@ def read(path: Path) -> SparseModel:
     content = _content(path)
     frames = content["frames"]
     labels = [_label(row, frame) for row, frame in enumerate(frames)]
-    names = relative_names([_name(path, label, frame) for label, frame in zip(labels, frames, strict=True)], path)
-    reader = _Cameras(path, content, names)
+    listed = [_name(path, label, frame) for label, frame in zip(labels, frames, strict=True)]
+    names = relative_names(listed, path)
+    reader = _Cameras(path, content, listed)
     cameras = [reader.camera_of(label, frame) for label, frame in zip(labels, frames, strict=True)]
     each = list(dict.fromkeys(cameras))
     row_of = {camera: row for row, camera in enumerate(each)}
@@ -165,7 +166,10 @@ def _matrix(path: Path, label: str, value: Any) -> np.ndarray:
 
 
 class _Cameras:
-    """The cameras of frames: what stands in the frame counts before what stands beside the list."""
+    """The cameras of frames: what stands in the frame counts before what stands beside the list.
+
+    `names` are those of the photos as the file writes them, which may lead to another folder than the file's.
+    """
 
     def __init__(self, path: Path, content: dict[str, Any], names: Sequence[bytes]) -> None:
         self.path = path
@@ -245,7 +249,7 @@ class _Cameras:
 
         if self._photo_size is None:
             for name in itertools.islice(self.names, 10):
-                file = self.path.parent / name.decode("utf-8", "surrogateescape")
+                file = self.path.parent / name.decode("utf-8", "surrogateescape").strip().replace("\\", "/")
                 try:
                     if file.is_file():
                         with Image.open(file) as photo:
