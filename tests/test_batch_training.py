@@ -22,6 +22,7 @@ from retrieval.training.optimisation import build_optimiser
 from retrieval.training.options import TrainingOptions, options_from_recipe
 from retrieval.training.passes import ForwardPlan
 from retrieval.training.state import Resources
+from retrieval.training.team import Team
 from sfm2tuples.errors import DataError, PhotoError
 from sfm2tuples.mining.tuple_file import TupleFile, read_tuples
 from tests.teams import in_a_team
@@ -134,6 +135,32 @@ def test_a_run_that_goes_on_ends_as_one_that_was_not_interrupted(tuples: Path, t
         assert torch.equal(tensor, parts["weights"][name]), name
     assert [f["queries"] for f in whole["history"]] == [f["queries"] for f in parts["history"]]
     assert whole["history"][1]["queries"] % 3 == 0 < whole["history"][1]["queries"]
+
+
+def chosen_rows(file: TupleFile, options: TrainingOptions, team: Team, known: dict[int, str]) -> list[list[int]]:
+    """The batches of the second round, in a process that knows already of photos that cannot be read."""
+    state = state_of(file, TuplePhotos(file, SIZE), network(), options, Resources(team=team))
+    state.unreadable.update(known)
+    return [batch.row.tolist() for batch in batches_of_round(state, 2, NOBODY)]
+
+
+@pytest.mark.parametrize("choice", ["random", "hard"])
+def test_what_a_step_could_not_read_changes_no_later_choice(tuples: Path, choice: str):
+    """Only the process that read the photo knows of it, and a run that goes on knows nothing of earlier steps."""
+    file, options = read_tuples(tuples), graph(batch_choice=choice, queries_per_round=5)
+    rows = chosen_rows(file, options, Team(), {})
+    known = {rows[0][-1]: "torn"}
+    members = in_a_team(2, lambda team: chosen_rows(file, options, team, known if team.rank else {}))
+    assert members == [rows, rows]
+
+
+def test_a_photo_that_mining_cannot_read_is_in_no_batch(tmp_path: Path):
+    file = read_tuples(make_tuples(tmp_path / "tuples.h5", root=tmp_path / "photos"))
+    torn = int(file.candidates["train"].queries[0])
+    file.images.path(torn).write_bytes(b"torn")
+    first, second = in_a_team(2, lambda team: chosen_rows(file, graph(queries_per_round=5), team, {}))
+    assert first == second
+    assert not any(torn in rows for rows in first)
 
 
 def test_without_held_out_places_no_kept_out_query_is_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -15,7 +15,8 @@ from sfm2tuples.mining.rounds import search_for
 def batches_of_round(state: TrainingState, round: int, kept_out: np.ndarray) -> list[GraphBatch]:
     """The batches of one round, in the order of training, the same in every process of a team.
 
-    Each process of a team describes its share of the photos, and chooses for its share of the batches.
+    Each process of a team describes its share of the photos, and chooses for its share of the batches. What a photo
+    was like in earlier steps changes nothing: one process alone knows of it, and a run that goes on does not.
 
     Parameters
     ----------
@@ -39,7 +40,8 @@ def batches_of_round(state: TrainingState, round: int, kept_out: np.ndarray) -> 
     plan = plan_batches(state.tuples, mining, sampling, state.options.batch_choice or HARD, round, kept_out)
     needed = plan.rows_needed
     descriptors = state.describe(needed, f"round {round} mine", strict=False) if len(needed) else None
-    unfit = np.union1d(kept_out, np.array([*state.unreadable], np.int64))
+    unread = needed[:0] if descriptors is None else needed[~descriptors.any(axis=1)]
+    unfit = np.union1d(kept_out, unread)
     search = search_for(mining.search, exact_search(state.network.device))
     own = state.team.rows(len(plan.start))
     with state.team.shared_work():
