@@ -188,6 +188,27 @@ def test_rows_are_gathered_in_order_and_bit_by_bit(kind: type, count: int) -> No
         assert (whole.dtype, whole.shape, whole.tobytes()) == (rows.dtype, rows.shape, rows.tobytes())
 
 
+def test_a_weight_without_a_gradient_stays_without_one_in_a_team() -> None:
+    """As in a network of timm whose classifier's norm is of no use here: weight decay is not to move it."""
+
+    def step(team: Team) -> tuple[bool, torch.Tensor, torch.Tensor]:
+        torch.manual_seed(0)
+        layers = torch.nn.ModuleList([torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)])
+        before = layers[1].weight.detach().clone()
+        optimiser = torch.optim.Adam(layers.parameters(), lr=0.1, weight_decay=0.5)
+        if team.rank == 1:
+            layers[0](torch.ones(1, 2)).sum().backward()
+        has_one = team.add_up_gradients(layers)
+        optimiser.step()
+        return has_one, layers[1].weight - before, layers[0].weight.grad
+
+    for has_one, moved, gradient in in_a_team(3, step):
+        assert has_one
+        assert not moved.any()
+        assert gradient.tolist() == [[1.0, 1.0]]
+    assert in_a_team(2, lambda team: team.add_up_gradients(torch.nn.Linear(2, 1))) == [False, False]
+
+
 def test_work_that_fails_in_some_processes_fails_in_all_and_says_what_was_said_first() -> None:
     def work(team: Team) -> None:
         with team.shared_work():

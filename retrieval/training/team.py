@@ -87,18 +87,22 @@ class Team:
         return values if self.size == 1 else self._summed(torch.from_numpy(values.copy())).numpy()
 
     def add_up_gradients(self, network: nn.Module) -> bool:
-        """Give every process the sum of all gradients, in one message; False where no process has any."""
+        """Give every process the sum of all gradients, in one message; False where no process has any.
+
+        A parameter of which no process has a gradient has none afterwards: an optimiser would let weight decay and
+        momentum move one whose gradient is zero.
+        """
         parameters = [p for p in network.parameters() if p.requires_grad]
-        has_one = any(p.grad is not None for p in parameters)
+        has_own = [p.grad is not None for p in parameters]
         if self.size == 1:
-            return has_one
+            return any(has_own)
         own = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        flat = self._summed(torch.cat([own[0].new_tensor([has_one]), *(gradient.reshape(-1) for gradient in own)]))
-        if not flat[0].item():
-            return False
-        for parameter, gradient in zip(parameters, flat[1:].split([p.numel() for p in parameters]), strict=True):
-            parameter.grad = gradient.view_as(parameter)
-        return True
+        flat = self._summed(torch.cat([own[0].new_tensor(has_own), *(gradient.reshape(-1) for gradient in own)]))
+        has_one = flat[: len(own)].tolist()
+        gradients = flat[len(own) :].split([p.numel() for p in parameters])
+        for parameter, gradient, there in zip(parameters, gradients, has_one, strict=True):
+            parameter.grad = gradient.view_as(parameter) if there else None
+        return any(has_one)
 
     @contextmanager
     def shared_work(self) -> Iterator[None]:
