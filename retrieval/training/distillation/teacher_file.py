@@ -11,7 +11,7 @@ import numpy as np
 from retrieval.training.distillation.teacher import TeacherChoice, describe_by_teacher, rows_to_teach
 from retrieval.training.distillation.teaching import Teaching
 from retrieval.training.state import TrainingState
-from sfm2tuples.errors import DataError, UsageError
+from sfm2tuples.errors import DataError, UsageError, first_three
 from sfm2tuples.files.columns import rows_of_names
 from sfm2tuples.files.container import read_header
 from sfm2tuples.files.descriptors import read_descriptors, write_descriptors
@@ -32,7 +32,7 @@ def begin_teaching(folder: Path, state: TrainingState, choice: TeacherChoice) ->
     Returns
     -------
     TrainingState
-        With its teaching. Photos without a descriptor count as unreadable.
+        With its teaching.
 
     Raises
     ------
@@ -43,14 +43,14 @@ def begin_teaching(folder: Path, state: TrainingState, choice: TeacherChoice) ->
     seen = replace(state.options.extraction, upright=state.network.upright)
     device, title = str(state.network.device), state.title("teacher")
     known, described = describe_by_teacher(choice, state.tuples, rows, seen, state.team, device, title)
-    _refuse_few(state, len(known), len(rows))
+    _refuse_few(state, known, rows)
     path, fingerprint = folder / TEACHER, ""
     with state.team.shared_work():
         if state.team.leads:
             write_descriptors(path, described, parents=[state.tuples.header.fingerprint])
             fingerprint = read_header(path).fingerprint
     fingerprint = state.team.agree(fingerprint)
-    return _taught(state, Teaching(described.values, known, state.options.teacher_weight, fingerprint), rows)
+    return replace(state, teaching=Teaching(described.values, known, state.options.teacher_weight, fingerprint))
 
 
 def read_teaching(folder: Path, state: TrainingState, fingerprint: str) -> TrainingState:
@@ -68,23 +68,18 @@ def read_teaching(folder: Path, state: TrainingState, fingerprint: str) -> Train
     if found.fingerprint != fingerprint:
         raise DataError(path, "is not the file that the run began with", "start the run again with --force")
     known = rows_of_names(state.tuples.images.key, found.names, path, "photos are not among those of the training")
-    teaching = Teaching(found.values, known, state.options.teacher_weight, fingerprint)
-    return _taught(state, teaching, rows_to_teach(state.tuples))
+    return replace(state, teaching=Teaching(found.values, known, state.options.teacher_weight, fingerprint))
 
 
-def _taught(state: TrainingState, teaching: Teaching, rows: np.ndarray) -> TrainingState:
-    """The state with a teacher, which knows what cannot be taught."""
-    for row in np.setdiff1d(rows, teaching.rows).tolist():
-        name = state.photos.names(np.array([row]))[0]
-        state.unreadable.setdefault(row, f"{name}: the teacher has no descriptor of it")
-    return replace(state, teaching=teaching)
-
-
-def _refuse_few(state: TrainingState, known: int, wanted: int) -> None:
-    """Refuse a teacher that knows too few of the photos; say how many are left out."""
-    missing = wanted - known
-    what = f"{missing:,} of {wanted:,} photos cannot be read, or have no descriptor of the teacher"
-    if missing > max(1, MOST_UNKNOWN * wanted):
-        raise DataError(state.tuples.path, what, "put the photos right, or extract the descriptors again")
-    if missing and state.team.leads:
-        logger.warning("%s, and are left out", what)
+def _refuse_few(state: TrainingState, known: np.ndarray, wanted: np.ndarray) -> None:
+    """Refuse a teacher that knows too few of the photos `wanted`; say of how many it says nothing."""
+    missing = np.setdiff1d(wanted, known)
+    if not len(missing):
+        return
+    names = first_three(state.photos.names(missing))
+    what = f"{len(missing):,} of {len(wanted):,} photos cannot be read, or have no descriptor of the teacher"
+    if len(missing) > max(1, MOST_UNKNOWN * len(wanted)):
+        remedy = "put the photos right, or extract the descriptors again"
+        raise DataError(state.tuples.path, f"{what}, first {names}", remedy)
+    if state.team.leads:
+        logger.warning("%s, and the teacher says nothing of them, first %s", what, names)

@@ -35,6 +35,8 @@ class Teaching:
     def loss_of(self, descriptors: Tensor, groups: Sequence[Sequence[int] | np.ndarray]) -> Tensor:
         """What the teacher adds to a loss: `relational` of each group by itself, times the weight.
 
+        It says nothing of a photo without a descriptor of its own: the group is judged without that photo.
+
         Parameters
         ----------
         descriptors : (n, D) float
@@ -44,7 +46,10 @@ class Teaching:
         """
         total, first = descriptors.sum() * 0, 0
         for group in groups:
-            own = descriptors[first : first + len(group)]
+            rows, own = np.asarray(group, np.int64), descriptors[first : first + len(group)]
             first += len(group)
-            total = total + relational(own, torch.from_numpy(self.of(np.asarray(group, np.int64))).to(own))
+            known = np.isin(rows, self.rows)
+            if not known.all():
+                own = own[torch.from_numpy(known).to(own.device)]
+            total = total + relational(own, torch.from_numpy(self.of(rows[known])).to(own))
         return self.weight * total
