@@ -33,8 +33,8 @@ from retrieval.training.options import TrainingOptions, options_from_recipe
 from retrieval.training.passes import ForwardPlan
 from retrieval.training.state import Resources
 from retrieval.training.steps import train_round
-from sfm2tuples.errors import DataError, SfmTuplesError, UsageError
-from sfm2tuples.files.descriptors import read_descriptors
+from sfm2tuples.errors import DataError, MiningError, SfmTuplesError, UsageError
+from sfm2tuples.files.descriptors import Descriptors, read_descriptors, write_descriptors
 from sfm2tuples.mining.batch_options import GraphSampling
 from sfm2tuples.mining.tuple_file import TupleFile, read_tuples
 from sfm2tuples.similarity.exact_search import most_similar
@@ -134,6 +134,9 @@ def test_groups_are_judged_each_by_itself_and_weighted():
     parts = [(student[:3], [8, 1, 0]), (student[3:], [3, 2, 7, 4])]
     want = sum(oracles_distillation.relational(own.tolist(), table[at].tolist()) for own, at in parts)
     assert got.item() == pytest.approx(0.25 * want, rel=1e-4)
+    unknown = teaching.loss_of(student, [[20, 5, 3, 1], np.array([0, 2, 30])])
+    known = oracles_distillation.relational(student[[0, 2, 3]].tolist(), table[[8, 1, 0]].tolist())
+    assert unknown.item() == pytest.approx(0.25 * known, rel=1e-4)
     with pytest.raises(ValueError, match="no descriptor"):
         teaching.of(np.array([3, 5]))
     with pytest.raises(ValueError, match="no descriptor"):
@@ -190,6 +193,13 @@ def test_a_round_draws_every_photo_once_with_its_nearest(tuples: TupleFile, samp
         assert batches[0].row[1 : 1 + len(held)].tolist() == held
     few = replace(state, options=options(sampling, queries_per_round=12))
     assert sum(batch.places for batch in photo_batches(few, 1, out)) == 12
+
+
+def test_a_round_without_a_batch_of_three_photos_says_what_to_raise(tuples: TupleFile):
+    asked = options("photos:4x1", queries_per_round=2)
+    state = replace(state_of(tuples, TuplePhotos(tuples, SIZE), network(), asked), teaching=teaching_of(tuples))
+    with pytest.raises(MiningError, match="no batch of photos:4x1 has 3 photos: a round draws 2; raise"):
+        photo_batches(state, 1, NOBODY)
 
 
 # --- steps --------------------------------------------------------------------------------------------------------
@@ -422,6 +432,25 @@ def test_a_file_of_descriptors_teaches_as_its_network_does(folder: Path, tmp_pat
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.parametrize("sampling", ["tuples", "graph:3x2"])
+def test_a_photo_of_which_the_teacher_says_nothing_is_trained_on_all_the_same(
+    folder: Path, tuples: TupleFile, tmp_path: Path, sampling: str
+):
+    """A file of descriptors may lack some. The photo can be read, and is in most tuples."""
+    teaching, lacking = teaching_of(tuples), 0
+    own = tuples.tuples["train"]
+    assert (np.column_stack([own.query, own.positive, own.negative]) == lacking).any(axis=1).sum() > 1
+    kept = np.delete(np.arange(24), lacking)
+    described = Descriptors([tuples.images.key[row] for row in kept], teaching.descriptors[kept])
+    write_descriptors(tmp_path / "few.h5", described)
+    asked = options(sampling, rounds=1, teacher_weight=1.0, **({"remine": False} if sampling == "tuples" else {}))
+    queries = [
+        train(folder / "tuples.h5", tmp_path / "run", asked, network(), teacher=teacher, force=True).history[1].queries
+        for teacher in (choice(folder), TeacherChoice(descriptors=tmp_path / "few.h5"))
+    ]
+    assert queries[0] == queries[1] > 0
+
+
 def test_a_team_asks_the_teacher_for_each_photo_once(folder: Path, tmp_path: Path):
     from retrieval.training.distillation.teacher_file import begin_teaching
 
@@ -446,7 +475,7 @@ def test_a_photo_that_cannot_be_read_is_left_out_and_many_are_refused(folder: Pa
     assert "1 of 24 photos cannot be read" in caplog.text
     for number in (2, 3):
         (tmp_path / "photos" / str(number) / "0.jpg").write_bytes(b"torn")
-    with pytest.raises(DataError, match="3 of 24 photos cannot be read"):
+    with pytest.raises(DataError, match=r"3 of 24 photos cannot be read, .*, first 1/0\.jpg, 2/0\.jpg, 3/0\.jpg;"):
         train(tmp_path / "photos", tmp_path / "more", options(rounds=1), network(), teacher=choice(folder))
 
 
@@ -545,6 +574,20 @@ def test_a_folder_a_list_labels_and_an_index_are_photos_to_learn_from(
     assert run_command("report", tmp_path / "run_photos", "-o", tmp_path / "page") == 0
     page = next((tmp_path / "page").glob("*.html")).read_text()
     assert "Agreement with the teacher" in page
+
+
+def test_an_interruption_names_the_folder_that_a_lists_names_start_from(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def interrupted(*asked: object) -> None:
+        raise KeyboardInterrupt
+
+    listed, run = tmp_path / "list.txt", tmp_path / "run"
+    listed.write_text("\n".join(str(path.relative_to(here / "photos")) for path in (here / "photos").rglob("*.jpg")))
+    monkeypatch.setattr("retrieval.training.loop.train_on_batches", interrupted)
+    words = ("train", listed, "-o", run, *TRAIN, "--teacher", "teacher.pt", "--images", "photos")
+    assert run_command(*words) == 130
+    assert f"go on with: sfm2tuples train {listed} --images photos -o {run} --resume" in capsys.readouterr().err
 
 
 def test_a_teacher_beside_tuples_has_a_weight_of_its_own(here: Path, tmp_path: Path):

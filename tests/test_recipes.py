@@ -136,6 +136,8 @@ def test_what_is_chosen_stands_in_place_of_a_recipe(recipe: str):
     assert (tuples.loss, tuples.loss_option, tuples.batch_choice) == ("contrastive", (), None)
     assert tuples.train_only == chosen().train_only
     assert chosen(sampling="photos:8x4").loss == "relational"
+    below = chosen(freeze_below="blocks.10")
+    assert (below.train_only, below.freeze_below) == ("all", "blocks.10")
     with pytest.raises(UsageError, match="batch_size counts tuples"):
         chosen(batch_size=3)
 

@@ -871,3 +871,24 @@ def test_an_interruption_says_how_to_go_on(
     assert ending.value.code == 130
     assert f"go on with: sfm2tuples train {tuples} -o {tmp_path / 'run'} --resume" in capsys.readouterr().err
     assert load_checkpoint(tmp_path / "run" / "last.pt")["round"] == 0
+
+
+def test_a_line_of_a_round_has_no_figure_that_is_not_there():
+    """Batches of photos have no loss of tuples to validate by."""
+    from cli.commands.train import _line
+
+    numbers = {"learning_rate": 1e-4, "train_loss": 0.5, "gem_p": 3.0, "seconds": 2.0, "queries": 12}
+    figures = RoundFigures(
+        1, val_loss=math.nan, val_map=0.625, positive_similarity=0.9, negative_similarity=0.1, **numbers
+    )
+    assert _line(figures, quick()) == "round 1: loss 0.5000 over 12 tuples, val mAP 62.5, 2 s"
+    assert _line(dataclasses.replace(figures, round=0), quick()) == "round 0 (before training): val mAP 62.5"
+    assert _line(dataclasses.replace(figures, val_loss=0.25), quick()).endswith("val mAP 62.5, val loss 0.2500, 2 s")
+
+
+@pytest.mark.parametrize("loss", ["triplet", "pml:NTXentLoss", "multi-similarity"])
+def test_eps_is_refused_where_the_loss_has_none(loss: str):
+    sampling = {"sampling": "graph:3x2"} if loss == "multi-similarity" else {}
+    with pytest.raises(UsageError, match=f"loss {loss} has no eps; leave it out"):
+        options_from_recipe("squeezenet1_1", loss=loss, eps=1e-6, **sampling)
+    assert quick(loss="generalized-contrastive", eps=1e-6).eps == 1e-6

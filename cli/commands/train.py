@@ -167,7 +167,9 @@ def _option(
 )
 @click.option("--compile", is_flag=True, help="compile the network by torch.compile")
 @device_option
-@click.option("--resume", is_flag=True, help="go on after the run's last whole round; no other flag is repeated")
+@click.option(
+    "--resume", is_flag=True, help="go on after the run's last whole round; of other flags repeat --images only"
+)
 @click.option("--force", is_flag=True, help="replace a run that the folder holds")
 @output_options
 def command(
@@ -220,8 +222,14 @@ def command(
             )
         except KeyboardInterrupt as interruption:
             # Not KeyboardInterrupt: click would turn it into an Abort of its own and lose the message.
-            raise click.Abort(f"go on with: sfm2tuples train {tuples} -o {run_dir} --resume") from interruption
-        _conclude(run, tuples, output)
+            again = f"sfm2tuples train {_source(tuples, images)} -o {run_dir} --resume"
+            raise click.Abort(f"go on with: {again}") from interruption
+        _conclude(run, tuples, images, output)
+
+
+def _source(tuples: Path, images: Path | None) -> str:
+    """What is trained on, as the next command is told it."""
+    return str(tuples) if images is None else f"{tuples} --images {images}"
 
 
 def _last_round(run_dir: Path, choice: NetworkChoice) -> LastRound:
@@ -255,19 +263,20 @@ def _line(figures: RoundFigures, options: TrainingOptions) -> str:
     if figures.gap == figures.gap:
         after = f"loss {figures.train_loss:.4f} over {figures.queries:,} {unit}" if figures.round else "before training"
         return f"round {figures.round}: {after}, gap of the kept-out tuples {figures.gap:.4f}, {figures.seconds:.0f} s"
+    found = f"val mAP {_percent(figures.val_map)}"
+    if not math.isnan(figures.val_loss):
+        found += f", val loss {figures.val_loss:.4f}"
     if figures.round == 0:
-        return f"round 0 (before training): val mAP {_percent(figures.val_map)}, val loss {figures.val_loss:.4f}"
-    return (
-        f"round {figures.round}: loss {figures.train_loss:.4f} over {figures.queries:,} {unit}, "
-        f"val mAP {_percent(figures.val_map)}, val loss {figures.val_loss:.4f}, {figures.seconds:.0f} s"
-    )
+        return f"round 0 (before training): {found}"
+    trained = f"loss {figures.train_loss:.4f} over {figures.queries:,} {unit}"
+    return f"round {figures.round}: {trained}, {found}, {figures.seconds:.0f} s"
 
 
 def _percent(share: float) -> str:
     return "none" if share != share else f"{100 * share:.1f}"
 
 
-def _conclude(run: Run, tuples: Path, output: Output) -> None:
+def _conclude(run: Run, tuples: Path, images: Path | None, output: Output) -> None:
     """Say which network to use: `best.pt`, which may be the network before training, or a blind run's last."""
     from retrieval.training.distillation.loose_photos import holds_no_tuples
 
@@ -289,7 +298,7 @@ def _conclude(run: Run, tuples: Path, output: Output) -> None:
     path = run.recommended
     # Photos in no tuple file have no pairs to learn a whitening of.
     loose = holds_no_tuples(tuples)
-    following = f"extract {tuples} -o descriptors.h5" if loose else f"whiten {tuples} -o whitening.h5"
+    following = f"extract {_source(tuples, images)} -o descriptors.h5" if loose else f"whiten {tuples} -o whitening.h5"
     output.made(path, _what_is_kept(run), f"sfm2tuples {following} --network {path}")
 
 

@@ -14,7 +14,7 @@ from retrieval.protocols.benchmark import MIN_SHARED
 from retrieval.training.adaptation.parts import ALL, Learners, learners_of
 from retrieval.training.batches.loss_table import SMOOTH_AP, build_batch_loss, refuse_of_batches
 from retrieval.training.distillation.sampling import PhotoSampling, sampling_of
-from retrieval.training.losses_by_name import CONTRASTIVE, LossOptions, build_loss
+from retrieval.training.losses_by_name import CONTRASTIVE, OF_DISTANCES, LossOptions, build_loss
 from retrieval.training.recipes import OPTIMISERS, RECIPES, SMALL, Recipe, for_backbone, margin_of
 from sfm2tuples.errors import UsageError
 from sfm2tuples.mining.batch_options import BATCH_CHOICES, GRAPH, HARD, TUPLES, GraphSampling
@@ -305,6 +305,8 @@ def options_from_recipe(backbone: str, recipe: str = SMALL.name, **chosen: Any) 
         raise UsageError(f"batch_size counts tuples; the size of a graph batch is in sampling {sampling}")
     if loss == SMOOTH_AP and "margin" in chosen:
         raise UsageError(f"loss {loss} has no margin; leave it out")
+    if "eps" in chosen and loss not in OF_DISTANCES:
+        raise UsageError(f"loss {loss} has no eps; leave it out")
     if ":" in loss and "margin" in chosen:
         raise UsageError(f"loss {loss} has no margin of ours; give its own by loss_option margin=VALUE")
     values: dict[str, Any] = {
@@ -326,7 +328,7 @@ def options_from_recipe(backbone: str, recipe: str = SMALL.name, **chosen: Any) 
 def _besides(constants: Recipe, chosen: Mapping[str, Any]) -> dict[str, Any]:
     """What a recipe sets besides its constants, but for what falls away with what was chosen in its place.
 
-    The loss of batches falls with the batches, and a loss's constants with the loss.
+    The loss of batches falls with the batches, a loss's constants with the loss, and what learns with what is frozen.
     """
     found = dict(constants.besides)
     kinds = [str(options.get("sampling", TUPLES)).partition(":")[0] for options in (found, {**found, **chosen})]
@@ -334,6 +336,8 @@ def _besides(constants: Recipe, chosen: Mapping[str, Any]) -> dict[str, Any]:
         found = {name: value for name, value in found.items() if name not in OF_BATCHES}
     if chosen.get("loss", found.get("loss")) != found.get("loss"):
         found.pop("loss_option", None)
+    if "freeze_below" in chosen:
+        found.pop("train_only", None)
     return found
 
 

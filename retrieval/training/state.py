@@ -90,6 +90,10 @@ class TrainingState:
         """What a teacher adds to the loss, see `Teaching.loss_of`; 0 without one."""
         return descriptors.new_zeros(()) if self.teaching is None else self.teaching.loss_of(descriptors, groups)
 
+    def shown_unreadable(self) -> str:
+        """The first photos that could not be read, and why, for a message; of a team, what this process knows."""
+        return "; ".join(list(self.unreadable.values())[:3]) or "another process says which"
+
     def title(self, work: str) -> str | None:
         """Title of a progress bar; None where none is shown."""
         return work if self.resources.progress and self.team.leads else None

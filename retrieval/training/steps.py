@@ -130,7 +130,7 @@ def _figures(state: TrainingState, totals: np.ndarray, tuples: int, round: int) 
 
 def _say_left_out(state: TrainingState, figures: StepFigures, tuples: int, round: int) -> None:
     """Warn of tuples that were left out for their photos; refuse many."""
-    shown = "; ".join(list(state.unreadable.values())[:3])
+    shown = state.shown_unreadable()
     what = f"round {round}: {figures.left_out:,} of {tuples:,} tuples hold a photo that cannot be read"
     if figures.left_out > max(1, MOST_LEFT_OUT * tuples) or not figures.queries:
         raise DataError(state.tuples.path, f"{what}, first: {shown}", "put the photos right, or mine the tuples again")

@@ -137,12 +137,13 @@ def _add_batch(state: TrainingState, read: _Read) -> np.ndarray:
 
 
 def _refuse_many(state: TrainingState, left_out: int, photos: int, round: int, queries: int) -> None:
-    """Refuse batches of which many photos cannot be read; photos that are known to be unreadable are in none."""
+    """Refuse batches of which many photos cannot be read."""
     if left_out > max(1, MOST_LEFT_OUT * photos) or not queries:
-        shown = "; ".join(list(state.unreadable.values())[:3]) or "another process says which"
         kind = "graph batches" if state.options.photo_batches is None else "batches"
-        what = f"round {round}: {left_out:,} of {photos:,} photos of {kind} cannot be read, first: {shown}"
-        raise DataError(state.tuples.path, what, "put the photos right, or mine the tuples again")
+        what = f"round {round}: {left_out:,} of {photos:,} photos of {kind} cannot be read"
+        remedy = "mine the tuples again" if state.tuples.header.format else "say by --images where a list's names start"
+        shown = state.shown_unreadable()
+        raise DataError(state.tuples.path, f"{what}, first: {shown}", f"put the photos right, or {remedy}")
 
 
 def _mean(total: float, count: float) -> float:

@@ -9,6 +9,7 @@ from retrieval.training.distillation.sampling import FEWEST, PhotoSampling
 from retrieval.training.distillation.teaching import Teaching
 from retrieval.training.state import TrainingState
 from sfm2tuples.compute.random_draws import draw, item_numbers
+from sfm2tuples.errors import MiningError
 from sfm2tuples.mining.graph_batches import UNKNOWN, GraphBatch
 from sfm2tuples.similarity.best_rows import PoolRules
 from sfm2tuples.similarity.exact_search import Search
@@ -28,6 +29,11 @@ def photo_batches(state: TrainingState, round: int, kept_out: np.ndarray) -> lis
         Every round draws anew.
     kept_out : (k,) int64
         Rows of `/images` that are in no batch.
+
+    Raises
+    ------
+    MiningError
+        No batch has photos enough.
     """
     sampling, teaching = state.options.photo_batches, state.teaching
     if sampling is None or teaching is None:
@@ -38,7 +44,11 @@ def photo_batches(state: TrainingState, round: int, kept_out: np.ndarray) -> lis
     own = state.team.rows(len(start))
     with state.team.shared_work():
         share = nearest(teaching, start[own], fit, sampling.near - 1, exact_search(state.network.device))
-    return _batches(np.column_stack([start, state.team.gather_rows(share, len(start))]), sampling)
+    made = _batches(np.column_stack([start, state.team.gather_rows(share, len(start))]), sampling)
+    if not made:
+        what = f"no batch of {state.options.sampling} has {FEWEST} photos: a round draws {len(start):,}"
+        raise MiningError(f"{what}; raise --queries-per-round, or K of --sampling")
+    return made
 
 
 def nearest(teaching: Teaching, queries: np.ndarray, rows: np.ndarray, count: int, search: Search) -> np.ndarray:
