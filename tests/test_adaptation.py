@@ -183,6 +183,7 @@ def test_freezing_below_a_stage_leaves_all_of_its_blocks() -> None:
         ({"train_only": "last:" + "9" * 30}, "from 1 to"),
         ({"train_only": "head", "freeze_below": "blocks.1"}, "exclude each other"),
         ({"depth_decay": 0.0}, "depth_decay"),
+        ({"depth_decay": 0.8, "train_only": "head"}, "none learns; leave it out"),
         ({"depth_decay": float("nan")}, "depth_decay"),
         ({"ema": 1.0}, "ema"),
         ({"interpolate": "yes"}, "no, auto, or a share"),

@@ -137,6 +137,32 @@ def test_a_run_that_goes_on_ends_as_one_that_was_not_interrupted(tuples: Path, t
     assert whole["history"][1]["queries"] % 3 == 0 < whole["history"][1]["queries"]
 
 
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_batch_is_mirrored_as_a_whole(tuples: Path, size: int, monkeypatch: pytest.MonkeyPatch):
+    """A mirrored building is another building: its two halves are no positive pair."""
+    file, seen = read_tuples(tuples), []
+    load, half = TuplePhotos.in_order, np.zeros((4, 6, 3), np.uint8)
+    half[:, :3] = 255
+
+    def in_order(self, groups, changes=None):
+        for (row,), change in zip(groups, changes, strict=True):
+            mirrored = not change(half, self.names(np.array([row]))[0])[0, 0, 0]
+            seen.append((change.tuple_name, row, mirrored))
+        return load(self, groups, changes)
+
+    monkeypatch.setattr(TuplePhotos, "in_order", in_order)
+    options = graph(flip=0.5, queries_per_round=5)
+    batches = in_a_team(size, lambda team: round_of(file, options, Resources(team=team)))[0][2]
+    whole = {}
+    for name, row, mirrored in seen:
+        whole.setdefault(name, set()).add((row, mirrored))
+    assert sorted(sorted(row for row, _ in photos) for photos in whole.values()) == sorted(
+        sorted(batch.row.tolist()) for batch in batches
+    )
+    assert all(len({mirrored for _, mirrored in photos}) == 1 for photos in whole.values())
+    assert len({mirrored for _, _, mirrored in seen}) == 2
+
+
 def chosen_rows(file: TupleFile, options: TrainingOptions, team: Team, known: dict[int, str]) -> list[list[int]]:
     """The batches of the second round, in a process that knows already of photos that cannot be read."""
     state = state_of(file, TuplePhotos(file, SIZE), network(), options, Resources(team=team))

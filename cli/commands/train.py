@@ -123,7 +123,7 @@ def _option(
 @_option("--upright", click.Choice(UPRIGHT), "photos as stored, or turned as their EXIF says", AS_MINED)
 @_option("--precision", click.Choice(PRECISIONS), "precision, in mining too", FP32)
 @_option("--warm-up", int, "steps over which the rate rises to its full height", "0")
-@_option("--flip", float, "augmentation: probability that a tuple is mirrored", "0")
+@_option("--flip", float, "augmentation: probability that a tuple, or a batch, is mirrored", "0")
 @_option("--colour", float, "augmentation: change of brightness, contrast and saturation", "0")
 @_option("--crop", float, "augmentation: least share of a photo that a random crop keeps", "1")
 @_option(

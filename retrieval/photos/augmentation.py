@@ -19,7 +19,7 @@ class Augmentation:
     """How photos are changed before the network sees them in training; never in mining, validation or test."""
 
     flip: float = 0.0
-    """Probability that a tuple is mirrored, all its photos together: a mirrored building is another building."""
+    """Probability that a tuple, or a batch, is mirrored, all its photos together: a mirrored building is another."""
     colour: float = 0.0
     """Brightness, contrast and saturation of each photo are multiplied by 1 - colour to 1 + colour."""
     crop: float = 1.0
@@ -45,7 +45,7 @@ class TupleChange:
     seed: int
     round: int
     tuple_name: str
-    """What tells the tuple apart; its photos are mirrored together."""
+    """What tells the tuple, or the batch, apart; its photos are mirrored together."""
 
     def __call__(self, photo: np.ndarray, photo_name: str) -> np.ndarray:
         """Change one photo (H, W, 3) uint8: the same for the same fields and name, wherever and in whatever order."""

@@ -11,7 +11,7 @@ from retrieval.networks.devices import FP32, PRECISIONS
 from retrieval.photos.augmentation import Augmentation
 from retrieval.photos.choices import STORED, UPRIGHT
 from retrieval.protocols.benchmark import MIN_SHARED
-from retrieval.training.adaptation.parts import ALL, Learners, learners_of
+from retrieval.training.adaptation.parts import ALL, HEAD, Learners, learners_of
 from retrieval.training.batches.loss_table import SMOOTH_AP, build_batch_loss, refuse_of_batches
 from retrieval.training.distillation.sampling import PhotoSampling, sampling_of
 from retrieval.training.losses_by_name import CONTRASTIVE, OF_DISTANCES, LossOptions, build_loss
@@ -114,7 +114,7 @@ class TrainingOptions:
     warm_up: int = 0
     """Steps over which the rate rises linearly to its full height; 0: none."""
     flip: float = 0.0
-    """Augmentation: probability that a tuple is mirrored, see `augmentation.Augmentation`."""
+    """Augmentation: probability that a tuple or a batch is mirrored, see `augmentation.Augmentation`."""
     colour: float = 0.0
     """Augmentation: change of brightness, contrast and saturation."""
     crop: float = 1.0
@@ -307,6 +307,8 @@ def options_from_recipe(backbone: str, recipe: str = SMALL.name, **chosen: Any) 
         raise UsageError(f"loss {loss} has no margin; leave it out")
     if "eps" in chosen and loss not in OF_DISTANCES:
         raise UsageError(f"loss {loss} has no eps; leave it out")
+    if "depth_decay" in chosen and chosen.get("train_only", besides.get("train_only")) == HEAD:
+        raise UsageError("depth_decay lowers the rates of blocks, and with train_only head none learns; leave it out")
     if ":" in loss and "margin" in chosen:
         raise UsageError(f"loss {loss} has no margin of ours; give its own by loss_option margin=VALUE")
     values: dict[str, Any] = {

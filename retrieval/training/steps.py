@@ -96,7 +96,9 @@ def train_round(state: TrainingState, chosen: TupleSet, round: int, steps_before
     state.network.train()
     state.optimiser.zero_grad(set_to_none=True)
     everyone = [one for share in shares for one in share]
-    loaded = load_groups(state, [one.rows for one in everyone], [one.row for one in everyone], round)
+    queries = state.photos.names(chosen.query)
+    named = [f"{queries[one.row]} {one.row}" for one in everyone]
+    loaded = load_groups(state, [one.rows for one in everyone], named, round)
     title = state.title(f"round {round} train")
     with ProgressBar(total=len(order), desc=title, unit="tuple", disable=title is None, leave=False) as bar:
         for number, (step, share) in enumerate(zip(steps, shares, strict=True)):
@@ -143,7 +145,7 @@ def _portions(share: Sequence[_Tuple], size: int) -> list[Sequence[_Tuple]]:
 
 
 def load_groups(
-    state: TrainingState, groups: Sequence[list[int]], numbers: Sequence[int], round: int
+    state: TrainingState, groups: Sequence[list[int]], names: Sequence[str], round: int
 ) -> Iterator[list[Picture] | None]:
     """Photos of each group, decoded ahead, and augmented where that is asked for; None where one cannot be read.
 
@@ -155,17 +157,13 @@ def load_groups(
         Its `unreadable` learns of photos that cannot be read.
     groups : sequence of lists of rows of `/images`
         None of them empty.
-    numbers : sequence of int
-        One a group; with the group's first photo and the round it names the draws of the augmentation.
+    names : sequence of str
+        One a group; with the round it names the draws of the augmentation. Groups of one name are mirrored together.
     round : int
     """
     options, changes, frozen = state.options, None, state.frozen
     if not options.augmentation.is_off:
-        queries = state.photos.names(np.array([rows[0] for rows in groups], np.int64))
-        changes = [
-            TupleChange(options.augmentation, options.seed, round, f"{query} {number}")
-            for query, number in zip(queries, numbers, strict=True)
-        ]
+        changes = [TupleChange(options.augmentation, options.seed, round, name) for name in names]
         frozen = None
     # A photo whose output is kept already is not decoded.
     wanted = groups if frozen is None else [frozen.unknown(rows) for rows in groups]

@@ -66,8 +66,10 @@ def train_on_batches(state: TrainingState, batches: list[GraphBatch], round: int
     rate = learning_rate(state.options, round)
     set_learning_rate(state.optimiser, rate)
     shares = [state.team.rows(len(batch.row)) for batch in batches]
-    groups = [(int(row), number) for number, batch in enumerate(batches) for row in batch.row[shares[number]]]
-    loaded = load_groups(state, [[row] for row, _ in groups], [number for _, number in groups], round)
+    # A photo is a group, so that one that cannot be read costs no other; a batch is mirrored as a whole, as a tuple is.
+    groups = [[row] for batch, share in zip(batches, shares, strict=True) for row in batch.row[share].tolist()]
+    named = [f"batch {number}" for number, share in enumerate(shares) for _ in share]
+    loaded = load_groups(state, groups, named, round)
     totals = np.zeros(6)  # loss; sum and count of positives' cosines; likewise of negatives; anchors
     queries = left_out = 0
     state.network.train()
