@@ -214,6 +214,8 @@ def test_a_network_of_timm_is_entered_behind_its_last_block_alone(tuples: Path, 
             net.backbone.requires_grad_(False)
         found.append(first_kept_block(net))
     assert found == [13, 0]
+    with pytest.raises(UsageError, match=r"is entered behind its last block only; .*--train-only head"):
+        frozen_part(net, 10**6, "fp32", 1)
     net = build_network("timm:mobilenetv3_small_050", "gem", seed=1).eval()
     with torch.inference_mode():
         x = torch.rand(1, 3, 64, 64)

@@ -155,8 +155,7 @@ def frozen_part(
     """
     block = 0 if compiled else first_kept_block(network)
     if limit and not block:
-        why = "--compile takes the network as a whole" if compiled else "no block of this network is frozen for good"
-        raise UsageError(f"cache_memory: {why}; leave it out, or see --train-only head, last:N and --freeze-below")
+        raise UsageError(f"cache_memory: {_why_nothing(network, compiled)}")
     allowed = default_limit() if limit is None else limit
     return FrozenPart(network, block, allowed, precision, photos) if block and allowed else None
 
@@ -194,6 +193,18 @@ def joined(pictures: Sequence[Inner], device: torch.device) -> Inner:
     if device.type == "cuda":
         values = values.pin_memory()
     return pictures[0]._replace(values=values.to(device, non_blocking=True))
+
+
+def _why_nothing(network: Network, compiled: bool) -> str:
+    """Why nothing is kept, and what to do."""
+    if compiled:
+        return "--compile takes the network as a whole; leave out one of them"
+    learns = any(value.requires_grad for value in network.backbone.parameters())
+    if learns and not network.backbone.enters_at_blocks:
+        name = network.description.backbone
+        return f"{name} is entered behind its last block only; leave it out, or see --train-only head"
+    why = "no block of this network is frozen for good"
+    return f"{why}; leave it out, or see --train-only head, last:N and --freeze-below"
 
 
 def _differs_each_time(layer: nn.Module) -> bool:

@@ -16,7 +16,7 @@ from retrieval.networks.choice import DEFAULT_BACKBONE, NO_WEIGHTS, NetworkChoic
 from retrieval.photos.origins import refuse_others
 from retrieval.photos.sources import photos_of_tuples
 from retrieval.training.team import Team
-from sfm2tuples.errors import UsageError
+from sfm2tuples.errors import PhotoError, UsageError
 from sfm2tuples.files.descriptors import Descriptors, read_descriptors
 from sfm2tuples.index.schema import TRAIN
 from sfm2tuples.mining.tuple_file import TupleFile
@@ -93,7 +93,7 @@ def describe_by_teacher(
     team: Team,
     device: str,
     title: str | None = None,
-) -> tuple[np.ndarray, Descriptors]:
+) -> tuple[np.ndarray, Descriptors, list[PhotoError]]:
     """The teacher's descriptors of photos: each is described once, by one process of a team.
 
     Parameters
@@ -116,6 +116,8 @@ def describe_by_teacher(
         Those of `rows` that have a descriptor; a photo that cannot be read has none.
     descriptors : Descriptors
         Of these.
+    errors : list of PhotoError
+        What this process could not read.
 
     Raises
     ------
@@ -124,21 +126,21 @@ def describe_by_teacher(
     """
     keys = [tuples.images.key[row] for row in rows.tolist()]
     if choice.descriptors is not None:
-        return _out_of_file(choice.descriptors, tuples, rows, keys)
+        return (*_out_of_file(choice.descriptors, tuples, rows, keys), [])
     options = ExtractionOptions(choice.size or seen.image_size, precision=seen.precision, upright=seen.upright)
     network = load_chosen(choice.network_choice()).to(device)
     own = team.rows(len(rows))
     sources = photos_of_tuples(tuples, options.image_size).sources.take(rows[own])
     described = np.zeros((len(own), network.dimension), np.float32)
     with team.shared_work():
-        values, at, _ = extract_readable(network, sources, options, [keys[row] for row in own.tolist()], title)
+        values, at, errors = extract_readable(network, sources, options, [keys[row] for row in own.tolist()], title)
         described[at] = values
     everything = team.gather_rows(described, len(rows))
     known = everything.any(axis=1)
     if team.leads:
         warn_of_collapse(everything[known], "teacher", "choose another teacher: this one tells photos hardly apart")
     names = [keys[at] for at in np.flatnonzero(known).tolist()]
-    return rows[known], Descriptors(names, everything[known], extract_settings(network, options))
+    return rows[known], Descriptors(names, everything[known], extract_settings(network, options)), errors
 
 
 def _out_of_file(path: Path, tuples: TupleFile, rows: np.ndarray, keys: list[str]) -> tuple[np.ndarray, Descriptors]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 from retrieval.training.distillation.teacher import TeacherChoice, describe_by_teacher, rows_to_teach
 from retrieval.training.distillation.teaching import Teaching
 from retrieval.training.state import TrainingState
-from sfm2tuples.errors import DataError, UsageError, first_three
+from sfm2tuples.errors import DataError, PhotoError, UsageError, first_three
 from sfm2tuples.files.columns import rows_of_names
 from sfm2tuples.files.container import read_header
 from sfm2tuples.files.descriptors import read_descriptors, write_descriptors
@@ -42,8 +43,8 @@ def begin_teaching(folder: Path, state: TrainingState, choice: TeacherChoice) ->
     rows = rows_to_teach(state.tuples)
     seen = replace(state.options.extraction, upright=state.network.upright)
     device, title = str(state.network.device), state.title("teacher")
-    known, described = describe_by_teacher(choice, state.tuples, rows, seen, state.team, device, title)
-    _refuse_few(state, known, rows)
+    known, described, errors = describe_by_teacher(choice, state.tuples, rows, seen, state.team, device, title)
+    _refuse_few(state, known, rows, errors)
     path, fingerprint = folder / TEACHER, ""
     with state.team.shared_work():
         if state.team.leads:
@@ -71,15 +72,15 @@ def read_teaching(folder: Path, state: TrainingState, fingerprint: str) -> Train
     return replace(state, teaching=Teaching(found.values, known, state.options.teacher_weight, fingerprint))
 
 
-def _refuse_few(state: TrainingState, known: np.ndarray, wanted: np.ndarray) -> None:
+def _refuse_few(state: TrainingState, known: np.ndarray, wanted: np.ndarray, errors: Sequence[PhotoError]) -> None:
     """Refuse a teacher that knows too few of the photos `wanted`; say of how many it says nothing."""
     missing = np.setdiff1d(wanted, known)
     if not len(missing):
         return
-    names = first_three(state.photos.names(missing))
+    first = str(errors[0]) if errors else first_three(state.photos.names(missing))
     what = f"{len(missing):,} of {len(wanted):,} photos cannot be read, or have no descriptor of the teacher"
     if len(missing) > max(1, MOST_UNKNOWN * len(wanted)):
         remedy = "put the photos right, or extract the descriptors again"
-        raise DataError(state.tuples.path, f"{what}, first {names}", remedy)
+        raise DataError(state.tuples.path, f"{what}, first: {first}", remedy)
     if state.team.leads:
-        logger.warning("%s, and the teacher says nothing of them, first %s", what, names)
+        logger.warning("%s, and the teacher says nothing of them, first: %s", what, first)
