@@ -93,8 +93,8 @@ def _mirror(root: Address, machine: Mirrored) -> Path:
     if _may_hold_several(root.name) and _is_file(root):
         top.parent.mkdir(parents=True, exist_ok=True)
         _put(top, root)
-        for folder in (root.parent, root.parent.parent):
-            _look_beside(folder, machine)
+        for above in (root.parent, root.parent.parent):
+            _look_beside(above, machine)
         return top
     listed = folders_below(root, is_passed_over, UNLISTED)
     wanted: list[Path] = []

@@ -110,7 +110,7 @@ def build_parts(
     """
     if workers.dask is not None:
         locations = [replace(one, path=one.path.absolute(), root=one.root.absolute()) for one in locations]
-    failed = _Failures(len(locations))
+    failed = _Failures(locations)
     stored, without = _read_all(locations, folder, wanted, workers, progress or (lambda _: None), failed)
     if without and make_tracks is not None:
         tracked = []
@@ -125,27 +125,36 @@ def build_parts(
             stored |= again
     for location, why in without.items():
         failed.note(location, why)
-    names, errors = [location.name for location in locations], failed.errors
     if not stored:
-        if len(locations) == 1:
-            raise errors[names[0]]
-        what = f"none of {len(locations)} models can be used"
-        raise DataError(locations[0].called(locations[0].root), what, f"the first: {errors[names[0]]}")
-    return [stored[name] for name in names if name in stored], [str(errors[name]) for name in names if name in errors]
+        raise failed.of_all()
+    return [stored[location.name] for location in locations if location.name in stored], failed.lines()
 
 
 class _Failures:
     """Why models cannot be used: each is said at once, but not that of the only model, which ends the build."""
 
-    def __init__(self, num_models: int) -> None:
-        self.errors: dict[str, ModelError] = {}
-        self._num_models = num_models
+    def __init__(self, locations: Sequence[ModelLocation]) -> None:
+        self._locations = locations
+        self._errors: dict[str, ModelError] = {}
 
     def note(self, location: ModelLocation, error: ModelError) -> None:
         """Keep why a model cannot be used."""
-        self.errors[location.name] = error
-        if self._num_models > 1:
+        self._errors[location.name] = error
+        if len(self._locations) > 1:
             log.warning("%s", error)
+
+    def lines(self) -> list[str]:
+        """One line for each model that cannot be used, in the order of the models."""
+        return [str(self._errors[one.name]) for one in self._locations if one.name in self._errors]
+
+    def of_all(self) -> DataError:
+        """What ends a build none of whose models can be used."""
+        first = self._locations[0]
+        error = self._errors[first.name]
+        if len(self._locations) == 1:
+            return error
+        what = f"none of {len(self._locations)} models can be used"
+        return DataError(first.called(first.root), what, f"the first: {error}")
 
 
 def _read_all(

@@ -252,7 +252,8 @@ def _models_below(root: Path) -> list[tuple[Path, ModelKind]]:
     if not models:
         if databases:
             raise database_refusal(databases[0])
-        raise DataError(root, f"holds no model ({WHAT_A_MODEL_IS})", "give another folder")
+        remedy = "give another folder, or make models of photos first: reconstruct does"
+        raise DataError(root, f"holds no model ({WHAT_A_MODEL_IS})", remedy)
     return models
 
 
