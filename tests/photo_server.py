@@ -23,6 +23,8 @@ class PhotoServer:
         self.faults: dict[str, list[int]] = defaultdict(list)
         self.lists = True
         """Whether folders are listed."""
+        self.page = ""
+        """What stands in the place of each folder's own list, where it is not empty."""
         self.delay = delay
         """Seconds before each answer."""
         self.asked: Counter[str] = Counter()
@@ -97,6 +99,13 @@ class _Handler(SimpleHTTPRequestHandler):
                 self.send_error(fault)
             elif not of.lists and path.endswith("/"):
                 self.send_error(403)
+            elif of.page and path.endswith("/"):
+                content = of.page.encode("utf-8", "surrogateescape")
+                self.send_response(200)
+                self.send_header("Content-Type", "text/html; charset=utf-8")
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
             else:
                 usual()  # type: ignore[operator]
         except OSError:

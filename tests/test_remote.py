@@ -42,7 +42,7 @@ from sfm2tuples.world.synthetic import write_world
 
 NETWORK = ["--backbone", "squeezenet1_1", "--image-size", 48, "--quiet"]
 MINING = ["--query-share", 1, "--num-negatives", 1, "--min-overlap", 0.05, "--quiet"]
-HARD_NAMES = ["a b.jpg", "100%25.jpg", "ü/é#1?&x=y.jpg", "ü/+plus+.JPG", "deep/er/c.png"]
+HARD_NAMES = ["a b.jpg", "100%25.jpg", "ü/é#1?&x=y.jpg", "ü/+plus+.JPG", "deep/er/c.png", "http_1.jpg", "https/d.jpg"]
 
 
 def photo(seed: int, size: tuple[int, int] = (40, 30)) -> bytes:
@@ -315,6 +315,34 @@ def test_hard_names_are_listed_and_asked_for_rightly(server: PhotoServer, tmp_pa
     assert sorted(files_below(folder)) == sorted(HARD_NAMES)
     for name in HARD_NAMES:
         assert read_bytes(folder / name) == (tmp_path / "served" / "hard one" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        'href="plan%20%281%29.jpg"',
+        'href="plan (1).jpg"',
+        "href=plan%20(1).jpg",
+        "HREF='./plan%20%281%29.jpg'",
+        'title=">" href="/at%20%5B1%5D/plan%20%28%31%29.jpg"',
+        'href="//HOST/at%20[1]/plan%20(1).jpg"',
+        'href="https://HOST/at%20%5b1%5d/plan%20(1).jpg"',
+        'href="http://HOST/at [1]/plan&#32;(1).jpg"',
+    ],
+)
+def test_a_link_may_be_quoted_in_any_way(server: PhotoServer, link: str) -> None:
+    server.page = f"<![x[ <!-- <a href=old.jpg> --> <a {link.replace('HOST', server.url.partition('//')[2])}>a</a>"
+    server.page += "<a href='?C=N;O=D'> <a href='../'> <a href='/'> <a href='/plan.jpg'> <a href='./'> <a href='#top'>"
+    server.page += (
+        "<a href='http://['> <a href='http://elsewhere/at%20[1]/b.jpg'> <a href='mailto:c.jpg'> <a name=d.jpg>"
+    )
+    server.page += "<a href='%2e%2e/'> <a href='e%2Ff.jpg'> <a href='%00.jpg'> <a href='deep/g.jpg'>"
+    assert files_below(Address.parse(f"{server.url}/at [1]")) == ["plan (1).jpg"]
+
+
+def test_a_page_may_say_what_its_links_are_relative_to(server: PhotoServer) -> None:
+    server.page = '<base href="/photos/"><a href="1.jpg">1</a> <a href="1.jpg"><img src="icon.png"></a>'
+    assert files_below(Address.parse(f"{server.url}/photos")) == ["1.jpg"]
 
 
 def test_many_photos_are_waited_for_together(server: PhotoServer, tmp_path: Path) -> None:

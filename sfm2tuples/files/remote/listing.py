@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from urllib.parse import unquote
 
 from sfm2tuples.errors import DataError
 from sfm2tuples.files.remote.address import QUOTED, Address
-from sfm2tuples.files.remote.reading import FetchError, entries_of, in_threads
+from sfm2tuples.files.remote.links import names_below
+from sfm2tuples.files.remote.reading import FetchError, entries_of, in_threads, page_of
 
 NO_LIST = "give a .txt list of names, and --images with this address"
 """What to do where a server does not list its folders."""
+
+_Entry = tuple[str, bool, int | None]
+"""Name, whether it is a folder, and bytes of a file; None where the server does not say them."""
 
 
 @dataclass
@@ -37,28 +39,14 @@ def list_folder(folder: Address) -> ListedFolder:
     """
     if folder.query:
         raise FetchError(folder, "what follows its question mark is of no folder")
-    listed, start = ListedFolder(), _start(folder)
-    for entry in entries_of(folder):
-        name = str(entry["name"])
-        if folder.scheme in QUOTED:
-            name = html.unescape(name)
-            if "?" in name or "#" in name:
-                continue  # links that sort the list, and the like
-        else:
-            name = name.lstrip("/")
-        if not name.startswith(start):
-            continue
-        name = name[len(start) :].removeprefix("./")
-        is_folder = entry["type"] == "directory" or name.endswith("/")
-        name = name.rstrip("/")
-        name = unquote(name, errors="surrogateescape") if folder.scheme in QUOTED else name
-        if not name or name.startswith("..") or "/" in name:
-            continue
+    listed = ListedFolder()
+    by_links = folder.scheme in QUOTED
+    for name, is_folder, size in _by_links(folder) if by_links else _by_entries(folder):
         if is_folder:
             listed.folders.append(name)
         else:
-            listed.files[name] = entry.get("size")
-    listed.folders.sort()
+            listed.files[name] = size
+    listed.folders = sorted(set(listed.folders))
     return listed
 
 
@@ -117,6 +105,14 @@ def _listed_or_none(folder: Address) -> ListedFolder | None:
         return None
 
 
-def _start(folder: Address) -> str:
-    """What the names of a folder's entries begin with."""
-    return f"{folder.url if folder.scheme in QUOTED else f'{folder.host}{folder.path}'}/"
+def _by_links(folder: Address) -> Iterator[_Entry]:
+    return ((name, is_folder, None) for name, is_folder in names_below(page_of(folder), folder.url))
+
+
+def _by_entries(folder: Address) -> Iterator[_Entry]:
+    start = f"{folder.host}{folder.path}/"
+    for entry in entries_of(folder):
+        path = str(entry["name"]).lstrip("/")
+        name = path.removeprefix(start).rstrip("/")
+        if path.startswith(start) and name not in ("", ".", "..") and "/" not in name:
+            yield name, entry["type"] == "directory" or path.endswith("/"), entry.get("size")

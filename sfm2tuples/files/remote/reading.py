@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from sfm2tuples.compute.threads import map_in_order
 from sfm2tuples.errors import DataError, first_line
 from sfm2tuples.files.remote.address import QUOTED, Address, require_packages
+from sfm2tuples.files.remote.links import Page
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -31,6 +32,8 @@ BYTES_A_SECOND = 1 << 20
 """A try to fetch a large file may take longer: as long as this speed needs."""
 CONNECT_SECONDS = 10.0
 """A connection is given up after so long."""
+HTML = ("text/html", "application/xhtml+xml")
+"""Types of pages."""
 _TRIED_AGAIN = (408, 425, 429)
 """Answers below 500 that are tried again: too slow, too early, too many."""
 _answered: set[tuple[str, str]] = set()
@@ -74,8 +77,14 @@ def file_facts(address: Address) -> dict[str, Any]:
 
 
 def entries_of(folder: Address) -> list[dict[str, Any]]:
-    """What a server lists right below a folder, as fsspec has it; errors as for `read_bytes`."""
-    return list(_call(folder, "ls", SECONDS, detail=True, folder=True))
+    """What a bucket lists right below a folder, as fsspec has it; errors as for `read_bytes`."""
+    return list(_call(folder, "ls", SECONDS, detail=True))
+
+
+def page_of(folder: Address) -> Page:
+    """What a web server answers that is asked for a folder; errors as for `read_bytes`."""
+    page: Page = _call(folder, "page", SECONDS, folder=True)
+    return page
 
 
 def fetch_file(address: Address, target: Path, size: int | None) -> None:
@@ -120,8 +129,8 @@ def _try(file_system: Any, method: str, path: str, seconds: float, arguments: di
         return getattr(file_system, method)(path, **arguments)
     from fsspec.asyn import sync
 
-    is_http = method == "info" and file_system.protocol[0] in QUOTED
-    call = functools.partial(_facts_by_http, file_system) if is_http else getattr(file_system, f"_{method}")
+    own = _BY_HTTP.get(method) if file_system.protocol[0] in QUOTED else None
+    call = functools.partial(own, file_system) if own else getattr(file_system, f"_{method}")
     # It is cancelled after these seconds, so that nothing of it is left.
     return sync(file_system.loop, call, path, timeout=seconds, **arguments)
 
@@ -140,6 +149,21 @@ async def _facts_by_http(file_system: Any, url: str) -> dict[str, Any]:
     raise FileNotFoundError(url)
 
 
+async def _page_by_http(file_system: Any, url: str) -> Page:
+    """The page of a folder; fsspec's own `ls` misses links that are quoted in other ways than the folder."""
+    session = await file_system.set_session()
+    async with session.get(file_system.encode_url(url)) as answer:
+        file_system._raise_not_found_for_status(answer, url)
+        is_html = answer.headers.get("Content-Type", HTML[0]).partition(";")[0].strip().lower() in HTML
+        # What is no page may be a file of any size, which is not waited for.
+        content = await answer.read() if is_html else b""
+        return Page(str(answer.url), content.decode("utf-8", "surrogateescape"))
+
+
+_BY_HTTP: dict[str, Callable[..., Any]] = {"info": _facts_by_http, "page": _page_by_http}
+"""What is asked of web servers here, and not by fsspec."""
+
+
 @functools.cache
 def _file_system(scheme: str, process: int) -> Any:
     """fsspec's file system of a scheme; one for each process, since connections do not survive a fork."""
@@ -153,7 +177,7 @@ def _file_system(scheme: str, process: int) -> Any:
     # The environment names proxies, and ~/.netrc names and passwords.
     client = {"timeout": timeout, "trust_env": True}
     # Addresses are quoted here: what yarl would do to a percent sign in a name is another name.
-    return fsspec.filesystem(scheme, encoded=True, simple_links=False, client_kwargs=client, skip_instance_cache=True)
+    return fsspec.filesystem(scheme, encoded=True, client_kwargs=client, skip_instance_cache=True)
 
 
 def _path_of(address: Address, folder: bool) -> str:
