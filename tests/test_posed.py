@@ -18,6 +18,7 @@ from benchmarks.damage import damage
 from sfm2tuples.covisibility.graph import covisibility
 from sfm2tuples.errors import ModelError
 from sfm2tuples.ingest.build import IngestOptions, build_index
+from sfm2tuples.ingest.jobs import Wanted, find_files
 from sfm2tuples.readers.any_kind import read_model
 from sfm2tuples.readers.discover import find_models
 from sfm2tuples.readers.sparse_model import SparseModel
@@ -420,3 +421,41 @@ def test_a_damaged_transforms_is_one_line_or_a_sound_model(tmp_path: Path, model
             assert np.isfinite(read.camera_params).all()
     assert 30 < len(said) < 150
     assert [line for line in said if "\n" in line] == []
+
+
+def key_of(path: Path) -> str:
+    """What a resumed build tells a changed model by."""
+    (location,) = find_models([path])
+    return find_files(location, Wanted()).key
+
+
+def test_a_resumed_build_sees_that_keypoints_of_a_kapture_changed(tmp_path: Path, model: SparseModel) -> None:
+    write_kapture(tmp_path / "k", model)
+    before = key_of(tmp_path / "k")
+    assert key_of(tmp_path / "k") == before
+    (changed, gone, *_) = sorted((tmp_path / "k/reconstruction/keypoints").rglob("*.kpt"))
+    changed.write_bytes(bytes(len(changed.read_bytes())))
+    after = key_of(tmp_path / "k")
+    gone.unlink()
+    assert len({before, after, key_of(tmp_path / "k")}) == 3
+
+
+def test_a_resumed_build_sees_that_photos_changed_which_a_transforms_asks(tmp_path: Path) -> None:
+    focal = {"fl_x": 500.0}
+    asks = write(tmp_path / "asks", {**focal, "frames": [FRAME, {**FRAME, "file_path": "images/b"}]})
+    says = write(tmp_path / "says", {**GLOBAL, "frames": [FRAME]})
+    keys = []
+    for name, size in (("none", 0), ("a.jpg", 8), ("a.jpg", 9), ("b.JPG", 9)):
+        for folder in (tmp_path / "asks/images", tmp_path / "says/images"):
+            folder.mkdir(exist_ok=True)
+            if size:
+                Image.new("RGB", (size, size)).save(folder / name)
+        keys.append((key_of(asks), key_of(says)))
+    assert [len(set(each)) for each in zip(*keys, strict=True)] == [4, 1]
+
+
+def test_a_photo_of_a_transforms_by_an_odd_name_has_no_key_but_a_line(tmp_path: Path) -> None:
+    file = write(tmp_path, {"fl_x": 500.0, "frames": [{**FRAME, "file_path": "a\0b"}, 7, {"file_path": 3}]})
+    assert key_of(file)
+    with pytest.raises(ModelError, match="transforms"):
+        read_model(file)

@@ -121,8 +121,10 @@ def _is_below(path: Path, folder: Path) -> bool:
 
 
 def _files_of(location: ModelLocation) -> list[Path]:
-    """Its own files, and databases up to its root."""
-    files = [path for path in KIND_OF[location.kind].sources(location.path) if path.is_file()]
+    """What it is read from, and databases up to its root."""
+    kind = KIND_OF[location.kind]
+    files = [path for path in kind.sources(location.path) if path.is_file()]
+    files += kind.looked_at(location.path)
     folder = location.path
     while True:
         files += sorted(folder.glob("*.db")) if folder.is_dir() else []

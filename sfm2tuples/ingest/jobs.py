@@ -81,9 +81,10 @@ class NoTracksError(NothingToUseError):
 
 
 def find_files(location: ModelLocation, wanted: Wanted) -> FoundModel:
-    """Size of a model's files, and its key: path, kind, names, sizes and times of the files, and what reads them."""
+    """Size of a model's files, and its key: path, kind, names, sizes and times of what is read, and what reads it."""
     files, there = [], []
-    own = KIND_OF[location.kind].sources(location.path)
+    kind = KIND_OF[location.kind]
+    own = kind.sources(location.path)
     made = [] if location.tracks is None else KIND_OF[BINARY].sources(location.tracks)
     for path in [*own, *made]:
         try:
@@ -92,10 +93,20 @@ def find_files(location: ModelLocation, wanted: Wanted) -> FoundModel:
             continue
         files.append((os.path.basename(path), status.st_size, status.st_mtime_ns))
         there.append((path, status.st_size))
-    made_from = (SOFTWARE, wanted, _place_of(location), location.kind, files)
+    looked_at = [] if location.elsewhere else [_stamp(path) for path in kind.looked_at(location.path)]
+    made_from = (SOFTWARE, wanted, _place_of(location), location.kind, files, looked_at)
     key = hashlib.sha256(repr(made_from).encode("utf-8", "surrogateescape")).hexdigest()
     elsewhere = () if location.elsewhere is None else tuple(file for file in there if file[0] in own)
     return FoundModel(location, sum(size for _, size, _ in files), key, elsewhere)
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    """Path, size and time of a file that a reader looks at where it is there."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return str(path), -1, -1
+    return str(path), status.st_size, status.st_mtime_ns
 
 
 def _place_of(location: ModelLocation) -> str:

@@ -17,6 +17,10 @@ from sfm2tuples.readers import nvm_sections as nvm
 from sfm2tuples.readers.posed import transforms_files as transforms
 
 
+def _nothing(path: Path) -> list[Path]:
+    return []
+
+
 @dataclass(frozen=True)
 class FolderKind:
     """A kind whose model is a folder that holds some files."""
@@ -29,6 +33,8 @@ class FolderKind:
     """Files that some have too."""
     photos: tuple[str, ...] = ()
     """Folders in the model's own that its photos lie in, where these are not `images`."""
+    looked_at: Callable[[Path], list[Path]] = _nothing
+    """More files that a model's columns depend on, of this machine alone: as many as photos."""
 
     def sources(self, path: Path) -> list[Path]:
         """Files that a model is read from; some may be absent."""
@@ -47,8 +53,10 @@ class FileKind:
     """The models in a file of such a name; none where it is another file."""
     choose: Callable[[list[Path]], list[Path]] = lambda files: files
     """Of the files of one folder, those to read; the others are copies."""
-    beside: Callable[[Path], list[Path]] = lambda file: []
+    beside: Callable[[Path], list[Path]] = _nothing
     """Other files that a model is read from."""
+    looked_at: Callable[[Path], list[Path]] = _nothing
+    """As in `FolderKind`."""
     folders: tuple[str, ...] = ()
     """Folders that its tools put between a scene and the file."""
 
@@ -67,6 +75,8 @@ BINARY = "colmap_binary"
 """COLMAP's binary models: the kind whose images can be read without its points."""
 RECORDS_DATA = "sensors/records_data"
 """Where a kapture's photos lie."""
+KEYPOINTS = "reconstruction/keypoints"
+"""Where a kapture's keypoints lie."""
 KINDS: tuple[ModelKind, ...] = (
     FolderKind(BINARY, ("cameras.bin", "images.bin", "points3D.bin"), ("rigs.bin", "frames.bin")),
     FolderKind("colmap_text", ("cameras.txt", "images.txt", "points3D.txt"), ("rigs.txt", "frames.txt")),
@@ -76,9 +86,16 @@ KINDS: tuple[ModelKind, ...] = (
         ("sensors/sensors.txt", "sensors/records_camera.txt", "sensors/trajectories.txt"),
         ("sensors/rigs.txt", "reconstruction/points3d.txt", "reconstruction/observations.txt"),
         (RECORDS_DATA,),
+        lambda folder: _files_below(folder / KEYPOINTS),
     ),
     FileKind("nvm", "*.nvm", nvm.models_of),
-    FileKind("posed.transforms", "transforms*.json", transforms.models_of, transforms.choose_transforms),
+    FileKind(
+        "posed.transforms",
+        "transforms*.json",
+        transforms.models_of,
+        transforms.choose_transforms,
+        looked_at=transforms.photos_looked_at,
+    ),
 )
 """Every kind; where a folder holds several kinds of folder models in full, the first is read."""
 KIND_OF = {kind.reader: kind for kind in KINDS}
@@ -127,6 +144,10 @@ def _models_of_kind(folder: Path, kind: FileKind) -> list[tuple[Path, ModelKind]
     files = [folder / name for name in sorted(_listed(folder)) if fnmatchcase(name, kind.pattern)]
     models = {file: kind.models(file) for file in files if os.path.isfile(file)}
     return [(path, kind) for file in kind.choose([file for file in models if models[file]]) for path in models[file]]
+
+
+def _files_below(folder: Path) -> list[Path]:
+    return sorted(Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
 
 
 def _listed(folder: Path) -> list[str]:

@@ -18,7 +18,7 @@ class Page:
     url: str
     """Where it came from in the end: a server may send us on."""
     text: str
-    """HTML; empty where it is something else. A byte that is no UTF-8 stands there as Python has it in names of files."""
+    """HTML; empty where it is something else. Bytes that are no UTF-8 stand there as in Python's names of files."""
 
 
 @dataclass

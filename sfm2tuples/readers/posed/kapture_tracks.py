@@ -12,13 +12,13 @@ import numpy as np
 from sfm2tuples.errors import ModelError
 from sfm2tuples.readers.assembly import DROPPED_TRACK_INDEX
 from sfm2tuples.readers.by_tracks import NOT_REGISTERED
+from sfm2tuples.readers.model_kinds import KEYPOINTS
 from sfm2tuples.readers.posed.tables import CsvRow, csv_rows
 from sfm2tuples.readers.raw_files import load_bytes
 from sfm2tuples.readers.records import OBSERVATION, PointRecords, observation_bytes
 from sfm2tuples.readers.text_rows import TextRows, check_last_line, read_lines
 
 POINTS, OBSERVATIONS = "reconstruction/points3d.txt", "reconstruction/observations.txt"
-KEYPOINTS = "reconstruction/keypoints"
 NUMBERS = {"float16": "<f2", "float32": "<f4", "float64": "<f8", "float": "<f8"}
 """Types of keypoints, as kapture writes them."""
 LARGEST_FEATURE = 2**31

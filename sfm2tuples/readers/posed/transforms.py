@@ -9,7 +9,6 @@ axes are OpenGL's: x to the right, y up, it looks along -z. Intrinsics stand in 
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 from collections.abc import Sequence
@@ -24,14 +23,13 @@ from sfm2tuples.readers.assembly import assemble
 from sfm2tuples.readers.by_tracks import LARGEST_SKEW, nearest_rotations
 from sfm2tuples.readers.camera_models import CAMERA_MODEL_IDS
 from sfm2tuples.readers.nvm import rotate
+from sfm2tuples.readers.posed.transforms_files import sized_by, with_suffix
 from sfm2tuples.readers.records import CameraRecords, ImageRecords, PointRecords
 from sfm2tuples.readers.relative_names import relative_names
 from sfm2tuples.readers.sparse_model import SparseModel
 
 TO_COLMAP = np.array([1.0, -1.0, -1.0])
 """OpenGL's camera axes to COLMAP's."""
-SUFFIXES = (".png", ".jpg", ".jpeg", ".JPG", ".JPEG", ".PNG")
-"""Of photos that the file names without one, in the order in which they are looked for."""
 PERSPECTIVE = ("", "SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV")
 FISHEYE, AROUND = "OPENCV_FISHEYE", "EQUIRECTANGULAR"
 LARGEST_SIDE = 2**31
@@ -124,10 +122,7 @@ def _name(path: Path, label: str, frame: Frame) -> bytes:
     name = frame.get("file_path")
     if not isinstance(name, str) or not name.strip():
         raise ModelError(path, f"{label} has no file_path")
-    if not Path(name).suffix:
-        there = (suffix for suffix in SUFFIXES if os.path.isfile(path.parent / (name + suffix)))
-        name += next(there, SUFFIXES[0])
-    return name.encode("utf-8", "surrogateescape")
+    return with_suffix(path, name).encode("utf-8", "surrogateescape")
 
 
 def _poses(path: Path, labels: Sequence[str], frames: Sequence[Frame]) -> np.ndarray:
@@ -248,8 +243,7 @@ class _Cameras:
         from PIL import Image
 
         if self._photo_size is None:
-            for name in itertools.islice(self.names, 10):
-                file = self.path.parent / name.decode("utf-8", "surrogateescape").strip().replace("\\", "/")
+            for file in sized_by(self.path, (os.fsdecode(name) for name in self.names)):
                 try:
                     if file.is_file():
                         with Image.open(file) as photo:
