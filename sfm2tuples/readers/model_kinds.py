@@ -55,10 +55,10 @@ class FileKind:
     """Of the files of one folder, those to read; the others are copies."""
     beside: Callable[[Path], list[Path]] = _nothing
     """Other files that a model is read from."""
-    looked_at: Callable[[Path], list[Path]] = _nothing
-    """As in `FolderKind`."""
     folders: tuple[str, ...] = ()
     """Folders that its tools put between a scene and the file."""
+    looked_at: Callable[[Path], list[Path]] = _nothing
+    """As in `FolderKind`."""
 
     def file_of(self, path: Path) -> Path:
         """The file that holds a model."""

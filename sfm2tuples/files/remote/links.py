@@ -12,7 +12,7 @@ PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True)
-class Page:
+class FolderPage:
     """What a server answers that is asked for a folder."""
 
     url: str
@@ -44,12 +44,12 @@ class _Links(HTMLParser):
         return self.parse_bogus_comment(i)
 
 
-def names_below(page: Page, folder: str) -> Iterator[tuple[str, bool]]:
+def names_below(page: FolderPage, folder: str) -> Iterator[tuple[str, bool]]:
     """What the links of a page name right below a folder, not quoted, and whether each is a folder.
 
     Parameters
     ----------
-    page : Page
+    page : FolderPage
     folder : str
         Address that was asked for. A link may lead below it or below where the page came from, by http or https, and
         quoted in any way. A link with a question mark or a fragment sorts the list, and names nothing.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from sfm2tuples.errors import DataError
 from sfm2tuples.files.remote.address import QUOTED, Address
 from sfm2tuples.files.remote.links import names_below
-from sfm2tuples.files.remote.reading import FetchError, entries_of, in_threads, page_of
+from sfm2tuples.files.remote.reading import FetchError, entries_of, folder_page, in_threads
 
 NO_LIST = "give a .txt list of names, and --images with this address"
 """What to do where a server does not list its folders."""
@@ -106,7 +106,7 @@ def _listed_or_none(folder: Address) -> ListedFolder | None:
 
 
 def _by_links(folder: Address) -> Iterator[_Entry]:
-    return ((name, is_folder, None) for name, is_folder in names_below(page_of(folder), folder.url))
+    return ((name, is_folder, None) for name, is_folder in names_below(folder_page(folder), folder.url))
 
 
 def _by_entries(folder: Address) -> Iterator[_Entry]:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from sfm2tuples.compute.threads import map_in_order
 from sfm2tuples.errors import DataError, first_line
 from sfm2tuples.files.remote.address import QUOTED, Address, require_packages
-from sfm2tuples.files.remote.links import Page
+from sfm2tuples.files.remote.links import FolderPage
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -81,9 +81,9 @@ def entries_of(folder: Address) -> list[dict[str, Any]]:
     return list(_call(folder, "ls", SECONDS, detail=True))
 
 
-def page_of(folder: Address) -> Page:
+def folder_page(folder: Address) -> FolderPage:
     """What a web server answers that is asked for a folder; errors as for `read_bytes`."""
-    page: Page = _call(folder, "page", SECONDS, folder=True)
+    page: FolderPage = _call(folder, "page", SECONDS, folder=True)
     return page
 
 
@@ -149,7 +149,7 @@ async def _facts_by_http(file_system: Any, url: str) -> dict[str, Any]:
     raise FileNotFoundError(url)
 
 
-async def _page_by_http(file_system: Any, url: str) -> Page:
+async def _page_by_http(file_system: Any, url: str) -> FolderPage:
     """The page of a folder; fsspec's own `ls` misses links that are quoted in other ways than the folder."""
     session = await file_system.set_session()
     async with session.get(file_system.encode_url(url)) as answer:
@@ -157,7 +157,7 @@ async def _page_by_http(file_system: Any, url: str) -> Page:
         is_html = answer.headers.get("Content-Type", HTML[0]).partition(";")[0].strip().lower() in HTML
         # What is no page may be a file of any size, which is not waited for.
         content = await answer.read() if is_html else b""
-        return Page(str(answer.url), content.decode("utf-8", "surrogateescape"))
+        return FolderPage(str(answer.url), content.decode("utf-8", "surrogateescape"))
 
 
 _BY_HTTP: dict[str, Callable[..., Any]] = {"info": _facts_by_http, "page": _page_by_http}
