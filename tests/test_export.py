@@ -125,6 +125,18 @@ def test_graphml_holds_every_photo_and_every_edge_with_its_evidence(index: Index
                 assert found["scale_change"] == pytest.approx(float(covisibility.scale_change[edge]))
 
 
+def test_graphml_says_the_side_of_an_image_where_its_place_is_split_inside(tmp_path: Path) -> None:
+    from worlds import with_inside
+
+    rng = np.random.default_rng(3)
+    index = with_inside(rng, random_index(rng, (14, 12), (0, 0)), 4)
+    write_graphml(index.opened(), tmp_path / "graph.graphml")
+    graph = networkx.read_graphml(tmp_path / "graph.graphml")
+    found = [graph.nodes[key]["split"] for key in index.images.key]
+    assert found == [("train", "val", "left out")[split] for split in index.inside.split]
+    assert len(set(found)) == 3
+
+
 def test_graphml_of_some_places_and_strong_edges(index: Index, tmp_path: Path) -> None:
     write_graphml(index.opened(), tmp_path / "graph.graphml", ["place0", "place2"], min_shared=6)
     graph = networkx.read_graphml(tmp_path / "graph.graphml")

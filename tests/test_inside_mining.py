@@ -9,9 +9,11 @@ import numpy as np
 import oracles
 import pytest
 import torch
+from hand_made import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles_inside import nearest_allowed, photos_proven
+from PIL import Image
 from teams import in_a_team
 from worlds import Index, drawn_worlds, random_index, unit_rows, with_inside, write_whole
 
@@ -284,6 +286,23 @@ def test_a_tuple_file_with_an_unproven_negative_is_refused(tmp_path: Path) -> No
     write(tmp_path / "t.h5", tables, image=barred.image[:-1].copy(), indptr=one_way)
     with pytest.raises(FileFormatError, match="not symmetric"):
         read_tuples(tmp_path / "t.h5")
+
+
+def test_cirtorch_has_no_pair_of_a_held_out_walk_and_an_image_for_training(tmp_path: Path, capsys) -> None:
+    tables = tables_of_index(site(9, val_names="*night*")[1], MiningOptions(**MINED), no_size)
+    count = len(tables.images.key)
+    names = [f"{row:02d}.jpg" for row in range(count)]
+    for row, name in enumerate(names):
+        Image.new("RGB", (8, 6), (row, 0, 0)).save(tmp_path / name)
+    images = dataclasses.replace(tables.images, root=[str(tmp_path)] * count, name=names)
+    write(tmp_path / "t.h5", dataclasses.replace(tables, images=images))
+    tuples = read_tuples(tmp_path / "t.h5").tuples
+    assert run("export", "--format", "cirtorch", tmp_path / "t.h5", "-o", tmp_path / "retrieval-SfM-x") == 0
+    said = capsys.readouterr().out
+    across = int((tuples["val"].positive >= 0).sum())
+    assert f"{across:,} pairs of a held-out walk and the images for training are left out" in said
+    assert "left out with them" not in said
+    assert f"{int((tuples['train'].positive >= 0).sum()):,} training and 0 validation pairs" in said
 
 
 def test_inside_is_what_happens_where_places_are_fewer_than_negatives_and_a_query_need() -> None:

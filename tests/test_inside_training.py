@@ -55,7 +55,7 @@ def test_mine_tuples_goes_inside_by_itself_and_says_so(site: Path, capsys: pytes
     photos = int((tuples.image_split == TRAIN).sum())
     assert options["num_queries"] == round(photos / 4)
     assert run("mine-tuples", site / "index.h5", "-o", site / "no.h5", *flags, "--no-inside") == 1
-    assert "there are 1 training places with photos" in capsys.readouterr().err
+    assert f"error: {site / 'index.h5'}: there are 1 training places with photos" in capsys.readouterr().err
 
 
 def test_each_round_mines_inside_without_the_index(site: Path) -> None:

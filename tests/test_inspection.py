@@ -295,3 +295,15 @@ def test_titles_are_plain_where_there_is_no_terminal(index_file: Path) -> None:
     lines = printed(index_file).splitlines()
     assert {"file", "content", "places", "joined places"} <= set(lines)
     assert "x1b" not in "".join(lines)
+
+
+def test_an_index_of_one_site_says_how_many_images_are_on_each_side(tmp_path: Path) -> None:
+    from worlds import random_index, with_inside, write_whole
+
+    rng = np.random.default_rng(3)
+    index = with_inside(rng, random_index(rng, (14, 12), (0, 0)), 4)
+    write_whole(tmp_path / "i.h5", index)
+    content = inspect_file(tmp_path / "i.h5")["content"]
+    sides = [content[f"images, {side}"] for side in ("train", "val", "left out")]
+    assert sides == np.bincount(index.inside.split, minlength=3).tolist()
+    assert min(sides) > 0

@@ -26,6 +26,7 @@ from sfm2tuples.files.container import Header
 from sfm2tuples.files.descriptors import Descriptors, write_descriptors
 from sfm2tuples.index.schema import TRAIN
 from sfm2tuples.mining.options import MiningOptions
+from sfm2tuples.mining.photo_table import tables_of_index
 from sfm2tuples.mining.positives import find_candidates
 from sfm2tuples.mining.tuple_file import TupleFile
 
@@ -108,6 +109,32 @@ def test_a_tuple_file_gives_the_pairs_of_its_index(split: str) -> None:
     assert len(expected.pairs) > 0
     assert by_key(matching) == by_key(expected)
     assert matching.photos.keys == expected.photos.keys
+
+
+def test_a_held_out_walk_s_pairs_with_images_for_training_are_of_both_splits_alone() -> None:
+    from test_inside_mining import MINED, no_size, site
+
+    tables = tables_of_index(site(9, val_names="*night*")[1], MiningOptions(**MINED), no_size)
+    header = Header("sfm2tuples-tuples", 1, "", (), {}, "")
+    tables_and_tuples = (tables.images, tables.places, {}, tables.candidates, 0, np.zeros(0, np.int64), tables.barred)
+    tuples = TupleFile(Path("t.h5"), header, *tables_and_tuples)
+
+    def expected(*splits: str) -> set:
+        key, found = tables.images.key, set()
+        for candidates in map(tables.candidates.get, splits):
+            pairs = zip(candidates.queries.tolist(), candidates.image.tolist(), strict=True)
+            known = ~np.isnan(candidates.scale_change)
+            found |= {(key[query], key[image]) for (query, image), fits in zip(pairs, known, strict=True) if fits}
+        return found
+
+    for split, splits in (("train", ("train",)), ("val", ()), ("all", ("train", "val"))):
+        matching = pairs_of_tuples(tuples, WhiteningOptions(split=split, min_overlap=0, max_scale_change=9))
+        assert by_key(matching) == expected(*splits)
+        assert len(matching.pairs) == len(by_key(matching))
+    assert len(tables.candidates["val"].image)
+    # One place, though its images are of several spots: nothing says that two of these show different things.
+    assert matching.places.tolist() == tuples.image_place.tolist()
+    assert len(np.unique(matching.places)) < len(np.unique(tables.images.place))
 
 
 def learnable() -> tuple[Descriptors, MatchingPairs]:

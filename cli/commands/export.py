@@ -156,10 +156,14 @@ def _tuples(request: _Request, output: Output) -> None:
     output.warn_of("photos cannot be read and are left out", export.unreadable)
     if export.pairs_left_out:
         output.say(f"{export.pairs_left_out:,} pairs are left out with them")
+    if export.pairs_across:
+        what = "pairs of a held-out walk and the images for training are left out: cirtorch's splits share no image"
+        output.say(f"{export.pairs_across:,} {what}")
     for line in cautions(target, export.splits):
         output.warn(line)
     counts = {name: {"images": len(part.cids), "pairs": len(part.qidxs)} for name, part in export.splits.items()}
     output.result({"unreadable": len(export.unreadable), "pairs_left_out": export.pairs_left_out, **counts})
+    output.result({"pairs_across": export.pairs_across})
     output.made(
         target,
         f"{counts['train']['pairs']:,} training and {counts['val']['pairs']:,} validation pairs, "

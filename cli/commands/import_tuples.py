@@ -28,7 +28,11 @@ _LEFT_OUT = {
 }
 USES = (
     Use(DESCRIPTION, "--network or --backbone", given(*NETWORK)),
-    Use(DESCRIPTION, "--negatives N1, N2 or semi-hard", lambda params: params["negatives"] != "random"),
+    Use(
+        (*DESCRIPTION, *NETWORK, "descriptors"),
+        "--negatives N1, N2 or semi-hard",
+        lambda params: params["negatives"] != "random",
+    ),
 )
 """What flags are for that have nothing to do in some calls."""
 

@@ -62,7 +62,10 @@ BY_A_NETWORK = Use(
 """Where nothing else answers, a network does: the default one."""
 DESCRIPTION = ("image_size", "precision")
 """Of `photo_options`, what changes descriptors; `upright` is held against those of a file too."""
-NETWORK = ("network", "backbone", "weights", "pooling", "clusters", "whitening_layer", "regional", "whole_image")
+NETWORK = (
+    *("network", "backbone", "weights", "pooling", "clusters", "pooling_size", "photo_size", "whitening_layer"),
+    *("regional", "whole_image"),
+)
 """Of `network_options`, what names a network."""
 NEAREST_NEGATIVES = Use(
     ("search", "max_negative_similarity"),

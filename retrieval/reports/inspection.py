@@ -21,6 +21,7 @@ from sfm2tuples.files.regular_files import require_file
 from sfm2tuples.files.tables import read_table
 from sfm2tuples.index import schema
 from sfm2tuples.index.schema import SPLITS, Models, Places
+from sfm2tuples.index.splits import SIDES
 from sfm2tuples.mining import tuple_file
 from sfm2tuples.mining.doubtful_pairs import doubtful_of_tuples
 from sfm2tuples.mining.summary import distributions, share_across
@@ -91,9 +92,16 @@ def _index(path: Path) -> dict[str, Facts]:
                 "spots": columns.sizes["spots"],
                 "images that take part in proven negatives": int(columns.read("inside/takes_part").sum()),
                 "unknown pairs within a model": columns.sizes["unknown pairs"] // 2,
+                **_sides(columns.read("inside/split")),
             }
     table = _places(models, places, image_model)
     return {"content": content, "places": table, JOINED: _joined(models, places, table)}
+
+
+def _sides(split: np.ndarray) -> Facts:
+    """How many images are on each side, where one place may be on several."""
+    counts = np.bincount(split, minlength=len(SIDES)).tolist()
+    return {f"images, {name}": count for name, count in zip(SIDES, counts, strict=True)}
 
 
 def _places(models: Models, places: Places, image_model: np.ndarray) -> Facts:

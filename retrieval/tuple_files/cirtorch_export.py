@@ -23,7 +23,7 @@ from sfm2tuples.files.remote.address import Address
 from sfm2tuples.files.room import require_room
 from sfm2tuples.index.schema import SPLITS, TRAIN
 from sfm2tuples.interop.cirtorch_files import PHOTOS, CirtorchSplit, photo_path, pickle_names, write_cirtorch
-from sfm2tuples.interop.cirtorch_tables import to_cirtorch
+from sfm2tuples.interop.cirtorch_tables import to_cirtorch, tuple_pairs
 from sfm2tuples.mining.tuple_file import TupleFile, read_tuples
 
 IMAGE_SIZE = 1024
@@ -44,6 +44,8 @@ class CirtorchExport:
     """By split name."""
     pairs_left_out: int
     """Pairs of photos that could not be read."""
+    pairs_across: int
+    """Pairs of a held-out walk's image and one for training: no split of cirtorch's has both."""
     unreadable: list[PhotoError]
     """The photos that could not be read and are left out."""
     image_size: int
@@ -81,8 +83,10 @@ def export_cirtorch(source: Path, target: Path, image_size: int | None = None) -
         splits = to_cirtorch(tuples, cids)
         write_cirtorch(folder, pickle_names(target.absolute()), splits)
         write_text(folder / LIST, _list(tuples, cids))
-    pairs = sum(int(np.count_nonzero(tuples.tuples[name].positive >= 0)) for name in SPLITS)
-    return CirtorchExport(splits, pairs - sum(len(split.qidxs) for split in splits.values()), unreadable, size)
+    query, positive = np.concatenate([tuple_pairs(tuples.tuples[name]) for name in SPLITS], axis=1)
+    pairs, across = len(query), int((tuples.image_split[query] != tuples.image_split[positive]).sum())
+    left_out = pairs - across - sum(len(split.qidxs) for split in splits.values())
+    return CirtorchExport(splits, left_out, across, unreadable, size)
 
 
 def check_cirtorch_target(target: Path, force: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ from retrieval.photos.sizes import PhotoSizes
 from retrieval.tuple_files.descriptor_store import DescriptorStore, FileDescriptors, NetworkDescriptors, seen_with
 from sfm2tuples.compute.progress_bars import ProgressBar
 from sfm2tuples.compute.threads import map_in_order, own_cores
-from sfm2tuples.errors import PhotoError
+from sfm2tuples.errors import MiningError, PhotoError
 from sfm2tuples.files.descriptors import read_descriptors
 from sfm2tuples.files.remote.address import AnyPath, any_elsewhere, path_or_address
 from sfm2tuples.files.remote.reading import in_threads
@@ -75,15 +75,17 @@ class PhotoOptions:
         ------
         DataError
             The file of descriptors is absent or torn.
+        MiningError
+            What the caller does with the photos raises it; it gets the name of `source`.
         UsageError
             Both a network and a file of descriptors are named; there is no such device.
         """
         descriptors = self._descriptors(source, options, may_do_without)
-        if not self.pack_images:
-            yield ReadablePhotos(descriptors, None, self.upright)
-            return
-        with PackedStore(target, self.pack_images) as packed:
-            yield ReadablePhotos(descriptors, packed, self.upright)
+        try:
+            with PackedStore(target, self.pack_images) if self.pack_images else nullcontext() as packed:
+                yield ReadablePhotos(descriptors, packed, self.upright)
+        except MiningError as error:
+            raise MiningError(f"{source}: {error}") from error
 
     def _descriptors(self, source: Path, options: MiningOptions, may_do_without: bool) -> DescriptorStore | None:
         """Where descriptors come from; None where no choice looks at any, or none are given and none are needed."""

@@ -96,7 +96,11 @@ def pairs_of_index(index: OpenedIndex, options: WhiteningOptions) -> MatchingPai
 
 
 def pairs_of_tuples(tuples: TupleFile, options: WhiteningOptions, size: int = 0) -> MatchingPairs:
-    """All ordered m3 pairs among a tuple file's images, from its candidates; distractors are images without pairs."""
+    """All ordered m3 pairs among a tuple file's images, from its candidates; distractors are images without pairs.
+
+    A pair of a held-out walk's image and an image for training is of no split alone. Spots of one place are one place,
+    since images of two of them may show the same.
+    """
     kept = _in_split(tuples.image_split, options)
     splits = SPLITS if options.split == ALL_SPLITS else (options.split,)
     unknown = sum(int(tuples.candidates[split].unknown.sum()) for split in splits)
@@ -107,10 +111,11 @@ def pairs_of_tuples(tuples: TupleFile, options: WhiteningOptions, size: int = 0)
             f"{unknown:,}",
         )
     pairs = np.concatenate([_pairs(tuples.candidates[split], options) for split in splits])
+    pairs = pairs[kept[pairs].all(axis=1)]
     number = np.cumsum(kept) - 1
     rows = np.flatnonzero(kept)
     photos = photos_of_tuples(tuples, size).only([tuples.images.key[row] for row in rows])
-    return MatchingPairs(photos, tuples.images.place[rows], number[pairs])
+    return MatchingPairs(photos, tuples.image_place[rows], number[pairs])
 
 
 def learn_whitening(

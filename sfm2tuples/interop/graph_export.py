@@ -12,7 +12,7 @@ import numpy as np
 from sfm2tuples.errors import UsageError, first_three, one_line
 from sfm2tuples.files.atomic import write_atomically
 from sfm2tuples.index.opened import OpenedIndex
-from sfm2tuples.index.schema import SPLITS
+from sfm2tuples.index.splits import SIDES
 from sfm2tuples.interop.pair_lists import write_pair_list
 from sfm2tuples.mining.queries import rank_in_run
 
@@ -95,11 +95,12 @@ def write_graphml(index: OpenedIndex, path: Path, places: Collection[str] = (), 
     """
     import networkx
 
+    images = index.images
     unknown = sorted(set(places) - set(index.places.name))
     if unknown:
         raise UsageError(f"the index has no place {first_three(unknown)}; inspect lists its places")
     wanted = np.array([not places or name in places for name in index.places.name], bool)
-    key, name, place = index.images.key[:], index.images.name[:], index.images.place[:]
+    key, name, place, split = (column[:] for column in (images.key, images.name, images.place, images.split))
     wanted = wanted[place]
     edges = edges_between(index, key)
     keep = (edges.shared >= min_shared) & (edges.query < edges.other)
@@ -111,8 +112,8 @@ def write_graphml(index: OpenedIndex, path: Path, places: Collection[str] = (), 
         )
     graph = networkx.Graph()  # XML has no control characters, so names are escaped as in messages
     for row in edges.row[wanted[edges.row]].tolist():
-        of_place = {"place": one_line(index.places.name[place[row]]), "split": SPLITS[index.places.split[place[row]]]}
-        graph.add_node(one_line(key[row]), name=one_line(name[row]), **of_place)
+        shows = {"name": one_line(name[row]), "place": one_line(index.places.name[place[row]])}
+        graph.add_node(one_line(key[row]), **shows, split=SIDES[split[row]])
     scale_change, angle = index.graph.scale_change[:], index.graph.angle[:]
     for i in np.flatnonzero(keep).tolist():
         edge = edges.edge[i]

@@ -254,7 +254,7 @@ class _Table:
                 "other places by --distractors, or build the index again with other models or --val-names"
             )
         what = f"first: {first_three(self.unreadable)}" if self.unreadable else "build it again with --images"
-        raise MiningError(f"none of the {images:,} images of the index has a photo that can be read; {what}")
+        raise MiningError(f"none of its {images:,} images has a photo that can be read; {what}")
 
     def images(self) -> ImageTable:
         """The finished table."""
