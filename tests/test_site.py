@@ -268,8 +268,10 @@ def test_a_photo_that_comes_changes_the_search_alone(world: Path, copy: Path, tm
     said: list[str] = []
     tune_site(request, said.append)
     again = [line.split(":")[0].strip() for line in said if "made again" in line]
-    assert again == ["index.h5", "descriptors.h5"]
+    assert again == ["index.h5", "descriptors.h5", "page"]
     assert "more/new.jpg" in read_descriptors(copy / "descriptors.h5").names
+    assert "25 photos can be asked" in (copy / "page" / "index.html").read_text()
+    assert "1 photo in no model" in (copy / "page" / "index.html").read_text()
     assert Site.open(copy).photos.places.count("") == 1
 
 
@@ -349,6 +351,17 @@ def test_two_places_are_judged_but_nothing_is_trained(world: Path, tmp_path: Pat
     assert [row.way for row in found.comparison.rows] == ["start", "start_lw"]
     assert found.comparison.places == 1
     assert not (tmp_path / "site" / "tuples.h5").exists()
+
+
+def test_what_is_trained_no_more_leaves_nothing_behind(world: Path, copy: Path) -> None:
+    found, said = tuned(world, copy, budget=1.0)
+    assert found.choices.training is None
+    left = {path.name for path in copy.iterdir()} - {".lock", "network.npz"}
+    assert not [name for name in left if "tuned" in name or "halfway" in name]
+    assert "_tuned" not in (copy / "page" / "index.html").read_text()
+    page = next(line for line in said if line.startswith("  page: made again"))
+    assert page.endswith("; choices changed")
+    assert "{" not in page
 
 
 def test_photos_without_a_model_and_a_folder_that_is_no_site_are_refused(world: Path, tmp_path: Path) -> None:
@@ -628,7 +641,7 @@ def test_photos_that_are_added_are_found_and_stay(
     assert opened.photos.files[-1] == str(more / "mirrored.png")
     assert run("ask", copy, "--add", more) == 0
     _, said = tuned(world, copy)
-    assert [line.split(":")[0].strip() for line in said if "made again" in line] == ["descriptors.h5"]
+    assert [line.split(":")[0].strip() for line in said if "made again" in line] == ["descriptors.h5", "page"]
     assert Site.open(copy).photos.files[-1] == str(more / "mirrored.png")
 
 
@@ -673,8 +686,8 @@ def test_an_unreadable_photo_does_not_stop_tune(world: Path, copy: Path, tmp_pat
     shutil.copytree(world, changed, copy_function=shutil.copy2)
     sorted(changed.rglob("*.jpg"))[-1].write_bytes(b"no photo")
     sorted(changed.rglob("*.jpg"))[-2].write_bytes(b"no photo either")
-    tuned(changed, copy)
-    assert len(read_descriptors(copy / "descriptors.h5").names) == 22
+    found, _ = tuned(changed, copy)
+    assert len(read_descriptors(copy / "descriptors.h5").names) == found.photos == 22
 
 
 def test_the_interval_of_a_mean_is_the_bootstraps() -> None:

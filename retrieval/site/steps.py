@@ -24,7 +24,7 @@ from retrieval.networks.whitening_layer import WhiteningLayer, add_whitening_lay
 from retrieval.photos.sources import PhotoSources, SourceColumns, photos_of
 from retrieval.protocols.benchmark import ProtocolChoice
 from retrieval.protocols.sfm import searches_all, sfm_benchmark
-from retrieval.site.candidates import START, WHITENED, Candidate, candidates_of, title_of
+from retrieval.site.candidates import START, TITLES, WHITENED, Candidate, candidates_of, title_of
 from retrieval.site.choices import Choices
 from retrieval.site.comparison import (
     BEST_ELSEWHERE,
@@ -179,6 +179,12 @@ class Steps:
 
     def whiten(self) -> None:
         """Describe the photos of the index by every candidate, and learn its whitening."""
+        names = {candidate.name for candidate in self.candidates}
+        for name in TITLES:
+            if name not in names:
+                self.workshop.discard(self.files.described(name))
+            if name not in names or self.choices.whitening is None:
+                self.workshop.discard(self.files.whitening(name))
         for candidate in self.candidates:
             self._describe(candidate)
             if self.choices.whitening is not None:
@@ -233,6 +239,9 @@ class Steps:
             for way in self._ways():
                 self._evaluate(way, min_shared)
                 evaluations[way] = self.files.evaluation(way)
+        for way in SAFEST:
+            if way not in evaluations:
+                self.workshop.discard(self.files.evaluation(way))
         made_of: dict[str, Any] = {way: stamp(path) for way, path in evaluations.items()}
         made_of = (made_of or {"nothing is held out": reason}) | {"version of the table": VERSION}
         favoured = SAFEST if self.choices.of_one_place else BEST_ELSEWHERE

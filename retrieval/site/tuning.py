@@ -22,16 +22,17 @@ from retrieval.site.effort import Forecast, Pace, effort_within, forecast, secon
 from retrieval.site.facts import Facts, facts_of
 from retrieval.site.inventory import Inventory, stamps_of, stamps_of_models, take_inventory
 from retrieval.site.photo_gathering import photos_of_models, registered_photos, with_loose_photos
-from retrieval.site.photo_list import PhotoList
+from retrieval.site.photo_list import PhotoList, read_photo_list
 from retrieval.site.reconstruct import reconstruct_photos
 from retrieval.site.request import Say, TuneRequest
 from retrieval.site.site_files import SiteFiles, held_site, refuse_no_site
 from retrieval.site.site_page import write_site_page
-from retrieval.site.state import SiteState, Workshop
+from retrieval.site.state import SiteState, Workshop, fingerprint_of
 from retrieval.site.steps import Steps
 from sfm2tuples.compute.progress_bars import duration
 from sfm2tuples.compute.threads import own_cores
 from sfm2tuples.errors import UsageError
+from sfm2tuples.files.container import read_header
 from sfm2tuples.files.text import read_csv
 from sfm2tuples.index.opened import OpenedIndex, open_index
 from sfm2tuples.ingest.build import build_index
@@ -183,8 +184,10 @@ class _Tuning:
         self._begin("extract")
         steps.search(comparison, photos)
         self._begin("page")
-        tuned = Tuned(files, comparison, choices, facts, len(photos.names))
-        self._page(tuned)
+        # Those that could be read: the site lists no others.
+        listed = read_photo_list(files.photos)
+        tuned = Tuned(files, comparison, choices, facts, len(listed.names))
+        self._page(tuned, listed)
         self.workshop.say_kept()
         return tuned
 
@@ -297,16 +300,18 @@ class _Tuning:
         self.workshop.state.note(choices=choices.as_dict())
         return choices
 
-    def _page(self, tuned: Tuned) -> None:
+    def _page(self, tuned: Tuned, photos: PhotoList) -> None:
         products = self.workshop.state.content["products"]
         shown = (self.files.comparison.name, self.files.tuples.name)
         made_of = {name: products[name]["stamp"] for name in shown if name in products}
+        made_of |= {"index": read_header(self.files.index).fingerprint, "photos": fingerprint_of(vars(photos))}
+        made_of |= {"choices": fingerprint_of(tuned.choices.as_dict())}
         seconds = {name: record["seconds"] for name, record in products.items()}
 
         def build(_: bool) -> None:
             write_site_page(tuned.files, tuned.comparison, tuned.choices, seconds)
 
-        self.workshop.make(self.files.page, made_of | {"choices": tuned.choices.as_dict()}, build)
+        self.workshop.make(self.files.page, made_of, build)
 
 
 def _is_random(network: Network) -> bool:
