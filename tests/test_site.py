@@ -1062,6 +1062,15 @@ def test_a_wrong_root_leaves_no_site_behind(tmp_path: Path) -> None:
         assert not (tmp_path / "site").exists()
 
 
+def test_a_wrong_name_of_places_changes_nothing(world: Path, copy: Path, tmp_path: Path) -> None:
+    before = (copy / "state.json").read_bytes()
+    for folder in (copy, tmp_path / "new"):
+        with pytest.raises(DataError, match=r"absent.csv: no such file; give a CSV of model,place"):
+            tuned(world, folder, places=tmp_path / "absent.csv")
+    assert (copy / "state.json").read_bytes() == before
+    assert not (tmp_path / "new").exists()
+
+
 def test_models_of_photos_are_found_whatever_their_folder_is_called(tmp_path: Path) -> None:
     roots = [
         tmp_path / name for name in ("museum/images", "images/images", ".hidden/images", "x.nvm.cmvs", "wood", "b/wood")
@@ -1073,6 +1082,72 @@ def test_models_of_photos_are_found_whatever_their_folder_is_called(tmp_path: Pa
 def test_a_site_among_loose_photos_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="the site lies in this folder of photos"):
         tuned(tmp_path / "photos", tmp_path / "photos" / "site")
+    assert not (tmp_path / "photos" / "site").exists()
+
+
+def made_by_hand(monkeypatch: pytest.MonkeyPatch, barren: str = "") -> None:
+    """`reconstruct` makes a folder with one photo that is verified against nothing; no model comes of one folder."""
+
+    def by_hand(root: Path, output: Path, *given: Any, **how: Any) -> SimpleNamespace:
+        (output / ".steps").mkdir(parents=True, exist_ok=True)
+        if root.name == barren:
+            raise DataError(root, "no model comes of its photos", "see --min-images")
+        (output / "unregistered.csv").write_text("image,label,role\nalone.png,alone,distractor\n")
+        return SimpleNamespace(remade=[], models=[SimpleNamespace(images=6)], registered=6, photos=7, alone=1)
+
+    monkeypatch.setattr(reconstruct, "reconstruct", by_hand)
+
+
+def test_models_of_photos_that_are_not_asked_for_any_more_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_by_hand(monkeypatch)
+    said: list[str] = []
+    roots, models = [tmp_path / "day", tmp_path / "night"], tmp_path / "models"
+    found = reconstruct.reconstruct_photos(roots, models, NetworkChoice(), "cpu", said.append)
+    assert found.distractors is None, "a photo of the day was compared with none of the night"
+    (models / "notes").mkdir()
+    found = reconstruct.reconstruct_photos(roots[:1], models, NetworkChoice(), "cpu", said.append)
+    assert sorted(path.name for path in models.iterdir()) == ["day", "notes", "unregistered.csv"]
+    assert "  models/night: removed, since its photos are not asked for any more" in said
+    assert found.distractors is not None
+    assert "day/images/alone.png" in found.distractors.read_text()
+
+
+def test_a_folder_without_a_model_says_whose_flags_would_help(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made_by_hand(monkeypatch, "loose")
+    flags = "see --min-images; these are flags of reconstruct, whose folder of models is a ROOT too"
+    with pytest.raises(DataError, match=f"loose: no model comes of its photos; {flags}$"):
+        reconstruct.reconstruct_photos([tmp_path / "loose"], tmp_path / "models", NetworkChoice(), "cpu", print)
+    roots = [tmp_path / "day", tmp_path / "loose"]
+    with pytest.raises(DataError, match=f"{flags}; photos that need no model are searched where --images names"):
+        reconstruct.reconstruct_photos(roots, tmp_path / "models", NetworkChoice(), "cpu", print)
+
+
+def test_a_folder_that_holds_the_site_is_asked_and_added_without_it(
+    site: Path, new_photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "all" / "site"
+    shutil.copytree(site, copy, copy_function=shutil.copy2)
+    shutil.copy(new_photo, tmp_path / "all" / "new.png")
+    page = copy / "page" / "photos"
+    Image.open(next(page.iterdir())).rotate(180).save(page / "other.png")
+    assert run("ask", copy, tmp_path / "all", "--json") == 0
+    assert list(json.loads(capsys.readouterr().out)["answers"]) == [str(tmp_path / "all" / "new.png")]
+    assert run("ask", copy, "--add", tmp_path / "all") == 0
+    assert "added 1 photos; 0 were there already" in capsys.readouterr().out
+
+
+def test_photos_none_of_which_can_be_read_are_all_named(
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.jpg").write_bytes(b"no photo")
+    assert run("ask", site, tmp_path / "a.jpg", tmp_path / "b.jpg", "--verify", "--page", tmp_path / "page") == 1
+    error = capsys.readouterr().err
+    assert "a.jpg: cannot be read" in error
+    assert "b.jpg: cannot be read" in error
+    assert not (tmp_path / "page").exists()
 
 
 def test_a_list_of_photos_that_is_lost_or_damaged_is_made_again(world: Path, copy: Path, new_photo: Path) -> None:

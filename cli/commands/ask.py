@@ -72,25 +72,24 @@ def command(
     if not photos:
         return
     opened = Site.open(site, device)
-    found, failures = opened.ask_readable(_asked(photos), num_results, only_models)
-    if not found:
-        raise failures[0]
-    if verify:
+    found, failures = opened.ask_readable(_asked(photos, site), num_results, only_models)
+    if verify and found:
         from retrieval.site.verification import verified
 
         found = verified(opened, found, jobs)
     _show(found, _among(opened, only_models), output)
-    _write(site, found, target, pairs, output)
+    if found:
+        _write(site, found, target, pairs, output)
     output.fail_of("photos that were asked for cannot be read", failures)
 
 
-def _asked(photos: Sequence[Path]) -> list[Path]:
+def _asked(photos: Sequence[Path], site: Path) -> list[Path]:
     """The photos that are named, and all below folders that are."""
     if not any(photo.is_dir() for photo in photos):
         return list(photos)
     from retrieval.site.adding import files_of
 
-    return [path for photo in photos for path in (files_of([photo]) if photo.is_dir() else [photo])]
+    return [path for photo in photos for path in (files_of([photo], site) if photo.is_dir() else [photo])]
 
 
 def _add(site: Path, sources: Sequence[Path], device: str | None, output: Output) -> None:

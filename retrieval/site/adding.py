@@ -8,6 +8,7 @@ from pathlib import Path
 
 from retrieval.photos.names import photos_below
 from retrieval.site.database import KnownPhotos, write_database
+from retrieval.site.inventory import is_below
 from retrieval.site.photo_gathering import with_loose_photos
 from retrieval.site.questions import Site
 from retrieval.site.site_files import held_site
@@ -37,7 +38,7 @@ def add_photos(folder: Path, sources: Sequence[Path], device: str | None = None)
         There is no site, a source is absent, or another process works on the site.
     """
     site = Site.open(folder, device)
-    photos = files_of(sources)
+    photos = files_of(sources, folder)
     with held_site(folder) as files, open_index(files.index) as index:
         everything, _ = with_loose_photos(site.photos, [(path.parent, path) for path in photos], index)
         fresh = everything.files[len(site.photos.files) :]
@@ -55,8 +56,10 @@ def size_of(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def files_of(sources: Sequence[Path]) -> list[Path]:
+def files_of(sources: Sequence[Path], site: Path) -> list[Path]:
     """The photos that are named, and all photos below folders that are.
+
+    The site's own folder, whose pages hold small copies of photos, is not looked into where it lies below one of these.
 
     Raises
     ------
@@ -66,10 +69,12 @@ def files_of(sources: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for source in sources:
         if source.is_dir():
-            below = photos_below(source)
+            below = [source / name for name in photos_below(source)]
+            if is_below(site, source):
+                below = [photo for photo in below if not is_below(photo, site)]
             if not below:
                 raise DataError(source, "holds no photos", "give photos, or a folder of them")
-            found += [source / name for name in below]
+            found += below
         elif source.is_file():
             found.append(source)
         else:

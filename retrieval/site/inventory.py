@@ -89,7 +89,7 @@ def _models_below(root: Path, site: Path) -> tuple[list[ModelLocation], DataErro
     if not root.exists():
         raise DataError(root, "does not exist", "give a folder with models or photos")
     try:
-        found = [model for model in find_models([root]) if not _is_below(model.path, site)]
+        found = [model for model in find_models([root]) if not is_below(model.path, site)]
     except DataError as error:
         return [], error
     return found, None if found else DataError(root, "holds no model and no photo", "give another folder")
@@ -116,7 +116,8 @@ def _photos_below(folder: Path, site: Path, has_models: bool) -> dict[str, tuple
     return found
 
 
-def _is_below(path: Path, folder: Path) -> bool:
+def is_below(path: Path, folder: Path) -> bool:
+    """Whether a path, its links followed, is a folder or lies in it."""
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,11 @@ from pathlib import Path
 from retrieval.networks.choice import NetworkChoice
 from retrieval.reconstruction.reconstruction import reconstruct
 from retrieval.reconstruction.summary import ReconstructionSummary
+from retrieval.reconstruction.work import is_ours
 from retrieval.site.request import Say
 from retrieval.tuple_files.distractors import ROLE
 from sfm2tuples.compute.threads import own_cores
-from sfm2tuples.errors import UsageError, counted
+from sfm2tuples.errors import DataError, UsageError, counted
 from sfm2tuples.files.atomic import write_text
 from sfm2tuples.files.text import read_csv
 from sfm2tuples.readers.discover import is_passed_over
@@ -31,13 +33,16 @@ class Reconstructed:
     models: Path
     """The folder that holds them, with a folder for each folder of photos."""
     distractors: Path | None
-    """Photos that were verified against nothing, as `mine-tuples --distractors` takes them; None: there are none."""
+    """Photos that were verified against nothing, as `mine-tuples --distractors` takes them; None: there are none. Of
+    several folders there are none, for a photo was compared with those of its own folder alone."""
 
 
 def reconstruct_photos(
     roots: Sequence[Path], models: Path, choice: NetworkChoice, device: str | None, say: Say
 ) -> Reconstructed:
     """Make models of loose photos, or go on with that; what is there already is not made again.
+
+    Models of folders that are not asked for any more are removed.
 
     Parameters
     ----------
@@ -56,17 +61,21 @@ def reconstruct_photos(
     ------
     DataError
         No model comes out of a folder.
-    UsageError
-        The site lies in a folder of photos, whose page would be taken for photos.
     """
     models.mkdir(exist_ok=True)
+    names = names_of_models(roots)
+    for folder in sorted(models.iterdir()):
+        if folder.name not in names and is_ours(folder):
+            say(f"  models/{folder.name}: removed, since its photos are not asked for any more")
+            shutil.rmtree(folder)
     rows = []
-    for name, root in zip(names_of_models(roots), roots, strict=True):
-        if models.resolve().is_relative_to(root.resolve()):
-            raise UsageError(f"{root}: the site lies in this folder of photos; give -o a folder elsewhere")
-        found = reconstruct(root, models / name, choice, device=device, jobs=own_cores())
+    for name, root in zip(names, roots, strict=True):
+        try:
+            found = reconstruct(root, models / name, choice, device=device, jobs=own_cores())
+        except DataError as error:
+            raise DataError(error.path, error.what, _remedy(error, len(roots) > 1)) from error
         _say(root, found, say)
-        rows += _alone(models / name, name) if found.alone else []
+        rows += _alone(models / name, name) if found.alone and len(roots) == 1 else []
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerows([("image", "label", "role"), *rows])
@@ -74,6 +83,19 @@ def reconstruct_photos(
     if not path.is_file() or path.read_bytes() != table.getvalue().encode():
         write_text(path, table.getvalue())
     return Reconstructed(models, path if rows else None)
+
+
+def refuse_site_among(roots: Sequence[Path], site: Path) -> None:
+    """Refuse a site in a folder of loose photos, whose page would be taken for photos.
+
+    Raises
+    ------
+    UsageError
+        It lies in one of these.
+    """
+    for root in roots:
+        if site.resolve().is_relative_to(root.resolve()):
+            raise UsageError(f"{root}: the site lies in this folder of photos; give -o a folder elsewhere")
 
 
 def names_of_models(roots: Sequence[Path]) -> list[str]:
@@ -89,6 +111,16 @@ def names_of_models(roots: Sequence[Path]) -> list[str]:
         name = next((name for name in above if name and not is_passed_over(name)), "photos")
         names.append(name if name not in names else f"{name}_{len(names)}")
     return names
+
+
+def _remedy(error: DataError, is_one_of_several: bool) -> str:
+    """What to do, for those who called `tune`: the flags that an error speaks of are those of `reconstruct`."""
+    said = [error.remedy] if error.remedy else []
+    if "--" in error.what + error.remedy:
+        said.append("these are flags of reconstruct, whose folder of models is a ROOT too")
+    if is_one_of_several:
+        said.append("photos that need no model are searched where --images names their folder")
+    return "; ".join(said)
 
 
 def _say(root: Path, found: ReconstructionSummary, say: Say) -> None:

@@ -23,7 +23,7 @@ from retrieval.site.facts import Facts, facts_of
 from retrieval.site.inventory import Inventory, stamps_of, stamps_of_models, take_inventory
 from retrieval.site.photo_gathering import photos_of_models, registered_photos, with_loose_photos
 from retrieval.site.photo_list import PhotoList, read_photo_list
-from retrieval.site.reconstruct import reconstruct_photos
+from retrieval.site.reconstruct import reconstruct_photos, refuse_site_among
 from retrieval.site.request import Say, TuneRequest
 from retrieval.site.site_files import SiteFiles, held_site, refuse_no_site
 from retrieval.site.site_page import write_site_page
@@ -31,7 +31,7 @@ from retrieval.site.state import SiteState, Workshop, fingerprint_of
 from retrieval.site.steps import Steps
 from sfm2tuples.compute.progress_bars import duration
 from sfm2tuples.compute.threads import own_cores
-from sfm2tuples.errors import UsageError
+from sfm2tuples.errors import DataError, UsageError
 from sfm2tuples.files.container import read_header
 from sfm2tuples.files.text import read_csv
 from sfm2tuples.index.opened import OpenedIndex, open_index
@@ -81,8 +81,12 @@ def tune_site(request: TuneRequest, say: Say = logger.info) -> Tuned:
     started = time.monotonic()
     refuse_no_site(request.site)
     folders = [Path(str(folder.folder)) for folder in request.photo_folders]
-    # Before the site's folder is made: a wrong ROOT leaves nothing behind.
+    # Before the site's folder is made: what is wrong with the request leaves nothing behind.
     inventory = take_inventory(request.roots, folders, request.site)
+    if not inventory.roots:
+        refuse_site_among(inventory.loose_roots, request.site)
+    if request.places is not None and not request.places.is_file():
+        raise DataError(request.places, "no such file", "give a CSV of model,place")
     with held_site(request.site) as files:
         workshop = Workshop(SiteState.read(files.state), say)
         asked = {"roots": [str(root) for root in request.roots], "quick": request.quick, "budget": request.budget}
