@@ -23,7 +23,7 @@ from retrieval.photos.names import photos_below, short_name
 from retrieval.protocols.benchmark import Benchmark, ProtocolChoice, figure, figure_text
 from retrieval.protocols.by_name import PROTOCOLS, load_benchmark
 from retrieval.protocols.ground_truth_files import find_ground_truth, read_ground_truth
-from retrieval.protocols.photo_names import PhotoNames, known_names, photos_in
+from retrieval.protocols.photo_names import PhotoNames, known_names, names_of, photos_in
 from retrieval.protocols.place_recognition import (
     index_positions_benchmark,
     named_positions_benchmark,
@@ -213,12 +213,19 @@ def test_ground_truth_is_found_below_the_folder_pickle_first(tmp_path: Path) -> 
     assert find_ground_truth(tmp_path / "oxford5k.json", "oxford5k", True) == tmp_path / "oxford5k.json"
 
 
+def test_one_photo_is_not_taken_for_two_whose_names_end_alike() -> None:
+    there = PhotoNames(["x/1.jpg", "x/2.jpg"], "features.h5")
+    assert names_of(["a/1.jpg", "a/2.jpg", "a/1.jpg"], there, "the protocol") == ["x/1.jpg", "x/2.jpg", "x/1.jpg"]
+    with pytest.raises(DataError, match=r"features.h5: its x/1.jpg would be both a/1.jpg and b/1.jpg of the protocol"):
+        names_of(["a/1.jpg", "b/1.jpg"], there, "the protocol")
+
+
 FAULTS = {
     "no imlist, gnd": {"qimlist": []},
     "is no dict": [1, 2],
     "2 queries in qimlist, but 3 entries of gnd": ORIGINAL | {"qimlist": IMLIST[:2]},
     "ok names row 8 of an imlist of 8": ORIGINAL | {"gnd": [GND[0] | {"ok": [8]}, *GND[1:]]},
-    "junk names row 1 of an imlist of 8": ORIGINAL | {"gnd": [GND[0] | {"junk": [-1, 1]}, *GND[1:]]},
+    "junk names row -1 of an imlist of 8, numbered from 0": ORIGINAL | {"gnd": [GND[0] | {"junk": [-1, 1]}, *GND[1:]]},
     "ok holds something else than rows": ORIGINAL | {"gnd": [GND[0] | {"ok": ["a"]}, *GND[1:]]},
     "ok is no list": ORIGINAL | {"gnd": [GND[0] | {"ok": 3}, *GND[1:]]},
     "3 queries have no box with an area": ORIGINAL | {
@@ -473,8 +480,10 @@ def test_ranked_names_are_found_by_topic_or_query_and_strangers_are_wrong(tmp_pa
         evaluate_named_rankings(twice, benchmark, "ranks")
     with pytest.raises(DataError, match="ranks: 1 of 3 queries have no ranking, first oxford_000003"):
         evaluate_named_rankings(rankings, benchmark, "ranks")
-    with pytest.raises(DataError, match="none of its names is known"):
-        evaluate_named_rankings({alias: ["x", "y"] for alias in benchmark.aliases}, benchmark, "ranks")
+    for names, said in ((["x", "y"], "known to the protocol, first x, y"), ([], "ranks nothing for any query")):
+        with pytest.raises(DataError, match=said):
+            evaluate_named_rankings(dict.fromkeys(benchmark.aliases, names), benchmark, "ranks")
+    evaluate_named_rankings(dict(zip(benchmark.aliases, ([], ["x"], [IMLIST[0]]), strict=True)), benchmark, "ranks")
 
 
 @given(st.data())

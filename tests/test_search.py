@@ -123,8 +123,9 @@ def test_fewer_images_than_asked_for_are_padded():
 def test_a_database_of_the_query_alone_gives_an_empty_list():
     data = named(unit_rows(np.random.default_rng(0), 1, 4))
     for engine in ("flat", "ivf", "hnsw"):
-        ranks = search(data, data, SearchOptions(engine=engine, num_results=2)).ranks
-        assert ranks.found(0) == []
+        found = search(data, data, SearchOptions(engine=engine, num_results=2))
+        assert found.ranks.found(0) == []
+        assert (found.recall, found.sampled) == (None, 0)
 
 
 def test_less_similar_images_are_left_out_and_the_limit_itself_stays_in():
@@ -274,6 +275,7 @@ def test_the_command_refuses_in_one_line(tmp_path, capsys):
         ((*same, *target, "--rerank", "R:3"), 2, "give --photos"),
         ((*same, *target, "--backbone", "alexnet"), 2, "--backbone is for --rerank R; leave it out"),
         ((*same, *target, "--qe", "best:3"), 2, "no expansion"),
+        ((*same, "--pairs", tmp_path / "p", "--num-matched", 101), 2, "give --num-results 101 too"),
         (("--queries", tmp_path / "none.h5", "--database", tmp_path / "d.h5", *target), 1, "no such file"),
     ):
         assert run("search", *words) == code

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.options.idle_flags import VERIFICATION, Use, by_geometry, by_windows, given, refuse_idle_flags
+from cli.options.idle_flags import VERIFICATION, Use, by_geometry, by_windows, given, is_typed, refuse_idle_flags
 from cli.options.network import FIELDS, network_options
 from cli.options.paths import FilePath, PhotoPath
 from cli.options.refinement import refinement_options
@@ -89,6 +89,9 @@ def command(
     if target is None and pairs is None:
         raise UsageError("say what to write: -o ranks.h5, --pairs pairs.txt, or both")
     refuse_idle_flags(USES)
+    if is_typed("num_matched") and num_matched > engine["num_results"]:
+        kept = f"{engine['num_results']} images are kept of each query"
+        raise UsageError(f"--num-matched {num_matched}: {kept}; give --num-results {num_matched} too")
     windows = WindowSources(choice, photos, query_photos, images, whitening, device)
     options = SearchOptions(**engine)
     found = search_files(SearchRequest(query_file, database_file, options, refinement, windows, verification))

@@ -82,6 +82,11 @@ VERIFICATION = ("geometry", "ratio", "max_error", "min_inliers")
 """Of `verification_options`, but for features, of which `VerificationSources` speaks, `expand_inliers`, and jobs."""
 
 
+def is_typed(name: str) -> bool:
+    """Whether a parameter of the command that is running stands on its command line."""
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
 def refuse_idle_flags(uses: tuple[Use, ...], **more: Any) -> None:
     """Refuse the first flag of the command that is running which has nothing to do.
 
@@ -99,6 +104,6 @@ def refuse_idle_flags(uses: tuple[Use, ...], **more: Any) -> None:
     context = click.get_current_context()
     flag_of = {parameter.name: parameter.opts[-1] for parameter in context.command.params}
     for use in uses:
-        typed = [name for name in use.flags if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+        typed = list(filter(is_typed, use.flags))
         if typed and not use.when({**context.params, **more}):
             raise UsageError(f"{flag_of[typed[0]]} is for {use.named}; leave it out")

@@ -86,6 +86,8 @@ def evaluate_named_rankings(
         A query has no ranking, or several that its name fits; or no ranked name is known.
     """
     ordered = _in_order(rankings, benchmark, origin)
+    if not any(ordered):
+        raise DataError(origin, "ranks nothing for any query", "was it made with too high a --min-similarity?")
     known = PhotoNames(benchmark.database, origin)
     row_of = {name: row for row, name in enumerate(benchmark.database)}
     strangers: dict[str, int] = {}
@@ -98,7 +100,9 @@ def evaluate_named_rankings(
             found.append(stranger if own is None else row_of[own])
         rows.append(np.array(list(dict.fromkeys(found)), np.int64))
     if all(np.all(row >= len(benchmark.database)) for row in rows):
-        raise DataError(origin, f"none of its names is known to the protocol, first {first_three(ordered[0])}")
+        raise DataError(
+            origin, f"none of its names is known to the protocol, first {first_three(next(filter(None, ordered)))}"
+        )
     evaluations = benchmark.evaluate(rows, [*benchmark.database, *strangers])
     notes = [f"{len(strangers):,} ranked names are not in the ground truth's lists and count as wrong"]
     return evaluations, notes if strangers else []

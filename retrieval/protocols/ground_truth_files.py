@@ -169,8 +169,10 @@ def _rows(path: Path, kind: str, value: Any, base: int, count: int) -> np.ndarra
     if not all(_is_number(row) for row in values):
         raise DataError(path, f"{kind} holds something else than rows of imlist")
     rows = np.unique(np.array(values, np.int64)) - base
-    if len(rows) and not 0 <= rows[0] <= rows[-1] < count:
-        raise DataError(path, f"{kind} names row {rows[-1]:,} of an imlist of {count:,}")
+    outside = rows[(rows < 0) | (rows >= count)]
+    if len(outside):
+        numbered = f"which is numbered from {base}" if base else "numbered from 0 unless index_base says 1"
+        raise DataError(path, f"{kind} names row {outside[0] + base} of an imlist of {count:,}, {numbered}")
     return rows
 
 

@@ -78,13 +78,18 @@ def names_of(wanted: Sequence[str], names: PhotoNames, where: str) -> list[str]:
     Raises
     ------
     DataError
-        Some are absent.
+        Some are absent, or two that are wanted are one here: what has the last part of a name may be another photo.
     """
     found = [names.find(name) for name in wanted]
     absent = [name for name, own in zip(wanted, found, strict=True) if own is None]
     if names.whole:
         remedy = "complete the download, or describe the photos that are absent"
         refuse_some(names.origin, absent, len(wanted), f"photos of {where} are absent", remedy)
+    called: dict[str, str] = {}
+    for name, own in zip(wanted, found, strict=True):
+        if own is not None and called.setdefault(own, name) != name:
+            what = f"its {own} would be both {called[own]} and {name} of {where}"
+            raise DataError(names.origin, what, "one of them is absent, or the folders in the names differ")
     return [name if own is None else own for name, own in zip(wanted, found, strict=True)]
 
 

@@ -128,12 +128,14 @@ def check_comparable(queries: Descriptors, database: Descriptors) -> str | None:
 def _measured(
     lists: RankedLists, options: SearchOptions, database: np.ndarray, own: np.ndarray, exact: Search
 ) -> tuple[float | None, int]:
-    """Recall of an approximate engine, and the number of queries that it was measured on."""
+    """Recall of an approximate engine, and the number of queries that it was measured on; none where none is exact."""
     if options.engine == FLAT:
         return None, 0
     sample = np.linspace(0, len(own) - 1, min(SAMPLE, len(own))).astype(np.int64)
     count = min(options.num_results, len(database))
     wanted, _ = FlatEngine(database, exact).search(lists.queries[sample], count, own[sample])
+    if not (wanted >= 0).any():
+        return None, 0
     return recall_of(lists.row[sample, : wanted.shape[1]], wanted), len(sample)
 
 
