@@ -18,6 +18,7 @@ from sfm2tuples.index.splits import LEFT_OUT, TRAIN, VAL
 from sfm2tuples.ingest.jobs import Wanted, read_again
 from sfm2tuples.ingest.merging import MergedIndex, StoredModel
 from sfm2tuples.ingest.options import APART, GRAPH, IngestOptions
+from sfm2tuples.ingest.photo_sizes import lacks_sizes, photo_files, with_photo_sizes
 from sfm2tuples.readers.sparse_model import SparseModel
 from sfm2tuples.relations.held_out import MOST_BUFFER, hold_out_models, hold_out_spots
 from sfm2tuples.relations.model_relations import relations_of_model
@@ -86,7 +87,7 @@ def inside_tables(
         `val_names` fits no image that takes part, or all.
     """
     images, apart = merged.images, options.fragments == APART
-    found = _all_models(models, Wanted(options.min_shared, options.keep == GRAPH), threads)
+    found = _all_models(models, photo_files(models, merged), Wanted(options.min_shared, options.keep == GRAPH), threads)
     place = merged.grouping.place[images.model]
     spot = spots_of(found.graph, found.shared, found.observed, found.takes_part, options.seed)
     spot, spots = _numbered_by_place(spot, place)
@@ -141,11 +142,15 @@ class _AllModels:
     """Proven pairs of images of one model."""
 
 
-def _all_models(models: Sequence[StoredModel], wanted: Wanted, threads: int | None) -> _AllModels:
+def _all_models(
+    models: Sequence[StoredModel], photos: Sequence[Sequence[str]], wanted: Wanted, threads: int | None
+) -> _AllModels:
     """The relations of each model, one after the other: the points of one are in memory at a time."""
     parts, graphs, shared, proven = [], [], [], 0
-    for stored in models:
+    for stored, files in zip(models, photos, strict=True):
         model = read_again(stored.location, wanted, stored.record.key) if wanted.lean else _read(stored)
+        if lacks_sizes(model):
+            model = with_photo_sizes(model, files, stored.location.called())
         graph, own_shared = _graph_of(stored)
         part = relations_of_model(model, graph, wanted.min_shared == 1, threads)
         first = np.repeat(np.arange(len(part.takes_part)), np.diff(graph.indptr))
@@ -170,15 +175,16 @@ EVIDENCE = {"hops": np.uint8, "into": np.float32, "distance": np.float32}
 
 
 def _read(stored: StoredModel) -> SparseModel:
-    """A model's columns as far as relations need them, from a part that has its points."""
+    """A model's columns as far as relations need them, from a part that has its points; xy where no size is there."""
 
     def column(name: str, kind: str) -> np.ndarray:
         return _column_of(stored, name, kind)
 
+    sizes = column("cameras/size", "cameras")
     return SparseModel(
         camera_ids=column("cameras/id", "cameras"),
         camera_models=column("cameras/model", "cameras"),
-        camera_sizes=column("cameras/size", "cameras"),
+        camera_sizes=sizes,
         camera_indptr=indptr_of(column("cameras/num_params", "cameras")),
         camera_params=column("cameras/params", "params"),
         image_ids=column("images/id", "images"),
@@ -188,7 +194,7 @@ def _read(stored: StoredModel) -> SparseModel:
         translations=column("images/translation", "images"),
         observation_indptr=indptr_of(column("images/num_observations", "images")),
         observation_points=column("observations/point", "observations"),
-        observation_xy=np.zeros((0, 2), np.float32),
+        observation_xy=np.zeros((0, 2), np.float32) if sizes.any() else column("observations/xy", "observations"),
         point_ids=column("points/id", "points"),
         points=column("points/xyz", "points"),
         point_errors=column("points/error", "points"),
@@ -308,7 +314,7 @@ def _named(pattern: str, names: Sequence[str], keys: Sequence[str], takes_part: 
     if named.all() or not named.any():
         fits = f"{'all' if named.any() else 'none'} of {len(named):,} images, such as {names[0]}"
     elif not usable:
-        fits = f"{counted(int(named.sum()), 'image')}, none of which takes part (15 points, a focal length)"
+        fits = f"{counted(int(named.sum()), 'image')}, none of which takes part (15 points, a focal length, a size)"
     elif usable == takes_part.sum():
         fits = f"all of the {usable:,} images that take part, so that none is left for training"
     if fits:

@@ -23,7 +23,7 @@ from sfm2tuples.readers.assembly import assemble
 from sfm2tuples.readers.by_tracks import LARGEST_SKEW, nearest_rotations
 from sfm2tuples.readers.camera_models import CAMERA_MODEL_IDS
 from sfm2tuples.readers.nvm import rotate
-from sfm2tuples.readers.posed.transforms_files import sized_by, with_suffix
+from sfm2tuples.readers.posed.transforms_files import size_of_photo, sized_by, with_suffix
 from sfm2tuples.readers.records import CameraRecords, ImageRecords, PointRecords
 from sfm2tuples.readers.relative_names import relative_names
 from sfm2tuples.readers.sparse_model import SparseModel
@@ -240,17 +240,10 @@ class _Cameras:
 
     def _size_of_photos(self) -> tuple[int, int] | None:
         """Size of the first photo of the file, or of a few that follow; all are held to have it."""
-        from PIL import Image
-
         if self._photo_size is None:
-            for file in sized_by(self.path, (os.fsdecode(name) for name in self.names)):
-                try:
-                    if file.is_file():
-                        with Image.open(file) as photo:
-                            self._photo_size = photo.size
-                            break
-                except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-                    continue
+            files = sized_by(self.path, (os.fsdecode(name) for name in self.names))
+            sizes = (size_of_photo(file) for file in files if os.path.isfile(file))
+            self._photo_size = next((size for size in sizes if size is not None), None)
         return self._photo_size
 
     def _number(self, label: str, frame: Frame, key: str) -> float | None:

@@ -73,3 +73,14 @@ def photos_looked_at(file: Path) -> list[Path]:
     if any(frame.get(side, content.get(side)) is None for frame in frames for side in "wh"):
         found += sized_by(file, names)
     return found
+
+
+def size_of_photo(path: Path) -> tuple[int, int] | None:
+    """Width and height in pixels as a photo's header says them; None of what is no photo that can be read."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as photo:
+            return photo.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
