@@ -69,6 +69,23 @@ def test_cirtorch_s_test_loads_and_applies_the_whitenings_as_it_stands(checkpoin
     assert run(*words, "--force", "--learned-on", "mine") == 2
 
 
+def test_what_cirtorch_cannot_do_is_refused_or_said(tmp_path, capsys):
+    network = build_network("squeezenet1_1", "gem", seed=1)
+    network.upright = "exif"
+    save_checkpoint(tmp_path / "upright.pt", network)
+    words = ("export", "--format", "cirtorch", "-o", tmp_path / "net.pth")
+    assert run(*words, tmp_path / "upright.pt") == 0
+    assert "was trained on photos turned by their EXIF" in capsys.readouterr().err
+    (tmp_path / "net.pth").unlink()
+    write_whitening(tmp_path / "lw.h5", Whitening(np.zeros(40), np.eye(40), "lw", 0.0, {"scales": [1.0]}))
+    assert run(*words, tmp_path / "upright.pt", "--whitening", tmp_path / "lw.h5") == 2
+    assert "the whitening is for descriptors of 40 dimensions, these have 512" in capsys.readouterr().err
+    save_checkpoint(tmp_path / "warped.pt", build_network("squeezenet1_1", "gem", seed=1, photo_size=(64, 96)))
+    assert run(*words, tmp_path / "warped.pt") == 2
+    assert "this network warps them to 64x96 pixels" in capsys.readouterr().err
+    assert not (tmp_path / "net.pth").exists()
+
+
 def test_one_of_several_whitenings_must_be_named(tmp_path, capsys):
     network = build_network("squeezenet1_1", "mac")
     lw = {"30k": {"ss": whitening(1.0)}, "120k": {"ss": whitening(3.0)}}

@@ -178,3 +178,12 @@ def test_a_full_disk_is_one_line_and_leaves_the_earlier_export(
 def test_a_folder_is_called_one(tmp_path: Path, capsys: pytest.CaptureFixture[str], format: str) -> None:
     assert run("export", tmp_path, "-o", tmp_path / "x", "--format", format) == 1
     assert capsys.readouterr().err == f"error: {tmp_path}: is a folder; give a file in it\n"
+
+
+def test_a_description_says_that_photos_are_to_be_turned(folder: Path, tmp_path: Path) -> None:
+    network = load_network(folder / "best.pt")
+    assert "upright" not in description_of(network)
+    network.upright = "exif"
+    save_checkpoint(tmp_path / "upright.pt", network)
+    assert run("export", "--format", "safetensors", tmp_path / "upright.pt", "-o", tmp_path / "out") == 0
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["upright"] == "exif"

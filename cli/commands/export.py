@@ -176,6 +176,7 @@ def _tuples(request: _Request, output: Output) -> None:
 def _network(request: _Request, output: Output) -> None:
     from retrieval.networks.choice import load_network
     from retrieval.networks.cirtorch_checkpoints import write_cirtorch_checkpoint
+    from retrieval.photos.choices import STORED
     from sfm2tuples.files.atomic import refuse_overwrite
 
     if request.image_size is not None:
@@ -184,6 +185,10 @@ def _network(request: _Request, output: Output) -> None:
     network = load_network(request.source)
     whitenings = _whitenings_for_their_test(request, network.fingerprint(), output)
     write_cirtorch_checkpoint(request.target, network, whitenings)
+    if network.upright != STORED:
+        output.warn(
+            f"{request.source} was trained on photos turned by their EXIF; cirtorch sees them as they are stored"
+        )
     parts = f"{network.description.backbone} with {network.description.pooling}, {network.dimension} dimensions"
     output.result({"network": network.fingerprint(), "whitenings": list(whitenings)})
     whitened = "".join(f" --whitening {name}" for name in whitenings)

@@ -8,6 +8,7 @@ from typing import Any
 from retrieval.networks.choice import NetworkChoice, load_chosen
 from retrieval.networks.network import Network
 from retrieval.networks.whitening_layer import WhiteningLayer, add_whitening_layer
+from retrieval.photos.choices import STORED
 from sfm2tuples.errors import UsageError
 from sfm2tuples.files.container import SOFTWARE
 
@@ -44,6 +45,7 @@ def description_of(network: Network) -> dict[str, Any]:
         "version": VERSION,
         "software": SOFTWARE,
         **network.description.to_dict(),
+        **({} if network.upright == STORED else {"upright": network.upright}),
         "dimension": network.dimension,
         "fingerprint": network.fingerprint(),
         "input": INPUT,

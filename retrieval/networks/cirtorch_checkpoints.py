@@ -19,7 +19,7 @@ from torch import Tensor
 from retrieval.networks.description import IMAGENET_MEAN, IMAGENET_STD, L2_EPS, Colour, NetworkDescription
 from retrieval.networks.network import Network
 from retrieval.networks.weights import load_state, load_torch_file, save_torch_file
-from retrieval.whitening.projection import Whitening
+from retrieval.whitening.projection import Whitening, check_applicable
 from sfm2tuples.errors import UsageError, WeightsError, shown
 
 ARCHITECTURES = ("alexnet", "vgg16", "resnet18", "resnet50", "resnet101", "resnet152", "squeezenet1_1")
@@ -93,9 +93,12 @@ def write_cirtorch_checkpoint(
     Raises
     ------
     UsageError
-        cirtorch has no such network.
+        cirtorch has no such network; a whitening is for descriptors of another dimension.
     """
     _refuse_unknown_there(network)
+    for kinds in (whitenings or {}).values():
+        for whitening in kinds.values():
+            check_applicable(whitening, network.dimension)
     meta = _meta(network.description, network.dimension)
     if whitenings:
         meta["Lw"] = {
@@ -246,6 +249,9 @@ def _refuse_unknown_there(network: Network) -> None:
     if description.output_dim not in (0, network.pooled_dimension):
         dims = f"{network.pooled_dimension} to {description.output_dim}"
         raise UsageError(f"cirtorch's whitening layer keeps the dimension; this network's goes from {dims}")
+    if description.photo_size:
+        size = "x".join(map(str, description.photo_size))
+        raise UsageError(f"cirtorch sees photos in their own shape, this network warps them to {size} pixels")
     if description.l2_eps != L2_EPS:
         raise UsageError(f"cirtorch divides by the norm plus {L2_EPS:g}, this network plus {description.l2_eps:g}")
 
