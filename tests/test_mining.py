@@ -273,6 +273,20 @@ def test_a_limit_on_similarity_leaves_negatives_out_and_does_not_fail():
     assert tuples.negative_similarity.max() <= np.float32(-0.3)
 
 
+def test_a_training_tuple_without_any_negative_is_left_out_and_none_is_refused():
+    world = make()
+    place, similarity = world.images.place, world.descriptors @ world.descriptors.T
+    similarity[place[:, None] == place] = 1
+    plan, _ = mine(world)
+    least = similarity[plan.query][:, plan.pool].min(axis=1)
+    limit = float(np.median(least))
+    _, tuples = mine(world, max_negative_similarity=limit)
+    assert tuples.query.tolist() == plan.query[least <= limit].tolist() != plan.query.tolist()
+    assert (tuples.negative >= 0).any(axis=1).all()
+    with pytest.raises(MiningError, match=r"has a negative that is at most -1 similar \(--max-negative-similarity\)"):
+        mine(make(), max_negative_similarity=-1)
+
+
 def test_the_summary_counts_and_takes_medians():
     world = make()
     options = MiningOptions(query_share=1.0, num_negatives=3, negatives="semi-hard", margin=0.02)

@@ -151,17 +151,18 @@ def _say_inside(mined: MinedTuples, asked: MiningOptions, output: Output) -> Non
         f"{why}negatives are mined inside places (--inside): {len(mined.tables.places.name):,} spots and places, "
         f"{options.num_negatives} negatives a tuple, at most {options.num_queries or len(train.query):,} tuples a round"
     )
-    output.result({"without_negative": train.without_negative, "dropped": mined.without_negative})
+    output.result({"without_negative": train.without_negative})
     if train.without_negative:
         output.say(f"train: {train.without_negative:,} photos have a positive and no proven negative: no queries")
-    if mined.without_negative:
-        output.say(f"train: {mined.without_negative:,} queries found no proven negative in the pool and are left out")
 
 
 def _say_tuples(mined: MinedTuples, options: MiningOptions, output: Output) -> None:
     """Print numbers of tuples and medians as a table."""
     from sfm2tuples.mining.summary import share_across, summarise
 
+    if mined.without_negative:
+        output.say(f"train: {mined.without_negative:,} queries found no negative in the pool and are left out")
+    output.result({"dropped": mined.without_negative})
     rows = []
     for split, tuples in mined.tuples.items():
         summary = asdict(summarise(tuples, options))

@@ -67,7 +67,7 @@ class MinedTuples:
 
     @property
     def without_negative(self) -> int:
-        """Queries for training that found no negative and are left out; there are none but inside."""
+        """Queries for training that found no negative and are left out: inside, or under `max_negative_similarity`."""
         return len(self.plans["train"].query) - len(self.tuples["train"].query)
 
 

@@ -196,12 +196,13 @@ class RoundChoice:
     def tuples(self, negatives: Negatives) -> TupleSet:
         """The tuples, where `negatives` has a row for each query of the plan.
 
-        Inside, a training tuple may have fewer negatives than asked, and one without any is left out.
+        Inside, and under `max_negative_similarity`, a training tuple may have fewer negatives than asked, and one
+        without any is left out.
 
         Raises
         ------
         MiningError
-            A training query finds fewer negatives than asked in the pool; inside, none finds any.
+            A training query finds fewer negatives than asked in the pool; where it may, none finds any.
         """
         trains = self.plan.split == SPLITS[TRAIN]
         if trains and self.barred is None and self.options.max_negative_similarity is None:
@@ -219,11 +220,14 @@ class RoundChoice:
             negative_similarity=negatives.negative_similarity,
             pool=self.plan.pool,
         )
-        if not trains or self.barred is None:
-            return found
         fit = np.flatnonzero((found.negative >= 0).any(axis=1))
+        if not trains or len(fit) == len(found.query):
+            return found
         if not len(fit):
-            raise MiningError(f"no training query has a proven negative in {self.options.pool}; enlarge --pool")
+            kind = "negative" if self.barred is None else "proven negative"
+            limit = self.options.max_negative_similarity
+            below = "" if limit is None else f" that is at most {limit:g} similar (--max-negative-similarity)"
+            raise MiningError(f"no training query has a {kind}{below} in {self.options.pool}; enlarge --pool")
         return found.take(fit)
 
     def _positive_rows(self) -> np.ndarray:

@@ -113,7 +113,8 @@ class TupleSet:
     positive: np.ndarray
     """(t, P) int64, rows of `/images`; -1 where there are fewer."""
     negative: np.ndarray
-    """(t, K) int64, most similar first; -1 where there are fewer (in validation, and in tuples mined inside)."""
+    """(t, K) int64, most similar first; -1 where there are fewer (in validation, inside, and under
+    `max_negative_similarity`)."""
     shared: np.ndarray
     """(t, P) int32, shared points of query and positive; -1 for an imported pair."""
     overlap: np.ndarray
