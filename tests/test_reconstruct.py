@@ -19,12 +19,14 @@ from hand_made import run
 from PIL import Image
 from worlds import read_whole
 
+from retrieval.descriptors.extraction import ExtractionOptions
 from retrieval.networks.choice import NetworkChoice
 from retrieval.photos.names import photos_below
 from retrieval.reconstruction import database
 from retrieval.reconstruction import reconstruction as steps
 from retrieval.reconstruction.cameras import camera_numbers, cameras_of
 from retrieval.reconstruction.database import is_sound, photos_and_cameras
+from retrieval.reconstruction.descriptions import described
 from retrieval.reconstruction.focal_lengths import focal_in_pixels, size_and_focal
 from retrieval.reconstruction.mapping import MappedModel, select_models
 from retrieval.reconstruction.options import ReconstructionOptions
@@ -397,6 +399,23 @@ def test_the_network_chooses_pairs_of_many_photos(photos: Path, tmp_path: Path) 
     again = reconstruct(photos, tmp_path / "models", choice, fewer)
     assert again.pairs < summary.pairs
     assert [part.stat().st_mtime_ns for part in parts] == times
+
+
+def test_a_photo_that_was_changed_is_described_anew(tmp_path: Path) -> None:
+    """By its old descriptor it would be compared with the neighbours of what it showed before."""
+    names = ["a.jpg", "b.jpg"]
+    for number, name in enumerate(names):
+        Image.fromarray(texture(number, 60, 60)).save(tmp_path / name)
+    how = (NetworkChoice(backbone="squeezenet1_1"), ExtractionOptions(60), "cpu", None)
+    rows, before, _ = described(tmp_path / "parts", table_of_photos(tmp_path, names, {}, {})[0], *how)
+    Image.fromarray(texture(7, 60, 60)).save(tmp_path / "a.jpg")
+    rows, after, unreadable = described(tmp_path / "parts", table_of_photos(tmp_path, names, {}, {})[0], *how)
+    assert (rows.tolist(), unreadable) == ([0, 1], {})
+    assert not np.allclose(after[0], before[0], atol=1e-3)
+    assert np.array_equal(after[1], before[1])
+    (tmp_path / "new").mkdir()
+    _, anew, _ = described(tmp_path / "new", table_of_photos(tmp_path, names, {}, {})[0], *how)
+    assert np.allclose(after, anew, atol=1e-5)
 
 
 def test_the_incremental_mapper_makes_the_same_models(folder: Path, photos: Path) -> None:

@@ -32,7 +32,7 @@ def described(
     Parameters
     ----------
     folder : Path
-        Where the parts lie; those of another network are removed.
+        Where the parts lie; those of another network, or of photos that all are gone or were changed, are removed.
     table, choice, options, device
     report : Report or None
 
@@ -49,12 +49,12 @@ def described(
     settings = extract_settings(network, options)
     values = np.zeros((len(table), network.dimension), np.float32)
     known = np.zeros(len(table), bool)
-    row_of = {table.names[row]: row for row in table.distinct.tolist()}
+    row_of = {_key(table, row): row for row in table.distinct.tolist()}
     for path, part in _parts(folder):
-        if part is None or part.settings != settings:
+        held = [(position, row_of[key]) for position, key in enumerate(part.names if part else []) if key in row_of]
+        if part is None or part.settings != settings or not held:
             path.unlink()
             continue
-        held = [(position, row_of[name]) for position, name in enumerate(part.names) if name in row_of]
         positions, rows = np.array(held, np.int64).reshape(-1, 2).T
         values[rows], known[rows] = part.values[positions], True
     unreadable: dict[str, str] = {}
@@ -68,7 +68,7 @@ def described(
             found, readable, failures = extract_readable(network, sources, options, names)
             unreadable |= {error.path: str(error) for error in failures}
             if len(readable):
-                kept = [names[position] for position in readable.tolist()]
+                kept = [_key(table, row) for row in rows[readable].tolist()]
                 write_descriptors(folder / f"{number}.h5", Descriptors(kept, found, settings))
                 number += 1
             values[rows[readable]], known[rows[readable]] = found, True
@@ -90,6 +90,11 @@ def network_key(choice: NetworkChoice) -> dict[str, Any]:
                 continue
             key[f"{field.name} file"] = [status.st_size, status.st_mtime_ns]
     return key
+
+
+def _key(table: PhotoTable, row: int) -> str:
+    """What a part calls a photo: by its file's bytes and time too, so that one that was changed is described anew."""
+    return "{}-{}/{}".format(*table.state[row].tolist(), table.names[row])
 
 
 def _parts(folder: Path) -> list[tuple[Path, Descriptors | None]]:
