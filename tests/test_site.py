@@ -34,6 +34,7 @@ from retrieval.networks.interpolation import between
 from retrieval.networks.network import build_network
 from retrieval.photos.tuple_photos import TuplePhotos
 from retrieval.site import choices, reconstruct, site_files, steps, tuning, verification
+from retrieval.site import database as site_database
 from retrieval.site.choices import Effort, can_train, choose_options
 from retrieval.site.comparison import BEST_ELSEWHERE, SAFEST, Comparison, compare, read_comparison, write_comparison
 from retrieval.site.effort import Pace, effort_within, forecast, seconds_of
@@ -643,6 +644,44 @@ def test_photos_that_are_added_are_found_and_stay(
     _, said = tuned(world, copy)
     assert [line.split(":")[0].strip() for line in said if "made again" in line] == ["descriptors.h5", "page"]
     assert Site.open(copy).photos.files[-1] == str(more / "mirrored.png")
+
+
+def test_a_photo_that_was_changed_is_described_anew_when_it_is_added(
+    copy: Path, new_photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    added, same = tmp_path / "added.png", tmp_path / "same.png"
+    for path, quarters in ((added, 1), (same, 2)):
+        Image.fromarray(np.rot90(np.array(Image.open(new_photo)), quarters)).save(path)
+    assert run("ask", copy, "--add", added, "--add", same) == 0
+    before = Site.open(copy)
+    shutil.copy(new_photo, added)
+    assert run("ask", copy, "--add", added, "--add", same) == 0
+    assert "added 1 photos; 1 were there already" in capsys.readouterr().out
+    after = Site.open(copy)
+    assert after.photos.names == before.photos.names
+    assert np.array_equal(after.descriptors.values[:-2], before.descriptors.values[:-2])
+    assert np.array_equal(after.descriptors.values[-1], before.descriptors.values[-1])
+    assert np.allclose(after.descriptors.values[-2], after.describe([added])[0], atol=1e-5)
+
+
+def test_a_kill_between_list_and_descriptors_leaves_no_descriptor_of_an_earlier_photo(
+    world: Path, copy: Path, new_photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added = tmp_path / "added.png"
+    Image.open(new_photo).rotate(90, expand=True).save(added)
+    assert run("ask", copy, "--add", added) == 0
+    shutil.copy(new_photo, added)
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(site_database, "write_descriptors", killed)
+        with pytest.raises(KeyboardInterrupt):
+            tuned(world, copy)
+    tuned(world, copy)
+    opened = Site.open(copy)
+    assert np.allclose(opened.descriptors.values[-1], opened.describe([added])[0], atol=1e-5)
 
 
 @pytest.mark.parametrize(

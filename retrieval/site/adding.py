@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from retrieval.photos.names import photos_below
 from retrieval.site.database import KnownPhotos, write_database
 from retrieval.site.inventory import is_below
 from retrieval.site.photo_gathering import with_loose_photos
+from retrieval.site.photo_list import PhotoList
 from retrieval.site.questions import Site
 from retrieval.site.site_files import held_site
-from retrieval.site.state import SiteState
+from retrieval.site.state import SiteState, size_and_time
 from sfm2tuples.errors import DataError, PhotoError
 from sfm2tuples.index.opened import open_index
 
@@ -22,7 +24,7 @@ class Added:
     """What was added."""
 
     photos: int
-    """Photos that are searched from now on."""
+    """Photos that are searched from now on, or whose file was changed since they were described."""
     known: int
     """Photos that were there already, by content."""
     failures: list[PhotoError]
@@ -42,13 +44,26 @@ def add_photos(folder: Path, sources: Sequence[Path], device: str | None = None)
     with held_site(folder) as files, open_index(files.index) as index:
         everything, _ = with_loose_photos(site.photos, [(path.parent, path) for path in photos], index)
         fresh = everything.files[len(site.photos.files) :]
+        everything, changed = _seen_anew(everything, photos)
         bare = [PhotoError(path, "is no photo: empty, or no file") for path in photos if not size_of(path)]
         state = SiteState.read(files.state)
         # First of all the note: a call that is killed here is made good by the next one, or by tune.
         state.note(added=list(dict.fromkeys([*state.content.get("added", []), *fresh])))
         known = [KnownPhotos(site.photos, site.descriptors.values)]
-        failures = write_database(files, site.network, site.extraction, everything, known) if fresh else []
-    return Added(len(fresh) - len(failures), len(photos) - len(fresh) - len(bare), bare + failures)
+        is_new = changed + len(fresh)
+        failures = write_database(files, site.network, site.extraction, everything, known) if is_new else []
+    return Added(is_new - len(failures), len(photos) - is_new - len(bare), bare + failures)
+
+
+def _seen_anew(photos: PhotoList, named: Sequence[Path]) -> tuple[PhotoList, int]:
+    """The photos with the stamps that the named ones have now, and how many of these have changed."""
+    real = {os.path.realpath(path) for path in named}
+    stamps = [
+        list(size_and_time(Path(file))) if os.path.realpath(file) in real else stamp
+        for file, stamp in zip(photos.files, photos.stamps, strict=True)
+    ]
+    changed = sum(now != before for now, before in zip(stamps, photos.stamps, strict=True))
+    return replace(photos, stamps=stamps), changed
 
 
 def size_of(path: Path) -> int:

@@ -74,10 +74,15 @@ def write_database(
         described[waiting[rows]] = True
     kept = np.flatnonzero(described).tolist()
     shown = photos.take(kept)
-    # The list first: a site whose list knows more photos than are described can be asked.
-    write_photo_list(files.photos, shown)
+    # The list first: a site whose list knows more photos than are described can be asked. Until these are described
+    # their stamps are those of no file: after a kill here an earlier descriptor is not taken for a changed photo's.
+    fresh = set(waiting.tolist())
+    stamps = [[-1, -1] if row in fresh else stamp for row, stamp in zip(kept, shown.stamps, strict=True)]
+    write_photo_list(files.photos, replace(shown, stamps=stamps))
     settings = extract_settings(network, extraction)
     write_descriptors(files.descriptors, Descriptors(shown.names, values[kept], settings))
+    if fresh:
+        write_photo_list(files.photos, shown)
     return failures
 
 
