@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import os
 import pickle
 import socket
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from photo_server import CUT, HANG, PhotoServer, served
 from PIL import Image
 from worlds import read_whole
 
+from retrieval.descriptors.shards import photo_stamp
 from retrieval.photos.decoding import load_photo, photo_size
 from retrieval.photos.names import photos_below
 from retrieval.photos.sizes import PhotoSizes
@@ -343,6 +345,17 @@ def test_a_link_may_be_quoted_in_any_way(server: PhotoServer, link: str) -> None
 def test_a_page_may_say_what_its_links_are_relative_to(server: PhotoServer) -> None:
     server.page = '<base href="/photos/"><a href="1.jpg">1</a> <a href="1.jpg"><img src="icon.png"></a>'
     assert files_below(Address.parse(f"{server.url}/photos")) == ["1.jpg"]
+
+
+def test_a_resumed_extraction_sees_that_a_photo_elsewhere_changed(server: PhotoServer, tmp_path: Path) -> None:
+    file, address = tmp_path / "served/photos/1.jpg", Address.parse(f"{server.url}/photos/1.jpg")
+    before = photo_stamp(address)
+    assert before == photo_stamp(address)
+    os.utime(file, (1_000_000_000, 1_000_000_000))
+    later = photo_stamp(address)
+    file.write_bytes(photo(9)[:-1])
+    assert len({before, later, photo_stamp(address), photo_stamp(address / "none.jpg")}) == 4
+    assert photo_stamp(address / "none.jpg") is None
 
 
 def test_many_photos_are_waited_for_together(server: PhotoServer, tmp_path: Path) -> None:

@@ -111,6 +111,15 @@ def test_what_does_not_fit_is_one_line(world: Path, capsys: pytest.CaptureFixtur
     assert "leave out --learn-from" in capsys.readouterr().err
 
 
+def test_words_cannot_be_learned_from_blank_photos(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (world / "blank").mkdir()
+    Image.new("RGB", (80, 60)).save(world / "blank/1.png")
+    assert run("extract-features", world / "blank", "-o", world / "blank.h5") == 0
+    for words in ((world / "blank.h5",), (world / "features.h5", "--learn-from", world / "blank.h5")):
+        assert run("build-bow", *words, "-o", world / "none.h5") == 1
+        assert f"{world / 'blank.h5'}: holds no local feature to learn words from" in capsys.readouterr().err
+
+
 def test_a_vocabulary_is_taken_as_it_is(world: Path) -> None:
     words = ("--vocabulary", world / "bow.h5", "--num-nearest", 3)
     assert run("build-bow", world / "features.h5", "-o", world / "soft.h5", *words) == 0

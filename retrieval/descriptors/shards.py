@@ -26,6 +26,8 @@ from retrieval.networks.network import Network
 from retrieval.photos.decoding import PhotoSource
 from retrieval.photos.sources import SourceColumns
 from sfm2tuples.errors import DataError
+from sfm2tuples.files.remote.address import Address
+from sfm2tuples.files.remote.reading import FetchError, file_facts, in_threads, version_of
 
 LARGEST, SMALLEST, SHARDS = 256, 16, 256
 """Photos of a shard, at most and at least; of few photos so many shards are made, for as many workers."""
@@ -86,7 +88,12 @@ def identity(name: str, source: PhotoSource, parent: str) -> str:
 
 
 def photo_stamp(source: PhotoSource) -> Stamp:
-    """Size and time of a photo's file; None where there is no such file."""
+    """Size and time of a photo's file, or what its server says in their place; None where there is no such file."""
+    if isinstance(source, Address):
+        try:
+            return version_of(file_facts(source))
+        except FetchError:
+            return None
     try:
         status = os.stat(source) if isinstance(source, Path) else None
     except (OSError, ValueError):
@@ -132,7 +139,7 @@ def describe_shard(shard: Shard) -> int:
     """
     torch.set_num_threads(THREADS)
     network = _network(shard.work)
-    stamps = [photo_stamp(source) for source in shard.sources]
+    stamps = list(in_threads(photo_stamp, shard.sources))
     sideways: list[str] = []
     values, readable, failures = extract_readable(
         network, shard.sources, shard.work.options, shard.names, sideways=sideways

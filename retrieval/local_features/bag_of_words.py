@@ -22,7 +22,7 @@ from retrieval.local_features.feature_files import (
 from retrieval.local_features.hamming import Embedding, SignedFeatures, learn_embedding, sign_descriptors
 from retrieval.local_features.options import BITS
 from retrieval.local_features.vocabulary import WordOptions, assign_words, learn_words
-from sfm2tuples.errors import FileFormatError, UsageError
+from sfm2tuples.errors import DataError, FileFormatError, UsageError
 from sfm2tuples.files.checked_columns import CheckedColumns
 from sfm2tuples.files.columns import gather_rows
 from sfm2tuples.files.container import create_file, header_of, known_parents, open_file
@@ -163,9 +163,9 @@ def build_bag_of_words(
     Raises
     ------
     UsageError
-        Both are given, or there is no feature to learn from.
+        Both are given.
     DataError
-        A file is absent or torn.
+        A file is absent or torn, or has no feature to learn from.
     """
     if learn_from is not None and vocabulary is not None:
         raise UsageError("--vocabulary has its words already: leave out --learn-from, or --vocabulary")
@@ -178,6 +178,9 @@ def build_bag_of_words(
         bag = replace(bag, options=bag.options | learned)
     else:
         source = features if learn_from is None else read_features(learn_from)
+        if not len(source.descriptors):
+            what = f"holds no local feature to learn words from, of {len(source.names):,} photos"
+            raise DataError(source.path, what, "are the photos blank or very small?")
         bag = learn_bag_of_words(features, options, source)
     warn_if_found_otherwise(features, source)
     return bag, known_parents([features.fingerprint, source.fingerprint])

@@ -7,7 +7,6 @@ are fetched when a model is read, and removed then; those of files that may hold
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,14 +19,12 @@ from sfm2tuples.errors import DataError
 from sfm2tuples.files.remote.address import Address, AnyPath
 from sfm2tuples.files.remote.listing import folders_below, list_folder
 from sfm2tuples.files.remote.mirrored import Mirrored
-from sfm2tuples.files.remote.reading import FetchError, fetch_file, file_facts, in_threads
+from sfm2tuples.files.remote.reading import FetchError, fetch_file, file_facts, in_threads, version_of
 from sfm2tuples.readers.discover import ModelLocation, find_models, is_passed_over
 from sfm2tuples.readers.model_kinds import FILE_KINDS, FOLDER_KINDS
 
 NAMES = frozenset(Path(name).name for kind in FOLDER_KINDS for name in (*kind.files, *kind.more))
 """Names of files of models that are folders."""
-VERSIONS = ("ETag", "etag", "Last-Modified", "LastModified", "mtime")
-"""What servers call that which differs between two versions of a file; the first that is said counts."""
 LISTS = "*list*.txt"
 """Names of lists of photos that stand beside some models."""
 UNLISTED = "check the address; where its server lists no folders, copy the models here"
@@ -122,18 +119,15 @@ def _may_hold_several(name: str) -> bool:
 def _put(path: Path, address: Address) -> None:
     """A file of the mirror; one that does not come is found out when its model is read."""
     try:
-        facts = file_facts(address)
-        size = facts.get("size")
+        size, stamp = version_of(file_facts(address))
         if _may_hold_several(path.name):
-            fetch_file(address, path, size)
+            fetch_file(address, path, size if size >= 0 else None)
         else:
             path.touch()
-            os.truncate(path, size or 0)
+            os.truncate(path, max(size, 0))
     except FetchError:
         path.touch()
         return
-    version = next((str(facts[tag]) for tag in VERSIONS if tag in facts), "")
-    stamp = int.from_bytes(hashlib.sha256(version.encode()).digest()[:4], "big")
     os.utime(path, (stamp, stamp))
 
 

@@ -6,6 +6,7 @@ A call is made in the thread that asks, and waits there; whoever wants many file
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -32,6 +33,8 @@ BYTES_A_SECOND = 1 << 20
 """A try to fetch a large file may take longer: as long as this speed needs."""
 CONNECT_SECONDS = 10.0
 """A connection is given up after so long."""
+VERSIONS = ("ETag", "etag", "Last-Modified", "LastModified", "mtime")
+"""What servers call that which differs between two versions of a file; the first that is said counts."""
 HTML = ("text/html", "application/xhtml+xml")
 """Types of pages."""
 _TRIED_AGAIN = (408, 425, 429)
@@ -74,6 +77,13 @@ def file_facts(address: Address) -> dict[str, Any]:
     Errors as for `read_bytes`.
     """
     return dict(_call(address, "info", SECONDS))
+
+
+def version_of(facts: dict[str, Any]) -> tuple[int, int]:
+    """Size of a file, -1 where its server does not say it, and a number that stands for its version."""
+    version = next((str(facts[tag]) for tag in VERSIONS if tag in facts), "")
+    size = facts.get("size")
+    return -1 if size is None else int(size), int.from_bytes(hashlib.sha256(version.encode()).digest()[:4], "big")
 
 
 def entries_of(folder: Address) -> list[dict[str, Any]]:
