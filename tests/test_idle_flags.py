@@ -28,6 +28,7 @@ PLAIN = {
     "mine-tuples": ("i.h5", "-o", "t2.h5", "--positives", "m2", "--negatives", "random"),
     "import-tuples": ("x.pkl", "-o", "t2.h5", "--negatives", "random"),
     "train": ("t.h5", "-o", "run"),
+    "ask": ("site", "--add", "new.jpg"),
     "build-bow": ("f.h5", "-o", "b.h5", "--vocabulary", "b2.h5"),
 }
 """A call of each command in which its flags of `USES` have nothing to do."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.options.idle_flags import Use, given, refuse_idle_flags
 from cli.options.paths import FilePath
 from cli.output import Output, output_options
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from retrieval.site.questions import Answers, Site
 
 PATH = FilePath()
+USES = (Use(("num_results", "only_models", "target", "pairs", "verify"), "photos that are asked for", given("photos")),)
+"""What flags are for that have nothing to do where photos are added alone."""
 
 
 @click.command("ask", epilog="Example: sfm2tuples ask site/ new.jpg --page page/")
@@ -56,8 +59,7 @@ def command(
 
     if not photos and not add:
         raise UsageError("say what to ask for: a photo, or a folder of photos; or --add photos")
-    if not photos and (target or pairs or verify or only_models):
-        raise UsageError("--page, --pairs, --verify and --only-models are for photos that are asked for; name some")
+    refuse_idle_flags(USES)
     for written in (pairs, target):
         if written is not None and SiteFiles(site).owns(written):
             raise UsageError(f"{written}: is a file of the site; give the output another name")
