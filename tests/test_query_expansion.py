@@ -77,6 +77,22 @@ def test_an_augmented_image_is_averaged_with_its_neighbours_and_not_with_itself_
         np.testing.assert_allclose(augmented[i], wanted, atol=1e-6)
 
 
+def test_an_average_of_many_images_is_taken_of_few_vectors_at_once_with_the_same_bits(monkeypatch):
+    rng = np.random.default_rng(3)
+    database, queries = unit_rows(rng, 40, 6), unit_rows(rng, 9, 6)
+    row, near = np.argsort(-(queries @ database.T), axis=1), np.sort(queries @ database.T, axis=1)[:, ::-1]
+    wanted, seen = expand_by_rows(queries, row, near, database, Expansion(30, 3.0)), []
+
+    def watched(vectors, found, similarity, expansion):
+        seen.append(found.size)
+        return expand(vectors, found, similarity, expansion)
+
+    monkeypatch.setattr("retrieval.search.query_expansion.MOST_VALUES", 2 * 30 * 6)
+    monkeypatch.setattr("retrieval.search.query_expansion.expand", watched)
+    np.testing.assert_array_equal(expand_by_rows(queries, row, near, database, Expansion(30, 3.0)), wanted)
+    assert max(seen) == 2 * 30 * 6
+
+
 def test_a_search_expands_the_query_without_its_own_image_and_searches_again():
     values = unit_rows(np.random.default_rng(2), 40, 6)
     database = Descriptors([str(i) for i in range(40)], values)

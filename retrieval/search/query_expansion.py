@@ -13,7 +13,9 @@ from sfm2tuples.similarity.rows import block_of
 BLOCK = 1 << 14
 """Database rows that are augmented at once."""
 AT_ONCE = 1024
-"""Vectors that are averaged at once; with the images of each it bounds the memory."""
+"""Vectors that are averaged at once, at most."""
+MOST_VALUES = 1 << 27
+"""Values of the images that they are averaged with: 512 MB. Fewer vectors are averaged at once where each has many."""
 
 
 def expand(vectors: np.ndarray, found: np.ndarray, similarity: np.ndarray, expansion: Expansion) -> np.ndarray:
@@ -45,8 +47,10 @@ def expand_by_rows(
 ) -> np.ndarray:
     """`expand` by rows of a database (q, n), -1 for none."""
     expanded = np.empty(vectors.shape, np.float32)
-    for start in range(0, len(vectors), AT_ONCE):
-        part = slice(start, start + AT_ONCE)
+    count = max(1, min(expansion.num_images, row.shape[1]) * vectors.shape[1])
+    size = max(1, min(AT_ONCE, MOST_VALUES // count))
+    for start in range(0, len(vectors), size):
+        part = slice(start, start + size)
         wanted = row[part, : expansion.num_images]
         rows, which = np.unique(wanted, return_inverse=True)
         found = block_of(database, np.maximum(rows, 0))[which.reshape(wanted.shape)]
