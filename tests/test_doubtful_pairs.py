@@ -253,7 +253,7 @@ def test_the_pairs_of_a_report_can_be_left_out_of_mining(world):  # noqa: F811
         ("", "wrong.csv: has the columns of an empty file; it needs first,second"),
         ("first,second\nmodel0/0.jpg,\n", "wrong.csv: line 2 is no pair of photos; name two in first and second"),
         ("first,second\nmodel0/0.jpg,model0/0.jpg\n", "wrong.csv: line 2 is no pair of photos"),
-        ("first,second\nmodel0/0.jpg,model0/99.jpg\n", "index.h5: has no image model0/99.jpg; did you mean model"),
+        ("first,second\nmodel0/0.jpg,model0/99.jpg\n", "index.h5 has no image model0/99.jpg; did you mean model"),
         (
             "first,second\nmodel0/0.jpg,model0/1.jpg\nmodel0/0.jpg,model1/7.jpg\n",
             "wrong.csv: line 3 has photos of two places, place0 and place1; take it out",

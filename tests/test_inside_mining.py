@@ -305,6 +305,32 @@ def test_cirtorch_has_no_pair_of_a_held_out_walk_and_an_image_for_training(tmp_p
     assert f"{int((tuples['train'].positive >= 0).sum()):,} training and 0 validation pairs" in said
 
 
+def test_a_photo_of_the_index_that_is_left_out_is_no_distractor(tmp_path: Path) -> None:
+    index, _ = site(9)
+    names = [f"{row}.jpg" for row in range(len(index.images.key))]
+    for row, name in enumerate(names):
+        (tmp_path / name).write_bytes(bytes([row]) * 20)
+    roots = [str(tmp_path)] * len(index.models.name)
+    index = dataclasses.replace(
+        index,
+        images=dataclasses.replace(index.images, name=names),
+        models=dataclasses.replace(index.models, photo_root=roots),
+    )
+    read, options = opened(index), MiningOptions(**MINED)
+    left_out = tables_of_index(read, options, no_size).num_left_out
+    (tmp_path / "more").mkdir()
+    copies = [f"more/{name}" for name in names]
+    for name, copy in zip(names, copies, strict=True):
+        (tmp_path / copy).write_bytes((tmp_path / name).read_bytes())
+    (tmp_path / "more" / "new.jpg").write_bytes(b"new")
+    copies.append("more/new.jpg")
+    distractors = Distractors(copies, [str(tmp_path)] * len(copies), copies, ["more"] * len(copies))
+    tables = tables_of_index(read, options, no_size, distractors)
+    assert left_out > 0
+    assert tables.known_distractors == len(names)
+    assert [key for key, row in zip(tables.images.key, tables.images.index_row, strict=True) if row < 0] == copies[-1:]
+
+
 def test_inside_is_what_happens_where_places_are_fewer_than_negatives_and_a_query_need() -> None:
     _, read = site()
     plain = random_index(np.random.default_rng(0), (4, 5), (0, 1)).opened()

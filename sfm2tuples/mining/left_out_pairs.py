@@ -42,7 +42,7 @@ def read_left_out_pairs(path: Path, index: OpenedIndex) -> np.ndarray:
             keys = [(line.get(name) or "").strip() for name in COLUMNS]
             if not all(keys) or keys[0] == keys[1]:
                 raise DataError(path, f"line {reader.line_num} is no pair of photos", "name two in first and second")
-            pair = [index.row_of(key) for key in keys]
+            pair = [_row_of(index, key, path, reader.line_num) for key in keys]
             names = [index.places.name[place[row]] for row in pair]
             if names[0] != names[1]:
                 what = f"line {reader.line_num} has photos of two places, {names[0]} and {names[1]}"
@@ -51,6 +51,13 @@ def read_left_out_pairs(path: Path, index: OpenedIndex) -> np.ndarray:
     except csv.Error as error:
         raise DataError(path, f"is not a CSV table ({error})") from error
     return np.array(rows, np.int64).reshape(-1, 2)
+
+
+def _row_of(index: OpenedIndex, key: str, path: Path, line: int) -> int:
+    try:
+        return index.row_of(key)
+    except DataError as error:
+        raise DataError(path, f"line {line}: {index.path} {error.what}", error.remedy) from error
 
 
 def without_pairs(candidates: Candidates, pairs: np.ndarray) -> Candidates:

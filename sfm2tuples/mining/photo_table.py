@@ -115,7 +115,7 @@ def tables_of_index(
     table_row = table.add_index(index, belongs.place)
     table.refuse_empty(len(table_row), belongs.num_left_out)
     place_name = list(belongs.name)
-    known = table.add_distractors(distractors, place_name)
+    known = table.add_distractors(index, distractors, place_name)
     split = np.pad(belongs.split, (0, len(place_name) - len(belongs.name)), constant_values=TRAIN)
     images, places = table.images(), PlaceTable(place_name, split)
     sequences, pairs = _sequences(index, images, options, taken), _pairs_of_photos(table_row, left_out_pairs)
@@ -223,16 +223,22 @@ class _Table:
         self.registered = len(self.key)
         return np.where(has_photo, row_of_photo[photo], -1)
 
-    def add_distractors(self, distractors: Distractors, place_name: list[str]) -> int:
-        """Add distractors and the names of their places; return how many photos were there already."""
+    def add_distractors(self, index: OpenedIndex, distractors: Distractors, place_name: list[str]) -> int:
+        """Add distractors and the names of their places; return how many photos were there already.
+
+        A photo of the index that was left out is none: it would be a negative of images that share points with it.
+        """
         if not distractors.key:
             return 0
-        roots, names = self._root + distractors.root, self._name + distractors.name
-        paths = [photo_at(root, name) for root, name in zip(roots, names, strict=True)]
+        images, root_of = index.images, index.models.photo_root
+        key, name, model = images.key[:], images.name[:], images.model[:]
+        rows = np.flatnonzero(images.has_photo[:]).tolist()
+        paths = [photo_at(root_of[model[row]], name[row]) for row in rows]
+        paths += [photo_at(root, name) for root, name in zip(distractors.root, distractors.name, strict=True)]
         files = [path if isinstance(path, Address) else str(path) for path in paths]
-        photo, has_photo = number_photos(files, self.key + distractors.key)
+        photo, has_photo = number_photos(files, [key[row] for row in rows] + distractors.key)
         place_of = {name: row for row, name in enumerate(place_name)}
-        known, first = 0, len(self.key)
+        known, first = 0, len(rows)
         for i, name in enumerate(distractors.place):
             if has_photo[first + i] and photo[first + i] != first + i:
                 known += 1
