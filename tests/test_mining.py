@@ -338,6 +338,18 @@ def test_photos_that_cannot_be_read_are_left_out_and_named():
     assert tables.images.index_row.tolist() == [0, 1, 2, 4, 5, 6, 8, 9, 10, 11]
 
 
+def test_a_photo_of_two_models_that_cannot_be_read_is_named_once():
+    index = random_index(np.random.default_rng(0), (6, 6), (0, 0))
+    columns = {name: list(getattr(index.images, name)) for name in ("key", "name")}
+    photo = index.images.photo.copy()
+    for values in (*columns.values(), photo):
+        values[7] = values[3]
+    index = dataclasses.replace(index, images=dataclasses.replace(index.images, photo=photo, **columns))
+    tables = tables_of_index(index.opened(), MiningOptions(), unreadable(Path(columns["name"][3]).name))
+    assert len(tables.unreadable) == 1
+    assert len(tables.images.key) == 10
+
+
 def test_a_model_without_photos_is_left_out_with_a_count():
     index = random_index(np.random.default_rng(0), (6, 6), (0, 1))
     has_photo = np.arange(12) >= 6

@@ -113,6 +113,18 @@ def test_lw_with_fewer_pairs_than_dimensions_logs_the_jitter_as_published(caplog
     assert np.isfinite(apply(whitening, descriptors)).all()
 
 
+@pytest.mark.parametrize("shrinkage", [0.0, 0.5])
+def test_pairs_of_equal_descriptors_whiten_nothing_and_that_is_said(
+    shrinkage: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    descriptors = np.repeat(np.eye(4, 6, dtype=np.float32), 2, axis=0)
+    with caplog.at_level(logging.WARNING):
+        whitening = learn_lw(descriptors, np.array([[0, 1], [2, 3], [4, 5]]), shrinkage)
+    assert "the same descriptors: nothing is whitened" in caplog.text
+    rows = whitening.projection / np.linalg.norm(whitening.projection, axis=1, keepdims=True)
+    np.testing.assert_allclose(rows @ rows.T, np.eye(6), atol=1e-9)
+
+
 def test_shrinkage_makes_few_pairs_factor_without_jitter(caplog: pytest.LogCaptureFixture) -> None:
     descriptors, _, _ = world(8, 5, 12)
     with caplog.at_level(logging.WARNING):

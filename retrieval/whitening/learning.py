@@ -57,7 +57,9 @@ def learn_lw(
         descriptors.shape[1],
         shrinkage,
     )
-    if shrinkage == 0 and whitening.rank < descriptors.shape[1]:
+    if whitening.rank == 0:
+        logger.warning("matching images have the same descriptors: nothing is whitened, the axes are turned alone")
+    elif shrinkage == 0 and whitening.rank < descriptors.shape[1]:
         logger.warning(
             "the covariance of %d pairs has rank %d of %d; %g was added to its diagonal so that it factors; "
             "shrinkage (--shrinkage auto) is safer",

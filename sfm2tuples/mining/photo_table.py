@@ -205,7 +205,7 @@ class _Table:
         self.unreadable: list[str] = []
         self.registered = 0
         self._photo_size = photo_size
-        self._leave_out = leave_out
+        self._leave_out = set(leave_out)
 
     def add_index(self, index: OpenedIndex, place: np.ndarray) -> np.ndarray:
         """Add the photos of an index, each once, and return the table's row of every image; -1 for none: (n,) int64.
@@ -281,6 +281,7 @@ class _Table:
             self._size.append(self._photo_size(photo_at(root, name)))
         except PhotoError as error:
             self.unreadable.append(str(error))
+            self._leave_out.add(key)  # it may stand in other models too, and is told once
             return False
         self.key.append(key)
         self._root.append(root)
