@@ -14,6 +14,7 @@ from worlds import random_index, read_whole, write_whole
 from retrieval.descriptors.described_photos import describe_photos
 from retrieval.descriptors.extraction import ExtractionOptions, at_scales, extract, extract_settings
 from retrieval.descriptors.query_crops import describe_crops
+from retrieval.descriptors.soundness import TURN
 from retrieval.networks.checkpoints import save_checkpoint
 from retrieval.networks.choice import NetworkChoice, load_network
 from retrieval.networks.network import Network, build_network
@@ -113,7 +114,7 @@ def test_sideways_photos_are_counted_in_one_line_unless_they_are_turned(tmp_path
     describe_photos(network, photos_of(tmp_path), ExtractionOptions(64))
     (record,) = caplog.records
     assert record.getMessage().startswith("6 of 8 photos lie sideways by their EXIF and are seen so, first: ")
-    assert record.getMessage().endswith("; --upright exif turns them")
+    assert record.getMessage().endswith(TURN)
     caplog.clear()
     describe_photos(network, photos_of(tmp_path), TURNED)
     assert not caplog.records
@@ -208,7 +209,7 @@ def test_mining_sees_photos_turned_and_counts_those_that_it_does_not_turn(sidewa
     assert abs(seen_by_mining(sideways_world, None) - extract(network, sources, plain)).max() > 0.02
     (said,) = said_of_sideways(caplog)
     assert said.startswith("12 of 12 photos lie sideways by their EXIF and are seen so, first: ")
-    assert said.endswith("; --upright exif turns them")
+    assert said.endswith(TURN)
 
 
 def encoded(photo: np.ndarray) -> bytes:

@@ -61,7 +61,7 @@ def describe_photos(
     sideways: list[str] = []
     sources = photos.sources.take(distinct)
     values, rows, failures = extract_readable(network, sources, options, names, progress, strict, sideways)
-    warn_of_sideways(sideways, len(distinct), "--upright exif turns them")
+    warn_of_sideways(sideways, len(distinct))
     refuse_none_readable(photos, len(rows), failures)
     found = np.full(len(distinct), -1, np.int64)
     found[rows] = np.arange(len(rows))

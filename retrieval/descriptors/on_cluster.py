@@ -216,7 +216,7 @@ class _Found:
         origin, failures = self.photos.origin, self.failures_in_order()
         refuse_none_readable(self.photos, len(readable), failures)
         sideways = {name for part in self._parts for name in part.sideways}
-        warn_of_sideways(list(sideways), len(self.names), "--upright exif turns them")
+        warn_of_sideways(list(sideways), len(self.names))
         some = readable[:: -(-len(readable) // COMPARED)]
         warn_of_collapse(self._values(some), f"{origin}", REMEDY)
         kept = np.flatnonzero(self._row[which] >= 0)

@@ -17,6 +17,9 @@ FEWEST = 20
 COMPARED = 10_000
 """Descriptors that are compared at most, taken at even steps."""
 
+TURN = "--upright exif turns them, but in tune, which sees them as they are stored"
+"""What to do about photos that lie sideways."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -92,8 +95,8 @@ def warn_of_collapse(values: np.ndarray, origin: str, remedy: str) -> bool:
     return cosine is not None
 
 
-def warn_of_sideways(names: list[str], count: int, remedy: str = "") -> None:
+def warn_of_sideways(names: list[str], count: int) -> None:
     """Say in one line how many of `count` photos lie sideways by their EXIF and were seen so, where there are any."""
     if names:
         shown = f"{len(names):,} of {count:,} photos lie sideways by their EXIF and are seen so"
-        logger.warning("%s, first: %s%s", shown, first_three(sorted(names)), f"; {remedy}" if remedy else "")
+        logger.warning("%s, first: %s; %s", shown, first_three(sorted(names)), TURN)

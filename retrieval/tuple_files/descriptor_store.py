@@ -64,7 +64,7 @@ class NetworkDescriptors:
         sideways: list[str] = []
         described = extract_readable(self._network, sources, self.options, progress="describe", sideways=sideways)
         values, readable, errors = described
-        warn_of_sideways(sideways, len(sources), "--upright exif turns them")
+        warn_of_sideways(sideways, len(sources))
         for position, i in enumerate(readable.tolist()):
             self._row[waiting[i][0]] = len(self._values) + position
         self._values = np.concatenate([self._values, values])
