@@ -162,8 +162,8 @@ def _tuples(request: _Request, output: Output) -> None:
     for line in cautions(target, export.splits):
         output.warn(line)
     counts = {name: {"images": len(part.cids), "pairs": len(part.qidxs)} for name, part in export.splits.items()}
-    output.result({"unreadable": len(export.unreadable), "pairs_left_out": export.pairs_left_out, **counts})
-    output.result({"pairs_across": export.pairs_across})
+    left_out = {"pairs_left_out": export.pairs_left_out, "pairs_across": export.pairs_across}
+    output.result({"unreadable": len(export.unreadable), **left_out, **counts})
     output.made(
         target,
         f"{counts['train']['pairs']:,} training and {counts['val']['pairs']:,} validation pairs, "

@@ -82,31 +82,26 @@ class NoTracksError(NothingToUseError):
 
 def find_files(location: ModelLocation, wanted: Wanted) -> FoundModel:
     """Size of a model's files, and its key: path, kind, names, sizes and times of what is read, and what reads it."""
-    files, there = [], []
     kind = KIND_OF[location.kind]
     own = kind.sources(location.path)
     made = [] if location.tracks is None else KIND_OF[BINARY].sources(location.tracks)
-    for path in [*own, *made]:
-        try:
-            status = os.stat(path)
-        except OSError:
-            continue
-        files.append((os.path.basename(path), status.st_size, status.st_mtime_ns))
-        there.append((path, status.st_size))
-    looked_at = [] if location.elsewhere else [_stamp(path) for path in kind.looked_at(location.path)]
+    there = [(path, *stamp) for path in [*own, *made] if (stamp := _size_and_time(path)) is not None]
+    files = [(path.name, size, time) for path, size, time in there]
+    others = [] if location.elsewhere else kind.looked_at(location.path)
+    looked_at = [(str(path), _size_and_time(path)) for path in others]
     made_from = (SOFTWARE, wanted, _place_of(location), location.kind, files, looked_at)
     key = hashlib.sha256(repr(made_from).encode("utf-8", "surrogateescape")).hexdigest()
-    elsewhere = () if location.elsewhere is None else tuple(file for file in there if file[0] in own)
+    elsewhere = () if location.elsewhere is None else tuple((path, size) for path, size, _ in there if path in own)
     return FoundModel(location, sum(size for _, size, _ in files), key, elsewhere)
 
 
-def _stamp(path: Path) -> tuple[str, int, int]:
-    """Path, size and time of a file that a reader looks at where it is there."""
+def _size_and_time(path: Path) -> tuple[int, int] | None:
+    """Size and time of a file; None where it is not there."""
     try:
         status = os.stat(path)
     except OSError:
-        return str(path), -1, -1
-    return str(path), status.st_size, status.st_mtime_ns
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def _place_of(location: ModelLocation) -> str:

@@ -7,6 +7,7 @@ import itertools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from sfm2tuples.index.splits import LEFT_OUT, TRAIN, VAL
 from sfm2tuples.ingest.jobs import Wanted, read_again
 from sfm2tuples.ingest.merging import MergedIndex, StoredModel
 from sfm2tuples.ingest.options import APART, GRAPH, IngestOptions
-from sfm2tuples.ingest.photo_sizes import lacks_sizes, photo_files, with_photo_sizes
+from sfm2tuples.ingest.photo_sizes import lacks_sizes, with_photo_sizes
 from sfm2tuples.readers.sparse_model import SparseModel
 from sfm2tuples.relations.held_out import MOST_BUFFER, hold_out_models, hold_out_spots
 from sfm2tuples.relations.model_relations import relations_of_model
@@ -87,7 +88,8 @@ def inside_tables(
         `val_names` fits no image that takes part, or all.
     """
     images, apart = merged.images, options.fragments == APART
-    found = _all_models(models, photo_files(models, merged), Wanted(options.min_shared, options.keep == GRAPH), threads)
+    roots: Any = merged.tables["models"]["photo_root"]
+    found = _all_models(models, roots, Wanted(options.min_shared, options.keep == GRAPH), threads)
     place = merged.grouping.place[images.model]
     spot = spots_of(found.graph, found.shared, found.observed, found.takes_part, options.seed)
     spot, spots = _numbered_by_place(spot, place)
@@ -143,14 +145,14 @@ class _AllModels:
 
 
 def _all_models(
-    models: Sequence[StoredModel], photos: Sequence[Sequence[str]], wanted: Wanted, threads: int | None
+    models: Sequence[StoredModel], photo_roots: Sequence[str], wanted: Wanted, threads: int | None
 ) -> _AllModels:
     """The relations of each model, one after the other: the points of one are in memory at a time."""
     parts, graphs, shared, proven = [], [], [], 0
-    for stored, files in zip(models, photos, strict=True):
+    for stored, root in zip(models, photo_roots, strict=True):
         model = read_again(stored.location, wanted, stored.record.key) if wanted.lean else _read(stored)
         if lacks_sizes(model):
-            model = with_photo_sizes(model, files, stored.location.called())
+            model = with_photo_sizes(model, root, stored.image_names, stored.location.called())
         graph, own_shared = _graph_of(stored)
         part = relations_of_model(model, graph, wanted.min_shared == 1, threads)
         first = np.repeat(np.arange(len(part.takes_part)), np.diff(graph.indptr))

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from sfm2tuples.files.remote.address import is_address
-from sfm2tuples.ingest.merging import MergedIndex, StoredModel
 from sfm2tuples.readers.camera_models import CAMERA_MODEL_IDS
 from sfm2tuples.readers.posed.transforms_files import size_of_photo
 from sfm2tuples.readers.sparse_model import SparseModel
@@ -26,21 +23,13 @@ SLACK = 1.0
 log = logging.getLogger(__name__)
 
 
-def photo_files(models: Sequence[StoredModel], merged: MergedIndex) -> list[list[str]]:
-    """By model, the file of each image's photo; "" where it is not on this machine."""
-    roots: Any = merged.tables["models"]["photo_root"]
-    here = [root if root and not is_address(root) else "" for root in roots]
-    names = [model.image_names for model in models]
-    return [[os.path.join(root, name) if root else "" for name in own] for root, own in zip(here, names, strict=True)]
-
-
 def lacks_sizes(model: SparseModel) -> bool:
     """Whether no camera of a model has a size, and photos may tell it."""
     none = not model.camera_sizes.any() and len(model.camera_sizes) > 0
     return none and bool(np.isin(model.camera_models, MIDDLE).all())
 
 
-def with_photo_sizes(model: SparseModel, photos: Sequence[str], name: str) -> SparseModel:
+def with_photo_sizes(model: SparseModel, root: str, photos: Sequence[str], name: str) -> SparseModel:
     """A model whose cameras have the sizes of their photos, and the principal point in the middle; O(observations).
 
     Photos of another size than those that the model was made from would prove what is not true. So every observation
@@ -51,12 +40,15 @@ def with_photo_sizes(model: SparseModel, photos: Sequence[str], name: str) -> Sp
     ----------
     model : SparseModel
         `lacks_sizes`; each image has a camera of its own.
+    root : str
+        Folder of its photos; "" or an address where none is on this machine.
     photos : sequence of str
-        By image, the file of its photo; "" where there is none, whose camera stays without a size.
+        By image, the name of its photo below. Where there is none, the camera stays without a size.
     name : str
         What to call the model.
     """
-    found = [size_of_photo(Path(photo)) if photo and os.path.isfile(photo) else None for photo in photos]
+    files = [Path(root, photo) for photo in photos] if root and not is_address(root) else []
+    found = [size_of_photo(file) if file.is_file() else None for file in files] or [None] * len(photos)
     size = np.array([pair or (0, 0) for pair in found], np.int64).reshape(-1, 2)
     of = np.repeat(np.arange(len(size)), np.diff(model.observation_indptr))
     xy, whole = model.observation_xy[size[of, 0] > 0], size[of][size[of, 0] > 0]
