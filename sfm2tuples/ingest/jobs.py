@@ -168,7 +168,7 @@ def read_models(job: ModelJob) -> tuple[Part | None, list[tuple[ModelLocation, M
         try:
             model = _read(found)
             if not model.image_names:
-                raise NothingToUseError(location.called(), "the model has no images", "it is left out")
+                raise NothingToUseError(location.called(), "the model has no images", "it is of no use")
             graph = covisibility(model, job.wanted.min_shared)
             if not len(graph.neighbour):
                 _check_shared(location.called(), model)
