@@ -275,7 +275,7 @@ class TestNames:
     def test_what_looks_like_a_photo_and_is_not_read_is_counted_once(self, tmp_path, caplog):
         Image.fromarray(picture()).save(tmp_path / "a.jpg")
         (tmp_path / "telephone").write_bytes((tmp_path / "a.jpg").read_bytes())
-        for name in ("b.cr2", "c.JXL", "notes.txt", "README", "._a.jxl"):
+        for name in ("b.cr2", "c.JXL", "notes.txt", "README", "._a.jxl", "._a.jpg", ".thumbnail.png"):
             (tmp_path / name).write_bytes(b"something else")
         assert photos_below(tmp_path) == photos_below(tmp_path) == ["a.jpg"]
         assert [record.getMessage() for record in caplog.records] == [

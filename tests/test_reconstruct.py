@@ -31,7 +31,7 @@ from retrieval.reconstruction.focal_lengths import focal_in_pixels, size_and_foc
 from retrieval.reconstruction.mapping import MappedModel, select_models
 from retrieval.reconstruction.options import ReconstructionOptions
 from retrieval.reconstruction.pairs import all_pairs, nearest_pairs, sequence_pairs
-from retrieval.reconstruction.photo_table import PhotoTable, table_of_photos
+from retrieval.reconstruction.photo_table import PhotoTable, listed_photos, table_of_photos
 from retrieval.reconstruction.reconstruction import reconstruct
 from retrieval.reconstruction.summary import ReconstructionSummary
 from retrieval.reconstruction.unregistered import strongest_partners
@@ -540,6 +540,22 @@ def test_names_that_count_up_make_a_sequence() -> None:
     found = sequence_pairs(np.arange(len(names)), names, sizes, 2)
     assert [tuple(pair) for pair in found.tolist()] == sorted(ahead)
     assert sequence_pairs(np.arange(len(names)), names, sizes, 0).shape == (0, 2)
+    counted_suffix = [f"img_{n}.jp2" for n in range(5)]
+    assert sequence_pairs(np.arange(5), counted_suffix, sizes, 1).tolist() == [[n, n + 1] for n in range(4)]
+
+
+def test_names_of_every_script_are_taken_and_those_that_break_a_line_are_not(tmp_path: Path) -> None:
+    """A Mac writes a narrow space before AM and PM; Japanese names have wide ones; a family is joined by U+200D."""
+    odd = ["Screenshot 10.00.00\u202fAM.jpg", "\u5bfa\u3000\u6771.jpg", "\U0001f468\u200d\U0001f467.jpg"]
+    for name in odd:
+        (tmp_path / name).write_bytes(b"")
+    assert listed_photos(tmp_path, None) == (tmp_path, sorted(odd, key=os.fsencode))
+    (tmp_path / "two\nlines.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match=r"1 of 4 names are no text in UTF-8, or hold a line break, .*; rename the"):
+        listed_photos(tmp_path, None)
+    (tmp_path / "list.txt").write_text("../a.jpg\n/tmp/b.jpg\nc.jpg\n")
+    with pytest.raises(DataError, match=r"2 of 3 names lead out of .*first \.\./a\.jpg, /tmp/b\.jpg; .* --images FOLDER"):
+        listed_photos(tmp_path / "list.txt", None)
 
 
 def test_matches_are_mutual_and_clear_for_both() -> None:

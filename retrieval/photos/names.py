@@ -18,7 +18,9 @@ log = logging.getLogger(__name__)
 
 
 def photos_below(folder: AnyPath) -> list[str]:
-    """Paths of all photos below a folder, relative to it, in the order of their bytes; hidden folders are skipped.
+    """Paths of all photos below a folder, relative to it, in the order of their bytes.
+
+    What is hidden is skipped, folders and files: a Mac leaves a `._IMG_1.jpg` beside each photo on other disks.
 
     Files that look like photos and are not read are counted in a warning, once for a folder.
 
@@ -58,10 +60,10 @@ def _found_here(folder: Path) -> tuple[list[str], list[str]]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         below = Path(parent).relative_to(folder).as_posix()
         prefix = "" if below == "." else f"{below}/"
-        for name in files:
+        for name in (name for name in files if not name.startswith(".")):
             if name.lower().endswith(suffixes):
                 found.append(prefix + name)
-            elif not name.startswith(".") and looks_like_photo(Path(parent, name)):
+            elif looks_like_photo(Path(parent, name)):
                 unread.append(prefix + name)
     return found, unread
 

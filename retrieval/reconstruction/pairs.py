@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from sfm2tuples.similarity.best_rows import PoolRules
 from sfm2tuples.similarity.exact_search import Search
 
 _COUNTED = re.compile(r"(\d+)(\D*)$")
-"""The last number of a name, and what follows it."""
+"""The last number of a name without its suffix (.jp2 counts nothing), and what follows it."""
 SPARSE = 3
 """Names count up where the numbers of a folder are at most so many times as far apart as there are photos."""
 SHORTEST = 5
@@ -72,9 +73,10 @@ def sequence_pairs(rows: np.ndarray, names: Sequence[str], sizes: np.ndarray, ah
     """
     groups: dict[tuple[object, ...], list[tuple[int, int]]] = defaultdict(list)
     for row in rows.tolist():
-        counted = _COUNTED.search(names[row])
+        stem, suffix = os.path.splitext(names[row])
+        counted = _COUNTED.search(stem)
         if counted is not None and len(counted[1]) <= 18:
-            before, behind = names[row][: counted.start()], counted[2]
+            before, behind = stem[: counted.start()], counted[2] + suffix
             groups[(before, behind, *sizes[row].tolist())].append((int(counted[1]), row))
     pairs = [np.zeros((0, 2), np.int64)]
     for group in groups.values():

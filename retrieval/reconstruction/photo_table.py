@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,8 +88,11 @@ def listed_photos(source: Path, images: Path | None) -> tuple[Path, list[str]]:
     if len(photos.sources.roots) > 1 or not isinstance(root, Path) or photos.parent:
         raise UsageError(f"{source}: models are made of a folder of photos, or of a .txt list of their names")
     names = [name.replace("\\", "/") for name in photos.keys]
-    unfit = [name for name in names if leaves_root(name) or not name.isprintable() or not _is_text(name)]
-    refuse_some(source, unfit, len(names), "names are no text, or lead out of the folder", "rename the photos")
+    outside = [name for name in names if leaves_root(name)]
+    what = f"names lead out of {root}"
+    refuse_some(source, outside, len(names), what, "name photos below it, or give --images FOLDER")
+    unfit = [name for name in names if not _is_text(name)]
+    refuse_some(source, unfit, len(names), "names are no text in UTF-8, or hold a line break", "rename the photos")
     return root.absolute(), list(dict.fromkeys(os.path.normpath(name) for name in names))
 
 
@@ -175,5 +179,5 @@ def _look_at(
 
 
 def _is_text(name: str) -> bool:
-    """Whether a name can be written as UTF-8."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+    """Whether a name can be written as UTF-8 on a line; letters that are not shown, such as odd spaces, may be in it."""
+    return not any(unicodedata.category(letter) in ("Cs", "Cc") for letter in name)
