@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
+import resource
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +27,12 @@ from retrieval.networks.choice import NetworkChoice
 from retrieval.photos.names import photos_below
 from retrieval.reconstruction import database
 from retrieval.reconstruction import reconstruction as steps
+from retrieval.reconstruction.apart import Apart, run_apart
 from retrieval.reconstruction.cameras import camera_numbers, cameras_of
 from retrieval.reconstruction.database import is_sound, photos_and_cameras
 from retrieval.reconstruction.descriptions import described
 from retrieval.reconstruction.focal_lengths import focal_in_pixels, size_and_focal
-from retrieval.reconstruction.mapping import MappedModel, select_models
+from retrieval.reconstruction.mapping import MappedModel, select_models, write_whole
 from retrieval.reconstruction.options import ReconstructionOptions
 from retrieval.reconstruction.pairs import all_pairs, nearest_pairs, sequence_pairs
 from retrieval.reconstruction.photo_table import PhotoTable, listed_photos, table_of_photos
@@ -239,6 +243,27 @@ def test_a_disk_without_room_for_a_database_is_one_line(
     with pytest.raises(DataError, match=r"models\.db: cannot be made; make room on the disk"):
         database.create_database(tmp_path / "models.db")
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_model_that_a_full_disk_cuts_off_is_an_error(made: tuple[Path, ReconstructionSummary], tmp_path: Path) -> None:
+    """pycolmap says nothing where files may not grow, as on a full disk; Python's own writing fails in a process apart."""
+    model = pycolmap.Reconstruction(str(made[0] / "0"))
+    write_whole(model, tmp_path / "whole")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(DataError, match=r"torn: is not written whole; make room on the disk"):
+            write_whole(model, tmp_path / "torn")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    called = Apart("the work", "its file", "give more memory")
+    with pytest.raises(DataError, match=r"^/dev/full: cannot be written \(No space left on device\)$"):
+        run_apart(fill_the_disk, "/dev/full", called, print)
+
+
+def fill_the_disk(path: str, line: Connection) -> None:
+    """Work for a process of its own."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
 
 def test_junk_does_not_count_as_photos_that_can_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -85,6 +85,9 @@ def _serve(work: Callable[[J, Connection], R], job: J, called: Apart, line: Conn
         result: object = work(job, line)
     except SfmTuplesError as error:
         result = error
+    except OSError as error:
+        path = called.path if error.filename is None else error.filename
+        result = DataError(path, f"cannot be written ({error.strerror or first_line(error)})")
     except (RuntimeError, ValueError, MemoryError) as error:
         result = DataError(called.path, f"{called.who} failed ({first_line(error)})")
     line.send(result)

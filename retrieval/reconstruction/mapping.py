@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retrieval.reconstruction.apart import Apart, run_apart
+from retrieval.reconstruction.model_files import sync_folder
 from retrieval.reconstruction.options import GLOBAL, LEAST_IMAGES
 from retrieval.reconstruction.progress import Report, told
+from sfm2tuples.errors import DataError, ModelError
 from sfm2tuples.places.twins import TwinCandidate, find_twins
+from sfm2tuples.readers.colmap_binary import read
 
 if TYPE_CHECKING:
     import pycolmap
@@ -102,10 +105,8 @@ def _map(job: MappingJob, line: Connection) -> tuple[list[MappedModel], Selectio
     models = [_mapped(model) for model in found]
     selection = select_models(models, job.min_images, job.min_points)
     for number, row in enumerate(selection.kept):
-        folder = Path(job.folder) / str(number)
-        folder.mkdir()
         _colour(found[row], job)
-        found[row].write_binary(str(folder))
+        write_whole(found[row], Path(job.folder) / str(number))
     return models, selection
 
 
@@ -164,6 +165,26 @@ def _drop_unseen(model: pycolmap.Reconstruction) -> None:
 def _mapped(model: pycolmap.Reconstruction) -> MappedModel:
     names = sorted(model.image(number).name for number in model.reg_image_ids())
     return MappedModel(names, model.num_points3D(), float(model.compute_mean_reprojection_error()))
+
+
+def write_whole(model: pycolmap.Reconstruction, folder: Path) -> None:
+    """Write a model's files and read them back, since pycolmap takes no notice of a disk that is full.
+
+    Raises
+    ------
+    DataError
+        They are not whole.
+    """
+    folder.mkdir()
+    model.write_binary(str(folder))
+    try:
+        written = read(folder)
+        is_whole = (len(written.image_names), len(written.points)) == (model.num_reg_images(), model.num_points3D())
+    except ModelError:
+        is_whole = False
+    if not is_whole:
+        raise DataError(folder, "is not written whole", "make room on the disk, then go on")
+    sync_folder(folder)
 
 
 def _colour(model: pycolmap.Reconstruction, job: MappingJob) -> None:
