@@ -197,6 +197,25 @@ def test_a_second_call_makes_nothing_anew(folder: Path, photos: Path, monkeypatc
     assert (folder / "reconstruction.json").read_bytes() == before
 
 
+def test_photos_and_models_that_were_moved_are_as_they_were(
+    folder: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = Path(shutil.copytree(photos, tmp_path / "moved"))
+    for entry in photos.rglob("*.jpg"):
+        shutil.copystat(entry, moved / entry.relative_to(photos))
+    (folder / "images").unlink()
+    (folder / "images").symlink_to(tmp_path / "where they were")
+    assert run("build-index", folder, "-o", tmp_path / "index.h5") == 0
+    said = f"images is a link to {tmp_path}/where they were, where nothing is; let it lead to the photos, or give --images"
+    assert said in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setattr(steps, "add_features", None)
+        patch.setattr(steps, "map_photos", None)
+        summary = reconstruct(moved, folder, NOBODY, SMALL)
+    assert (summary.remade, summary.photos_linked, summary.registered) == ([], True, 13)
+    assert os.path.realpath(folder / "images") == str(moved)
+
+
 def test_a_model_that_is_not_whole_is_made_again(
     made: tuple[Path, ReconstructionSummary], folder: Path, photos: Path
 ) -> None:

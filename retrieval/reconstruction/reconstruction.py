@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ from retrieval.reconstruction.summary import (
     database_is_untouched,
     difference,
     made_of_before,
+    of_same_names,
     read_summary,
 )
 from retrieval.reconstruction.unregistered import (
@@ -137,7 +138,7 @@ class _Run:
         made_of = self._made_of(table)
         finished = read_summary(self.work, made_of)
         if finished is not None:
-            return finished
+            return replace(finished, photos_linked=linked)
         pairs, unreadable = self._pairs(table)
         unreadable |= table.unreadable
         with self._timed("features"):
@@ -194,8 +195,8 @@ class _Run:
     def _table(self, root: Path, names: list[str]) -> tuple[PhotoTable, dict[int, PhotoCamera]]:
         """The photos and their cameras; a database that was made of other ones is made anew."""
         path = self.work.hidden / PHOTOS
-        settings = {**self.options.settings_of("features"), "root": str(root)}
-        before = self.work.settings().get("features")
+        settings = self.options.settings_of("features")
+        before = of_same_names(self.work.settings().get("features", {}), settings)
         known, why, held = read_known(path), None, {}
         if before and before != settings:
             why = difference(before, settings)
@@ -240,12 +241,12 @@ class _Run:
             shutil.rmtree(folder)
 
     def _made_of(self, table: PhotoTable) -> dict[str, Any]:
-        """All that the models depend on."""
+        """All that the models depend on; where the photos lie is not among it, so that they may be moved."""
         digest = hashlib.sha256("\0".join(table.names).encode())
         digest.update(np.ascontiguousarray(table.state).tobytes())
         steps = {step: self.options.settings_of(step) for step in ("features", "matches", "pairs", "mapping")}
         network = network_key(self.choice) if self._needs_network(table) else {}
-        return {**steps, "photos": digest.hexdigest(), "root": str(table.root), "network": network}
+        return {**steps, "photos": digest.hexdigest(), "network": network}
 
     def _needs_network(self, table: PhotoTable) -> bool:
         return len(table.distinct) >= self.options.all_pairs_below
@@ -307,8 +308,8 @@ class _Run:
 
     def _why_models_anew(self, made_of: dict[str, Any]) -> str:
         """What has changed since the models that are there were made."""
-        before = made_of_before(self.work)
-        if before is None or before == made_of:
+        before = of_same_names(made_of_before(self.work), made_of)
+        if not before or before == made_of:
             return "they are not whole"
         if {**before, "photos": ""} == {**made_of, "photos": ""}:
             return "there are more photos"

@@ -83,23 +83,28 @@ def read_summary(work: WorkFolder, made_of: dict[str, Any]) -> ReconstructionSum
     """The summary of a finished run that was made of the same; None where there is none, or models are not whole."""
     try:
         content = read_json(work.summary)
-        same = content["format"] == FORMAT and content["made_of"] == made_of and content["files"] == _digests(work)
-        if not same:
+        same = content["format"] == FORMAT and of_same_names(content["made_of"], made_of) == made_of
+        if not same or content["files"] != _digests(work):
             return None
         values = {name: content[name] for name in ReconstructionSummary.__dataclass_fields__}
         models = [ModelSummary(**model) for model in values["models"]]
         return ReconstructionSummary(**{**values, "output": work.path, "models": models, "remade": [], "seconds": {}})
-    except (DataError, KeyError, TypeError):
+    except (DataError, KeyError, TypeError, AttributeError):
         return None
 
 
-def made_of_before(work: WorkFolder) -> dict[str, Any] | None:
-    """What the models of the last finished run were made of; None where there is none."""
+def made_of_before(work: WorkFolder) -> dict[str, Any]:
+    """What the models of the last finished run were made of; empty where there is none."""
     try:
         found = read_json(work.summary)["made_of"]
     except (DataError, KeyError, TypeError):
-        return None
-    return found if isinstance(found, dict) else None
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def of_same_names(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """What was noted before of what counts now: an earlier version noted the folder of the photos too."""
+    return {name: value for name, value in before.items() if name in now}
 
 
 def database_is_untouched(work: WorkFolder) -> bool:
