@@ -58,6 +58,14 @@ class ModelError(DataError):
     """A sparse model that cannot be read."""
 
 
+class NoModelError(DataError):
+    """A folder in which no sparse model is found."""
+
+
+class ReconstructionError(DataError):
+    """Photos of which no model comes as asked; what is wrong and what to do name flags of `reconstruct`."""
+
+
 class PhotoError(DataError):
     """A photo that is absent or cannot be decoded."""
 

@@ -206,7 +206,9 @@ def test_photos_and_models_that_were_moved_are_as_they_were(
     (folder / "images").unlink()
     (folder / "images").symlink_to(tmp_path / "where they were")
     assert run("build-index", folder, "-o", tmp_path / "index.h5") == 0
-    said = f"images is a link to {tmp_path}/where they were, where nothing is; let it lead to the photos, or give --images"
+    said = (
+        f"images is a link to {tmp_path}/where they were, where nothing is; let it lead to the photos, or give --images"
+    )
     assert said in capsys.readouterr().err
     with monkeypatch.context() as patch:
         patch.setattr(steps, "add_features", None)
@@ -264,8 +266,10 @@ def test_a_disk_without_room_for_a_database_is_one_line(
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_a_model_that_a_full_disk_cuts_off_is_an_error(made: tuple[Path, ReconstructionSummary], tmp_path: Path) -> None:
-    """pycolmap says nothing where files may not grow, as on a full disk; Python's own writing fails in a process apart."""
+def test_a_model_that_a_full_disk_cuts_off_is_an_error(
+    made: tuple[Path, ReconstructionSummary], tmp_path: Path
+) -> None:
+    """pycolmap says nothing where files may not grow, as on a full disk; Python's own writing fails."""
     model = pycolmap.Reconstruction(str(made[0] / "0"))
     write_whole(model, tmp_path / "whole")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -598,7 +602,9 @@ def test_names_of_every_script_are_taken_and_those_that_break_a_line_are_not(tmp
     with pytest.raises(DataError, match=r"1 of 4 names are no text in UTF-8, or hold a line break, .*; rename the"):
         listed_photos(tmp_path, None)
     (tmp_path / "list.txt").write_text("../a.jpg\n/tmp/b.jpg\nc.jpg\n")
-    with pytest.raises(DataError, match=r"2 of 3 names lead out of .*first \.\./a\.jpg, /tmp/b\.jpg; .* --images FOLDER"):
+    with pytest.raises(
+        DataError, match=r"2 of 3 names lead out of .*first \.\./a\.jpg, /tmp/b\.jpg; .* --images FOLDER"
+    ):
         listed_photos(tmp_path / "list.txt", None)
 
 

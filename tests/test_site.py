@@ -47,7 +47,7 @@ from retrieval.site.site_files import SiteFiles, held_site
 from retrieval.site.state import SiteState, Workshop
 from retrieval.site.tuning import Tuned, tune_site
 from sfm2tuples.compute.progress_bars import duration
-from sfm2tuples.errors import DataError, FileFormatError, PhotoError, SfmTuplesError, UsageError
+from sfm2tuples.errors import DataError, FileFormatError, PhotoError, ReconstructionError, SfmTuplesError, UsageError
 from sfm2tuples.files.container import read_header
 from sfm2tuples.files.descriptors import read_descriptors
 from sfm2tuples.mining.tuple_file import read_tuples
@@ -1124,13 +1124,15 @@ def test_a_site_among_loose_photos_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "photos" / "site").exists()
 
 
-def made_by_hand(monkeypatch: pytest.MonkeyPatch, barren: str = "") -> None:
+def made_by_hand(monkeypatch: pytest.MonkeyPatch, barren: str = "", full: str = "") -> None:
     """`reconstruct` makes a folder with one photo that is verified against nothing; no model comes of one folder."""
 
     def by_hand(root: Path, output: Path, *given: Any, **how: Any) -> SimpleNamespace:
         (output / ".steps").mkdir(parents=True, exist_ok=True)
         if root.name == barren:
-            raise DataError(root, "no model comes of its photos", "see --min-images")
+            raise ReconstructionError(root, "no model comes of its photos", "see --min-images")
+        if root.name == full:
+            raise DataError(root / "a--b.jpg", "cannot be written", "make room")
         (output / "unregistered.csv").write_text("image,label,role\nalone.png,alone,distractor\n")
         return SimpleNamespace(remade=[], models=[SimpleNamespace(images=6)], registered=6, photos=7, alone=1)
 
@@ -1160,6 +1162,9 @@ def test_a_folder_without_a_model_says_whose_flags_would_help(tmp_path: Path, mo
         reconstruct.reconstruct_photos([tmp_path / "loose"], tmp_path / "models", NetworkChoice(), "cpu", print)
     roots = [tmp_path / "day", tmp_path / "loose"]
     with pytest.raises(DataError, match=f"{flags}; photos that need no model are searched where --images names"):
+        reconstruct.reconstruct_photos(roots, tmp_path / "models", NetworkChoice(), "cpu", print)
+    made_by_hand(monkeypatch, full="day")
+    with pytest.raises(DataError, match=r"day/a--b\.jpg: cannot be written; make room$"):
         reconstruct.reconstruct_photos(roots, tmp_path / "models", NetworkChoice(), "cpu", print)
 
 

@@ -26,6 +26,8 @@ class Apart:
     """The file that it works on."""
     remedy: str
     """What to do where it ends before it is done."""
+    kind: type[DataError] = DataError
+    """What is raised then."""
 
 
 def run_apart(work: Callable[[J, Connection], R], job: J, called: Apart, add: Callable[[int], Any]) -> R:
@@ -71,7 +73,7 @@ def run_apart(work: Callable[[J, Connection], R], job: J, called: Apart, add: Ca
     except EOFError:
         process.join()
         what = f"{called.who} ended before it was done (code {process.exitcode})"
-        raise DataError(called.path, what, called.remedy) from None
+        raise called.kind(called.path, what, called.remedy) from None
     finally:
         process.kill()
         process.join()

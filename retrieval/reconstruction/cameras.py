@@ -12,7 +12,7 @@ import numpy as np
 
 from retrieval.reconstruction.options import AUTO, PER_IMAGE, SINGLE
 from retrieval.reconstruction.photo_table import PhotoTable
-from sfm2tuples.errors import DataError
+from sfm2tuples.errors import ReconstructionError
 
 WITHOUT_EXIF = 1.2
 """Focal length over the longest side where nobody says: COLMAP's own guess."""
@@ -40,7 +40,7 @@ def cameras_of(table: PhotoTable, which: str) -> np.ndarray:
 
     Raises
     ------
-    DataError
+    ReconstructionError
         Photos that are to share a camera have different sizes.
     """
     rows = np.arange(len(table))
@@ -51,7 +51,9 @@ def cameras_of(table: PhotoTable, which: str) -> np.ndarray:
         looks = {(*table.size[row].tolist(), float(table.focal[row])) for row in members}
         if which != AUTO and len({look[:2] for look in looks}) > 1:
             remedy = f"give --cameras {AUTO} or {PER_IMAGE}"
-            raise DataError(table.root / folder, "its photos have different sizes, so they share no camera", remedy)
+            raise ReconstructionError(
+                table.root / folder, "its photos have different sizes, so they share no camera", remedy
+            )
         if which != AUTO or len(looks) == 1:
             camera[members] = members[0]
     return camera

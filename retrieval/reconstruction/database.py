@@ -79,7 +79,9 @@ def open_database(path: Path) -> Iterator[sqlite3.Connection]:
         with closing(sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)) as connection:
             yield connection
     except sqlite3.Error as error:
-        raise DataError(path, f"cannot be used ({error})", "make room, or give --force to begin anew") from error
+        raise DataError(
+            path, f"cannot be used ({error})", "is its disk full, or does another program use it?"
+        ) from error
 
 
 @contextmanager

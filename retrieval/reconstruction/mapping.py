@@ -12,7 +12,7 @@ from retrieval.reconstruction.apart import Apart, run_apart
 from retrieval.reconstruction.model_files import sync_folder
 from retrieval.reconstruction.options import GLOBAL, LEAST_IMAGES
 from retrieval.reconstruction.progress import Report, told
-from sfm2tuples.errors import DataError, ModelError
+from sfm2tuples.errors import DataError, ModelError, ReconstructionError
 from sfm2tuples.places.twins import TwinCandidate, find_twins
 from sfm2tuples.readers.colmap_binary import read
 
@@ -87,10 +87,11 @@ def map_photos(job: MappingJob, report: Report | None) -> tuple[list[MappedModel
 
     Raises
     ------
-    DataError
+    ReconstructionError
         The mapper's process ended before it was done.
     """
-    called = Apart("pycolmap's mapper", job.database, "try the other --mapper, or give more memory")
+    remedy = "try the other --mapper, or give more memory"
+    called = Apart("pycolmap's mapper", job.database, remedy, ReconstructionError)
     with told("mapping", 0, len(job.names), "photo", report) as add:
         return run_apart(_map, job, called, add)
 

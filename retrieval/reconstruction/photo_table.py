@@ -179,5 +179,5 @@ def _look_at(
 
 
 def _is_text(name: str) -> bool:
-    """Whether a name can be written as UTF-8 on a line; letters that are not shown, such as odd spaces, may be in it."""
+    """Whether a name can be written as UTF-8 on a line; letters that are not shown may be in it."""
     return not any(unicodedata.category(letter) in ("Cs", "Cc") for letter in name)

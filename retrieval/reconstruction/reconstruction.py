@@ -57,7 +57,7 @@ from retrieval.reconstruction.unregistered import (
 )
 from retrieval.reconstruction.verification import add_matches
 from retrieval.reconstruction.work import UNREGISTERED, WorkFolder, held_folder
-from sfm2tuples.errors import DataError, UsageError, first_three
+from sfm2tuples.errors import ReconstructionError, UsageError, first_three
 from sfm2tuples.readers.colmap_database import read_verified_pairs
 from sfm2tuples.similarity.exact_search import most_similar
 
@@ -102,8 +102,10 @@ def reconstruct(
 
     Raises
     ------
+    ReconstructionError
+        Too few photos, no two that show the same thing, or no model that is large enough.
     DataError
-        Too few photos, no two that show the same thing, no model that is large enough, or a folder in use.
+        A folder in use, or a full disk.
     UsageError
         Options without meaning; a folder of something else; pycolmap is absent.
     """
@@ -152,7 +154,7 @@ class _Run:
         if not verified:
             self._forget_models()
             what = f"no two of its {len(table.distinct):,} photos are seen to show the same thing"
-            raise DataError(photos, what, "models need photos that overlap; --num-neighbours compares more")
+            raise ReconstructionError(photos, what, "models need photos that overlap; --num-neighbours compares more")
         with self._timed("mapping"):
             models, selection = self._map(table, photos)
         registered = {name for row in selection.kept for name in models[row].images}
@@ -300,7 +302,7 @@ class _Run:
             largest = max(models, key=lambda model: len(model.images), default=MappedModel([], 0, 0.0))
             what = f"no model of {options.min_images} images and {options.min_points} points comes of its photos"
             remedy = f"the largest of {len(models):,} has {len(largest.images)} images and {largest.points} points"
-            raise DataError(photos, what, f"{remedy}: see --min-images and --min-points")
+            raise ReconstructionError(photos, what, f"{remedy}: see --min-images and --min-points")
         for number in range(len(selection.kept)):
             os.replace(mapped / str(number), self.work.path / str(number))
         mapped.rmdir()
@@ -329,4 +331,4 @@ class _Run:
 def _check_count(photos: Path, count: int, of_what: str, options: ReconstructionOptions) -> None:
     if count < options.min_images:
         what = f"has {count:,} {of_what}; a model needs {options.min_images} (--min-images)"
-        raise DataError(photos, what, "add photos of the same thing from several sides")
+        raise ReconstructionError(photos, what, "add photos of the same thing from several sides")

@@ -10,13 +10,11 @@ from pathlib import Path
 
 from retrieval.photos.names import photos_below
 from retrieval.site.state import fingerprint_of, size_and_time
-from sfm2tuples.errors import DataError
+from sfm2tuples.errors import DataError, NoModelError
 from sfm2tuples.readers.discover import ModelLocation, find_models
 from sfm2tuples.readers.model_kinds import KIND_OF
 
 logger = logging.getLogger(__name__)
-NO_MODEL = "holds no model"
-"""What `find_models` says of a folder without one."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +63,9 @@ def take_inventory(roots: Sequence[Path], photo_folders: Sequence[Path], site: P
         # A root that is a file says nothing of the folder that it lies in.
         below = _photos_below(root, site, bool(found)) if root.is_dir() else {}
         if error is not None and not below:
-            nothing = root.is_dir() and error.what.startswith(NO_MODEL)
-            raise DataError(root, f"holds no photos and {error.what[6:]}", error.remedy) if nothing else error
+            if isinstance(error, NoModelError):
+                raise NoModelError(root, f"{error.what}, and no photo", error.remedy)
+            raise error
         (with_models if found else loose).append(root)
         photos.update(below)
     for folder in photo_folders:

@@ -17,7 +17,7 @@ from retrieval.reconstruction.work import is_ours
 from retrieval.site.request import Say
 from retrieval.tuple_files.distractors import ROLE
 from sfm2tuples.compute.threads import own_cores
-from sfm2tuples.errors import DataError, UsageError, counted
+from sfm2tuples.errors import ReconstructionError, UsageError, counted
 from sfm2tuples.files.atomic import write_text
 from sfm2tuples.files.text import read_csv
 from sfm2tuples.readers.discover import is_passed_over
@@ -59,8 +59,10 @@ def reconstruct_photos(
 
     Raises
     ------
-    DataError
+    ReconstructionError
         No model comes out of a folder.
+    DataError
+        As `reconstruct`.
     """
     models.mkdir(exist_ok=True)
     names = names_of_models(roots)
@@ -72,8 +74,8 @@ def reconstruct_photos(
     for name, root in zip(names, roots, strict=True):
         try:
             found = reconstruct(root, models / name, choice, device=device, jobs=own_cores())
-        except DataError as error:
-            raise DataError(error.path, error.what, _remedy(error, len(roots) > 1)) from error
+        except ReconstructionError as error:
+            raise ReconstructionError(error.path, error.what, _remedy(error, len(roots) > 1)) from error
         _say(root, found, say)
         rows += _alone(models / name, name) if found.alone and len(roots) == 1 else []
     table = io.StringIO()
@@ -113,11 +115,9 @@ def names_of_models(roots: Sequence[Path]) -> list[str]:
     return names
 
 
-def _remedy(error: DataError, is_one_of_several: bool) -> str:
-    """What to do, for those who called `tune`: the flags that an error speaks of are those of `reconstruct`."""
-    said = [error.remedy] if error.remedy else []
-    if "--" in error.what + error.remedy:
-        said.append("these are flags of reconstruct, whose folder of models is a ROOT too")
+def _remedy(error: ReconstructionError, is_one_of_several: bool) -> str:
+    """What to do, for those who called `tune`, which has other flags than `reconstruct`."""
+    said = [*filter(None, [error.remedy]), "these are flags of reconstruct, whose folder of models is a ROOT too"]
     if is_one_of_several:
         said.append("photos that need no model are searched where --images names their folder")
     return "; ".join(said)

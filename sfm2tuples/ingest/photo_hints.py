@@ -33,9 +33,9 @@ def where_photos_may_be(location: ModelLocation, overrides: Sequence[PhotoFolder
         for parent in Path(os.path.normpath(folder.absolute())).parents:
             if location.scene.parent in parent.parents and os.path.isfile(parent / name):
                 return f"{parent / name} is there: give --images {parent}"
-    for folder in found:
-        if isinstance(folder, Path) and os.path.islink(folder) and not os.path.exists(folder):
-            what = f"{location.called(folder)} is a link to {os.readlink(folder)}, where nothing is"
+    for link in found:
+        if isinstance(link, Path) and os.path.islink(link) and not os.path.exists(link):
+            what = f"{location.called(link)} is a link to {os.readlink(link)}, where nothing is"
             return f"{what}; let it lead to the photos, or give --images DIR, the folder that the names start from"
     seen = [*map(location.called, folders), *elsewhere]
     looked = f"looked in {first_three(seen)}" if seen else "there is no images/ near the model"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sfm2tuples.errors import DataError, UsageError
+from sfm2tuples.errors import DataError, NoModelError, UsageError
 from sfm2tuples.files.regular_files import refuse_odd_file
 from sfm2tuples.files.remote.address import Address, AnyPath, is_address, require_packages
 from sfm2tuples.files.remote.contents import any_there
@@ -253,7 +253,7 @@ def _models_below(root: Path) -> list[tuple[Path, ModelKind]]:
         if databases:
             raise database_refusal(databases[0])
         remedy = "give another folder, or make models of photos first: reconstruct does"
-        raise DataError(root, f"holds no model ({WHAT_A_MODEL_IS})", remedy)
+        raise NoModelError(root, f"holds no model ({WHAT_A_MODEL_IS})", remedy)
     return models
 
 
