@@ -25,7 +25,7 @@ from retrieval.training.distillation.photo_batches import nearest, photo_batches
 from retrieval.training.distillation.relational import relational
 from retrieval.training.distillation.sampling import PhotoSampling, sampling_of
 from retrieval.training.distillation.teacher import TeacherChoice
-from retrieval.training.distillation.teacher_file import TEACHER
+from retrieval.training.distillation.teacher_file import BEGUN, TEACHER
 from retrieval.training.distillation.teaching import Teaching
 from retrieval.training.loop import train
 from retrieval.training.optimisation import build_optimiser
@@ -423,6 +423,45 @@ def test_a_run_goes_on_with_its_own_teacher_only(folder: Path, tmp_path: Path):
         train(folder / "photos" / "0", tmp_path / "run", options(), network(), resume=True)
 
 
+def interrupted(*asked: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_run_that_was_to_be_replaced_goes_on_until_the_new_one_has_a_checkpoint(
+    folder: Path, tmp_path: Path, monkeypatch
+):
+    run, photos = tmp_path / "run", folder / "photos"
+    train(photos, run, options(rounds=0), network(), teacher=choice(folder))
+    kept = (run / TEACHER).read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("retrieval.training.loop._remaining_rounds", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(photos, run, options(rounds=0), network(), teacher=choice(folder, size=40), force=True)
+    assert (run / TEACHER).read_bytes() == kept
+    train(photos, run, options(rounds=0), network(), resume=True)
+    assert (run / TEACHER).read_bytes() == kept
+    assert not (run / BEGUN).exists()
+
+
+def test_a_run_killed_after_its_first_checkpoint_goes_on_with_its_own_teacher(
+    folder: Path, tmp_path: Path, monkeypatch
+):
+    run, photos = tmp_path / "run", folder / "photos"
+    train(photos, run, options(rounds=0), network(), teacher=choice(folder))
+    with monkeypatch.context() as patch:
+        patch.setattr("retrieval.training.run_folder.Run.write_what_follows", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(photos, run, options(rounds=0), network(), teacher=choice(folder, size=40), force=True)
+    train(photos, run, options(rounds=0), network(), resume=True)
+    assert read_descriptors(run / TEACHER).settings["image_size"] == 40
+
+
+def test_a_run_without_a_teacher_leaves_no_file_of_the_one_before(folder: Path, tmp_path: Path):
+    train(folder / "photos", tmp_path / "run", options(rounds=0), network(), teacher=choice(folder))
+    train(folder / "tuples.h5", tmp_path / "run", options("tuples", rounds=0), network(), force=True)
+    assert not (tmp_path / "run" / TEACHER).exists()
+
+
 def test_a_file_of_descriptors_teaches_as_its_network_does(folder: Path, tmp_path: Path):
     few = options(rounds=1, queries_per_round=6)
     train(folder / "photos", tmp_path / "network", few, network(), teacher=choice(folder))
@@ -462,7 +501,7 @@ def test_a_team_asks_the_teacher_for_each_photo_once(folder: Path, tmp_path: Pat
 
     for teaching in in_a_team(3, begin):
         assert teaching.rows.tolist() == list(range(24))
-        assert teaching.descriptors.tobytes() == read_descriptors(tmp_path / TEACHER).values.tobytes()
+        assert teaching.descriptors.tobytes() == read_descriptors(tmp_path / BEGUN).values.tobytes()
 
 
 def test_a_photo_that_cannot_be_read_is_left_out_and_many_are_refused(folder: Path, tmp_path: Path, caplog):
@@ -579,8 +618,6 @@ def test_a_folder_a_list_labels_and_an_index_are_photos_to_learn_from(
 def test_an_interruption_names_the_folder_that_a_lists_names_start_from(
     here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    def interrupted(*asked: object) -> None:
-        raise KeyboardInterrupt
 
     listed, run = tmp_path / "list.txt", tmp_path / "run"
     listed.write_text("\n".join(str(path.relative_to(here / "photos")) for path in (here / "photos").rglob("*.jpg")))

@@ -16,6 +16,7 @@ import numpy as np
 from retrieval.networks.checkpoints import save_checkpoint
 from retrieval.networks.network import Network
 from retrieval.training.curves import RoundFigures, write_curves
+from retrieval.training.distillation.teacher_file import BEGUN, settle_teacher
 from retrieval.training.last_round import LAST, LastRound
 from retrieval.training.options import TrainingOptions
 from retrieval.training.state import TrainingState
@@ -146,6 +147,7 @@ class Run:
         if self.is_blind or not self.options.shares:
             for name in (START, BEST_ROUND):  # of a run that this one replaces
                 (self.folder / name).unlink(missing_ok=True)
+        settle_teacher(self.folder, self.teacher)
         write_curves(self.folder / CURVES, self.history)
 
     def state(self) -> dict[str, Any]:
@@ -199,7 +201,7 @@ def start_run(folder: Path, state: TrainingState) -> Run:
 
 def _remove_parts(folder: Path) -> None:
     """Remove what a killed run was writing."""
-    for name in (LAST, BEST, CURVES, START, BEST_ROUND):
+    for name in (LAST, BEST, CURVES, START, BEST_ROUND, BEGUN):
         remove_stale_temporaries(folder / name)
 
 

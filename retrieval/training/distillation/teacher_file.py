@@ -19,6 +19,8 @@ from sfm2tuples.files.descriptors import read_descriptors, write_descriptors
 
 TEACHER = "teacher.h5"
 """Name of the descriptor file in the folder of a run."""
+BEGUN = "teacher-begun.h5"
+"""Its name until the run has its first checkpoint: the file of the run that it replaces stays until then."""
 MOST_UNKNOWN = 0.05
 """Share of the photos that may be without a descriptor of the teacher."""
 
@@ -28,7 +30,7 @@ logger = logging.getLogger(__name__)
 def begin_teaching(folder: Path, state: TrainingState, choice: TeacherChoice) -> TrainingState:
     """Ask the teacher of every photo of the training, once, and keep what it says in the run's folder.
 
-    Of a team, each process asks of its share, and the leader writes.
+    Of a team, each process asks of its share, and the leader writes. `settle_teacher` gives the file its name.
 
     Returns
     -------
@@ -45,13 +47,23 @@ def begin_teaching(folder: Path, state: TrainingState, choice: TeacherChoice) ->
     device, title = str(state.network.device), state.title("teacher")
     known, described, errors = describe_by_teacher(choice, state.tuples, rows, seen, state.team, device, title)
     _refuse_few(state, known, rows, errors)
-    path, fingerprint = folder / TEACHER, ""
+    path, fingerprint = folder / BEGUN, ""
     with state.team.shared_work():
         if state.team.leads:
             write_descriptors(path, described, parents=[state.tuples.header.fingerprint])
             fingerprint = read_header(path).fingerprint
     fingerprint = state.team.agree(fingerprint)
     return replace(state, teaching=Teaching(described.values, known, state.options.teacher_weight, fingerprint))
+
+
+def settle_teacher(folder: Path, fingerprint: str) -> None:
+    """Keep the file that a run began with, and no other, once it has a checkpoint; an empty `fingerprint`: none."""
+    begun, kept = folder / BEGUN, folder / TEACHER
+    if fingerprint and begun.is_file() and read_header(begun).fingerprint == fingerprint:
+        begun.replace(kept)
+    begun.unlink(missing_ok=True)
+    if not fingerprint:
+        kept.unlink(missing_ok=True)
 
 
 def read_teaching(folder: Path, state: TrainingState, fingerprint: str) -> TrainingState:
