@@ -109,6 +109,23 @@ def test_onnxruntime_describes_photos_of_any_size_alike(
     assert names["config"]["fingerprint"] == network.fingerprint()
 
 
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("pooling", ["mac", "crow"])
+def test_each_pooling_of_the_whole_map_is_written_for_photos_of_any_size(pooling: str, tmp_path: Path) -> None:
+    for name in (*onnx_files.PACKAGES, "onnxruntime"):
+        pytest.importorskip(name)
+    import onnxruntime
+
+    network = build_network("alexnet", pooling, seed=1).eval()
+    onnx_files.write_onnx(tmp_path / "n.onnx", network)
+    session = onnxruntime.InferenceSession(tmp_path / "n.onnx", providers=["CPUExecutionProvider"])
+    for count, height, width in [(1, 64, 96), (2, 97, 71), (1, 230, 300)]:
+        x = torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(height))
+        with torch.inference_mode():
+            wanted = network(x).numpy()
+        np.testing.assert_allclose(session.run(None, {"photos": x.numpy()})[0], wanted, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize(("pooling", "regional"), [("rmac", False), ("mac", True), ("salad", False)])
 def test_a_pooling_that_follows_the_size_is_refused_as_onnx_before_any_work(
     pooling: str, regional: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

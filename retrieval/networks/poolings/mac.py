@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
@@ -10,6 +11,9 @@ from retrieval.networks.poolings.pooling import Pooling, single_precision
 
 def mac(x: Tensor) -> Tensor:
     """MAC: the maximum of each channel."""
+    if torch.compiler.is_compiling():
+        # To an exporter a window is a number, the size of the map that it follows; the maximum is the same.
+        return single_precision(x).amax(dim=(-2, -1))
     # [C]'s max_pool2d: a tie's gradient goes to one cell, and channels-last maps are read in one sweep.
     return max_pool2d(single_precision(x), (x.shape[-2], x.shape[-1])).flatten(1)
 
