@@ -30,7 +30,7 @@ from retrieval.reports.options import ReportOptions
 from retrieval.reports.report import write_report
 from retrieval.training.loop import train
 from retrieval.training.options import options_from_recipe
-from retrieval.tuple_files.cirtorch_export import cautions, export_cirtorch
+from retrieval.tuple_files.cirtorch_export import cautions, check_cirtorch_target, export_cirtorch
 from retrieval.tuple_files.cirtorch_import import ImportOptions, import_tuple_file
 from retrieval.tuple_files.mining import mine_tuple_file
 from retrieval.tuple_files.readable_photos import PhotoOptions
@@ -558,6 +558,16 @@ def test_a_small_jpeg_is_copied_byte_for_byte_and_the_list_says_which_it_is(worl
         assert (copy == original) == (number != 3)
         place = int(tuples.images.place[number])
         assert (row["place"], row["cluster"]) == (tuples.places.name[place], str(place))
+
+
+def test_force_leaves_released_training_data_alone(world: Path, tmp_path: Path) -> None:
+    released = tmp_path / "retrieval-SfM-120k"
+    (released / "ims" / "aa").mkdir(parents=True)
+    for name in ("retrieval-SfM-120k.pkl", "retrieval-SfM-120k-whiten.pkl"):
+        (released / name).write_bytes(b"theirs")
+    with pytest.raises(UsageError, match="is not a folder that export made"):
+        check_cirtorch_target(released, force=True)
+    check_cirtorch_target(world / "retrieval-SfM-mine", force=True)
 
 
 @pytest.fixture(scope="module")

@@ -172,6 +172,18 @@ def test_the_checkpoint_and_its_export_hold_the_same_weights(folder: Path, tmp_p
     assert all(torch.equal(weights[name], value) for name, value in state.items())
 
 
+def test_force_leaves_a_model_of_another_program_alone(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bert").mkdir()
+    (tmp_path / "bert" / "config.json").write_text('{"architectures": ["BertModel"]}')
+    (tmp_path / "bert" / "model.safetensors").write_bytes(b"theirs")
+    words = ("export", "--format", "safetensors", folder / "best.pt", "-o", tmp_path / "bert", "--force")
+    assert run(*words) == 2
+    assert "is not a folder that export made" in capsys.readouterr().err
+    assert (tmp_path / "bert" / "model.safetensors").read_bytes() == b"theirs"
+
+
 @pytest.mark.parametrize("kind", ["safetensors", "onnx"])
 def test_a_full_disk_is_one_line_and_leaves_the_earlier_export(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str

@@ -20,11 +20,19 @@ from cli.main import main
 from retrieval.networks.weights import save_torch_file
 from sfm2tuples.errors import DataError, UsageError
 from sfm2tuples.files import atomic
-from sfm2tuples.files.atomic import refuse_folder_overwrite, refuse_overwrite, write_atomically, write_folder_atomically
+from sfm2tuples.files.atomic import (
+    OurFolder,
+    refuse_folder_overwrite,
+    refuse_overwrite,
+    write_atomically,
+    write_folder_atomically,
+)
 from sfm2tuples.files.columns import ColumnStream
 from sfm2tuples.files.container import create_file
 from sfm2tuples.files.descriptors import Descriptors, read_descriptors, write_descriptors
 from sfm2tuples.index import schema
+
+PAGE = OurFolder("page that report made", ("index.html", "photos"), "index.html", b"made by us")
 
 
 @contextmanager
@@ -127,10 +135,27 @@ def test_the_longest_name_that_a_disk_takes_is_written(tmp_path: Path) -> None:
     assert path.read_text() == "x"
 
 
+def test_force_replaces_a_folder_that_bears_our_mark_and_no_other(tmp_path: Path) -> None:
+    folder = tmp_path / "page"
+    folder.mkdir()
+    refuse_folder_overwrite(folder, True, PAGE)
+    (folder / "photos").mkdir()
+    with pytest.raises(UsageError, match="is not a page that report made"):
+        refuse_folder_overwrite(folder, True, PAGE)
+    (folder / "index.html").write_text("<title>our holidays</title>")
+    with pytest.raises(UsageError, match="is not a page that report made"):
+        refuse_folder_overwrite(folder, True, PAGE)
+    (folder / "index.html").write_text("<title>made by us</title>")
+    refuse_folder_overwrite(folder, True, PAGE)
+    (folder / "notes.txt").write_text("")
+    with pytest.raises(UsageError, match="is not a page that report made"):
+        refuse_folder_overwrite(folder, True, PAGE)
+
+
 def test_the_second_of_two_writers_without_force_refuses(tmp_path: Path, no_claims: None) -> None:
     path, folder = tmp_path / "x.txt", tmp_path / "page"
     refuse_overwrite(path, force=False)
-    refuse_folder_overwrite(folder, False, {"index.html"}, "page that report made")
+    refuse_folder_overwrite(folder, False, PAGE)
     path.write_text("first")
     folder.mkdir()
     with pytest.raises(DataError, match=r"x\.txt: was made by another process meanwhile"):
@@ -149,7 +174,7 @@ def test_a_name_is_claimed_however_it_is_spelt(tmp_path: Path, no_claims: None, 
     (tmp_path / "in").mkdir()
     (tmp_path / "link").symlink_to(".")
     refuse_overwrite(spelt.format(tmp_path, "x.txt"), force=False)
-    refuse_folder_overwrite(spelt.format(tmp_path, "page"), False, {"index.html"}, "page that report made")
+    refuse_folder_overwrite(spelt.format(tmp_path, "page"), False, PAGE)
     (tmp_path / "x.txt").write_text("first")
     (tmp_path / "page").mkdir()
     with pytest.raises(DataError, match=r"x\.txt: was made by another process meanwhile"):

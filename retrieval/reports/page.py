@@ -17,6 +17,8 @@ from sfm2tuples.files.container import SOFTWARE
 
 PAGE = "index.html"
 """The file of a page in its folder."""
+MARK = b'<meta name="generator" content="sfm2tuples '
+"""In each page, near its start."""
 
 
 @dataclass(frozen=True)

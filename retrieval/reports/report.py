@@ -8,14 +8,14 @@ from retrieval.evaluation import evaluation_file
 from retrieval.reports.evaluation_page import EvaluationPage
 from retrieval.reports.index_page import IndexPage
 from retrieval.reports.options import ReportOptions
-from retrieval.reports.page import PAGE, Page, Report
+from retrieval.reports.page import MARK, PAGE, Page, Report
 from retrieval.reports.run_page import RunPage
 from retrieval.reports.sections.pairs_to_check import PAIRS
 from retrieval.reports.thumbnails import FOLDER, Thumbnails
 from retrieval.reports.tuple_page import TuplePage
 from retrieval.training.last_round import LAST
 from sfm2tuples.errors import DataError, FileFormatError
-from sfm2tuples.files.atomic import refuse_folder_overwrite, write_folder_atomically, write_text
+from sfm2tuples.files.atomic import OurFolder, refuse_folder_overwrite, write_folder_atomically, write_text
 from sfm2tuples.files.container import read_header
 from sfm2tuples.files.opening import is_hdf5
 from sfm2tuples.files.regular_files import require_file
@@ -88,7 +88,7 @@ def write_report(source: Path, target: Path, options: ReportOptions, force: bool
     DataError
         A file is absent.
     """
-    refuse_folder_overwrite(target, force, {PAGE, FOLDER, PAIRS}, "page that report made")
+    refuse_folder_overwrite(target, force, OurFolder("page that report made", (PAGE, FOLDER, PAIRS), PAGE, MARK))
     page = page_of(source)
     if options.compare is not None:
         require_file(options.compare, remedy="--compare takes what evaluate -o wrote")

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.reports.evaluation_cards import CardPhoto
-from retrieval.reports.page import PAGE, Report, Section, render_page
+from retrieval.reports.page import MARK, PAGE, Report, Section, render_page
 from retrieval.reports.thumbnails import FOLDER, Thumbnails
 from retrieval.site.questions import Answer, Answers
-from sfm2tuples.files.atomic import refuse_folder_overwrite, write_folder_atomically, write_text
+from sfm2tuples.files.atomic import OurFolder, refuse_folder_overwrite, write_folder_atomically, write_text
 
 PHOTO_SIZE = 400
 """Longest side of the page's photos, pixels."""
@@ -20,7 +20,7 @@ FOUND = "found"
 
 def refuse_answer_page(target: Path, force: bool) -> None:
     """Refuse a folder that is there and may not be replaced, before any work."""
-    refuse_folder_overwrite(target, force, {PAGE, FOLDER}, "page that ask made")
+    refuse_folder_overwrite(target, force, OurFolder("page that ask made", (PAGE, FOLDER), PAGE, MARK))
 
 
 def write_answer_page(target: Path, site: str, found: Sequence[Answers]) -> Report:

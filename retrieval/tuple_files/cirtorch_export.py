@@ -18,7 +18,7 @@ from retrieval.photos.packing import BATCH, THREADS
 from retrieval.photos.sources import photos_of_tuples
 from sfm2tuples.compute.progress_bars import ProgressBar
 from sfm2tuples.errors import DataError, PhotoError
-from sfm2tuples.files.atomic import refuse_folder_overwrite, write_folder_atomically, write_text
+from sfm2tuples.files.atomic import OurFolder, refuse_folder_overwrite, write_folder_atomically, write_text
 from sfm2tuples.files.remote.address import Address
 from sfm2tuples.files.room import require_room
 from sfm2tuples.index.schema import SPLITS, TRAIN
@@ -29,7 +29,9 @@ from sfm2tuples.mining.tuple_file import TupleFile, read_tuples
 IMAGE_SIZE = 1024
 """Longest side of the released photos in pixels."""
 LIST = "images.csv"
-"""Says which photo each id is."""
+"""Says which photo each id is. Released data sets have none, so it tells that `export` made the folder."""
+COLUMNS = ("split", "cid", "cluster", "place", "key")
+"""Of the list."""
 CID_LENGTH = 32
 """Hexadecimal digits of an id, as many as the released ones have."""
 NAME_PREFIX = "retrieval-SfM"
@@ -99,7 +101,9 @@ def check_cirtorch_target(target: Path, force: bool) -> None:
     DataError
         The folder that should hold it does not exist.
     """
-    refuse_folder_overwrite(target, force, {*pickle_names(target.absolute()), PHOTOS, LIST}, "folder that export made")
+    names = (*pickle_names(target.absolute()), PHOTOS, LIST)
+    mark = ",".join(COLUMNS).encode()
+    refuse_folder_overwrite(target, force, OurFolder("folder that export made", names, LIST, mark))
 
 
 def cautions(target: Path, splits: dict[str, CirtorchSplit], num_negatives: int = 5) -> list[str]:
@@ -165,7 +169,7 @@ def _cid(key: str, photo: bytes, taken: set[str]) -> str:
 def _list(tuples: TupleFile, cids: list[str]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["split", "cid", "cluster", "place", "key"])
+    writer.writerow(COLUMNS)
     clusters = tuples.image_place.tolist()
     for row, (cid, place) in enumerate(zip(cids, tuples.images.place.tolist(), strict=True)):
         if cid:

@@ -10,6 +10,7 @@ import shutil
 import socket
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from sfm2tuples.errors import DataError, UsageError
@@ -19,6 +20,7 @@ _CLAIMED: set[str] = set()
 """Outputs that were free when a command began without `--force`: they must be free when they are done, too."""
 _LONGEST = 200
 """Bytes of a name that its temporary name repeats: a file system takes 255 in all."""
+MARKED_BYTES = 4096
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -41,24 +43,39 @@ def refuse_overwrite(path: str | Path, force: bool) -> None:
         raise UsageError(f"{path}: is a pipe or a device, which --force does not replace; give the name of a file")
 
 
-def refuse_folder_overwrite(path: str | Path, force: bool, ours: Collection[str], what: str) -> None:
-    """As `refuse_overwrite`, for a folder that is replaced as a whole: one that holds anything else is left alone.
+@dataclass(frozen=True)
+class OurFolder:
+    """What tells a folder of ours, which is replaced as a whole, from one of anybody's with files of these names."""
 
-    Parameters
-    ----------
-    path : str or Path
-    force : bool
-    ours : collection of str
-        Names of what such a folder holds.
-    what : str
-        What such a folder is, for the message, such as "page that report made".
-    """
+    what: str
+    """What it is, for the message, such as "page that report made"."""
+    names: Collection[str]
+    """All that it may hold."""
+    marked: str
+    """The one of them that says who made it: the mark is among its first `MARKED_BYTES`."""
+    mark: bytes
+    """What is written there."""
+
+    def may_replace(self, path: Path) -> bool:
+        """Whether a path leads to such a folder, or to an empty one."""
+        if path.is_symlink() or not path.is_dir():
+            return False
+        there = {entry.name for entry in path.iterdir()}
+        if not there:
+            return True
+        marked = path / self.marked
+        if not there <= set(self.names) or not marked.is_file():
+            return False
+        with marked.open("rb") as file:
+            return self.mark in file.read(MARKED_BYTES)
+
+
+def refuse_folder_overwrite(path: str | Path, force: bool, ours: OurFolder) -> None:
+    """As `refuse_overwrite`, for a folder that is replaced as a whole: one that holds anything else is left alone."""
     path = Path(path)
     _refuse_taken(path, force)
-    if os.path.lexists(path) and (
-        path.is_symlink() or not path.is_dir() or not {entry.name for entry in path.iterdir()} <= set(ours)
-    ):
-        raise UsageError(f"{path}: is not a {what}, so --force leaves it alone; give another name")
+    if os.path.lexists(path) and not ours.may_replace(path):
+        raise UsageError(f"{path}: is not a {ours.what}, so --force leaves it alone; give another name")
 
 
 def _refuse_taken(path: str | Path, force: bool) -> None:
