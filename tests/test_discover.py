@@ -197,6 +197,16 @@ def test_a_colmap_model_is_preferred_to_what_lies_beside_it(tmp_path: Path) -> N
     assert location.kind == "colmap_binary"
 
 
+def test_a_list_called_like_a_file_of_a_text_model_hides_no_model_beside_it(tmp_path: Path) -> None:
+    for number, name in enumerate(("images.txt", "cameras.txt", "points3D.txt")):
+        put_photo(tmp_path / str(number) / name)
+        put_photo(tmp_path / str(number) / "m.nvm")
+    assert kinds_of(tmp_path) == ["nvm"] * 3
+    put_photo(tmp_path / "2" / "images.txt")
+    put_photo(tmp_path / "1" / "images.bin")
+    assert kinds_of(tmp_path) == ["nvm", "colmap_binary", "colmap_text"]
+
+
 def test_bundle_out_is_preferred_to_its_stages_and_else_every_file_with_the_header_is_a_model(tmp_path: Path) -> None:
     put_bundler(tmp_path / "stages" / "bundle.out")
     put_bundler(tmp_path / "stages" / "bundle_001.out")

@@ -35,6 +35,13 @@ class FolderKind:
     """Folders in the model's own that its photos lie in, where these are not `images`."""
     looked_at: Callable[[Path], list[Path]] = _nothing
     """More files that a model's columns depend on, of this machine alone: as many as photos."""
+    least: int = 1
+    """How many of `files` tell that a folder is such a model, though others are lost and another model lies there: 2
+    where anybody's lists are called so too."""
+
+    def is_told(self, folder: Path) -> bool:
+        """Whether a folder has `least` of the files."""
+        return sum(os.path.isfile(folder / name) for name in self.files) >= self.least
 
     def sources(self, path: Path) -> list[Path]:
         """Files that a model is read from; some may be absent."""
@@ -79,7 +86,7 @@ KEYPOINTS = "reconstruction/keypoints"
 """Where a kapture's keypoints lie."""
 KINDS: tuple[ModelKind, ...] = (
     FolderKind(BINARY, ("cameras.bin", "images.bin", "points3D.bin"), ("rigs.bin", "frames.bin")),
-    FolderKind("colmap_text", ("cameras.txt", "images.txt", "points3D.txt"), ("rigs.txt", "frames.txt")),
+    FolderKind("colmap_text", ("cameras.txt", "images.txt", "points3D.txt"), ("rigs.txt", "frames.txt"), least=2),
     FileKind("bundler", "*.out", bundler.models_of, bundler.choose, bundler.find_list, ("bundle", "pmvs")),
     FolderKind(
         "posed.kapture",
@@ -129,9 +136,10 @@ def models_in(folder: Path) -> list[tuple[Path, ModelKind]]:
         models of its files.
     """
     kind = folder_kind(folder)
-    if kind is not None:
-        return [(folder, kind)]
-    return [model for kind in FILE_KINDS for model in _models_of_kind(folder, kind)]
+    itself: list[tuple[Path, ModelKind]] = [] if kind is None else [(folder, kind)]
+    if kind is not None and kind.is_told(folder):
+        return itself
+    return [model for of_files in FILE_KINDS for model in _models_of_kind(folder, of_files)] or itself
 
 
 def models_of_file(file: Path) -> list[tuple[Path, ModelKind]]:
