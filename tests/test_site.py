@@ -1049,6 +1049,15 @@ def test_photos_alone_are_reconstructed_first(loose_photos: Path, tmp_path: Path
     )
     _, said = tuned(loose_photos, tmp_path / "site")
     assert not [line for line in said if "made again" in line]
+    moved = (tmp_path / "site").rename(tmp_path / "moved")
+    found = Site.open(moved)
+    assert all(Path(file).is_relative_to(loose_photos) for file in found.photos.files)
+    photo = next(file for file in found.photos.files if not file.endswith("alone.png"))
+    assert photo not in [str(one.file) for one in found.ask(photo)]
+    _, said = tuned(loose_photos, moved)
+    assert [line for line in said if "made again" in line] == [
+        f"  index.h5: made again, since the site's folder is {moved}, was {tmp_path / 'site'}"
+    ]
 
 
 def test_photos_of_the_same_bytes_are_counted(world: Path, copy: Path, tmp_path: Path) -> None:

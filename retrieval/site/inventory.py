@@ -73,14 +73,17 @@ def take_inventory(roots: Sequence[Path], photo_folders: Sequence[Path], site: P
     return Inventory(tuple(with_models), tuple(loose), tuple(photos.values()), stamps_of_models(locations))
 
 
-def stamps_of(paths: Iterable[Path]) -> str:
-    """A fingerprint of some files' names, sizes and times."""
-    return fingerprint_of([[os.path.abspath(path), *size_and_time(path)] for path in paths])
+def stamps_of(paths: Iterable[Path], site: Path | None = None) -> str:
+    """A fingerprint of some files' paths, sizes and times; of what lies in a site the path below it, so that the site
+    may be moved."""
+    home = "" if site is None else os.path.join(os.path.abspath(site), "")
+    named = [(os.path.abspath(path), path) for path in paths]
+    return fingerprint_of([[name.removeprefix(home), *size_and_time(path)] for name, path in named])
 
 
-def stamps_of_models(locations: Iterable[ModelLocation]) -> str:
+def stamps_of_models(locations: Iterable[ModelLocation], site: Path | None = None) -> str:
     """A fingerprint of the files of some models, and of the databases beside them, whose matches join models."""
-    return stamps_of(sorted({path for location in locations for path in _files_of(location)}))
+    return stamps_of(sorted({path for location in locations for path in _files_of(location)}), site)
 
 
 def _models_below(root: Path, site: Path) -> tuple[list[ModelLocation], DataError | None]:

@@ -16,15 +16,18 @@ from sfm2tuples.places.photo_contents import number_photos
 
 
 def photos_of_models(index: OpenedIndex) -> PhotoList:
-    """The photos of an index, each content once, under the key of its first image."""
-    images, models, places = index.images, index.models, index.places
+    """The photos of an index, each content once, under the key of its first image.
+
+    Links that lead to their folders are followed: one in the site's own models would lead nowhere if the site is moved.
+    """
+    images, roots, places = index.images, _real_roots(index), index.places
     rows = np.flatnonzero(images.has_photo[:])
     _, first = np.unique(images.photo[rows], return_index=True)
     rows = rows[np.sort(first)]
     model, place, keys, names = images.model[rows], images.place[rows], images.key[rows], images.name[rows]
     first_of = {key: i for i, key in reversed(list(enumerate(keys)))}
     kept = [i for i, key in enumerate(keys) if first_of[key] == i]
-    files = [str(Path(models.photo_root[model[i]], names[i])) for i in kept]
+    files = [str(Path(roots[model[i]], names[i])) for i in kept]
     shown = [places.name[place[i]] for i in kept]
     return PhotoList([keys[i] for i in kept], files, shown, [list(size_and_time(Path(file))) for file in files])
 
@@ -78,7 +81,12 @@ def _free_name(name: str, path: Path, taken: Collection[str]) -> str:
 
 
 def registered_photos(index: OpenedIndex) -> list[Path]:
-    """Files of the photos of an index, each once."""
-    images, roots = index.images, index.models.photo_root
+    """Files of the photos of an index, each once; links that lead to their folders are followed."""
+    images, roots = index.images, _real_roots(index)
     columns = zip(images.model[:], images.name[:], images.has_photo[:], strict=True)
     return sorted({Path(roots[model], name) for model, name, there in columns if there})
+
+
+def _real_roots(index: OpenedIndex) -> list[str]:
+    """The folder of each model's photos; empty where it has none."""
+    return [root and os.path.realpath(root) for root in index.models.photo_root]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import logging
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,8 @@ class Steps:
     """Fingerprint of the photos of the models."""
     distractors: Path | None = None
     """Photos that show none of the places, as `mine-tuples --distractors` takes them."""
+    home: Mapping[str, str] = field(default_factory=dict)
+    """What files with paths of photos are made of besides, where these lie below the site's own folder."""
     progress: bool = False
     """Whether progress bars go to stderr."""
 
@@ -109,7 +112,7 @@ class Steps:
         device = str(self.start.device)
         photos = PhotoOptions(self.network, image_size=self.choices.training_size, device=device, pack_images=packed)
         made_of: dict[str, Any] = {"index": self._index, "photos": self.photos, "network": self.before}
-        made_of |= {"options": options.as_dict() | {"packed photos": packed}}
+        made_of |= {"options": options.as_dict() | {"packed photos": packed}} | ({} if packed else dict(self.home))
 
         def build(_: bool) -> None:
             mined = mine_tuple_file(self.files.index, self.files.tuples, options, photos, self.distractors)

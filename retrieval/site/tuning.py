@@ -6,6 +6,7 @@ Every file of a site is what a command of its own writes. A second call makes on
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -171,9 +172,10 @@ class _Tuning:
         for choice in choices.said:
             self.say(f"  {choice}")
         files, state = self.files, self.workshop
-        stamps = stamps_of([*registered, *([self.distractors] if self.distractors else [])])
+        stamps = stamps_of([*registered, *([self.distractors] if self.distractors else [])], files.folder)
         steps = Steps(
             *(files, state, self.say, choices, self.request.choice, network, stamps, self.distractors),
+            home=self._home(),
             progress=self.request.progress,
         )
         untrained = "" if choices.training else "nothing is trained"
@@ -235,10 +237,11 @@ class _Tuning:
     def _build_index(self, roots: Sequence[Path]) -> None:
         """Index the models."""
         request, inventory = self.request, self.inventory
-        models = inventory.models if inventory.roots else stamps_of_models(find_models(roots))
+        models = inventory.models if inventory.roots else stamps_of_models(find_models(roots), self.files.folder)
         options = IngestOptions(seed=request.seed)
         made_of: dict[str, Any] = {"models": models, "photos": inventory.stamps, "options": asdict(options)}
         made_of["places file"] = stamps_of([request.places] if request.places else [])
+        made_of |= self._home()
 
         def build(_: bool) -> None:
             folders = request.photo_folders
@@ -250,6 +253,10 @@ class _Tuning:
                 self.say(f"  {name} had poses alone: {made.points:,} points were found in its photos")
 
         self.workshop.make(self.files.index, made_of, build)
+
+    def _home(self) -> dict[str, str]:
+        """What files are made of that hold paths of photos below the site's own models: they do not go with a move."""
+        return {} if self.inventory.roots else {"the site's folder": os.path.abspath(self.files.folder)}
 
     def _photos(self, index: OpenedIndex) -> PhotoList:
         """All photos that are to be searched: of models, in no model, and those that `ask --add` brought."""
