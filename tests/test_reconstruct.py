@@ -449,6 +449,32 @@ def test_the_network_chooses_pairs_of_many_photos(photos: Path, tmp_path: Path) 
     assert [part.stat().st_mtime_ns for part in parts] == times
 
 
+def test_the_network_sees_photos_as_their_exif_turns_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A telephone stores what it took upright as lying, and says so: pairs are of the same thing all the same."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "photos").mkdir()
+    for number in range(3):
+        photo = Image.fromarray(texture(number, 120, 90))
+        photo.save(tmp_path / "photos" / f"{number} upright.png")
+        lying = photo.transpose(Image.Transpose.ROTATE_90)
+        lying.save(tmp_path / "photos" / f"{number} lying.png", exif=exif)
+
+    class Enough(Exception):
+        pass
+
+    def chosen(rows: np.ndarray, names: list[str], size: np.ndarray, values: np.ndarray, *_: object) -> None:
+        assert size.tolist() == [[90, 120], [120, 90]] * 3
+        assert np.allclose(values[::2], values[1::2], atol=1e-5)
+        assert np.abs(values[0] - values[2]).max() > 1e-2
+        raise Enough
+
+    monkeypatch.setattr(steps, "chosen_pairs", chosen)
+    options = ReconstructionOptions(all_pairs_below=5, network_size=120)
+    with pytest.raises(Enough):
+        reconstruct(tmp_path / "photos", tmp_path / "models", NetworkChoice(backbone="squeezenet1_1"), options)
+
+
 def test_a_photo_that_was_changed_is_described_anew(tmp_path: Path) -> None:
     """By its old descriptor it would be compared with the neighbours of what it showed before."""
     names = ["a.jpg", "b.jpg"]
@@ -564,6 +590,11 @@ def test_focal_lengths_are_exifs(tmp_path: Path) -> None:
     assert focal == pytest.approx(theirs.focal_length, rel=0.05)
     # 5.8 mm on a sensor of 1 / 400 mm a pixel, in a photo that was made half as large.
     assert focal_in_pixels({0x920A: 5.8, 0xA20E: 4000.0, 0xA210: 3, 0xA002: 4000}, 2000, 1500) == pytest.approx(1160)
+    # The same on a sensor of 4,000 x 3,000 pixels, the photo turned to stand upright; without a unit it is inches.
+    turned = {0x920A: 5.8, 0xA20E: 10160.0, 0xA002: 4000, 0xA003: 3000}
+    assert focal_in_pixels(turned, 1500, 2000) == pytest.approx(1160)
+    assert focal_in_pixels(turned | {0xA210: 2}, 2000, 1500) == pytest.approx(1160)
+    assert focal_in_pixels(turned | {0xA210: 4, 0xA20E: 400.0}, 3000, 4000) == pytest.approx(2320)
     for nonsense in ({}, {0xA405: 0}, {0xA405: "wide"}, {0xA405: 1e9}, {0x920A: 5.8}, {0xA405: float("nan")}):
         assert focal_in_pixels(nonsense, 400, 300) == 0
 

@@ -14,7 +14,7 @@ from retrieval.photos.formats import readable_formats
 
 EXIF_TABLE = 0x8769
 FOCAL_35_MM, FOCAL_MM = 0xA405, 0x920A
-PLANE_RESOLUTION, PLANE_UNIT, EXIF_WIDTH = 0xA20E, 0xA210, 0xA002
+PLANE_RESOLUTION, PLANE_UNIT, EXIF_WIDTH, EXIF_HEIGHT = 0xA20E, 0xA210, 0xA002, 0xA003
 MM_OF_UNIT = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
 """EXIF's units of the resolution of a sensor."""
 FILM_WIDTH = 36.0
@@ -43,7 +43,7 @@ def focal_in_pixels(exif: Mapping[int, Any], width: int, height: int) -> float:
     exif : mapping
         Tag to value.
     width, height : int
-        Of the photo in pixels; it may be smaller than the one that the camera took.
+        Of the photo in pixels; it may be smaller than the one that the camera took, and turned.
 
     Returns
     -------
@@ -52,10 +52,12 @@ def focal_in_pixels(exif: Mapping[int, Any], width: int, height: int) -> float:
     """
     longest = max(width, height)
     unit = MM_OF_UNIT.get(int(_number(exif, PLANE_UNIT)) or 2, 0.0)
-    taken = _number(exif, EXIF_WIDTH) or float(width)
+    taken = _number(exif, EXIF_WIDTH), _number(exif, EXIF_HEIGHT)
+    # Whoever turns a photo's pixels often leaves the sides as they were: the longest stays the longest.
+    shrunk = longest / max(taken) if all(taken) else width / (taken[0] or width)
     for focal in (
         _number(exif, FOCAL_35_MM) / FILM_WIDTH * longest,
-        _number(exif, FOCAL_MM) * _number(exif, PLANE_RESOLUTION) * width / (taken * unit) if unit else 0.0,
+        _number(exif, FOCAL_MM) * _number(exif, PLANE_RESOLUTION) / unit * shrunk if unit else 0.0,
     ):
         if PLAUSIBLE[0] * longest <= focal <= PLAUSIBLE[1] * longest:
             return focal

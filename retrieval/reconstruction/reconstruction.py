@@ -16,6 +16,7 @@ import numpy as np
 
 from retrieval.descriptors.extraction import ExtractionOptions
 from retrieval.networks.choice import NetworkChoice
+from retrieval.photos.choices import EXIF
 from retrieval.reconstruction.cameras import PhotoCamera, camera_numbers, cameras_of, parameters_of_cameras
 from retrieval.reconstruction.database import (
     compared_pairs,
@@ -259,7 +260,7 @@ class _Run:
         unreadable: dict[str, str] = {}
         if self._needs_network(table):
             with self._timed("describe"):
-                extraction = ExtractionOptions(self.options.network_size)
+                extraction = ExtractionOptions(self.options.network_size, upright=EXIF)
                 parts = self.work.hidden / PARTS
                 rows, values, unreadable = described(parts, table, self.choice, extraction, self.device, self.report)
         pairs = chosen_pairs(rows, table.names, table.size, values, self.options, most_similar)
