@@ -28,9 +28,10 @@ from retrieval.photos.names import photos_below
 from retrieval.reconstruction import database
 from retrieval.reconstruction import reconstruction as steps
 from retrieval.reconstruction.apart import Apart, run_apart
-from retrieval.reconstruction.cameras import camera_numbers, cameras_of
+from retrieval.reconstruction.cameras import camera_numbers, cameras_of, parameters_of_cameras
 from retrieval.reconstruction.database import is_sound, photos_and_cameras
 from retrieval.reconstruction.descriptions import described
+from retrieval.reconstruction.features import add_features
 from retrieval.reconstruction.focal_lengths import focal_in_pixels, size_and_focal
 from retrieval.reconstruction.mapping import MappedModel, select_models, write_whole
 from retrieval.reconstruction.options import ReconstructionOptions
@@ -350,6 +351,22 @@ def test_photos_that_come_later_are_added(folder: Path, photos: Path, tmp_path: 
     summary = reconstruct(more, target, NOBODY, SMALL)
     assert summary.remade == ["features, matches and models: 1 photos are gone or were changed, first lone.jpg"]
     assert (summary.copies, summary.alone) == (2, 0)
+
+
+def test_a_photo_that_is_replaced_by_one_of_another_size_meanwhile_is_left_out(tmp_path: Path) -> None:
+    """The database would have its features in the new photo's pixels, and a camera in those of the old one."""
+    names = ["a.png", "b.png"]
+    for number, name in enumerate(names):
+        Image.fromarray(texture(number, 120, 90)).save(tmp_path / name)
+    table, _ = table_of_photos(tmp_path, names, {}, {})
+    cameras = parameters_of_cameras(table, cameras_of(table, "auto"), np.zeros(2, np.int64))
+    Image.fromarray(texture(1, 60, 45)).save(tmp_path / "b.png")
+    path = tmp_path / "database.db"
+    database.create_database(path)
+    unreadable = add_features(path, table, cameras, SMALL, 1, None)
+    assert list(unreadable) == ["b.png"]
+    assert "other sides than when it was first looked at" in unreadable["b.png"]
+    assert photos_and_cameras(path) == {0: ("a.png", 0)}
 
 
 def test_other_features_and_a_torn_database_begin_anew(folder: Path, photos: Path) -> None:

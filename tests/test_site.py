@@ -46,6 +46,7 @@ from retrieval.site.request import TuneRequest
 from retrieval.site.site_files import SiteFiles, held_site
 from retrieval.site.state import SiteState, Workshop
 from retrieval.site.tuning import Tuned, tune_site
+from retrieval.site.verification import verified
 from sfm2tuples.compute.progress_bars import duration
 from sfm2tuples.errors import DataError, FileFormatError, PhotoError, ReconstructionError, SfmTuplesError, UsageError
 from sfm2tuples.files.container import read_header
@@ -481,6 +482,16 @@ def test_an_answer_that_is_not_verified_says_so(copy: Path, tmp_path: Path, caps
     said = capsys.readouterr().out
     assert said.count("not verified") == 3
     assert "not verified: none of these shares more local features" in said
+
+
+def test_the_only_question_that_is_too_small_to_verify_is_named(copy: Path, new_photo: Path, tmp_path: Path) -> None:
+    """Some networks take it: the message was of the folder / and of a photo called "asked: 0"."""
+    pytest.importorskip("pycolmap")
+    Image.fromarray(np.zeros((12, 300, 3), np.uint8)).save(tmp_path / "thin.png")
+    site = Site.open(copy)
+    asked = Answers(tmp_path / "thin.png", tuple(site.ask(new_photo, 2)))
+    with pytest.raises(PhotoError, match=rf"^{re.escape(str(tmp_path))}/thin\.png: 300 x 12 pixels are too few"):
+        verified(site, [asked])
 
 
 @pytest.mark.parametrize("trouble", ["read-only", "held", "full"])

@@ -48,9 +48,7 @@ def command(
     refuse_idle_flags((NAMES_BELOW,))
     options = FeatureOptions(image_size, SiftOptions(**sift))  # type: ignore[arg-type]
     photos = photos_of(source, images, image_size)
-    features, failures = extract_features(photos, options, jobs)
-    if failures and strict:
-        raise failures[0]
+    features, failures = extract_features(photos, options, jobs, strict)
     output.warn_of("photos could not be read and have no features", failures)
     write_features(target, features, [photos.parent] if photos.parent else [])
     count, total = len(features.names), len(features.descriptors)

@@ -71,7 +71,7 @@ class FoundFeatures:
 
 
 def extract_features(
-    photos: PhotoSources, options: FeatureOptions, jobs: int = 1
+    photos: PhotoSources, options: FeatureOptions, jobs: int = 1, strict: bool = False
 ) -> tuple[LocalFeatures, list[PhotoError]]:
     """Find the features of photos; a photo of the same content as another is looked at once.
 
@@ -81,6 +81,8 @@ def extract_features(
     options : FeatureOptions
     jobs : int
         Processes that decode photos and run pycolmap, each on one core.
+    strict : bool
+        Stop at the first photo that cannot be read.
 
     Returns
     -------
@@ -93,6 +95,8 @@ def extract_features(
     ------
     UsageError
         pycolmap is absent or too old, or `jobs` is below 1.
+    PhotoError
+        With `strict`, a photo cannot be read.
     DataError
         No photo could be read.
     """
@@ -102,6 +106,8 @@ def extract_features(
     with ProgressBar(total=len(wanted), desc="features", unit="photo") as bar:
         for row, result in features_in_turn(photos, wanted, options, jobs):
             if isinstance(result, PhotoError):
+                if strict:
+                    raise result
                 failures[row] = result
             else:
                 found[row] = result

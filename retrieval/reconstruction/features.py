@@ -19,6 +19,8 @@ from sfm2tuples.files.room import require_room
 
 BYTES_A_FEATURE = 144
 """Of a descriptor and a keypoint in the database."""
+OTHER_SIDES = "has other sides than when it was first looked at: something writes to it"
+"""Its camera is that of the first look: with this size its features would lie elsewhere."""
 SHARE_FOUND = 4
 """Small or plain photos have fewer features than are asked for: a quarter is a lower bound for most."""
 
@@ -57,10 +59,13 @@ def add_features(
         done, total = len(table.distinct) - len(missing), len(table.distinct)
         with told("features", done, total, "photo", report) as add:
             for row, found in features_in_turn(table.sources(), missing, _feature_options(options), jobs):
+                name = table.names[row]
                 if isinstance(found, PhotoError):
-                    unreadable[table.names[row]] = str(found)
+                    unreadable[name] = str(found)
+                elif list(found.size) != table.size[row].tolist():
+                    unreadable[name] = str(PhotoError(name, OTHER_SIDES, "run again once it is there"))
                 else:
-                    name, features = table.names[row], (found.keypoints, found.descriptors)
+                    features = found.keypoints, found.descriptors
                     add_photo(connection, row, name, cameras[row], features)
                 add(1)
     return unreadable

@@ -17,7 +17,7 @@ from retrieval.site.database import sources_of
 from retrieval.site.questions import Answers, Site, reranked
 from retrieval.site.site_files import held_site
 from retrieval.site.state import fingerprint_of, size_and_time
-from sfm2tuples.errors import DataError
+from sfm2tuples.errors import DataError, PhotoError
 
 logger = logging.getLogger(__name__)
 LEAST_MATCHES = 20
@@ -72,10 +72,11 @@ def _features_of_questions(photos: Sequence[Path], jobs: int) -> LocalFeatures:
     everything = np.arange(len(photos))
     files = [str(photo.absolute()) for photo in photos]
     sources = SourceColumns.below(["/"], np.zeros(len(photos), np.int64), files)
-    features, failures = extract_features(PhotoSources(names, sources, everything, Path("/")), FeatureOptions(), jobs)
-    if failures:
-        raise DataError(photos[int(failures[0].path.removeprefix(QUESTION))], failures[0].what, failures[0].remedy)
-    return features
+    asked = PhotoSources(names, sources, everything, Path("/"))
+    try:
+        return extract_features(asked, FeatureOptions(), jobs, strict=True)[0]
+    except PhotoError as error:
+        raise PhotoError(photos[int(error.path.removeprefix(QUESTION))], error.what, error.remedy) from error
 
 
 def _features_of_site(site: Site, wanted: Sequence[str], jobs: int) -> dict[str, LocalFeatures]:
