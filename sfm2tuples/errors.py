@@ -91,10 +91,28 @@ def counted(number: int, noun: str) -> str:
 
     Examples
     --------
-    >>> counted(1, "place"), counted(1200, "place")
-    ('1 place', '1,200 places')
+    >>> counted(1, "place"), counted(1200, "place"), counted(0, "query")
+    ('1 place', '1,200 places', '0 queries')
     """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    return f"{number:,} {noun_of(number, noun)}"
+
+
+def noun_of(number: int, noun: str) -> str:
+    """What that number of things is called: the noun itself of one thing, else its plural.
+
+    A noun may be followed by what says more of it, which stays as it is.
+
+    Examples
+    --------
+    >>> noun_of(1, "query"), noun_of(2, "query"), noun_of(2, "match"), noun_of(0, "image with a photo")
+    ('query', 'queries', 'matches', 'images with a photo')
+    """
+    if number == 1:
+        return noun
+    head, space, more = noun.partition(" ")
+    if head.endswith("y") and head[-2:-1] not in "aeiou":
+        return f"{head[:-1]}ies{space}{more}"
+    return f"{head}{'es' if head.endswith(('s', 'x', 'ch', 'sh')) else 's'}{space}{more}"
 
 
 def first_three(names: Sequence[str]) -> str:

@@ -156,10 +156,39 @@ def test_two_evaluations_of_the_same_queries_are_set_against_each_other(folder: 
     first, second = differ.split("other is ahead most")
     assert [name for said, name in captions(first) if said == "query"] == ["a/1.jpg", "a/1.jpg"]
     assert [name for said, name in captions(second) if said == "query"] == ["b/1.jpg", "b/1.jpg"]
-    assert "<b>1</b><span>queries in which r is ahead" in text
+    assert "<b>1</b><span>query in which r is ahead" in text
     assert re.findall(r"<td>(labels, \w+)</td>", text) == ["labels, r", "labels, other"]
     assert re.findall(r'<td class="text">(\w+\.txt)</td>', text) == ["rankings.txt", "other.txt"]
     assert differ.count("<circle") == 2
+
+
+def test_a_page_has_both_means_how_sure_they_are_and_whether_a_gain_is_chance(folder: Path) -> None:
+    # Three queries of two labels: the mean over labels is not that over queries.
+    text = (folder / "labels.csv").read_text().replace("a/2.jpg,a,database", "a/2.jpg,a,query")
+    (folder / "labels.csv").write_text(text)
+    for file in ("rankings.txt", "other.txt"):
+        with (folder / file).open("a") as more:
+            more.write("a/2.jpg a/1.jpg a/3.jpg\n")
+    sources = [evaluate(folder, "rankings.txt", "r.json"), evaluate(folder, "other.txt", "other.json")]
+    results = [json.loads(source.read_text())["per_query"] for source in sources]
+    own, other = ([entry["average_precision"] for entry in result] for result in results)
+    assert [entry["query"] for entry in results[0]] == ["a/1.jpg", "a/2.jpg", "b/1.jpg"]
+    shown = page(sources[0], "--compare", sources[1])
+    groups = [(np.mean(found[:2]) + found[2]) / 2 for found in (own, other)]
+    assert f"<td>mean over groups</td><td></td><td>{100 * groups[0]:.2f}</td><td>{100 * groups[1]:.2f}</td>" in shown
+    assert (
+        f"<td>mean over queries</td><td></td><td>{100 * np.mean(own):.2f}</td><td>{100 * np.mean(other):.2f}</td>"
+        in shown
+    )
+    # Of three queries the bootstrap's ends are the least and the most of them: each alone is drawn in 1 of 27 samples.
+    for found in (own, other):
+        assert f"95 %: {100 * min(found):.2f} to {100 * max(found):.2f}" in shown
+    gain = np.subtract(own, other)
+    assert f"<b>{100 * gain.mean():+.2f}</b><span>r over other</span>" in shown
+    assert f"95 %: {100 * gain.min():+.2f} to {100 * gain.max():+.2f}, within chance" in shown
+    assert "setup" not in shown.split("<nav>")[0]
+    alone = page(sources[0])
+    assert "within chance" not in alone
 
 
 def test_an_evaluation_of_other_queries_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -130,6 +130,40 @@ def test_a_page_shows_models_places_and_how_to_look_for_places_that_look_alike(
     assert page_of(index_file, tmp_path / "few", "--num-models", "1", "--num-places", "0").count('class="plan') == 1
 
 
+def test_models_are_shown_in_the_figures_of_colmap(index_file: Path, tmp_path: Path) -> None:
+    page = page_of(index_file, tmp_path / "page")
+    table = page[page.index('id="numbers"') :].split("</section>")[0]
+    rows = [re.findall(r"<td>([^<]+)</td>", row) for row in table.split("<tr style")[1:]]
+    index = random_index(np.random.default_rng(3), (4, 5, 6), (0, 0, 1), val=1)
+    for model, row in zip((2, 1, 0), rows, strict=True):
+        mine = [i for i in range(15) if index.images.model[i] == model]
+        pointers = index.observations.indptr
+        seen = sum(len(set(index.observations.point[pointers[i] : pointers[i + 1]].tolist())) for i in mine)
+        points = slice(*index.models.point_start[model : model + 2].tolist())
+        error = float(np.mean(index.points.error[points].astype(np.float16).astype(float)))
+        expected = [
+            f"{len(mine)}",
+            f"{len(mine)}",
+            "25",
+            f"{seen / len(mine):.1f}",
+            f"{seen / 25:.1f}",
+            f"{error:.2f} px",
+        ]
+        assert row == expected
+
+
+def test_an_index_of_one_of_everything_is_spoken_of_in_the_singular(tmp_path: Path) -> None:
+    index = random_index(np.random.default_rng(0), (2,), (0,))
+    index.images.has_photo[:] = [True, False]
+    write_whole(tmp_path / "one.h5", index, {})
+    page = page_of(tmp_path / "one.h5", tmp_path / "page")
+    said = [" ".join(re.sub("<[^>]+>", " ", found).split()) for found in re.findall(r'card stat">(.*?)</div>', page)]
+    assert said == ["1 place", "1 model", "2 images", "25 points", "1 pair that shares points", "1 image with a photo"]
+    assert "The only model." in page
+    assert "joined because" not in page
+    assert not re.search(r"\b1 (places|models|images|points|pairs|photos)\b", re.sub("<[^>]+>", "", page))
+
+
 def test_places_that_look_alike_are_shown_side_by_side(index_file: Path, tmp_path: Path) -> None:
     index = random_index(np.random.default_rng(3), (4, 5, 6), (0, 0, 1), val=1)
     names = [HOSTILE, *index.images.key[1:]]

@@ -56,8 +56,8 @@ def test_an_index_says_its_counts_places_and_why_models_were_joined(index_file: 
         "pairs that share points": len(index.covisibility.neighbour) // 2,
     }
     assert found["places"] == {
-        "place0": {"split": "train", "models": 2, "images": 9},
-        "place1": {"split": "val", "models": 1, "images": 6},
+        "place0": {"split": "train", "models": 2, "images": 9, "with a photo": 7},
+        "place1": {"split": "val", "models": 1, "images": 6, "with a photo": 6},
     }
     why = ["model0 and model1 share 7 photos"]
     assert found["joined places"] == {"place0": {"models": ["model0", "model1"], "why": why}}

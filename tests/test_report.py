@@ -197,7 +197,32 @@ def test_a_scale_change_that_is_not_known_is_said_so(tmp_path: Path) -> None:
     )
     page = page_of(source, tmp_path / "page")
     assert page.count("not known") == 1
-    assert evidence_figures(read_tuples(source))[2]["legend"][0] == ("train", 1, "1.50")
+    assert evidence_figures(read_tuples(source))[2]["legend"][0] == ("train", "training", 1, "1.50")
+
+
+def test_what_no_tuple_has_is_neither_drawn_nor_given_a_median(tmp_path: Path) -> None:
+    source = write_example(tmp_path / "tuples.h5", tmp_path / "photos")
+    file = read_tuples(source)
+    empty = file.tuples["val"].take(np.zeros(0, np.int64))
+    write_tuples(source, file.images, file.places, {**file.tuples, "val": empty}, file.candidates, {}, [])
+    page = page_of(source, tmp_path / "page")
+    assert "Similarity, training" in page
+    assert "Similarity, validation" not in page
+    assert "no values" not in page
+    assert not [
+        name
+        for figure in evidence_figures(read_tuples(source))
+        for _, name, *_ in figure["legend"]
+        if name == "validation"
+    ]
+
+
+def test_one_of_a_thing_is_not_called_several(tmp_path: Path) -> None:
+    page = page_of(write_example(tmp_path / "tuples.h5", tmp_path / "photos"), tmp_path / "page")
+    said = [" ".join(re.sub("<[^>]+>", " ", found).split()) for found in re.findall(r'card stat">(.*?)</div>', page)]
+    assert said[3:] == ["1 validation tuple", "1 different query", "1 place of queries"]
+    assert "<dd>1 time</dd>" in page
+    assert not re.search(r"\b1 (times|tuples|queries|places|photos|images|pairs|points)\b", re.sub("<[^>]+>", "", page))
 
 
 def test_num_tuples_bounds_the_tuples_of_each_split(tuples_file: Path, tmp_path: Path) -> None:

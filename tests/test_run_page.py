@@ -37,11 +37,15 @@ def figures(number: int, val_map: float, gap: float = math.nan) -> dict[str, Any
     ).as_dict()
 
 
-def write_run(folder: Path, history: list[dict[str, Any]], best_round: int) -> Path:
+def write_run(folder: Path, history: list[dict[str, Any]], best_round: int, **asked: Any) -> Path:
     folder.mkdir()
     network = Network(NetworkDescription("squeezenet1_1", "gem"))
     save_checkpoint(
-        folder / "last.pt", network, history=history, best_round=best_round, options={"rounds": 3, "margin": 0.7}
+        folder / "last.pt",
+        network,
+        history=history,
+        best_round=best_round,
+        options={"rounds": 3, "margin": 0.7, **asked},
     )
     return folder
 
@@ -59,7 +63,7 @@ def test_a_run_says_which_round_is_used_and_what_it_gained(tmp_path: Path) -> No
     for shown in ("60.1 %", "72.3 %", "72.34", "2,500", "<b>best.pt</b>", "margin"):
         assert shown in page
     assert re.search(r'<tr class="used"><td>1</td>', page)
-    assert "What a blind run sees" not in page
+    assert "Gap of the kept-out tuples" not in page
 
 
 def test_a_blind_run_vouches_for_nothing(tmp_path: Path) -> None:
@@ -67,7 +71,7 @@ def test_a_blind_run_vouches_for_nothing(tmp_path: Path) -> None:
     page = page_of(run, tmp_path / "page")
     assert "nothing here says whether the network got better" in page
     assert "best.pt" not in page
-    assert "What a blind run sees" in page
+    assert "Gap of the kept-out tuples" in page
     assert "mAP of the validation places" not in page
     assert "nan" not in page.replace("dominant", "")
 
@@ -81,6 +85,34 @@ def test_validation_that_tells_no_rounds_apart_is_said(tmp_path: Path) -> None:
     page = page_of(write_run(tmp_path / "run", [figures(0, 1.0), figures(1, 1.0)], 0), tmp_path / "page")
     assert "cannot tell the rounds apart" in page
     assert "No round was better" not in page
+
+
+def test_a_drawing_names_the_lines_it_has_and_a_short_run_its_seconds(tmp_path: Path) -> None:
+    blind = [figures(number, math.nan, 0.2) | {"val_loss": math.nan, "seconds": 11.0} for number in (0, 1)]
+    page = page_of(write_run(tmp_path / "run", blind, 1), tmp_path / "page")
+    loss = page[page.index("<h3>Loss</h3>") :].split("</figure>")[0]
+    assert "training" in loss
+    assert "validation" not in loss
+    assert "<b>22 s</b><span>of work" in page
+    assert "<b>1</b><span>round</span>" in page
+
+
+@pytest.mark.parametrize(("sampling", "drawn"), [("graph:8x4", "place"), ("photos:8x4", "photo"), ("tuples", "tuple")])
+def test_a_run_counts_what_its_batches_are_made_of(tmp_path: Path, sampling: str, drawn: str) -> None:
+    run = write_run(tmp_path / "run", [figures(0, 0.6), figures(1, 0.7)], 1, sampling=sampling)
+    page = page_of(run, tmp_path / "page")
+    assert f"<b>1,250</b><span>{drawn}s drawn</span>" in page
+    assert f"<th>{drawn}s</th>" in page
+    assert ("tuple" in page[page.index("<h3>Loss</h3>") :].split("</figure>")[0]) == (drawn == "tuple")
+
+
+def test_a_flat_line_of_all_per_cent_has_no_tick_above_a_hundred() -> None:
+    svg = curves([0, 1], [Curve("validation", [100.0, 100.0], "val")], "per cent")
+    ticks = [float(tick) for tick in re.findall(r'text-anchor="end">([\d.]+)<', svg)]
+    assert max(ticks) == 100
+    assert min(ticks) < 100
+    heights = [float(height) for height in re.findall(r'cy="([\d.]+)"', svg)]
+    assert heights == [16.0, 16.0]
 
 
 def test_a_checkpoint_without_rounds_is_refused(tmp_path: Path) -> None:

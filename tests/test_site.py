@@ -626,7 +626,7 @@ def test_an_empty_file_is_not_called_known_when_it_is_added(
     (tmp_path / "empty.jpg").touch()
     assert run("ask", copy, "--add", tmp_path / "empty.jpg") == 0
     said = capsys.readouterr()
-    assert "added 0 photos; 0 were there already" in said.out
+    assert "added 0 photos; already there: 0" in said.out
     assert "1 photos could not be read" in said.err
 
 
@@ -646,7 +646,7 @@ def test_photos_that_are_added_are_found_and_stay(
     shutil.copy(sorted(world.rglob("*.jpg"))[0], more / "known.jpg")
     before = Site.open(copy).descriptors.values
     assert run("ask", copy, new_photo, "--add", more) == 0
-    assert "added 1 photos; 1 were there already" in capsys.readouterr().out
+    assert "added 1 photo; already there: 1" in capsys.readouterr().out
     opened = Site.open(copy)
     assert np.array_equal(opened.descriptors.values[:-1], before)
     assert opened.ask(more / "mirrored.png", 3)[0].name != opened.photos.names[-1]
@@ -667,7 +667,7 @@ def test_a_photo_that_was_changed_is_described_anew_when_it_is_added(
     before = Site.open(copy)
     shutil.copy(new_photo, added)
     assert run("ask", copy, "--add", added, "--add", same) == 0
-    assert "added 1 photos; 1 were there already" in capsys.readouterr().out
+    assert "added 1 photo; already there: 1" in capsys.readouterr().out
     after = Site.open(copy)
     assert after.photos.names == before.photos.names
     assert np.array_equal(after.descriptors.values[:-2], before.descriptors.values[:-2])
@@ -1199,7 +1199,7 @@ def test_a_folder_that_holds_the_site_is_asked_and_added_without_it(
     assert run("ask", copy, tmp_path / "all", "--json") == 0
     assert list(json.loads(capsys.readouterr().out)["answers"]) == [str(tmp_path / "all" / "new.png")]
     assert run("ask", copy, "--add", tmp_path / "all") == 0
-    assert "added 1 photos; 0 were there already" in capsys.readouterr().out
+    assert "added 1 photo; already there: 0" in capsys.readouterr().out
 
 
 def test_photos_none_of_which_can_be_read_are_all_named(

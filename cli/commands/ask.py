@@ -11,6 +11,7 @@ import click
 from cli.options.idle_flags import Use, given, refuse_idle_flags
 from cli.options.paths import FilePath
 from cli.output import Output, output_options
+from sfm2tuples.errors import counted
 
 if TYPE_CHECKING:
     from retrieval.site.questions import Answers, Site
@@ -100,13 +101,11 @@ def _add(site: Path, sources: Sequence[Path], device: str | None, output: Output
     added = add_photos(site, sources, device)
     output.warn_of("photos could not be read and are left out", added.failures)
     output.result({"added": added.photos, "known": added.known})
-    output.say(f"added {added.photos:,} photos; {added.known:,} were there already")
+    output.say(f"added {counted(added.photos, 'photo')}; already there: {added.known:,}")
 
 
 def _among(site: Site, only_models: bool) -> str:
     """What is looked among, and the folder that names are relative to."""
-    from sfm2tuples.errors import counted
-
     count = counted(len(site.searched(only_models)), "photo") + (" of models" if only_models else "")
     root = site.photos.root
     return f"among {count}" + (f" below {root}" if root else "")
@@ -143,11 +142,11 @@ def _write(site: Path, found: Sequence[Answers], target: Path | None, pairs: Pat
         from sfm2tuples.interop.pair_lists import write_pair_list
 
         listed = [(str(answers.photo), one.name) for answers in found for one in answers.answers]
-        output.made(pairs, f"{write_pair_list(pairs, listed):,} pairs")
+        output.made(pairs, counted(write_pair_list(pairs, listed), "pair"))
     if target is not None:
         from retrieval.site.answer_page import write_answer_page
 
         report = write_answer_page(target, site.resolve().name, found)
         if report.missing:
             output.warn(f"photos that cannot be shown: {len(report.missing):,}, first {report.missing[0]}")
-        output.made(report.page, f"a page with {report.photos:,} photos", "open it in a browser")
+        output.made(report.page, f"a page with {counted(report.photos, 'photo')}", "open it in a browser")

@@ -58,7 +58,7 @@ def command(source: Path, target: Path, force: bool, output: Output, **shown: An
     """
     from retrieval.reports.options import ReportOptions
     from retrieval.reports.report import page_of, write_report
-    from sfm2tuples.errors import first_three
+    from sfm2tuples.errors import counted, first_three
 
     refuse_idle_flags(USES, kind=page_of(source).kind)
     report = write_report(source, target, ReportOptions(**shown), force)
@@ -67,6 +67,6 @@ def command(source: Path, target: Path, force: bool, output: Output, **shown: An
     output.result({"page": str(report.page), "photos": report.photos, "missing": report.missing})
     output.made(
         report.page,
-        f"a page with {report.photos:,} photos" if report.photos else "a page of drawings and tables",
+        f"a page with {counted(report.photos, 'photo')}" if report.photos else "a page of drawings and tables",
         next_step="open it in a browser",
     )

@@ -15,6 +15,7 @@ from cli.options.target import target_option
 from cli.options.verification import verification_options
 from cli.output import Output, output_options
 from retrieval.search.options import ENGINES, FLAT, Refinement, SearchOptions, VerificationSources
+from sfm2tuples.errors import counted
 
 if TYPE_CHECKING:
     from retrieval.networks.choice import NetworkChoice
@@ -103,7 +104,7 @@ def command(
         output.say(f"recall {found.result.recall:.4f} against the exact search, over {found.result.sampled} queries")
     if target is not None:
         write_ranks(target, ranks, found.parents)
-        output.made(target, f"{counts['found']:,} images found for {counts['queries']:,} queries")
+        output.made(target, f"{counted(counts['found'], 'image')} found for {counted(counts['queries'], 'query')}")
     if pairs is not None:
         count = write_pairs(pairs, ranks, num_matched)
-        output.made(pairs, f"{count:,} pairs")
+        output.made(pairs, counted(count, "pair"))

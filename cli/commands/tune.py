@@ -10,6 +10,7 @@ import click
 from cli.options.network import device_option, network_options
 from cli.options.paths import FilePath
 from cli.output import Output, output_options
+from sfm2tuples.errors import counted
 
 if TYPE_CHECKING:
     from retrieval.networks.choice import NetworkChoice
@@ -77,6 +78,6 @@ def command(
     output.result({"photos": tuned.photos, "network": str(tuned.files.network), "page": str(tuned.files.page)})
     output.made(
         tuned.files.page / "index.html",
-        f"{tuned.photos:,} photos to ask, and {tuned.files.network}, {tuned.comparison.title}",
+        f"{counted(tuned.photos, 'photo')} to ask, and {tuned.files.network}, {tuned.comparison.title}",
         f"sfm2tuples ask {site} PHOTO",
     )

@@ -50,7 +50,9 @@ def curves(rounds: Sequence[int], drawn: Sequence[Curve], axis: str, marked: int
     if not finite:
         none = text(FRAME.width / 2, FRAME.height / 2, "no values", "middle")
         return FRAME.drawing("histogram", f"{axis} by round", [none])
-    ticks = round_ticks(min(finite), max(finite))
+    lowest, highest = min(finite), max(finite)
+    # A flat line stands at the top: above 100 per cent there is nothing.
+    ticks = round_ticks(0.9 * lowest if lowest == highest > 0 else lowest, highest)
     ticks = ticks[:: -(-len(ticks) // MOST_TICKS)]
     low, high = float(ticks[0]), max(float(ticks[-1]), *finite)
     first, last = rounds[0], max(rounds[-1], rounds[0] + 1)

@@ -64,12 +64,14 @@ class EvaluationPage:
         return {
             "name": self.title,
             "protocol": self.file.content["protocol"],
-            "setup": self.setup if len(self.figures()) > 1 else "",
+            "setup": self.setup if len(self.file.content["figures"]) > 1 else "",
             "queries": len(self.ways[0].entries),
             "ways": [way.name for way in self.ways],
             "figure": self.judged.figure,
             "means": [self.judged.mean_text(list(way.entries.values())) for way in self.ways],
+            "intervals": [self.judged.interval_text(list(way.entries.values())) for way in self.ways],
             "difference": self.difference,
+            "gain": self._gain(),
             "localiser": self._localiser(),
         }
 
@@ -87,6 +89,15 @@ class EvaluationPage:
         return {
             f"{setup}, {name}": found for name, file in self.files() for setup, found in file.content["figures"].items()
         }
+
+    def _gain(self) -> tuple[str, str] | None:
+        """By how much the first way is ahead over the same queries, and how sure that is; None for a single way."""
+        if self.difference is None:
+            return None
+        own, other = self.ways
+        return self.judged.gain_text(
+            [own.entries[query] for query in own.entries], [other.entries[query] for query in own.entries]
+        )
 
     def _localiser(self) -> list[tuple[str, str]]:
         """Value and name of the figure that speaks for a localiser, where it was measured."""

@@ -94,7 +94,7 @@ def _index(path: Path) -> dict[str, Facts]:
                 "unknown pairs within a model": columns.sizes["unknown pairs"] // 2,
                 **_sides(columns.read("inside/split")),
             }
-    table = _places(models, places, image_model)
+    table = _places(models, places, image_model, has_photo)
     return {"content": content, "places": table, JOINED: _joined(models, places, table)}
 
 
@@ -104,15 +104,17 @@ def _sides(split: np.ndarray) -> Facts:
     return {f"images, {name}": count for name, count in zip(SIDES, counts, strict=True)}
 
 
-def _places(models: Models, places: Places, image_model: np.ndarray) -> Facts:
+def _places(models: Models, places: Places, image_model: np.ndarray, has_photo: np.ndarray) -> Facts:
     """A row for each place: those of many models first, then those of many images."""
     num_models = np.bincount(models.place, minlength=len(places.name))
     num_images = np.bincount(models.place[image_model], minlength=len(places.name))
+    with_photo = np.bincount(models.place[image_model[has_photo]], minlength=len(places.name))
     return {
         places.name[row]: {
             "split": SPLITS[places.split[row]],
             "models": int(num_models[row]),
             "images": int(num_images[row]),
+            "with a photo": int(with_photo[row]),
         }
         for row in np.lexsort((-num_images, -num_models)).tolist()
     }

@@ -13,6 +13,8 @@ from markupsafe import Markup
 
 from retrieval.reports.options import ReportOptions
 from retrieval.reports.thumbnails import Thumbnails
+from retrieval.reports.values import value_text
+from sfm2tuples.errors import counted, noun_of
 from sfm2tuples.files.container import SOFTWARE
 
 PAGE = "index.html"
@@ -99,6 +101,9 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["value"] = value_text
+    environment.filters["counted"] = counted
+    environment.filters["noun"] = noun_of
     environment.filters["thousands"] = lambda number: f"{number:,}"
     environment.filters["megabytes"] = lambda number: f"{number / 1e6:,.1f} MB"
     return environment

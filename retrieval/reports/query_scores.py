@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from retrieval.evaluation.intervals import mean_interval
 from retrieval.protocols.benchmark import figure_text
 
 OBJECT = 4
@@ -42,6 +43,26 @@ class QueryScore:
     def mean_text(self, entries: Sequence[Entry]) -> str:
         """The same as people read it."""
         return figure_text(self.figure, self.mean(entries))
+
+    def interval_text(self, entries: Sequence[Entry]) -> str:
+        """Where the figures of 95 % of as many other queries of the kind would lie."""
+        found = mean_interval(self._parts(entries))
+        return f"{figure_text(self.figure, found.low)} to {figure_text(self.figure, found.high)}"
+
+    def gain_text(self, own: Sequence[Entry], other: Sequence[Entry]) -> tuple[str, str]:
+        """By how much one way is ahead of another, of the same queries in the same order, and how sure that is."""
+        found = mean_interval(self._parts(own) - self._parts(other))
+        mean, low, high = (signed_figure_text(self.figure, value) for value in (found.mean, found.low, found.high))
+        return mean, f"{low} to {high}, {'more than chance' if found.excludes_zero else 'within chance'}"
+
+    def _parts(self, entries: Sequence[Entry]) -> np.ndarray:
+        return np.array([self.part(entry) for entry in entries], np.float64)
+
+
+def signed_figure_text(figure: str, value: float) -> str:
+    """A difference of two figures as people read it, with its sign; one that rounds to nothing is +0."""
+    said = figure_text(figure, abs(value))
+    return said if np.isnan(value) else f"{'-' if value < 0 and float(said) else '+'}{said}"
 
 
 def query_score(figure: str) -> QueryScore:

@@ -49,6 +49,7 @@ INDEX = Page(
     "index.html.j2",
     (
         "models_from_above",
+        "models_in_numbers",
         "places",
         "alike_places",
         "pairs_to_check",

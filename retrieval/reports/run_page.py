@@ -11,7 +11,9 @@ from retrieval.reports.options import ReportOptions
 from retrieval.reports.thumbnails import Thumbnails
 from retrieval.training.last_round import LAST, rounds_of
 from retrieval.training.run_folder import BEST
+from sfm2tuples.compute.progress_bars import duration
 from sfm2tuples.errors import FileFormatError
+from sfm2tuples.mining.batch_options import TUPLES
 
 
 class RunPage:
@@ -50,6 +52,12 @@ class RunPage:
         return any(math.isfinite(value) for value in self.column("agreement"))
 
     @property
+    def drawn(self) -> str:
+        """What `queries` of a round counts: tuples, places of graph batches, or photos with only a teacher; one."""
+        sampling = str(self.checkpoint["options"].get("sampling", TUPLES)).partition(":")[0]
+        return {"graph": "place", "photos": "photo"}.get(sampling, "tuple")
+
+    @property
     def measures(self) -> list[float]:
         """What rounds are chosen by: the validation mAP, or the agreement."""
         return self.column("agreement" if self.by_teacher else "val_map")
@@ -70,6 +78,7 @@ class RunPage:
             "by_teacher": self.by_teacher,
             "before": maps[0],
             "after": maps[self.numbers.index(self.used)],
-            "minutes": sum(value for value in self.column("seconds") if math.isfinite(value)) / 60,
-            "tuples": int(sum(self.column("queries")[1:])),
+            "work": duration(sum(value for value in self.column("seconds") if math.isfinite(value))),
+            "drawn": self.drawn,
+            "seen": int(sum(self.column("queries")[1:])),
         }

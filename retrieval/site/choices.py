@@ -273,10 +273,10 @@ def _held_out(facts: Facts) -> Choice:
     if not facts.queries:
         one = "there is one place only" if facts.places < 2 and not facts.is_inside else can_train(facts)
         return Choice("held out", "nothing", one or "no held-out photo matches")
-    value = f"{facts.val_places} of {facts.places} places, {facts.queries:,} questions"
+    value = f"{facts.val_places} of {counted(facts.places, 'place')}, {counted(facts.queries, 'question')}"
     why = "a network is judged on places that it was never trained on"
     if not facts.val_places:
-        value = f"{facts.val_photos:,} photos of one part of the place, {facts.queries:,} questions"
+        value = f"{counted(facts.val_photos, 'photo')} of one part of the place, {counted(facts.queries, 'question')}"
         why = "a network is judged on what it was never trained on"
     if facts.min_shared != 15:
         why += f"; {facts.min_shared} shared points make a photo right, since no two share more"

@@ -74,10 +74,10 @@ class Facts:
         places = counted(self.places, "place")
         if self.is_inside and not self.val_places:
             between = f", {self.left_out:,} neither (between them, or with few points)" if self.left_out else ""
-            train = f"{self.train_photos:,} photos of {self.spots} spots for training"
+            train = f"{counted(self.train_photos, 'photo')} of {counted(self.spots, 'spot')} for training"
             return f"{places}: {train}, {self.val_photos:,} held out{between}"
-        spots = f" of {self.spots} spots" if self.is_inside else ""
-        train = f"{self.train_places} for training with {self.train_photos:,} photos{spots}"
+        spots = f" of {counted(self.spots, 'spot')}" if self.is_inside else ""
+        train = f"{self.train_places} for training with {counted(self.train_photos, 'photo')}{spots}"
         return f"{places}: {train}, {self.val_places} held out with {self.val_photos:,}"
 
     @property

@@ -19,6 +19,7 @@ from retrieval.site.photo_list import NO_PLACE, PhotoList, read_photo_list
 from retrieval.site.site_files import SiteFiles
 from retrieval.training.last_round import LAST
 from sfm2tuples.compute.progress_bars import duration
+from sfm2tuples.errors import counted
 from sfm2tuples.files.atomic import write_folder_atomically, write_text
 
 MOST_PLACES = 12
@@ -82,7 +83,7 @@ def _photos_of_places(photos: PhotoList, thumbnails: Thumbnails) -> dict[str, An
     for place, own in largest:
         row = own[len(own) // 2]
         url = thumbnails.url(row, photos.names[row], lambda row: Path(photos.files[row]))
-        cards.append(CardPhoto("found", f"{len(own):,} photo{'' if len(own) == 1 else 's'}", url, place))
+        cards.append(CardPhoto("found", counted(len(own), "photo"), url, place))
     counts = {"photos": len(photos.names), "loose": len(photos.names) - len(rows), "places": len(members)}
     return counts | {"cards": cards, "root": photos.root}
 

@@ -32,7 +32,7 @@ from retrieval.site.state import SiteState, Workshop, fingerprint_of
 from retrieval.site.steps import Steps
 from sfm2tuples.compute.progress_bars import duration
 from sfm2tuples.compute.threads import own_cores
-from sfm2tuples.errors import DataError, UsageError
+from sfm2tuples.errors import DataError, UsageError, counted
 from sfm2tuples.files.container import read_header
 from sfm2tuples.files.text import read_csv
 from sfm2tuples.index.opened import OpenedIndex, open_index
@@ -161,7 +161,7 @@ class _Tuning:
             models = len(index.models.name)
             photos = self._photos(index)
         loose = len(photos.names) - facts.photos - facts.left_out
-        self.say(f"  {facts.sentence()}; {max(loose, 0):,} photos in no model")
+        self.say(f"  {facts.sentence()}; {counted(max(loose, 0), 'photo')} in no model")
         if facts.places == 1 and models > 1:
             self.say(
                 f"  {models} models are taken for this one place, since they lie in one scene folder or share photos: "

@@ -20,7 +20,7 @@ def sections(page: TuplePage) -> Iterator[Section]:
 
 
 def evidence_figures(tuples: TupleFile) -> list[dict[str, Any]]:
-    """Title and histogram of each measure, and name, number of values and median of each of its series."""
+    """Title and histogram of each measure that is known, and of its series class, name, number and median."""
     figures = []
     for title, axis, column, scale, decimals in (
         ("Shared points", "points that query and positive both see", "shared", 1.0, 0),
@@ -32,7 +32,7 @@ def evidence_figures(tuples: TupleFile) -> list[dict[str, Any]]:
         for split in SPLITS:
             rows = tuples.tuples[split]
             known = (rows.positive >= 0) & (rows.shared != UNKNOWN_SHARED)
-            series.append(Series(split, getattr(rows, column)[known] * scale))
+            series.append(Series(TITLES[split].lower(), getattr(rows, column)[known] * scale, split))
         figures.append(_figure(title, axis, series, decimals))
     for split in SPLITS:
         rows = tuples.tuples[split]
@@ -42,9 +42,9 @@ def evidence_figures(tuples: TupleFile) -> list[dict[str, Any]]:
         ]
         title = f"Similarity, {TITLES[split].lower()}"
         figures.append(_figure(title, "cosine of the descriptors to the query", series, 3))
-    return figures
+    return [figure for figure in figures if figure["legend"]]
 
 
 def _figure(title: str, axis: str, series: list[Series], decimals: int) -> dict[str, Any]:
-    legend = [(s.name, len(s.finite), f"{s.median:.{decimals}f}" if len(s.finite) else "none") for s in series]
+    legend = [(s.css or s.name, s.name, len(s.finite), f"{s.median:.{decimals}f}") for s in series if len(s.finite)]
     return {"title": title, "svg": histogram(series, axis, decimals), "legend": legend}

@@ -13,10 +13,13 @@ from retrieval.protocols.benchmark import figure_text
 from retrieval.reports.drawings import Series, histogram
 from retrieval.reports.evaluation_page import EvaluationPage
 from retrieval.reports.page import Section
+from retrieval.reports.values import value_text
 
 FINGERPRINT = re.compile("[0-9a-f]{64}")
 MAX_GROUPS = 60
 """Places or labels in the table; of more, the worst."""
+Group = tuple[str, int, list[tuple[float, str]]]
+"""Name, number of queries, and each way's figure as a share of the best and as text."""
 
 
 def sections(page: EvaluationPage) -> Iterator[Section]:
@@ -31,6 +34,7 @@ def sections(page: EvaluationPage) -> Iterator[Section]:
         "figures": figures,
         "groups": groups[:MAX_GROUPS],
         "more_groups": max(len(groups) - MAX_GROUPS, 0),
+        "means": _means(page, groups),
         "ways": [way.name for way in page.ways],
         "judged": page.judged,
         "histogram": histogram(series, page.judged.name),
@@ -58,11 +62,20 @@ def _settings(settings: dict[str, Any], before: str = "") -> Iterator[tuple[str,
         if isinstance(value, dict):
             yield from _settings(value, f"{name}: ")
         else:
-            said = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            said = value_text(value)
             yield label, said[:16] if FINGERPRINT.fullmatch(said) else said
 
 
-def _groups(page: EvaluationPage) -> list[tuple[str, int, list[tuple[float, str]]]]:
+def _means(page: EvaluationPage, groups: list[Group]) -> list[tuple[str, list[str]]]:
+    """The two means that `evaluate` prints below its groups: name, and text of each way."""
+    judged, ways = page.judged, page.ways
+    over_groups = [float(np.mean([found[at][0] for _, _, found in groups])) * judged.best for at in range(len(ways))]
+    over_queries = [judged.mean_text(list(way.entries.values())) for way in ways]
+    texts = [figure_text(judged.figure, mean) for mean in over_groups]
+    return [("mean over groups", texts), ("mean over queries", over_queries)]
+
+
+def _groups(page: EvaluationPage) -> list[Group]:
     """Name, number of queries, and each way's figure as a share of the best and as text, by place or label.
 
     The worst come first.

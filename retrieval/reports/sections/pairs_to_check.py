@@ -13,6 +13,7 @@ from retrieval.reports.index_page import IndexPage
 from retrieval.reports.inspection import LEAST_ALIKE, MOST_ALIKE
 from retrieval.reports.page import Section
 from retrieval.reports.tuple_page import TuplePage
+from sfm2tuples.errors import counted
 from sfm2tuples.mining.doubtful_pairs import MOST_LISTED, DoubtfulPairs
 
 PAIRS = "pairs_to_check.csv"
@@ -46,7 +47,7 @@ def _shown(page: IndexPage | TuplePage, pairs: DoubtfulPairs) -> list[dict[str, 
     for i in pairs.shown(page.options.num_pairs).tolist():
         numbers = []
         if pairs.shared[i] > 0:
-            numbers.append(f"{int(pairs.shared[i]):,} points")
+            numbers.append(counted(int(pairs.shared[i]), "point"))
         if pairs.overlap[i] > 0:
             numbers.append(f"overlap {pairs.overlap[i]:.2f}")
         if np.isfinite(pairs.angle[i]):

@@ -20,7 +20,12 @@ def sections(page: IndexPage) -> Iterator[Section]:
         {"name": name, "hue": page.hue(row_of[name]), **facts, "joined": joined.get(name, {"models": [], "why": []})}
         for name, facts in list(places.items())[:MOST]
     ]
-    yield Section("places", "Places", {"table": table, "total": len(places)}, "places.html.j2")
+    yield Section(
+        "places",
+        "Places",
+        {"table": table, "total": len(places), "is_joined": any(row["joined"]["why"] for row in table)},
+        "places.html.j2",
+    )
     matrices = []
     for place in page.largest_places:
         drawing, size = page.matrix_of(place)

@@ -18,7 +18,7 @@ COLUMNS = {
     "negative_similarity": "cosine, negatives",
     "gap": "gap",
     "gem_p": "GeM p",
-    "queries": "tuples",
+    "queries": "drawn",
     "learning_rate": "rate",
     "seconds": "seconds",
 }
@@ -27,19 +27,45 @@ COLUMNS = {
 
 def sections(page: RunPage) -> Iterator[Section]:
     """Curves, a table, then what was asked."""
-    percent = [100 * value for value in page.column("val_map")]
-    drawn = {
-        "mAP of the validation places": ("per cent", [Curve("validation", percent, "val")]),
+    figures = []
+    for title, (axis, lines, said) in _drawings(page).items():
+        known = [line for line in lines if any(math.isfinite(value) for value in line.values)]
+        if known:
+            svg = curves(page.numbers, known, axis, page.used)
+            figures.append({"title": title, "svg": svg, "lines": known, "said": said})
+    yield Section("curves", "Curves", {"figures": figures}, "curves.html.j2")
+    columns = [name for name in COLUMNS if any(math.isfinite(value) for value in page.column(name))]
+    rows = [
+        (number, [_cell(name, page.column(name)[at]) for name in columns]) for at, number in enumerate(page.numbers)
+    ]
+    titles = [f"{page.drawn}s" if name == "queries" else COLUMNS[name] for name in columns]
+    values = {"titles": titles, "rows": rows, "used": page.used}
+    yield Section("rounds", "Rounds", values, "rounds.html.j2")
+    asked = {
+        "options": sorted(page.checkpoint["options"].items()),
+        "network": sorted(page.checkpoint["network"].items()),
+    }
+    yield Section("asked", "Asked for", asked, "asked.html.j2")
+
+
+def _drawings(page: RunPage) -> dict[str, tuple[str, list[Curve], str]]:
+    """Title of each drawing to its axis, its lines, and what it says where that is not plain."""
+    percent = {name: [100 * value for value in page.column(name)] for name in ("val_map", "agreement")}
+    anchor = {"tuple": "a tuple", "place": "an anchor of a batch", "photo": "a photo"}[page.drawn]
+    return {
+        "mAP of the validation places": ("per cent", [Curve("validation", percent["val_map"], "val")], ""),
         "Agreement with the teacher": (
             "per cent of its nearest photos, kept-out photos",
-            [Curve("agreement", [100 * value for value in page.column("agreement")], "val")],
+            [Curve("agreement", percent["agreement"], "val")],
+            "",
         ),
         "Loss": (
-            "mean loss of a tuple",
+            f"mean loss of {anchor}",
             [
                 Curve("training", page.column("train_loss"), "train"),
                 Curve("validation", page.column("val_loss"), "val"),
             ],
+            "",
         ),
         "Similarity to the query": (
             "mean cosine while training",
@@ -47,29 +73,15 @@ def sections(page: RunPage) -> Iterator[Section]:
                 Curve("positives", page.column("positive_similarity"), "positive"),
                 Curve("negatives", page.column("negative_similarity"), "negative"),
             ],
+            "",
         ),
-        "What a blind run sees": (
-            "cosine of positives less negatives, kept-out tuples",
+        "Gap of the kept-out tuples": (
+            "cosine of positives less that of negatives",
             [Curve("gap", page.column("gap"), "train")],
+            "How much more alike queries are to their positives than to their negatives, in tuples that were not "
+            "trained on. A smaller gap is not a worse network: without held-out places, nothing ranks the rounds.",
         ),
     }
-    figures = [
-        {"title": title, "svg": curves(page.numbers, lines, axis, page.used), "lines": lines}
-        for title, (axis, lines) in drawn.items()
-        if any(math.isfinite(value) for line in lines for value in line.values)
-    ]
-    yield Section("curves", "Curves", {"figures": figures}, "curves.html.j2")
-    columns = [name for name in COLUMNS if any(math.isfinite(value) for value in page.column(name))]
-    rows = [
-        (number, [_cell(name, page.column(name)[at]) for name in columns]) for at, number in enumerate(page.numbers)
-    ]
-    values = {"titles": [COLUMNS[name] for name in columns], "rows": rows, "used": page.used}
-    yield Section("rounds", "Rounds", values, "rounds.html.j2")
-    asked = {
-        "options": sorted(page.checkpoint["options"].items()),
-        "network": sorted(page.checkpoint["network"].items()),
-    }
-    yield Section("asked", "Asked for", asked, "asked.html.j2")
 
 
 def _cell(name: str, value: float) -> str:
