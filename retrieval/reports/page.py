@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from retrieval.reports.options import ReportOptions
 from retrieval.reports.thumbnails import Thumbnails
@@ -104,6 +104,8 @@ def _environment() -> jinja2.Environment:
     environment.filters["value"] = value_text
     environment.filters["counted"] = counted
     environment.filters["noun"] = noun_of
+    # Where a path is broken into lines, it is so behind a slash.
+    environment.filters["breakable"] = lambda path: escape(path).replace("/", Markup("/<wbr>"))
     environment.filters["thousands"] = lambda number: f"{number:,}"
     environment.filters["megabytes"] = lambda number: f"{number / 1e6:,.1f} MB"
     return environment
