@@ -239,6 +239,17 @@ def test_pairs_are_lines_of_two_names_and_names_with_spaces_are_refused(tmp_path
     assert not (tmp_path / "s.txt").exists()
 
 
+def test_a_query_with_spaces_is_refused_before_the_search_where_pairs_are_wanted(tmp_path, capsys, monkeypatch):
+    write_descriptors(tmp_path / "d.h5", Descriptors(["a b.jpg", "c.jpg"], np.eye(2, dtype=np.float32)))
+    files = ("search", "--queries", tmp_path / "d.h5", "--database", tmp_path / "d.h5", "-o", tmp_path / "r.h5")
+    with monkeypatch.context() as patched:
+        patched.setattr("retrieval.search.file_search.search", lambda *_: pytest.fail("it was searched"))
+        assert run(*files, "--pairs", tmp_path / "p.txt") == 2
+    assert "p.txt: 1 names hold spaces, which a list of pairs cannot, first a b.jpg" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["d.h5"]
+    assert run(*files) == 0
+
+
 @pytest.mark.parametrize("layout", ["columnar", "hloc"])
 def test_the_command_searches_either_layout_and_writes_ranks_and_pairs(layout, tmp_path, capsys):
     values = around_centres(np.random.default_rng(5), 40)

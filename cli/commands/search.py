@@ -95,7 +95,8 @@ def command(
         raise UsageError(f"--num-matched {num_matched}: {kept}; give --num-results {num_matched} too")
     windows = WindowSources(choice, photos, query_photos, images, whitening, device)
     options = SearchOptions(**engine)
-    found = search_files(SearchRequest(query_file, database_file, options, refinement, windows, verification))
+    request = SearchRequest(query_file, database_file, options, refinement, windows, verification, pairs)
+    found = search_files(request)
     output.warn_if(found.warning)
     ranks = found.result.ranks
     counts = {"queries": len(ranks.queries), "database": len(ranks.names), "found": int((ranks.row >= 0).sum())}

@@ -14,6 +14,7 @@ from retrieval.search.ranked_search import SearchResult, check_comparable, searc
 from sfm2tuples.errors import UsageError
 from sfm2tuples.files.container import known_parents
 from sfm2tuples.files.descriptors import read_descriptors
+from sfm2tuples.interop.pair_lists import refuse_spaced_names
 from sfm2tuples.similarity.exact_search import Search, most_similar
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class SearchRequest:
     """For re-ranking by windows; its device multiplies in the flat search too, where one is named."""
     verification: VerificationSources
     """For re-ranking by geometry."""
+    pairs: Path | None = None
+    """The list of pairs that the ranks are for: the queries' names must be such as it can hold."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ def search_files(request: SearchRequest) -> FileSearch:
     Raises
     ------
     UsageError
-        The files do not fit together, or re-ranking lacks a network, photos or features.
+        The files do not fit together, re-ranking lacks a network, photos or features, or a query's name holds spaces
+        and pairs are wanted.
     DataError
         A file is absent, torn, or holds rows that are no descriptors; a photo has no features.
     """
@@ -66,6 +70,8 @@ def search_files(request: SearchRequest) -> FileSearch:
     database = read_descriptors(request.database)
     queries = database if request.queries == request.database else read_descriptors(request.queries)
     warning = check_comparable(queries, database)
+    if request.pairs is not None:
+        refuse_spaced_names(request.pairs, queries.names)
     finder = verifier = None
     if refinement.num_windows:
         # PyTorch is slow to load, and a plain search does without.
