@@ -152,6 +152,19 @@ def test_force_replaces_a_folder_that_bears_our_mark_and_no_other(tmp_path: Path
         refuse_folder_overwrite(folder, True, PAGE)
 
 
+@pytest.mark.parametrize(("here", "target"), [(".", "."), ("photos", ".."), (".", "../page")])
+def test_force_does_not_take_the_folder_away_that_the_command_runs_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: str, target: str
+) -> None:
+    (tmp_path / "page" / "photos").mkdir(parents=True)
+    (tmp_path / "page" / "index.html").write_text("<title>made by us</title>")
+    monkeypatch.chdir(tmp_path / "page" / here)
+    with pytest.raises(UsageError, match="is the folder that this command runs in"):
+        refuse_folder_overwrite(target, True, PAGE)
+    monkeypatch.chdir(tmp_path)
+    refuse_folder_overwrite("page", True, PAGE)
+
+
 def test_the_second_of_two_writers_without_force_refuses(tmp_path: Path, no_claims: None) -> None:
     path, folder = tmp_path / "x.txt", tmp_path / "page"
     refuse_overwrite(path, force=False)

@@ -74,6 +74,8 @@ def refuse_folder_overwrite(path: str | Path, force: bool, ours: OurFolder) -> N
     """As `refuse_overwrite`, for a folder that is replaced as a whole: one that holds anything else is left alone."""
     path = Path(path)
     _refuse_taken(path, force)
+    if path.is_dir() and Path.cwd().is_relative_to(path.resolve()):
+        raise UsageError(f"{path}: is the folder that this command runs in; go out of it, or give another name")
     if os.path.lexists(path) and not ours.may_replace(path):
         raise UsageError(f"{path}: is not a {ours.what}, so --force leaves it alone; give another name")
 
