@@ -32,6 +32,7 @@ from retrieval.evaluation.intervals import mean_interval, resamples
 from retrieval.networks.choice import NetworkChoice, load_network
 from retrieval.networks.interpolation import between
 from retrieval.networks.network import build_network
+from retrieval.networks.numpy_forward import read_layers
 from retrieval.photos.tuple_photos import TuplePhotos
 from retrieval.site import choices, reconstruct, site_files, steps, tuning, verification
 from retrieval.site import database as site_database
@@ -846,6 +847,32 @@ PACE = Pace(0.05, 0.05)
 FACTS = Facts(16, 4, 300, 80, 70, 15, 0.2, 280, 16, 1024)
 
 
+def test_a_site_sees_photos_as_their_exif_says(
+    world: Path, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A telephone stores what was taken upright as lying; tuples, networks, search and both ways to ask turn it."""
+    with Image.open(sorted(world.rglob("*.jpg"))[5]) as photo:
+        upright = photo.convert("RGB").crop((0, 0, 60, 72))
+    upright.save(tmp_path / "upright.png")
+    turned = Image.Exif()
+    turned[0x112] = 6
+    (tmp_path / "more").mkdir()
+    lying = tmp_path / "more" / "lying.png"
+    upright.transpose(Image.Transpose.ROTATE_90).save(lying, exif=turned)
+    request = TuneRequest((world, tmp_path / "more"), copy, NetworkChoice(backbone=BACKBONE), device="cpu")
+    tune_site(request, lambda line: None)
+    assert read_tuples(copy / "tuples.h5").header.options["upright"] == "exif"
+    for path in (copy / "run" / "last.pt", copy / "network.pt"):
+        assert load_network(path).upright == "exif"
+    site = Site.open(copy)
+    wanted = extract(site.network, [tmp_path / "upright.png"], ExtractionOptions(site.extraction.image_size))[0]
+    described = dict(zip(site.descriptors.names, site.descriptors.values, strict=True))
+    np.testing.assert_allclose(described["more/lying.png"], wanted, atol=1e-5)
+    np.testing.assert_allclose(site.describe([lying])[0], wanted, atol=1e-5)
+    monkeypatch.setattr(Site, "_plain", lambda self, count: read_layers(self.files.layers))
+    np.testing.assert_allclose(site.describe([lying])[0], wanted, atol=1e-4)
+
+
 def test_choices_follow_the_data() -> None:
     few = choose_options(FACTS, Effort(4, 2000, 512), "cpu", 0, is_random=False, is_whitened=False)
     assert (few.mining.query_share, few.mining.queries_per_place, few.mining.num_negatives) == (
@@ -942,7 +969,7 @@ def test_a_quick_site_without_training_keeps_its_size_where_that_is_quick() -> N
 
 
 def test_small_photos_are_trained_on_together_on_a_processor() -> None:
-    assert [steps.together_at(*at) for at in ((192, "cpu"), (256, "cpu"), (192, "cuda"))] == [8, None, None]
+    assert [choices.together_at(*at) for at in ((192, "cpu"), (256, "cpu"), (192, "cuda"))] == [8, None, None]
 
 
 def test_times_are_read_and_said() -> None:

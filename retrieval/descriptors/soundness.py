@@ -17,7 +17,7 @@ FEWEST = 20
 COMPARED = 10_000
 """Descriptors that are compared at most, taken at even steps."""
 
-TURN = "--upright exif turns them, but in tune, which sees them as they are stored"
+TURN = "--upright exif turns them, as tune does"
 """What to do about photos that lie sideways."""
 
 logger = logging.getLogger(__name__)

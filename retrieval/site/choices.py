@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from retrieval.descriptors.extraction import ExtractionOptions
+from retrieval.photos.choices import EXIF
 from retrieval.site.facts import OVERLAPS, Facts
 from retrieval.training.recipes import SMALL
 from retrieval.whitening.options import WhiteningOptions
@@ -29,11 +30,17 @@ LEAST_TUPLES = 8
 """Photos with a positive below which nothing is trained."""
 FIXED_SHRINKAGE = 0.5
 """Of L_w where it cannot be chosen by leaving places out: on our data the middle of what was good."""
+SEEN = EXIF
+"""How every network of a site sees photos: a telephone stores one that was taken upright as lying, and says so."""
 PACKED = 5000
 """Photos up to which they are packed into the tuple file."""
 GENTLE_RATE = 5e-6
 """Learning rate on one site, a quarter of the recipe's: at 2e-5 EfficientNet-Lite0 won 6 points of mAP on the held-out
 day of `gardens_point` and lost up to 20 points of recall@1 by night (examples/one_site.md)."""
+SMALL_PHOTOS, TOGETHER = 192, 8
+"""Longest side, pixels, up to which a processor trains on so many photos of one size together."""
+# EfficientNet-Lite0, forward and backward, ms of one core a photo, alone and 7 together: 160 px 38 and 26, 192 px 47
+# and 33, 256 px 65 and 67. From there on it saves nothing, and needs the memory of a step.
 FROM_RANDOM: Mapping[str, float] = {"learning_rate": 1e-3, "rounds": 6}
 """Random weights learn at another rate, and for longer, than pretrained ones."""
 
@@ -154,6 +161,7 @@ def choose_options(
     hurry = effort.reason or (limit if effort.image_size == facts.longest else "")
     slow = "a processor needs four times as long at 1,024" if device == "cpu" else "it is the papers' size"
     said.append(Choice("photos in the search", f"{effort.image_size} px", hurry or slow))
+    said.append(Choice("photos are seen", "as their EXIF says", "a telephone stores what was taken upright as lying"))
     said.append(Choice("scales", "1", "a question then costs one look, and the whitening can be inside the network"))
     said.append(_held_out(facts))
     return Choices(
@@ -162,7 +170,7 @@ def choose_options(
         training_size=effort.training_size,
         training=training,
         whitening=whitening,
-        extraction=ExtractionOptions(effort.image_size),
+        extraction=ExtractionOptions(effort.image_size, upright=SEEN),
         measured=facts.queries > 0,
         of_one_place=facts.matched_places < 2,
         said=tuple(said),
@@ -281,3 +289,8 @@ def _held_out(facts: Facts) -> Choice:
     if facts.min_shared != 15:
         why += f"; {facts.min_shared} shared points make a photo right, since no two share more"
     return Choice("held out", value, why)
+
+
+def together_at(size: int, device: str) -> int | None:
+    """Photos of one size that go through the network together in training; None: as `train` has it."""
+    return TOGETHER if device == "cpu" and size <= SMALL_PHOTOS else None

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from retrieval.networks.numpy_forward import PlainNetwork, read_layers
-from retrieval.photos.choices import BILINEAR, STORED
-from retrieval.photos.decoding import load_photo
+from retrieval.photos.choices import BILINEAR, EXIF, STORED
+from retrieval.photos.decoding import load_oriented, turned
 from retrieval.site.photo_list import NO_PLACE, PhotoList, read_photo_list
 from retrieval.site.site_files import SiteFiles
 from sfm2tuples.errors import DataError, PhotoError, UsageError
@@ -151,12 +151,14 @@ class Site:
             names = [str(photo) for photo in sources]
             values, rows, failures = extract_readable(self.network, sources, self.extraction, names)
             return values, rows.tolist(), failures
-        size = int(self.descriptors.settings["image_size"])
+        settings = self.descriptors.settings
+        size, is_turned = int(settings["image_size"]), settings.get("upright", STORED) == EXIF
         found: dict[int, np.ndarray] = {}
         failures = []
         for row, photo in enumerate(sources):
             try:
-                found[row] = plain.describe(load_photo(photo, size), str(photo))
+                seen, orientation = load_oriented(photo, size)
+                found[row] = plain.describe(turned(seen, orientation) if is_turned else seen, str(photo))
             except PhotoError as error:
                 failures.append(error)
         width = self.descriptors.values.shape[1]
@@ -168,7 +170,7 @@ class Site:
         None where it is not: for many photos, on a device that was named, or with torch at hand already.
         """
         settings = self.descriptors.settings
-        usual = {"scales": [1.0], "precision": "fp32", "filter": BILINEAR, "upright": STORED}
+        usual = {"scales": [1.0], "precision": "fp32", "filter": BILINEAR}
         if any(settings.get(name, value) != value for name, value in usual.items()):
             return None
         if count > FEW or self._device is not None or "torch" in sys.modules or not self.files.layers.is_file():

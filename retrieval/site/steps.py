@@ -26,7 +26,7 @@ from retrieval.photos.sources import PhotoSources, SourceColumns, photos_of
 from retrieval.protocols.benchmark import ProtocolChoice
 from retrieval.protocols.sfm import searches_all, sfm_benchmark
 from retrieval.site.candidates import START, TITLES, WHITENED, Candidate, candidates_of, title_of
-from retrieval.site.choices import Choices
+from retrieval.site.choices import SEEN, Choices, together_at
 from retrieval.site.comparison import (
     BEST_ELSEWHERE,
     SAFEST,
@@ -61,10 +61,6 @@ from sfm2tuples.mining.photo_keys import key_root
 from sfm2tuples.mining.tuple_file import read_tuples
 
 logger = logging.getLogger(__name__)
-SMALL_PHOTOS, TOGETHER = 192, 8
-"""Longest side, pixels, up to which a processor trains on so many photos of one size together."""
-# EfficientNet-Lite0, forward and backward, ms of one core a photo, alone and 7 together: 160 px 38 and 26, 192 px 47
-# and 33, 256 px 65 and 67. From there on it saves nothing, and needs the memory of a step.
 ALIKE = 1e-4
 """Difference of descriptors, value by value, up to which they are the same."""
 
@@ -109,10 +105,11 @@ class Steps:
             self.workshop.discard(self.files.tuples)
             return
         options, packed = self.choices.mining, self.choices.packed
-        device = str(self.start.device)
-        photos = PhotoOptions(self.network, image_size=self.choices.training_size, device=device, pack_images=packed)
+        device, size = str(self.start.device), self.choices.training_size
+        photos = PhotoOptions(self.network, image_size=size, upright=SEEN, device=device, pack_images=packed)
         made_of: dict[str, Any] = {"index": self._index, "photos": self.photos, "network": self.before}
-        made_of |= {"options": options.as_dict() | {"packed photos": packed}} | ({} if packed else dict(self.home))
+        made_of |= {"options": options.as_dict() | {"packed photos": packed, "upright": SEEN}}
+        made_of |= {} if packed else dict(self.home)
 
         def build(_: bool) -> None:
             mined = mine_tuple_file(self.files.index, self.files.tuples, options, photos, self.distractors)
@@ -304,6 +301,7 @@ class Steps:
 
         def build(_: bool) -> None:
             network = copy.deepcopy(candidate.network)
+            network.upright = SEEN
             if whitening is not None:
                 add_whitening_layer(network, WhiteningLayer(whitening))
             save_checkpoint(self.files.network, network, parents=[candidate.fingerprint], kept=comparison.title)
@@ -320,6 +318,7 @@ class Steps:
         return {
             "network": candidate.fingerprint,
             "whitening": read_header(whitening).fingerprint if whitening else "",
+            "upright": SEEN,
         }
 
     def search(self, comparison: Comparison, photos: PhotoList) -> None:
@@ -341,8 +340,3 @@ class Steps:
                 logger.warning("%d photos cannot be read and are left out, first: %s", len(failures), failures[0])
 
         self.workshop.make(self.files.descriptors, made_of, build, beside=[self.files.photos])
-
-
-def together_at(size: int, device: str) -> int | None:
-    """Photos of one size that go through the network together in training; None: as `train` has it."""
-    return TOGETHER if device == "cpu" and size <= SMALL_PHOTOS else None
