@@ -950,3 +950,24 @@ def alike_negatives(index, rows, vectors, apart=False):
             ):
                 found.append((exact_similarity(vectors[row], vectors[other]), row, other))
     return sorted(found, key=lambda entry: (-entry[0], entry[1:]))
+
+
+# --- pages -----------------------------------------------------------------------------------------------------------
+
+
+def shared_observations(index, first, second):
+    """What two images both see, from the models' point ids: {id: (x and y in the one, x and y in the other)}."""
+    images, observed, points = index.images, index.observations, index.points
+    if images.model[first] != images.model[second]:
+        return {}
+    places = []
+    for row in (first, second):
+        seen = {}
+        for k in range(observed.indptr[row], observed.indptr[row + 1]):
+            at = tuple(observed.xy[k].tolist())
+            place = None if any(math.isnan(v) for v in at) else at
+            known = seen.setdefault(int(points.id[observed.point[k]]), place)
+            if known is None:
+                seen[int(points.id[observed.point[k]])] = place
+        places.append(seen)
+    return {point: (places[0][point], places[1][point]) for point in sorted(places[0]) if point in places[1]}

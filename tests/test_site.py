@@ -1138,6 +1138,8 @@ def test_the_page_of_a_site_shows_its_photos_and_speaks_of_networks_not_of_files
     assert "evaluation_" not in held_out
     assert "distractors have the name" not in held_out
     assert "<h1>site</h1>" in (site / "page" / "places" / "index.html").read_text()
+    for name in ("places", "tuples"):
+        assert 'class="over-photos"' in (site / "page" / name / "index.html").read_text(), name
 
 
 def test_a_wrong_root_leaves_no_site_behind(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ USES = (
     ),
     Use(("called", "compare_called"), "--compare of an evaluation", given("compare")),
     Use(("num_models", "num_places", "descriptors"), "an index", lambda params: params["kind"] == "index"),
+    Use(("index",), "a tuple file", lambda params: params["kind"] == "tuples"),
     Use(("num_pairs",), "an index or a tuple file", lambda params: params["kind"] in ("index", "tuples")),
     Use(("photo_size",), "an index, a tuple file or an evaluation", lambda params: params["kind"] != "run"),
 )
@@ -31,6 +32,11 @@ USES = (
 @click.argument("source", metavar="FILE", type=PATH)
 @click.option("-o", "--output", "target", type=PATH, required=True, help="the folder to make")
 @click.option("--num-tuples", default=40, show_default=True, help="tuples: shown of each split, balanced over places")
+@click.option(
+    "--index",
+    type=PATH,
+    help="tuples: the index they were mined from, to draw the points that query and positive share",
+)
 @click.option("--num-queries", default=10, show_default=True, help="evaluation: worst queries, and as many best ones")
 @click.option("--num-ranked", default=10, show_default=True, help="evaluation: images of a query, not counting junk")
 @click.option("--setup", help="evaluation: the setup to show  [default: medium, or the first]")
@@ -54,7 +60,8 @@ def command(source: Path, target: Path, force: bool, output: Output, **shown: An
     """Write an HTML page of FILE.
 
     Of an index: its models seen from above, places, shared points, places that look alike. Of a tuple file: the
-    evidence and tuples. Of the folder of a training run: its curves. Of an evaluation: its worst and best queries.
+    evidence and tuples; with --index, lines between the points that query and positive share. Of the folder of a
+    training run: its curves. Of an evaluation: its worst and best queries.
     """
     from retrieval.reports.options import ReportOptions
     from retrieval.reports.report import page_of, write_report

@@ -30,8 +30,9 @@ ORIENTATION = 0x0112
 """EXIF's tag."""
 TIFF_WIDTH, TIFF_HEIGHT = 256, 257
 """TIFF's tags of the sides as they are stored."""
-SIDEWAYS = (3, 4, 5, 6, 7, 8)
-"""Its values of photos whose upper side is not up; one of value 2 stands upright, mirrored."""
+SIDEWAYS, SIDES_SWAPPED = (3, 4, 5, 6, 7, 8), (5, 6, 7, 8)
+"""Its values of photos whose upper side is not up (one of value 2 stands upright, mirrored), and of those among them
+whose width becomes their height."""
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -270,7 +271,7 @@ def _decoded_size(image: Image.Image) -> tuple[int, int]:
     """Width and height of an opened photo once it is decoded: Pillow before 11 turns a TIFF only then."""
     width, height = image.size
     tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
-    turns = tags.get(ORIENTATION) in (5, 6, 7, 8) and (width, height) == (tags.get(TIFF_WIDTH), tags.get(TIFF_HEIGHT))
+    turns = tags.get(ORIENTATION) in SIDES_SWAPPED and (width, height) == (tags.get(TIFF_WIDTH), tags.get(TIFF_HEIGHT))
     return (height, width) if turns else (width, height)
 
 

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from retrieval.photos.decoding import photo_size
 from retrieval.photos.origins import refuse_others
 from retrieval.reports.inspection import inspect_file
 from retrieval.reports.matrices import shared_matrix
 from retrieval.reports.options import ReportOptions
+from retrieval.reports.pair_drawings import DrawnPair, PagePhoto, PairDrawings
 from retrieval.reports.plan_views import PlanView, plan_view
 from retrieval.reports.thumbnails import Thumbnails
 from sfm2tuples.errors import DataError, first_three
@@ -43,6 +45,18 @@ class AlikePhotos:
 
 
 @dataclass(frozen=True)
+class PlaceDrawings:
+    """The shared points of a place's images."""
+
+    matrix: Markup
+    """Of all pairs."""
+    size: int
+    """How many images those are."""
+    typical: DrawnPair | None
+    """A pair with the median of shared points; None where no pair with photos can be drawn."""
+
+
+@dataclass(frozen=True)
 class DescribedImages:
     """Those images of an index that are described."""
 
@@ -67,6 +81,7 @@ class IndexPage:
         self.thumbnails = thumbnails
         self.facts = inspect_file(path)
         self.index = open_index(path)
+        self._drawings = PairDrawings(self.index, thumbnails) if self.index.has_points else None
         self.described = None if options.descriptors is None else _described(options.descriptors, self.index)
 
     def head(self) -> dict[str, Any]:
@@ -103,12 +118,28 @@ class IndexPage:
     def _name(self, model: int) -> str:
         return self.index.models.name[model]
 
-    def matrix_of(self, place: int) -> tuple[Markup, int]:
-        """The shared points of a place's images as a drawing, and how many images those are."""
-        graph = self.index.covisibility(place=place).tocoo()
+    def drawings_of(self, place: int) -> PlaceDrawings:
+        """The shared points of a place's images, all and those of a typical pair."""
+        index, rows = self.index, self.index.rows_of_place(place)
+        graph = index.covisibility(place=place).tocoo()
         size = graph.shape[0]
-        drawing = shared_matrix(graph.row, graph.col, graph.data, size, self.index.places.name[place])
-        return drawing, size
+        drawing = shared_matrix(graph.row, graph.col, graph.data, size, index.places.name[place])
+        has_photo, photo = index.images.has_photo[rows], index.images.photo[rows]
+        can_be_seen = (graph.row < graph.col) & has_photo[graph.row] & has_photo[graph.col]
+        pairs = np.flatnonzero(can_be_seen & (photo[graph.row] != photo[graph.col]))
+        if not len(pairs):
+            return PlaceDrawings(drawing, size, None)
+        order = np.lexsort((graph.col[pairs], graph.row[pairs], graph.data[pairs]))
+        middle = pairs[order[len(order) // 2]]
+        return PlaceDrawings(drawing, size, self.drawn(int(rows[graph.row[middle]]), int(rows[graph.col[middle]])))
+
+    def drawn(self, first: int, second: int) -> DrawnPair | None:
+        """The points that two images both see, drawn over their photos; None of a lean index too."""
+        return None if self._drawings is None else self._drawings.draw(self._shown(first), self._shown(second))
+
+    def _shown(self, row: int) -> PagePhoto:
+        photo = self.photo(row)
+        return PagePhoto(photo["url"], photo["key"], (row,), lambda: photo_size(self.index.photo_path(row)))
 
     def alike_places(self) -> list[SuspiciousPair]:
         """Pairs of places that look alike, the most alike first; none without descriptors."""

@@ -15,6 +15,8 @@ class ReportOptions:
 
     num_tuples: int = 40
     """Of a tuple file: tuples of each split, balanced over places."""
+    index: Path | None = None
+    """The index that a tuple file was mined from, to draw the points that queries and positives both see."""
     photo_size: int = 320
     """Longest side of the photos on the page, in pixels."""
     num_queries: int = 10

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from retrieval.photos.decoding import pack_photo
+from retrieval.photos.decoding import load_oriented, pack_photo
 from sfm2tuples.errors import PhotoError
 from sfm2tuples.files.remote.address import AnyPath
 
@@ -43,6 +43,11 @@ class Thumbnails:
         if row not in self._urls:
             self._urls[row] = self._write(row, key, source)
         return self._urls[row]
+
+    def shape(self, url: str) -> tuple[tuple[int, int], int]:
+        """Width and height of a picture as it is stored, and the orientation that its EXIF gives."""
+        photo, orientation = load_oriented(self._page / url, self._size)
+        return (photo.shape[1], photo.shape[0]), orientation
 
     def _write(self, row: int, key: str, source: Callable[[int], AnyPath | bytes]) -> str:
         url = f"{FOLDER}/{row:06d}.jpg"

@@ -101,7 +101,7 @@ def _pages_below(folder: Path, files: SiteFiles, comparison: Comparison) -> list
     add("places", files.index, options, "Places", "models from above, shared points, and places that look alike")
     if files.tuples.is_file():
         said = "what the network was trained on, with the numbers that spoke for each choice"
-        add("tuples", files.tuples, ReportOptions(title=name), "Tuples", said)
+        add("tuples", files.tuples, ReportOptions(title=name, index=files.index), "Tuples", said)
     if (files.run / LAST).is_file():
         add("training", files.run, ReportOptions(title=name), "Training", "mAP and loss, round by round")
     if comparison.rows:

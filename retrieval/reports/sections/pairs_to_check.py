@@ -52,8 +52,13 @@ def _shown(page: IndexPage | TuplePage, pairs: DoubtfulPairs) -> list[dict[str, 
             numbers.append(f"overlap {pairs.overlap[i]:.2f}")
         if np.isfinite(pairs.angle[i]):
             numbers.append(f"{np.degrees(pairs.angle[i]):.0f}°")
-        photos = [page.photo(int(row)) for row in (pairs.first[i], pairs.second[i])]
-        shown.append({"photos": photos, "similarity": float(pairs.similarity[i]), "numbers": numbers})
+        first, second = int(pairs.first[i]), int(pairs.second[i])
+        shown.append({
+            "photos": [page.photo(first), page.photo(second)],
+            "drawn": page.drawn(first, second) if pairs.shared[i] > 0 else None,
+            "similarity": float(pairs.similarity[i]),
+            "numbers": numbers,
+        })  # fmt: skip
     return shown
 
 

@@ -28,6 +28,6 @@ def sections(page: IndexPage) -> Iterator[Section]:
     )
     matrices = []
     for place in page.largest_places:
-        drawing, size = page.matrix_of(place)
-        matrices.append({"name": page.index.places.name[place], "drawing": drawing, "size": size})
+        drawn = page.drawings_of(place)
+        matrices.append({"name": page.index.places.name[place], **vars(drawn)})
     yield Section("shared", "Shared points", {"matrices": matrices}, "shared_points.html.j2")

@@ -20,7 +20,8 @@ def sections(page: TuplePage) -> Iterator[Section]:
         rows = page.tuples.tuples[split]
         shown = choose_balanced(page.tuples.images.place[rows.query], page.num_tuples).tolist()
         montages = [_montage(page, split, row) for row in shown]
-        yield Section(split, f"{title} tuples", {"montages": montages, "total": len(rows.query)}, "montages.html.j2")
+        values = {"montages": montages, "total": len(rows.query), "is_drawn": page.is_drawn}
+        yield Section(split, f"{title} tuples", values, "montages.html.j2")
 
 
 def choose_balanced(places: np.ndarray, count: int) -> np.ndarray:
@@ -64,7 +65,9 @@ def _montage(page: TuplePage, split: str, row: int) -> dict[str, Any]:
     asked = page.tile("query", query, numbers=(("photo", f"{width} × {height} px"),))
     negatives = zip(rows.negative[row].tolist(), rows.negative_similarity[row].tolist(), strict=True)
     tiles = [asked, *_positives(page, split, row), *(page.tile("negative", *negative) for negative in negatives)]
-    return {"place": asked.place, "number": row, "tiles": tiles}
+    drawn = [page.drawn(query, positive) for positive in rows.positive[row].tolist()]
+    pairs = [pair for pair in drawn if pair is not None]
+    return {"place": asked.place, "number": row, "tiles": tiles, "drawn": pairs}
 
 
 def _positives(page: TuplePage, split: str, row: int) -> Iterator[Tile]:
