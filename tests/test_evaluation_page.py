@@ -15,6 +15,7 @@ from PIL import Image
 from test_benchmarks import GND, IMLIST, ORIGINAL, REVISITED, write_json
 
 from retrieval.evaluation.evaluation_file import PhotoFolders, read_evaluation
+from retrieval.photos.decoding import ORIENTATION
 from retrieval.reports.drawings import scatter
 from sfm2tuples.errors import FileFormatError
 from sfm2tuples.files.descriptors import Descriptors, write_descriptors
@@ -257,6 +258,12 @@ def test_junk_is_shown_and_takes_no_rank_and_a_box_is_drawn(tmp_path: Path) -> N
     assert [said for said, _ in captions(card)[1:4]] == ["junk", "1: right", "2: wrong"]
     assert '<rect x="10.0" y="0.0" width="30.0" height="30.0"/>' in card
     assert 'viewBox="0 0 48 32"' in card
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6  # the box is of the stored photo, and the page shows it turned
+    with Image.open(tmp_path / name) as photo:
+        photo.save(tmp_path / name, exif=exif)
+    card = page(tmp_path / "r.json", "--num-queries", 50)
+    assert '<svg class="box" viewBox="0 0 32 48"><rect x="2.0" y="10.0" width="30.0" height="30.0"/></svg>' in card
 
 
 def test_of_several_setups_medium_is_shown_or_the_one_that_is_named(

@@ -137,14 +137,14 @@ def turned(photo: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def turned_box(box: np.ndarray, width: int, height: int, orientation: int) -> np.ndarray:
-    """A box (left, top, right, bottom) of a stored photo of width x height pixels, in the `turned` photo."""
-    left, top, right, bottom = box.tolist()
+    """Boxes (..., 4) (left, top, right, bottom) of a stored photo of width x height pixels, in the `turned` photo."""
+    left, top, right, bottom = np.moveaxis(box, -1, 0)
     if orientation in (2, 3, 7, 8):
         left, right = width - right, width - left
     if orientation in (3, 4, 6, 7):
         top, bottom = height - bottom, height - top
     corners = (top, left, bottom, right) if orientation >= 5 else (left, top, right, bottom)
-    return np.array(corners, box.dtype)
+    return np.stack(corners, axis=-1).astype(box.dtype)
 
 
 def scaled_photo(photo: np.ndarray, scale: float, resize_filter: str = BILINEAR) -> np.ndarray:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 
 from retrieval.evaluation.evaluation_file import PhotoFinder
-from retrieval.photos.decoding import photo_size
+from retrieval.photos.decoding import SIDES_SWAPPED, photo_size, turned_box
 from retrieval.reports.query_scores import Entry, QueryScore
 from retrieval.reports.thumbnails import Thumbnails
 from sfm2tuples.errors import PhotoError
@@ -135,15 +136,18 @@ class Cards:
         return source
 
     def _box(self, name: str, box: list[float] | None) -> Markup | None:
-        """A query's box as a drawing that fits its photo, however large that is shown."""
-        path = self._photos.path(name)
-        if box is None or path is None:
+        """A query's box as a drawing that fits its photo, however large that is shown, and turned as that is."""
+        path, url = self._photos.path(name), self._url(name)
+        if box is None or path is None or not url:
             return None
         try:
             width, height = photo_size(path)
         except PhotoError:
             return None
-        left, top, right, bottom = box
+        orientation = self._thumbnails.shape(url)[1]
+        left, top, right, bottom = turned_box(np.array(box), width, height, orientation).tolist()
+        if orientation in SIDES_SWAPPED:
+            width, height = height, width
         return Markup('<svg class="box" viewBox="0 0 {} {}"><rect x="{}" y="{}" width="{}" height="{}"/></svg>').format(
             width, height, left, top, right - left, bottom - top
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from retrieval.photos.decoding import SIDES_SWAPPED
+from retrieval.photos.decoding import SIDES_SWAPPED, turned_box
 from retrieval.reports.thumbnails import Thumbnails
 from sfm2tuples.covisibility.shared_observations import SharedObservations, shared_observations
 from sfm2tuples.errors import counted
@@ -38,8 +38,6 @@ class DrawnPhoto:
     """Where it begins, in percent of the drawing's width."""
     width: float
     """How wide it is, likewise."""
-    is_turned: bool
-    """Whether it is shown as its EXIF wants it: its camera was, too."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ class PairDrawings:
         other = self._placed(second, rows[1], seen.second[known])
         if one is None or other is None or not known.any():
             return None
-        (left, left_ratio, left_turned), (right, right_ratio, right_turned) = one, other
+        (left, left_ratio), (right, right_ratio) = one, other
         height = (WIDTH - GAP) / (left_ratio + right_ratio)
         start = height * left_ratio + GAP
         lines = np.hstack([left * [start - GAP, height], right * [WIDTH - start, height] + [start, 0]])
@@ -113,8 +111,8 @@ class PairDrawings:
             said += f", {len(drawn):,} drawn"
         return DrawnPair(
             photos=(
-                DrawnPhoto(first.url, first.key, 0, 100 * (start - GAP) / WIDTH, left_turned),
-                DrawnPhoto(second.url, second.key, 100 * start / WIDTH, 100 * (1 - start / WIDTH), right_turned),
+                DrawnPhoto(first.url, first.key, 0, 100 * (start - GAP) / WIDTH),
+                DrawnPhoto(second.url, second.key, 100 * start / WIDTH, 100 * (1 - start / WIDTH)),
             ),
             height=round(height),
             max_width=round(min(MAX_WIDTH, MAX_HEIGHT * WIDTH / height)),
@@ -129,22 +127,25 @@ class PairDrawings:
         found = [(pair, shared_observations(self._index, *pair)) for pair in pairs or [(rows[0], others[0])]]
         return max(found, key=lambda one: len(one[1].point))
 
-    def _placed(self, photo: PagePhoto, row: int, xy: np.ndarray) -> tuple[np.ndarray, float, bool] | None:
-        """Where an image sees points, as shares of its picture's width and height, the picture's width over its height,
-        and whether it is turned by EXIF; None where the picture has another shape than the camera.
+    def _placed(self, photo: PagePhoto, row: int, xy: np.ndarray) -> tuple[np.ndarray, float] | None:
+        """Where an image sees points, as shares of its picture's width and height, and the picture's width over its
+        height; None where the picture has another shape than the camera.
 
-        Pages show pictures as they are stored, as COLMAP's coordinates are. A camera whose sides are those of the
-        turned photo comes from a program that turned it, and so is the picture then.
+        Pages show photos turned by EXIF. COLMAP's coordinates are of the stored photo and are turned alike. A camera
+        whose sides are those of the turned photo comes from a program that turned it first.
         """
         size, orientation = self._thumbnails.shape(photo.url)
         camera = self._index.camera(row).size
         if camera == UNKNOWN_SIZE:
             camera = photo.size()
             xy = xy + np.array(camera) / 2
-        is_turned = not _is_same_shape(camera, size)
-        if is_turned and not (orientation in SIDES_SWAPPED and _is_same_shape(camera, size[::-1])):
+        swapped = orientation in SIDES_SWAPPED
+        if _is_same_shape(camera, size[::-1] if swapped else size):
+            xy = turned_box(np.hstack([xy, xy]), *camera, orientation)[:, :2]
+            camera = camera[::-1] if swapped else camera
+        elif not (swapped and _is_same_shape(camera, size)):
             return None
-        return xy.astype(np.float64) / camera, camera[0] / camera[1], is_turned
+        return xy.astype(np.float64) / camera, camera[0] / camera[1]
 
 
 def evenly_by_height(lines: np.ndarray) -> np.ndarray:

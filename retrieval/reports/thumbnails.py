@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
-from retrieval.photos.decoding import load_oriented, pack_photo
+import numpy as np
+from PIL import Image
+
+from retrieval.photos.decoding import PACKED_QUALITY, load_oriented, pack_photo, turned
 from sfm2tuples.errors import PhotoError
 from sfm2tuples.files.remote.address import AnyPath
 
@@ -14,6 +18,9 @@ FOLDER = "photos"
 
 class Thumbnails:
     """The folder of a page's photos; each is decoded and written once.
+
+    A photo that EXIF turns is written as it is seen, without EXIF: of a page on a disk browsers would turn it whatever
+    its style says, and of a page from a server they would not.
 
     Parameters
     ----------
@@ -27,6 +34,7 @@ class Thumbnails:
         self._page = page
         self._size = size
         self._urls: dict[int, str] = {}
+        self._shapes: dict[str, tuple[tuple[int, int], int]] = {}
         self.missing: list[str] = []
         (page / FOLDER).mkdir()
 
@@ -45,16 +53,24 @@ class Thumbnails:
         return self._urls[row]
 
     def shape(self, url: str) -> tuple[tuple[int, int], int]:
-        """Width and height of a picture as it is stored, and the orientation that its EXIF gives."""
-        photo, orientation = load_oriented(self._page / url, self._size)
-        return (photo.shape[1], photo.shape[0]), orientation
+        """Width and height of a picture in pixels, and the orientation by EXIF that its photo was turned by."""
+        return self._shapes[url]
 
     def _write(self, row: int, key: str, source: Callable[[int], AnyPath | bytes]) -> str:
         url = f"{FOLDER}/{row:06d}.jpg"
         try:
             jpeg = pack_photo(source(row), self._size)
+            stored, orientation = load_oriented(jpeg, self._size)
         except PhotoError:
             self.missing.append(key)
             return ""
-        (self._page / url).write_bytes(jpeg)
+        seen = turned(stored, orientation)
+        self._shapes[url] = (seen.shape[1], seen.shape[0]), orientation
+        (self._page / url).write_bytes(jpeg if orientation == 1 else _encoded(seen))
         return url
+
+
+def _encoded(photo: np.ndarray) -> bytes:
+    jpeg = io.BytesIO()
+    Image.fromarray(photo).save(jpeg, "JPEG", quality=PACKED_QUALITY, subsampling=0)
+    return jpeg.getvalue()
