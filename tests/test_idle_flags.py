@@ -85,7 +85,7 @@ IDLE = [
     for command in PLAIN
     for use in uses(command)
     for name in use.flags
-    if command != "report" or name not in ("num_tuples", "num_pairs", "photo_size")
+    if command != "report" or name not in ("num_tuples", "num_pairs", "photo_size", "index")
 ]
 
 
@@ -130,6 +130,7 @@ BAG = (*LABELS, "--teacher", "bow.h5")
         (("import-tuples", "x.pkl", "-o", "x.h5", "--image-size", "64"), "--image-size is for --network"),
         (("report", "t.h5", "-o", "page", "--num-queries", "3"), "--num-queries is for an evaluation"),
         (("report", "e.json", "-o", "page", "--num-tuples", "3"), "--num-tuples is for a tuple file"),
+        (("report", "e.json", "-o", "page", "--index", "i.h5"), "--index is for a tuple file"),
     ],
     ids=lambda value: value[-2] if isinstance(value, tuple) else "",
 )
