@@ -31,6 +31,11 @@ class Interval:
         """Whether a difference is more than chance."""
         return bool(self.low > 0 or self.high < 0)
 
+    @property
+    def said(self) -> str:
+        """The same of a difference, for people."""
+        return "more than chance" if self.excludes_zero else "within chance"
+
     def as_dict(self) -> dict[str, float | None]:
         """Mean and ends as plain values for JSON, which has no NaN."""
         return {name: None if np.isnan(value) else value for name, value in vars(self).items()}

@@ -95,9 +95,7 @@ class EvaluationPage:
         if self.difference is None:
             return None
         own, other = self.ways
-        return self.judged.gain_text(
-            [own.entries[query] for query in own.entries], [other.entries[query] for query in own.entries]
-        )
+        return self.judged.gain_text(list(own.entries.values()), [other.entries[query] for query in own.entries])
 
     def _localiser(self) -> list[tuple[str, str]]:
         """Value and name of the figure that speaks for a localiser, where it was measured."""

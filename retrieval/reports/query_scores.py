@@ -53,7 +53,7 @@ class QueryScore:
         """By how much one way is ahead of another, of the same queries in the same order, and how sure that is."""
         found = mean_interval(self._parts(own) - self._parts(other))
         mean, low, high = (signed_figure_text(self.figure, value) for value in (found.mean, found.low, found.high))
-        return mean, f"{low} to {high}, {'more than chance' if found.excludes_zero else 'within chance'}"
+        return mean, f"{low} to {high}, {found.said}"
 
     def _parts(self, entries: Sequence[Entry]) -> np.ndarray:
         return np.array([self.part(entry) for entry in entries], np.float64)

@@ -80,7 +80,7 @@ class Comparison:
         why = "best on what was held out"
         if row.value.mean < max(other.value.mean for other in self.rows):
             why = "which the held-out questions cannot tell from the best, and which experience favours"
-        whole = f"kept: {self.title}, {why}; its gain of {_gained(row.gain)} is {_sure(row.gain)}"
+        whole = f"kept: {self.title}, {why}; its gain of {_gained(row.gain)} is {row.gain.said}"
         return f"{whole}; {self._share_of_training(row)}"
 
     def _share_of_training(self, row: Row) -> str:
@@ -91,7 +91,7 @@ class Comparison:
         if not row.way.endswith(WHITENED):
             return "all of it comes of training"
         by = f"training alone, over {title_of(START + WHITENED)}, adds {_gained(row.training)}"
-        return f"{by}, which is {_sure(row.training)}"
+        return f"{by}, which is {row.training.said}"
 
     def table(self) -> tuple[list[tuple[str, ...]], list[str]]:
         """Rows for people and their header: percent, 95 % intervals."""
@@ -198,10 +198,6 @@ def _row(values: Mapping[str, Any]) -> Row:
 
 def _gained(gain: Interval) -> str:
     return f"{_signed(gain.mean)} mAP ({_signed(gain.low)} to {_signed(gain.high)})"
-
-
-def _sure(gain: Interval) -> str:
-    return "more than chance" if gain.excludes_zero else "within chance"
 
 
 def _signed(share: float) -> str:

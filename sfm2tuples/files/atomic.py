@@ -21,6 +21,7 @@ _CLAIMED: set[str] = set()
 _LONGEST = 200
 """Bytes of a name that its temporary name repeats: a file system takes 255 in all."""
 MARKED_BYTES = 4096
+"""Of a file, among which the mark of its folder must be."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

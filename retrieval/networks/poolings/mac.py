@@ -8,10 +8,13 @@ from torch.nn.functional import max_pool2d
 
 from retrieval.networks.poolings.pooling import Pooling, single_precision
 
+_is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+"""Whether an exporter follows the network; an early torch does not tell it from a compiler."""
+
 
 def mac(x: Tensor) -> Tensor:
     """MAC: the maximum of each channel."""
-    if torch.compiler.is_compiling():
+    if _is_exporting():
         # To an exporter a window is a number, the size of the map that it follows; the maximum is the same.
         return single_precision(x).amax(dim=(-2, -1))
     # [C]'s max_pool2d: a tie's gradient goes to one cell, and channels-last maps are read in one sweep.

@@ -22,9 +22,10 @@ def sections(page: IndexPage) -> Iterator[Section]:
     observed, photos = (
         np.diff(np.append(0, np.cumsum(column))[start]) for column in (index.num_observed(), index.images.has_photo[:])
     )
+    num_images, num_points = np.diff(start), np.diff(index.models.point_start)
     rows = []
-    for model in np.argsort(-np.diff(start), kind="stable")[:MOST].tolist():
-        images, points = int(start[model + 1] - start[model]), int(np.diff(index.models.point_start)[model])
+    for model in np.argsort(-num_images, kind="stable")[:MOST].tolist():
+        images, points = int(num_images[model]), int(num_points[model])
         place = int(index.models.place[model])
         rows.append({
             "name": index.models.name[model],
