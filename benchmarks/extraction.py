@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from benchmarks.photos import (
+    VIT_B,
     busy_share,
     decoded,
     has_bf16,
@@ -25,7 +26,7 @@ from retrieval.networks.network import Network
 
 CPU = (("squeezenet1_1", 512, 362, 48), ("squeezenet1_1", 512, 512, 48), ("squeezenet1_1", 1500, 362, 24))
 """Backbone, longest side of the photos, longest side described, photos."""
-GPU = (("resnet50", 512, 362, 768), ("vgg16", 512, 362, 768))
+GPU = (("resnet50", 512, 362, 768), ("vgg16", 512, 362, 768), (VIT_B, 512, 362, 768))
 QUICK = (("squeezenet1_1", 160, 128, 4),)
 GOAL = {"cpu": "2.5x", "cuda": "6x"}
 """How much faster than the usual way; on a CPU in fp32."""

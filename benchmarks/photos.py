@@ -19,6 +19,8 @@ from torch import Tensor
 from retrieval.descriptors.extraction import DECODERS
 from retrieval.networks.network import Network, build_network
 
+VIT_B = "vit14:768-12-12-37"
+"""A backbone of a ViT-B's sizes, with patches of 14 pixels."""
 REPEATS = 5
 DETAIL = 48
 """Blobs along the long side of a photo; noise of a few levels lies over them, as in a camera's."""

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from benchmarks.photos import (
+    VIT_B,
     busy_share,
     decoded,
     has_bf16,
@@ -46,7 +47,7 @@ from sfm2tuples.mining.tuple_file import (
 NEGATIVES = 5
 CPU = (("squeezenet1_1", 512, 362, 10), ("squeezenet1_1", 1500, 362, 5))
 """Backbone, longest side of the photos, longest side in training, tuples of a round."""
-GPU = (("resnet50", 512, 362, 100), ("vgg16", 512, 362, 100))
+GPU = (("resnet50", 512, 362, 100), ("vgg16", 512, 362, 100), (VIT_B, 512, 362, 100))
 QUICK = (("squeezenet1_1", 160, 128, 2),)
 GOALS = {("cpu", FP32): "1.3x", ("cpu", BF16): "2x", ("cuda", FP32): "4x", ("cuda", BF16): "4x"}
 
