@@ -268,6 +268,21 @@ class TestNames:
         sequences, floats = {".apng", ".avifs", ".heics", ".heifs"}, {".pfm"}
         assert known - sequences - floats <= {suffix for suffixes in SUFFIXES_OF.values() for suffix in suffixes}
 
+    def test_links_to_folders_are_followed_once(self, tmp_path):
+        here, there = tmp_path / "site", tmp_path / "disk"
+        for folder in (here / "day", there / "night/late"):
+            folder.mkdir(parents=True)
+            Image.fromarray(picture()).save(folder / "a.jpg")
+        (here / "night").symlink_to(there / "night")  # a walk on another disk
+        (here / "late").symlink_to(there / "night/late")  # part of what another link leads to
+        (here / "again").symlink_to(here / "day")
+        (here / "day/up").symlink_to(tmp_path)  # without end
+        (there / "night/back").symlink_to(there / "night")
+        (here / "gone").symlink_to(tmp_path / "gone")
+        assert photos_below(here) == ["day/a.jpg", "late/a.jpg", "night/late/a.jpg"]
+        (tmp_path / "link").symlink_to(here)
+        assert photos_below(tmp_path / "link") == photos_below(here)
+
     def test_the_page_of_inputs_names_every_suffix(self):
         page = (Path(__file__).parents[1] / "docs/inputs.md").read_text(encoding="utf-8")
         assert [s for suffixes in SUFFIXES_OF.values() for s in suffixes if f"`{s}`" not in page] == []

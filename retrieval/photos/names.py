@@ -56,8 +56,10 @@ def _found_here(folder: Path) -> tuple[list[str], list[str]]:
     """Photos of this machine, and what looks like some and is not read."""
     suffixes = readable_suffixes()
     found, unread = [], []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    walked = [os.path.realpath(folder)]
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        shown = (name for name in sorted(folders) if not name.startswith("."))
+        folders[:] = [name for name in shown if not _is_known_link(os.path.join(parent, name), walked)]
         below = Path(parent).relative_to(folder).as_posix()
         prefix = "" if below == "." else f"{below}/"
         for name in (name for name in files if not name.startswith(".")):
@@ -66,6 +68,24 @@ def _found_here(folder: Path) -> tuple[list[str], list[str]]:
             elif looks_like_photo(Path(parent, name)):
                 unread.append(prefix + name)
     return found, unread
+
+
+def _is_known_link(folder: str, walked: list[str]) -> bool:
+    """Whether a folder is a link to one that is walked already, or that has all of them in it, which would never end.
+
+    `walked` holds the real path of the folder asked for, and then those of the links that are followed.
+    """
+    if not os.path.islink(folder):
+        return False
+    real = os.path.realpath(folder)
+    is_known = any(_is_below(real, other) for other in walked) or _is_below(walked[0], real)
+    if not is_known:
+        walked.append(real)
+    return is_known
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return os.path.commonpath((path, folder)) == folder
 
 
 def short_name(name: str) -> str:
