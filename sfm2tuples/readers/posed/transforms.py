@@ -4,7 +4,8 @@ As documented at docs.nerf.studio ("Data conventions") and in instant-ngp's `doc
 `frames`, each with `file_path` and `transform_matrix`, which takes points of the camera to the world. The camera's
 axes are OpenGL's: x to the right, y up, it looks along -z. Intrinsics stand in the frame or, for all, beside the list:
 `w h fl_x fl_y cx cy k1 k2 k3 k4 p1 p2` in pixels, with COLMAP's origin, and `camera_model` (or `is_fisheye`); or
-`camera_angle_x`, `camera_angle_y`: the whole angle of view in radians.
+`camera_angle_x`, `camera_angle_y`: the whole angle of view in radians; or `x_fov`, `y_fov`: in degrees, as instant-ngp
+reads them. Where one axis alone has a focal length, pixels are square.
 """
 
 from __future__ import annotations
@@ -183,14 +184,14 @@ class _Cameras:
         width, height = self._size(label, frame)
         if kind == AROUND:
             return AROUND, width, height, (float(width), float(height))
-        focal = self._focal(label, frame, "x", width)
-        if focal is None:
-            raise ModelError(self.path, f"{label} has neither fl_x nor camera_angle_x", "one of them is needed")
-        other = self._focal(label, frame, "y", height)
+        given = (self._focal(label, frame, "x", width), self._focal(label, frame, "y", height))
+        focals = [focal for focal in given if focal is not None]
+        if not focals:
+            raise ModelError(self.path, f"{label} has no fl_x, x_fov or camera_angle_x", "one of them is needed")
         centre = [self._number(label, frame, key) for key in ("cx", "cy")]
         middle = [half if given is None else given for given, half in zip(centre, (width / 2, height / 2), strict=True)]
         lens = {key: self._number(label, frame, key) or 0.0 for key in ("k1", "k2", "k3", "k4", "p1", "p2")}
-        params = (focal, focal if other is None else other, *middle)
+        params = (focals[0], focals[-1], *middle)
         return self._distorted(label, kind, (width, height), params, lens)
 
     def _distorted(
@@ -212,11 +213,13 @@ class _Cameras:
     def _focal(self, label: str, frame: Frame, axis: str, side: int) -> float | None:
         """Focal length in pixels; None where neither it nor the angle of view is there."""
         focal = self._number(label, frame, f"fl_{axis}")
-        angle = self._number(label, frame, f"camera_angle_{axis}") if focal is None else None
-        if angle is not None:
-            if not 0 < angle < math.pi:
-                raise ModelError(self.path, f"camera_angle_{axis} of {label} is {angle:g}, not within 0 to pi radians")
-            focal = side / 2 / math.tan(angle / 2)
+        angles = ((f"{axis}_fov", 180.0, "180 degrees"), (f"camera_angle_{axis}", math.pi, "pi radians"))
+        for key, half_turn, end in angles:
+            angle = self._number(label, frame, key) if focal is None else None
+            if angle is not None and not 0 < angle < half_turn:
+                raise ModelError(self.path, f"{key} of {label} is {angle:g}, not within 0 to {end}")
+            if angle is not None:
+                focal = side / 2 / math.tan(angle * (math.pi / half_turn) / 2)
         if focal is not None and focal <= 0:
             raise ModelError(self.path, f"fl_{axis} of {label} is {focal:g}, which is not positive")
         return focal
