@@ -9,7 +9,7 @@ import torch
 from retrieval.networks import weights
 from retrieval.networks.by_name import BACKBONES, POOLINGS
 from retrieval.networks.description import IMAGENET_MEAN, IMAGENET_STD, NetworkDescription
-from retrieval.networks.network import Network, build_network
+from retrieval.networks.network import Network, build_network, network_to_fill
 from sfm2tuples.errors import UsageError, WeightsError
 
 
@@ -181,3 +181,30 @@ def test_pooling_stays_in_single_precision_under_autocast():
             rounded = network(photos())
     assert rounded.dtype == torch.float32
     assert float((exact * rounded).sum(dim=1).min()) > 0.999
+
+
+@pytest.mark.parametrize(
+    ("backbone", "pooling"), [("squeezenet1_1", "gem"), ("resnet18", "netvlad"), ("vit14:96-1-3-7", "salad")]
+)
+def test_a_network_that_a_file_fills_draws_no_weights_first(backbone, pooling):
+    """It took as long as to read the file: three seconds for MegaLoc's 228 million weights."""
+    made = build_network(backbone, pooling, seed=1)
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    filled = network_to_fill(made.description)
+    assert torch.equal(torch.get_rng_state(), before)
+    weights.load_state(filled, made.state_dict(), "w.pt")
+    assert filled.fingerprint() == made.fingerprint()
+    assert not torch.equal(torch.nn.Linear(2, 2).weight, torch.nn.Linear(2, 2).weight)
+
+
+def test_weights_whose_sum_overflows_are_finite_and_those_with_an_infinity_or_nan_are_not():
+    made = build_network("squeezenet1_1", "gem", seed=1)
+    state = {name: value.clone() for name, value in made.state_dict().items()}
+    first = state["backbone.features.0.weight"]
+    first.fill_(3e38)
+    weights.load_state(made, state, "w.pt")
+    for value in (torch.inf, -torch.inf, torch.nan):
+        first[0, 0, 0, 0] = value
+        with pytest.raises(WeightsError, match=r"w\.pt: backbone\.features\.0\.weight has values that are not finite"):
+            weights.load_state(made, state, "w.pt")

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from retrieval.networks.description import NetworkDescription
-from retrieval.networks.network import Network
+from retrieval.networks.network import Network, network_to_fill
 from retrieval.networks.weights import CHECKPOINT_FORMAT, load_state, load_torch_file, save_torch_file
 from retrieval.networks.wrapped_weights import named_tensors
 from retrieval.photos.choices import STORED, UPRIGHT
@@ -108,7 +108,7 @@ def network_of(checkpoint: dict[str, Any], path: str | Path) -> Network:
         The weights do not fit the description or its fingerprint.
     """
     try:
-        network = Network(NetworkDescription.from_dict(checkpoint["network"]))
+        network = network_to_fill(NetworkDescription.from_dict(checkpoint["network"]))
     except (UsageError, TypeError, ValueError, RuntimeError) as error:
         what = f"its description builds no network ({error})"
         raise WeightsError(path, what, "was it made by a newer version?") from error

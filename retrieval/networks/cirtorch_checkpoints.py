@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from retrieval.networks.description import IMAGENET_MEAN, IMAGENET_STD, L2_EPS, Colour, NetworkDescription
-from retrieval.networks.network import Network
+from retrieval.networks.network import Network, network_to_fill
 from retrieval.networks.weights import load_state, load_torch_file, save_torch_file
 from retrieval.whitening.projection import Whitening, check_applicable
 from sfm2tuples.errors import UsageError, WeightsError, shown
@@ -194,7 +194,7 @@ def cirtorch_network(content: dict[str, Any], path: str | Path) -> Network:
         if isinstance(value, Tensor) and isinstance(name, str)
     }
     try:
-        network = Network(_description(content["meta"], state, path))
+        network = network_to_fill(_description(content["meta"], state, path))
     except (UsageError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(path, f"its meta builds no network ({error})") from error
     load_state(network, _renamed(state, network.description, back=True), path)

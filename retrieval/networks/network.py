@@ -8,10 +8,12 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+from torch.overrides import TorchFunctionMode
 
 from retrieval.networks.backbones.backbone import Backbone, Inner
 from retrieval.networks.by_name import build_backbone, build_pooling, pooling_class, sizes_of_pooling
@@ -205,8 +207,32 @@ class Network(nn.Module):
             if name.endswith("num_batches_tracked"):
                 continue
             digest.update(f"{name} {tuple(value.shape)}\n".encode())
-            digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
+            digest.update(value.detach().cpu().float().contiguous().numpy().data)
         return digest.hexdigest()
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Layers that are made meanwhile keep whatever is in their memory, where torch would draw random weights."""
+
+    drawing = (nn.init.kaiming_uniform_, nn.init.uniform_, nn.init.normal_, Tensor.uniform_, Tensor.normal_)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Give the tensor back as it is, or do what was asked for."""
+        if func in self.drawing:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+def network_to_fill(description: NetworkDescription) -> Network:
+    """A network all of whose weights are to be loaded: to draw random ones first takes as long as to read a file.
+
+    Raises
+    ------
+    UsageError, TypeError, ValueError, RuntimeError
+        There is no such network.
+    """
+    with _NothingDrawn():
+        return Network(description)
 
 
 def build_network(

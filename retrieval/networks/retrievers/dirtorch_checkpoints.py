@@ -23,7 +23,7 @@ from retrieval.networks.cirtorch_checkpoints import (
     read_cirtorch_checkpoint,
 )
 from retrieval.networks.description import NetworkDescription
-from retrieval.networks.network import Network
+from retrieval.networks.network import Network, network_to_fill
 from retrieval.networks.retrievers.table import L2_OF_THEIRS
 from retrieval.networks.retrievers.their_files import resnet_of
 from retrieval.networks.weights import load_state
@@ -86,7 +86,7 @@ def dirtorch_network(content: dict[str, Any], path: str | Path) -> Network:
         backbone, sizes = resnet_of(state), (len(state[_LAYER]),)
         origin = f"dirtorch {Path(path).name}"
         description = NetworkDescription(backbone, "ap-gem", l2_eps=L2_OF_THEIRS, weights=origin, pooling_sizes=sizes)
-        network = Network(description)
+        network = network_to_fill(description)
     except (UsageError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(path, f"is a network of dirtorch that is not known here ({error})") from error
     load_state(network, weights, path)

@@ -16,7 +16,7 @@ from retrieval.networks.backbones.cropped_backbones import BEFORE_RELU, LAYER3
 from retrieval.networks.backbones.torchvision_backbones import RESNETS
 from retrieval.networks.backbones.vision_transformer import PATCH, UNNORMED, name_of_sizes
 from retrieval.networks.description import NetworkDescription
-from retrieval.networks.network import Network
+from retrieval.networks.network import Network, network_to_fill
 from retrieval.networks.retrievers.table import L2_OF_THEIRS
 from retrieval.networks.weights import load_state
 from sfm2tuples.errors import UsageError, WeightsError
@@ -50,7 +50,9 @@ def network_of_theirs(state: State, path: str | Path, photo_size: tuple[int, ...
     try:
         description, weights = family(bare)
         name = Path(str(path)).name
-        network = Network(NetworkDescription(**{**vars(description), "weights": name, "photo_size": photo_size}))
+        network = network_to_fill(
+            NetworkDescription(**{**vars(description), "weights": name, "photo_size": photo_size})
+        )
     except (UsageError, KeyError, IndexError, TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
         what = f"looks like a retriever's weights, but builds no network ({error})"
         raise WeightsError(path, what, "was it downloaded whole?") from error
