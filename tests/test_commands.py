@@ -178,7 +178,7 @@ def test_the_wheel_holds_the_three_packages_and_the_templates(tmp_path: Path) ->
 def road(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The whole road on a small world, by commands alone."""
     folder = tmp_path_factory.mktemp("road")
-    write_world(folder / "world", places=5, photos_per_place=6, size=(160, 120), jobs=2)
+    write_world(folder / "world", places=5, photos_per_place=6, size=(160, 120), jobs=1)
     network = ["--backbone", "squeezenet1_1"]
     size = ["--image-size", 64]
     index, tuples = folder / "index.h5", folder / "tuples.h5"

@@ -74,7 +74,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site") / "world"
-    write_world(folder, places=4, photos_per_place=6, size=(96, 72), jobs=2)
+    write_world(folder, places=4, photos_per_place=6, size=(96, 72), jobs=1)
     return folder
 
 

@@ -90,7 +90,8 @@ def write_world(
     folder : str or Path
         Made where it does not exist; must be empty.
     places, photos_per_place, seed, jobs : int
-        Buildings, at least 2; photos of each, at least 6; of everything that is drawn; processes that render.
+        Buildings, at least 2; photos of each, at least 6; of everything that is drawn; processes that
+        render, this one alone where it is 1.
     size : (int, int)
         Width and height in pixels of a photo taken broadside; a quarter are taken upright.
     progress : callable, optional
@@ -108,7 +109,8 @@ def write_world(
     context = multiprocessing.get_context("spawn")
     models: list[SceneModel] = []
     with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        for done, scenes in enumerate(pool.map(task, range(places)), 1):
+        photographed = pool.map(task, range(places)) if jobs > 1 else map(task, range(places))
+        for done, scenes in enumerate(photographed, 1):
             models.extend(scenes)
             if progress:
                 progress(done)
