@@ -8,12 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hand_made import run
 
 from retrieval.networks.checkpoints import load_checkpoint
 from retrieval.networks.choice import load_network
@@ -26,7 +26,7 @@ from retrieval.training.validation import prepare_validation, validate
 from sfm2tuples.errors import SfmTuplesError, UsageError
 from sfm2tuples.mining.rounds import plan_round
 from sfm2tuples.mining.tuple_file import read_tuples
-from tests.teams import in_a_team
+from tests.teams import in_a_team, second_dies_while_mining, train_together
 from tests.test_training import SIZE, make_tuples, network, quick, state_of
 
 COMMON = ["--image-size", str(SIZE), "--learning-rate", "1e-4", "--seed", "5"]
@@ -45,26 +45,9 @@ BATCHES = [
 NETWORK = ["--backbone", "squeezenet1_1", "--pooling", "gem"]
 
 
-DIES_WHILE_MINING = """
-import os, signal, sys
-from cli.main import main
-from sfm2tuples.mining.rounds import RoundChoice
-
-negatives = RoundChoice.negatives
-
-def die(self, which):
-    if os.environ["RANK"] == "1" and self.plan.round == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return negatives(self, which)
-
-RoundChoice.negatives = die
-main(sys.argv[1:])
-"""
-
-
-def torchrun(processes: int, *arguments: object, program: Sequence[object] = ("-m", "cli")) -> list[str]:
+def torchrun(processes: int, *arguments: object) -> list[str]:
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    return [sys.executable, *launcher, *map(str, [*program, "train", *arguments, "--device", "cpu"])]
+    return [sys.executable, *launcher, "-m", "cli", "train", *map(str, arguments), "--device", "cpu"]
 
 
 def environment() -> dict[str, str]:
@@ -79,12 +62,12 @@ def curve(run: Path, column: str) -> list[float]:
 @pytest.mark.parametrize("options", [OPTIONS, BATCHES], ids=["tuples", "graph batches"])
 def test_two_processes_give_the_curve_of_one_with_the_same_batch(options: list[str], tmp_path: Path) -> None:
     tuples = make_tuples(tmp_path / "tuples.h5")
-    one = [sys.executable, "-m", "cli", "train", str(tuples), "-o", str(tmp_path / "one"), *NETWORK, *options]
-    subprocess.run([*one, "--rounds", "2", "--device", "cpu"], check=True, capture_output=True, env=environment())
-    two = torchrun(2, tuples, "-o", tmp_path / "two", *NETWORK, *options, "--rounds", 2)
-    done = subprocess.run(two, check=True, capture_output=True, text=True, env=environment())
-    assert done.stdout.count("round 1:") == 1
-    assert "2 processes" in done.stdout
+    words = (*NETWORK, *options, "--rounds", 2)
+    assert run("train", tuples, "-o", tmp_path / "one", *words, "--device", "cpu") == 0
+    (first, said, _), (second, other, _) = train_together(2, tmp_path, tuples, "-o", tmp_path / "two", *words)
+    assert (first, second) == (0, 0)
+    assert (said + other).count("round 1:") == 1
+    assert "2 processes" in said
     for column in ("train_loss", "val_loss", "val_map", "positive_similarity", "negative_similarity"):
         np.testing.assert_allclose(curve(tmp_path / "two", column), curve(tmp_path / "one", column), rtol=1e-4)
     weights = [load_network(tmp_path / name / "last.pt").state_dict() for name in ("one", "two")]
@@ -112,34 +95,30 @@ def test_a_process_that_dies_ends_the_run_in_one_line_and_leaves_a_checkpoint(tm
 
 
 def test_a_process_that_dies_while_mining_leaves_the_round_before(tmp_path: Path) -> None:
-    tuples, run, program = make_tuples(tmp_path / "tuples.h5"), tmp_path / "run", tmp_path / "program.py"
-    program.write_text(DIES_WHILE_MINING)
-    command = torchrun(2, tuples, "-o", run, *NETWORK, *OPTIONS, "--rounds", 3, program=[program])
-    here = {**environment(), "PYTHONPATH": str(Path(__file__).parent.parent)}
-    done = subprocess.run(command, capture_output=True, text=True, env=here, check=False, timeout=120)
-    assert done.returncode != 0
-    assert "another process of this training is gone" in done.stderr or "Signal 9" in done.stderr
-    assert load_checkpoint(run / "last.pt")["round"] == 1
-    resumed = [sys.executable, "-m", "cli", "train", tuples, "-o", run, "--resume", "--rounds", "2", "--device", "cpu"]
-    subprocess.run([str(word) for word in resumed], check=True, capture_output=True, env=environment())
-    assert load_checkpoint(run / "last.pt")["round"] == 2
+    tuples, target = make_tuples(tmp_path / "tuples.h5"), tmp_path / "run"
+    words = (tuples, "-o", target, *NETWORK, *OPTIONS, "--rounds", 3)
+    (code, _, told), (killed, _, _) = train_together(2, tmp_path, *words, first=second_dies_while_mining)
+    assert (code, killed) == (1, -signal.SIGKILL)
+    assert "another process of this training is gone" in told
+    assert load_checkpoint(target / "last.pt")["round"] == 1
+    assert run("train", tuples, "-o", target, "--resume", "--rounds", 2, "--device", "cpu") == 0
+    assert load_checkpoint(target / "last.pt")["round"] == 2
 
 
 def test_a_photo_missing_from_one_share_ends_the_run_with_its_name(tmp_path: Path) -> None:
-    tuples, run = make_tuples(tmp_path / "tuples.h5", root=tmp_path / "photos"), tmp_path / "run"
+    tuples = make_tuples(tmp_path / "tuples.h5", root=tmp_path / "photos")
     file = read_tuples(tuples)
     mining = options_of_round(file, options_from_recipe("squeezenet1_1", image_size=SIZE, seed=5))
     plan = plan_round(file.images, file.places, file.candidates["train"], mining, "train", 1)
     only_mined = ~np.isin(plan.rows_needed, prepare_validation(file, 15).rows)
     missing = int(plan.rows_needed[1::2][only_mined[1::2]][0])  # every second row is of the second share
     file.images.path(missing).unlink()
-    command = torchrun(2, tuples, "-o", run, *NETWORK, *OPTIONS, "--rounds", 2)
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False, timeout=120)
-    assert done.returncode != 0
+    done = train_together(2, tmp_path, tuples, "-o", tmp_path / "run", *NETWORK, *OPTIONS, "--rounds", 2)
     # More than one tuple in twenty: both processes refuse to go on; the one whose share it was knows why.
-    for why in ("no such photo", "cannot be read"):
-        assert f"tuples hold a photo that cannot be read, first: {file.images.key[missing]}: {why}" in done.stderr
-    assert load_checkpoint(run / "last.pt")["round"] == 0
+    for (code, _, told), why in zip(done, ("cannot be read", "no such photo"), strict=True):
+        assert code == 1
+        assert f"tuples hold a photo that cannot be read, first: {file.images.key[missing]}: {why}" in told
+    assert load_checkpoint(tmp_path / "run" / "last.pt")["round"] == 0
 
 
 def workers_of(pid: int) -> list[int]:

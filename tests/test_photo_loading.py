@@ -23,6 +23,7 @@ from retrieval.photos.decoding_processes import DecodingProcesses
 from retrieval.photos.tuple_photos import PROCESSES, THREADS, TuplePhotos, default_decoders, default_workers
 from sfm2tuples.errors import PhotoError, SfmTuplesError, UsageError
 from sfm2tuples.mining.tuple_file import read_tuples
+from tests.forked import Forked
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 60
@@ -240,60 +241,68 @@ def test_other_decoders_are_unknown(packed: Path) -> None:
 # --- a command that is stopped ------------------------------------------------------------------------------------
 
 
+def long_training(packed: Path, run: Path) -> list[str]:
+    """The words of a training in two processes that does not end by itself."""
+    words = ["train", str(packed), "-o", str(run), "--backbone", "squeezenet1_1", "--image-size", "48"]
+    return [*words, "--rounds", "100000", "--no-remine", "--decoders", "processes", "--workers", "2"]
+
+
+def started_once_it_has_begun(training: Forked | subprocess.Popen[str], run: Path) -> list[psutil.Process]:
+    """All that a training has started, once it has trained for two rounds."""
+    curves = run / "curves.csv"
+    wait_until(lambda: training.poll() is not None or (curves.exists() and len(curves.read_text().splitlines()) > 2))
+    return started_by(training.pid)
+
+
 @pytest.fixture
-def training_and_started(packed: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
+def training_and_started(packed: Path, tmp_path: Path) -> Iterator[tuple[Forked, list[psutil.Process]]]:
     """A long training in processes, once it has begun: the command, and all that it started. It ends with the test."""
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "cli", "train", str(packed), "-o", str(run), "--backbone", "squeezenet1_1"]
-    command += ["--image-size", "48", "--rounds", "100000", "--no-remine", "--decoders", "processes", "--workers", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    training = subprocess.Popen(
-        command, cwd=ROOT, env=environment, text=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    )  # fmt: skip
-    curves = run / "curves.csv"
+    training = Forked(long_training(packed, run), tmp_path)
     try:
-        wait_until(
-            lambda: training.poll() is not None or (curves.exists() and len(curves.read_text().splitlines()) > 2)
-        )
-        yield training, started_by(training.pid)
+        yield training, started_once_it_has_begun(training, run)
     finally:
         training.kill()
 
 
-def test_ctrl_c_leaves_one_line_and_no_process(
-    training_and_started: tuple[subprocess.Popen[str], list[psutil.Process]],
-) -> None:
-    training, started = training_and_started
-    assert len(started) >= 2
-    os.killpg(training.pid, signal.SIGINT)
-    _, told = training.communicate(timeout=SECONDS)
+def test_ctrl_c_leaves_one_line_and_no_process(packed: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    training = subprocess.Popen(
+        [sys.executable, "-m", "cli", *long_training(packed, run)], cwd=ROOT, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        started = started_once_it_has_begun(training, run)
+        assert len(started) >= 2
+        os.killpg(training.pid, signal.SIGINT)
+        _, told = training.communicate(timeout=SECONDS)
+    finally:
+        training.kill()
     assert training.returncode == 130
     assert "Traceback" not in told
     assert "interrupted: go on with: sfm2tuples train" in told
     assert all_end(started)
 
 
-def test_a_killed_command_leaves_no_process(
-    training_and_started: tuple[subprocess.Popen[str], list[psutil.Process]],
-) -> None:
+def test_a_killed_command_leaves_no_process(training_and_started: tuple[Forked, list[psutil.Process]]) -> None:
     training, started = training_and_started
     assert len(started) >= 2
     training.kill()
-    _, told = training.communicate(timeout=SECONDS)
-    assert "Traceback" not in told
+    assert training.wait(SECONDS) == -signal.SIGKILL
+    assert "Traceback" not in training.stderr
     assert all_end(started)
 
 
 def test_a_killed_process_ends_the_command_in_one_line(
-    training_and_started: tuple[subprocess.Popen[str], list[psutil.Process]],
+    training_and_started: tuple[Forked, list[psutil.Process]],
 ) -> None:
     training, started = training_and_started
     workers = [process for process in started if "spawn_main" in " ".join(process.cmdline())]
     assert len(workers) == 2
     workers[0].kill()
-    _, told = training.communicate(timeout=SECONDS)
-    assert training.returncode == 1
+    assert training.wait(SECONDS) == 1
+    told = training.stderr
     assert "Traceback" not in told
     assert told.splitlines()[-1].startswith("error: a process that decodes photos has died (killed by SIGKILL)")
     assert all_end(started)

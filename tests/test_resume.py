@@ -24,6 +24,7 @@ from sfm2tuples.ingest.jobs import GROUP_BYTES, GROUP_MODELS, Wanted, find_files
 from sfm2tuples.ingest.part_building import Progress
 from sfm2tuples.parts.work_folder import part_files, work_folder, work_path
 from sfm2tuples.readers.discover import find_models
+from tests.forked import Forked
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 NAMES = [f"{i}.jpg" for i in range(8)]
@@ -98,9 +99,14 @@ def start(arguments: list[str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(arguments, cwd=REPOSITORY, stderr=subprocess.PIPE, start_new_session=True)
 
 
-def started(arguments: list[str], target: Path, jobs: int) -> subprocess.Popen[bytes]:
+def forked(root: Path, target: Path) -> Forked:
+    """Start a build that need not import packages first."""
+    return Forked(["build-index", root, "-o", target, "--force", "--quiet"], target.parent)
+
+
+def started(root: Path, target: Path, jobs: int) -> Forked | subprocess.Popen[bytes]:
     """Start a build and wait until its work begins; that of workers begins when the first has imported packages."""
-    process = start(arguments)
+    process = forked(root, target) if jobs == 1 else start(command(root, target, "--jobs", str(jobs)))
     folder = work_path(target)
     while not (folder.exists() if jobs == 1 else part_files(folder)) and process.poll() is None:
         time.sleep(0.001)
@@ -219,11 +225,10 @@ def test_killed_at_any_moment_the_index_is_absent_or_whole(
 
     Whether one of them leaves parts behind is luck; the tests of exact states below and above do not depend on it.
     """
-    arguments = command(root, target, "--jobs", str(jobs))
     lengths = []
     for _ in range(2):  # The first may compile, which would put all moments behind the end of the others.
         target.unlink(missing_ok=True)
-        process = started(arguments, target, jobs)
+        process = started(root, target, jobs)
         began = time.perf_counter()
         assert process.wait() == 0
         lengths.append(time.perf_counter() - began)
@@ -233,7 +238,7 @@ def test_killed_at_any_moment_the_index_is_absent_or_whole(
         target.unlink()
         if old:
             target.write_bytes(old)
-        process = started(arguments, target, jobs)
+        process = started(root, target, jobs)
         time.sleep(length * 1.1 * moment / moments)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -251,7 +256,7 @@ def test_killed_in_a_certain_state_the_build_goes_on(root: Path, target: Path, e
             return any(target.parent.glob(f".{target.name}.*-*.part"))
         return len(part_files(work_path(target))) >= (1 if state == "one part" else MODELS - 1)
 
-    process = start(command(root, target))
+    process = forked(root, target)
     while not reached() and process.poll() is None:
         time.sleep(0.001)
     process.kill()
