@@ -267,40 +267,40 @@ def covisibility_by_sets(views, xyz):
     `views` is a list of (points, rotation, translation, focal length or None), `xyz` maps a point to its position.
     Gives {(i, j): (shared, scale change, mean viewing angle, axis angle)} for i < j, with nan where there is none.
     """
-    seen = [set(points) for points, _, _, _ in views]
+    seen = [{p: _seen(view, xyz[p]) for p in set(view[0])} for view in views]
     edges = {}
     for i in range(len(views)):
         for j in range(i + 1, len(views)):
-            shared = seen[i] & seen[j]
+            shared = seen[i].keys() & seen[j].keys()
             if shared:
-                edges[i, j] = (len(shared), *_evidence_of_pair(views[i], views[j], [xyz[p] for p in sorted(shared)]))
+                pairs = [(seen[i][p], seen[j][p]) for p in sorted(shared)]
+                edges[i, j] = (len(shared), *_evidence_of_pair(views[i], views[j], pairs))
     return edges
 
 
-def _evidence_of_pair(view, other, positions):
+def _evidence_of_pair(view, other, pairs):
     ratios, angles = [], []
-    for position in positions:
-        (depth, ray), (other_depth, other_ray) = _seen(view, position), _seen(other, position)
+    for (depth, ray), (other_depth, other_ray) in pairs:
         if view[3] is not None and other[3] is not None and depth > 0 and other_depth > 0:
             ratios.append(math.log((view[3] / depth) / (other[3] / other_depth)))
-        if not any(_stands_at(position, vector) for vector in (ray, other_ray)):
+        if ray is not None and other_ray is not None:
             angles.append(angle_between(ray, other_ray))
     scale_change = math.exp(abs(sum(ratios) / len(ratios))) if ratios else math.nan
     angle = sum(angles) / len(angles) if angles else math.nan
     return scale_change, angle, angle_between(view[1][2], other[1][2])
 
 
-def _stands_at(position, ray):
-    """Whether the camera is where the point is, but for rounding."""
-    return math.hypot(*ray) <= 1e-9 * (sum(map(abs, position)) + sum(map(abs, ray)))
-
-
 def _seen(view, position):
-    """Depth of a point along the optical axis, and the vector from it to the camera's centre."""
+    """Depth of a point along the optical axis, and the vector from it to the camera's centre.
+
+    That is None where the camera is where the point is, but for rounding.
+    """
     _, rotation, translation, _ = view
     depth = sum(rotation[2][k] * position[k] for k in range(3)) + translation[2]
     centre = [-sum(rotation[r][k] * translation[r] for r in range(3)) for k in range(3)]
-    return depth, [centre[k] - position[k] for k in range(3)]
+    ray = [centre[k] - position[k] for k in range(3)]
+    at_camera = math.hypot(*ray) <= 1e-9 * (sum(map(abs, position)) + sum(map(abs, ray)))
+    return depth, None if at_camera else ray
 
 
 def places_by_flooding(num_models, links):
