@@ -87,6 +87,17 @@ def test_batch_norm_statistics_stay_frozen_while_its_scale_trains():
         assert changed != statistic, name
 
 
+@pytest.mark.parametrize(
+    "kind", [torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.SyncBatchNorm], ids=lambda kind: kind.__name__
+)
+def test_statistics_of_every_batch_norm_stay_frozen(kind):
+    network = build_network("squeezenet1_1", "gem")
+    network.backbone.features[2] = torch.nn.Sequential(norm := kind(64), network.backbone.features[2])
+    network.train()
+    assert network.backbone.features[2].training
+    assert not norm.training
+
+
 def test_training_and_evaluation_describe_alike():
     network = build_network("resnet18", "gem")
     with torch.inference_mode():

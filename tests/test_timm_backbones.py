@@ -257,6 +257,18 @@ def test_real_networks_that_cannot_be_used_are_refused_before_any_photo(name, ma
         build_network(f"timm:{name}", "gem")
 
 
+def test_a_network_that_timm_makes_with_chance_has_none_in_training(monkeypatch):
+    timm = import_timm()
+    create, rates = timm.create_model, {"drop_path_rate": 0.5, "proj_drop_rate": 0.5, "attn_drop_rate": 0.5}
+    monkeypatch.setattr(timm, "create_model", lambda *asked, **options: create(*asked, **options, **rates))
+    network = build_network("timm:test_vit", "gem", seed=1)
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        wanted = network(x)
+        for _ in range(3):
+            assert torch.equal(network.train()(x), wanted)
+
+
 def test_tokens_of_a_real_vit_lie_where_their_patches_are():
     import_timm()
     backbone = TimmBackbone("timm:vit_tiny_patch16_224").eval()

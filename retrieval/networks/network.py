@@ -160,10 +160,13 @@ class Network(nn.Module):
         return self.pool.seen(x)
 
     def train(self, mode: bool = True) -> Network:
-        """Switch to training, except for batch norm, which keeps using its stored statistics (method.md section 7)."""
+        """Switch to training, except for batch norm, which keeps using its stored statistics (method.md section 7).
+
+        So does every layer of its kind: of maps, of tokens, or another that gathers a running variance.
+        """
         super().train(mode)
         for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
+            if hasattr(module, "running_var"):
                 module.eval()
         return self
 

@@ -1,6 +1,7 @@
 """Backbones from the package timm, by `timm:NAME`: convolutional networks, and ViTs such as DINOv2.
 
-A ViT's patch tokens are the map, without class and register tokens; photos are scaled to whole patches.
+A ViT's patch tokens are the map, without class and register tokens; photos are scaled to whole patches. Dropout and
+stochastic depth, which timm gives some, are off.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class TimmBackbone(Backbone):
         super().__init__()
         self.name = name
         self.model = _create(name, seed)
+        _leave_chance_out(self.model)
         self.channels = int(self.model.num_features)
         self.patch = _patch_size(self.model)
         self.smallest = max(self.patch) if max(self.patch) > 1 else SMALLEST
@@ -202,6 +204,18 @@ def _create(name: str, seed: int, pretrained: bool = False) -> Any:
     if model.pretrained_cfg.get("fixed_input_size"):
         raise UsageError(f"backbone {name} takes photos of one size only; choose one that takes any")
     return model
+
+
+def _leave_chance_out(model: Any) -> None:
+    """Let no layer draw numbers in training: a gradient in chunks goes through the network twice, and a run goes on.
+
+    Layers stay in training otherwise: some of timm's keep what they have worked out of weights while they are not.
+    """
+    for layer in model.modules():
+        if isinstance(layer, nn.modules.dropout._DropoutNd):
+            layer.p = 0.0
+        if getattr(layer, "drop_prob", None):
+            layer.drop_prob = 0.0
 
 
 def _import_timm() -> ModuleType:

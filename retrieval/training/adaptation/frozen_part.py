@@ -208,8 +208,6 @@ def _why_nothing(network: Network, compiled: bool) -> str:
 
 
 def _differs_each_time(layer: nn.Module) -> bool:
-    """Whether a layer draws numbers, or gathers statistics, while a network is trained."""
+    """Whether a layer draws numbers while a network is trained; `Network.train` lets none gather statistics."""
     dropout = isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0
-    # Network.train keeps two-dimensional batch norm as it is, and no other kind.
-    gathers = isinstance(layer, nn.modules.batchnorm._BatchNorm) and not isinstance(layer, nn.BatchNorm2d)
-    return dropout or gathers or bool(getattr(layer, "drop_prob", 0))
+    return dropout or bool(getattr(layer, "drop_prob", 0))
