@@ -135,6 +135,19 @@ def test_gem_learns_its_exponent_as_finite_differences_say():
     torch.testing.assert_close(pool.p.grad[0], numeric.float(), rtol=1e-2, atol=0)
 
 
+@pytest.mark.parametrize("exponent", [3.0, 7.0, 8.0, 30.0])
+def test_gem_learns_beside_a_dead_channel_whatever_its_exponent(exponent):
+    x = torch.rand(1, 3, 4, 4)
+    x[:, 1] = 0
+    pool, alone = GeM(exponent), GeM(exponent)
+    pooled = pool(x.requires_grad_())
+    assert pooled[0, 1].item() == pytest.approx(1e-6)
+    pooled.sum().backward()
+    alone(x[:, ::2].detach()).sum().backward()
+    assert torch.isfinite(x.grad).all()
+    torch.testing.assert_close(pool.p.grad, alone.p.grad, rtol=1e-4, atol=1e-7)
+
+
 def test_gradients_on_dead_channels_are_finite():
     for name in OF_MAPS:
         x = torch.from_numpy(maps("zeros", 5, 7))

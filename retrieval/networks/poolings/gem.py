@@ -26,8 +26,10 @@ def gem(x: Tensor, p: Tensor | float = GEM_P, eps: float = GEM_EPS) -> Tensor:
     """
     # x^p as exp(p log x): the same to the last digit or two, and half the time of a power with a learned exponent.
     exponent = p[..., None, None] if isinstance(p, Tensor) else p
-    powers = (single_precision(x).clamp(min=eps).log() * exponent).exp()
-    return powers.mean(dim=(-2, -1)).pow(1.0 / p)
+    mean = (single_precision(x).clamp(min=eps).log() * exponent).exp().mean(dim=(-2, -1))
+    # From p = 6.3 on, the power of `eps` is too small for single precision, and the root's slope at 0 is infinite.
+    is_silent = mean < torch.finfo(mean.dtype).tiny
+    return mean.masked_fill(is_silent, 1.0).pow(1.0 / p).masked_fill(is_silent, eps)
 
 
 class GeM(Pooling):
