@@ -306,6 +306,16 @@ def test_rates_fall_with_depth() -> None:
     assert depths_of(net)["backbone.cls_token"] == 0
 
 
+def test_the_last_block_has_a_lower_rate_below_a_head_without_weights_too() -> None:
+    for pooling in ("mac", "gem"):
+        net = build_network("squeezenet1_1", pooling)
+        factor = {
+            id(value): group["rate_factor"] for group in parameter_groups(net, 0.1, 0.5) for value in group["params"]
+        }
+        rates = [factor[id(value)] for value in net.backbone.parameters()]
+        assert (rates[0], rates[-1]) == (0.5**9, 0.5), pooling
+
+
 def test_rates_of_factors_fall_with_the_depth_of_their_layer() -> None:
     net = vit()
     adaptation = adapt(net, learners_of("lora:1"), 0.0, 0)

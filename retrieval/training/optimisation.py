@@ -45,7 +45,8 @@ def parameter_groups(
     rest = {name: p for name, p in network.named_parameters() if p.requires_grad and id(p) not in ids}
     depths = depths_of(network) if depth_decay != 1 else dict.fromkeys(rest, 0)
     groups: list[dict[str, Any]] = []
-    top = max(depths.values(), default=0)
+    # The head's depth, also where its pooling has no weights.
+    top = len(network.backbone.block_names()) + 1 if depth_decay != 1 else 0
     for depth in sorted({top, *(depths[name] for name in rest)}, reverse=True):
         chosen = [part for name, p in rest.items() if depths[name] == depth for part in adaptation.in_place_of(p)]
         groups.append({"params": chosen, "weight_decay": weight_decay, "rate_factor": depth_decay ** (top - depth)})
