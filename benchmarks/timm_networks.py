@@ -18,10 +18,11 @@ from retrieval.networks.backbones.timm_backbones import TimmBackbone
 from sfm2tuples.errors import UsageError
 from tests.timm_package import import_timm
 
-SIZES = ((224, 224), (150, 333))
 QUICK = ("resnet18", "vit_tiny_patch16_224", "pvt_v2_b0", "halonet26t")
 SHAPES, VALUES = "meta", "cpu"
 """Devices: where tensors have shapes alone, and where they have values."""
+SIZES = {SHAPES: ((150, 333),), VALUES: ((224, 224), (150, 333))}
+"""Heights and widths of photos; a network that is built has taken two others."""
 TAKEN, REFUSED = "taken", "refused"
 
 
@@ -59,7 +60,7 @@ def outcome(name: str, device: str) -> tuple[str, int]:
     parameters = sum(p.numel() for p in backbone.parameters())
     try:
         with torch.inference_mode(), torch.device(device):
-            wrong = [wrong_at(backbone, size, device == VALUES) for size in SIZES]
+            wrong = [wrong_at(backbone, size, device == VALUES) for size in SIZES[device]]
     except Exception as error:  # likewise
         return f"wrong: {type(error).__name__} for a photo", parameters
     return next((f"wrong: {what}" for what in wrong if what), TAKEN), parameters
@@ -68,14 +69,14 @@ def outcome(name: str, device: str) -> tuple[str, int]:
 def wrong_at(backbone: TimmBackbone, size: tuple[int, int], has_values: bool) -> str:
     """What is wrong with the map of a photo of that height and width; empty where nothing is.
 
-    timm sees the photo scaled to whole patches, as ours does; there the cells are as many, and add up to the same.
+    timm sees a photo of whole patches, as ours makes of each; there the cells are as many, and add up to the same.
     """
     sides = [max(patch, round(side / patch) * patch) for side, patch in zip(size, backbone.patch, strict=True)]
-    ours = backbone(torch.rand(1, 3, *size))
+    photo = torch.rand(1, 3, *sides)
+    ours = backbone(photo)
     if ours.ndim != 4 or ours.shape[:2] != (1, backbone.channels):
         return f"a map of shape {tuple(ours.shape)}"
-    photo = torch.rand(1, 3, *sides)
-    ours, theirs = backbone(photo), cells(backbone, backbone.model.forward_features(photo))
+    theirs = cells(backbone, backbone.model.forward_features(photo))
     if ours.numel() != theirs.numel():
         return f"{ours.numel():,} values of {theirs.numel():,}"
     if has_values and not torch.isfinite(ours).all():
