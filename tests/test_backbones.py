@@ -249,7 +249,7 @@ def test_counters_of_batch_norm_may_be_absent(tmp_path):
 
 
 @pytest.mark.parametrize("wrapping", ["model", "model_state_dict", "teacher", "state_dict"])
-@pytest.mark.parametrize("prefix", ["module.", "teacher.backbone.", "module.student.", ""])
+@pytest.mark.parametrize("prefix", ["module.", "teacher.backbone.", "module.student.", "model.backbone.", ""])
 def test_wrapped_weights_are_unwrapped_and_a_line_says_so(tmp_path, caplog, wrapping, prefix):
     state = random_state()
     wrapped = {prefix + name: value for name, value in state.items()}
@@ -260,6 +260,13 @@ def test_wrapped_weights_are_unwrapped_and_a_line_says_so(tmp_path, caplog, wrap
     assert f"{tmp_path / 'w.pth'}: the weights are those under '{wrapping}'" in caplog.text
     assert all(f"begin with {part}." in caplog.text for part in prefix.split(".")[:-1])
     assert ("1 others are left out (head.mlp.0.weight)" in caplog.text) == ("backbone" in prefix)
+
+
+@pytest.mark.parametrize("names", ["_orig_mod.{}", "module._orig_mod.{}", "model.backbone._orig_mod.{}"])
+def test_weights_of_a_compiled_network_are_read(tmp_path, names):
+    state = random_state()
+    torch.save({names.format(name): value for name, value in state.items()}, tmp_path / "w.pth")
+    loaded_equals(tmp_path / "w.pth", state)
 
 
 @pytest.mark.parametrize("key", [1, (("a",),)])

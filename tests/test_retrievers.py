@@ -52,6 +52,55 @@ def test_a_file_is_told_by_its_parameters(family: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(described(again), described(network), rtol=0, atol=1e-5)
 
 
+WRAPPED = {
+    "compiled": "_orig_mod.{}",
+    "parallel and compiled": "module._orig_mod.{}",
+    "in a module of Lightning": "model.{}",
+    "compiled in a module of Lightning": "model._orig_mod.{}",
+    "in a module called net": "net.{}",
+}
+
+
+@pytest.mark.parametrize("names", WRAPPED.values(), ids=WRAPPED)
+@pytest.mark.parametrize("family", ["salad", "dinov2"])
+def test_names_behind_what_training_puts_before_them(family: str, names: str, tmp_path: Path) -> None:
+    state = their_state(small_network(family), family)
+    content = {"state_dict": {names.format(name): value for name, value in state.items()}, "epoch": 3}
+    torch.save(content, tmp_path / "theirs.ckpt")
+    again = described(load_network(tmp_path / "theirs.ckpt"))
+    np.testing.assert_allclose(again, described(small_network(family)), rtol=0, atol=1e-5)
+
+
+def test_a_part_alone_is_compiled_and_a_loss_stands_beside_the_network(tmp_path: Path) -> None:
+    state = their_state(small_network("salad"), "salad")
+    part = {f"model.{name.replace('backbone.', 'backbone._orig_mod.')}": value for name, value in state.items()}
+    torch.save({"state_dict": part | {"loss_fn.W": torch.ones(2)}}, tmp_path / "theirs.ckpt")
+    assert load_network(tmp_path / "theirs.ckpt").description.pooling == "salad"
+    backbone = their_state(small_network("dinov2"), "dinov2")
+    unknown = {f"model.{name}": value for name, value in backbone.items()} | {"head.weight": torch.ones(2)}
+    torch.save(unknown, tmp_path / "unknown.pth")
+    assert "no checkpoint" in error_of(tmp_path / "unknown.pth")  # and no DINOv2 without its head
+
+
+def test_megaloc_s_first_release_has_a_model_inside_its_backbone(tmp_path: Path) -> None:
+    state = their_state(small_network("megaloc"), "megaloc")
+    first = {name.replace("backbone.", "backbone.model."): value for name, value in state.items()}
+    torch.save(first, tmp_path / "megaloc.torch")
+    again = load_network(tmp_path / "megaloc.torch")
+    np.testing.assert_allclose(described(again), described(small_network("megaloc")), rtol=0, atol=1e-5)
+
+
+def test_a_whole_file_of_other_sizes_is_not_said_to_be_cut(tmp_path: Path) -> None:
+    state = their_state(small_network("dinov2"), "dinov2")
+    torch.save(state | {"register_tokens": torch.zeros(1, 4, 64)}, tmp_path / "reg.pth")
+    words = error_of(tmp_path / "reg.pth")
+    assert "register tokens; --backbone timm:NAME has DINOv2 with them" in words
+    torch.save(state | {"patch_embed.proj.weight": torch.zeros(64, 3, 16, 16)}, tmp_path / "16.pth")
+    assert "patches of 16 pixels" in error_of(tmp_path / "16.pth")
+    for file in ("reg.pth", "16.pth"):
+        assert "downloaded whole" not in error_of(tmp_path / file)
+
+
 @pytest.mark.parametrize("family", sorted(NAMES))
 def test_a_file_that_lacks_a_part_is_refused_in_one_line(family: str, tmp_path: Path) -> None:
     state = their_state(small_network(family), family)
@@ -115,6 +164,8 @@ def test_a_file_of_another_retriever_or_of_none_is_refused(known: Retriever, tmp
     assert "has the parameters of no retriever" in error_of("megaloc", weights=str(tmp_path / "x.pth"))
     assert "no such file" in error_of("megaloc", weights=str(tmp_path / "absent.pth"))
     assert "no such file, and no retriever has this name" in error_of("megalok")
+    assert error_of("MegaLoc").endswith("; give a file, or one of megaloc")
+    assert "one of cosplace-resnet18-32|64|128|256|512, cosplace-resnet50-" in error_of("cosplace")
     assert "no such file" in error_of("megalok.pth")
     assert "leave out --pooling" in error_of("megaloc", pooling="gem")
 
@@ -123,6 +174,22 @@ def test_a_file_goes_before_a_name(known: Retriever, tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     save_checkpoint(tmp_path / "megaloc", build_network(SMALL, "gem"))
     assert load_chosen(NetworkChoice(Path("megaloc"))).description.pooling == "gem"
+
+
+def test_a_folder_goes_before_a_name_only_where_it_holds_a_network(
+    known: Retriever, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors.torch import save_file
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "megaloc").mkdir()  # a clone of its makers' code, or what another command wrote
+    (tmp_path / "megaloc" / "hubconf.py").touch()
+    assert load_chosen(NetworkChoice(Path("megaloc"))).description.photo_size == (322, 322)
+    (tmp_path / "megaloc" / "config.json").write_text('{"feat_dim": 9}')  # theirs, of the hub
+    save_file(their_state(small_network("salad"), "salad"), tmp_path / "megaloc" / "model.safetensors")
+    assert load_chosen(NetworkChoice(Path("megaloc"))).dimension == 23
+    (tmp_path / "run").mkdir()
+    assert "run: is a folder; give a file in it" in error_of("run")
 
 
 def test_the_hub_s_cache_is_used_where_its_library_is_installed(
@@ -162,6 +229,9 @@ def test_the_table_names_networks_that_can_be_built() -> None:
         assert retriever.url or retriever.remedy or retriever.backbone.startswith("timm:")
         assert retriever.url.startswith("https://") or not retriever.url
         dimensions[name] = retriever.sizes
+    # Their files are called resnet50_MixVPR_128_channels(64)_rows(2), …_512_channels(256)_rows(2) and so on.
+    assert dimensions["mixvpr-resnet50-128"] == (20, 64, 2, 4)
+    assert dimensions["mixvpr-resnet50-512"] == (20, 256, 2, 4)
     assert dimensions["mixvpr-resnet50-4096"] == (20, 1024, 4, 4)
     assert retriever_called("cosplace-vgg16-64").url.endswith("CosPlace/releases/download/v1.0/VGG16_64_cosplace.pth")
     for name in (

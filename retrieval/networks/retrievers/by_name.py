@@ -16,9 +16,9 @@ from retrieval.networks.network import Network, build_network
 from retrieval.networks.retrievers.table import (
     L2_OF_THEIRS,
     Retriever,
+    names_near,
     retriever_called,
     retriever_like,
-    retriever_names,
 )
 from retrieval.networks.retrievers.their_files import is_theirs, network_of_theirs
 from retrieval.networks.weights import CHECKPOINT_FORMAT, read_content
@@ -54,7 +54,7 @@ def named_retriever(name: str, weights: str | None, is_random: bool = False, see
     """
     retriever = retriever_called(name)
     if retriever is None:
-        remedy = f"give a file, or one of {', '.join(retriever_names())}"
+        remedy = f"give a file, or one of {', '.join(names_near(name))}"
         raise WeightsError(name, "there is no such file, and no retriever has this name", remedy)
     if is_random:
         return _random(retriever, seed)

@@ -69,7 +69,7 @@ _FIXED = (
             *(f"mixvpr-resnet50-{dim}", "resnet50_layer3", "mixvpr", (20, channels, rows, 4), 0, (320, 320), "none"),
             remedy="fetch it from the README of github.com/amaralibey/MixVPR, and give it to --weights",
         )
-        for dim, channels, rows in ((128, 64, 2), (512, 128, 4), (4096, 1024, 4))
+        for dim, channels, rows in ((128, 64, 2), (512, 256, 2), (4096, 1024, 4))
     ),
     *(
         Retriever(
@@ -104,6 +104,23 @@ _REPOSITORIES = {"cosplace": "CosPlace", "eigenplaces": "EigenPlaces"}
 def retriever_names() -> list[str]:
     """All names, for people to read."""
     return [*_BY_NAME, *(f"{family}-BACKBONE-DIM" for family in _REPOSITORIES)]
+
+
+def names_near(name: str) -> list[str]:
+    """Those of the family that a name begins with, for people to read; all names where it begins with none.
+
+    Examples
+    --------
+    >>> names_near("MixVPR")
+    ['mixvpr-resnet50-128', 'mixvpr-resnet50-512', 'mixvpr-resnet50-4096']
+    >>> names_near("cosplace-vgg16-1024")[-1]
+    'cosplace-vgg16-64|128|256|512'
+    """
+    family = name.lower().partition("-")[0]
+    released = _RELEASED.get(family, {})
+    near = [f"{family}-{backbone}-{'|'.join(map(str, dims))}" for backbone, dims in released.items()]
+    near += [known for known in _BY_NAME if known.partition("-")[0] == family]
+    return near or retriever_names()
 
 
 def retriever_called(name: str) -> Retriever | None:

@@ -19,6 +19,7 @@ from retrieval.networks.description import NetworkDescription
 from retrieval.networks.network import Network, network_to_fill
 from retrieval.networks.retrievers.table import L2_OF_THEIRS
 from retrieval.networks.weights import load_state
+from retrieval.networks.wrapped_weights import WHOLE, uncompiled
 from sfm2tuples.errors import UsageError, WeightsError
 
 State = Mapping[str, Tensor]
@@ -28,6 +29,11 @@ Translated = tuple[NetworkDescription, dict[str, Tensor]]
 _CHAIN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
 """A ResNet's layers in a chain, by their number, to torchvision's names."""
 _MARKS: dict[str, Callable[[State], Translated]]
+_OF_DINOV2 = "blocks.0.ls1.gamma"
+
+
+class _OtherSizes(ValueError):
+    """Weights that are whole, of a network that is built otherwise than those that are known."""
 
 
 def is_theirs(state: object) -> bool:
@@ -55,7 +61,9 @@ def network_of_theirs(state: State, path: str | Path, photo_size: tuple[int, ...
         )
     except (UsageError, KeyError, IndexError, TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
         what = f"looks like a retriever's weights, but builds no network ({error})"
-        raise WeightsError(path, what, "was it downloaded whole?") from error
+        is_whole = isinstance(error, _OtherSizes)
+        remedy = "docs/networks.md lists those that are known" if is_whole else "was it downloaded whole?"
+        raise WeightsError(path, what, remedy) from error
     load_state(network, weights, path)
     return network.eval()
 
@@ -76,16 +84,27 @@ def resnet_of(state: State) -> str:
     for name, (whole, kind) in RESNETS.items():
         if whole[: len(kept)] == kept and kind == bottleneck:
             return name if blocks[3] else name + LAYER3
-    raise ValueError(f"a ResNet of {list(blocks)} blocks is unknown")
+    raise _OtherSizes(f"a ResNet of {list(blocks)} blocks is unknown")
 
 
 def _bare(state: State) -> dict[str, Tensor]:
-    """Without ``module.``, which parallel training puts before every name."""
-    return {name.removeprefix("module."): value for name, value in state.items() if isinstance(name, str)}
+    """Without what parallel training, `torch.compile` and a training program's own module put before names."""
+    named = uncompiled({name: value for name, value in state.items() if isinstance(name, str)})
+    bare = {name.removeprefix("module."): value for name, value in named.items()}
+    if any(mark in bare for mark in _MARKS):
+        return bare
+    for prefix in WHOLE:
+        part = _under(bare, prefix)
+        marks = [mark for mark in _MARKS if mark in part]
+        # A DINOv2 may be the backbone of a network that is not known: its head must not be left out unseen.
+        if marks and (marks[0] != _OF_DINOV2 or len(part) == len(bare)):
+            return part
+    return bare
 
 
 def _megaloc(state: State) -> Translated:
-    backbone, weights = _transformer(state, "backbone.")
+    # Its first release, megaloc.torch, has ``backbone.model.``; the file on the hub has ``backbone.``.
+    backbone, weights = _transformer(state, "backbone.model." if "backbone.model.cls_token" in state else "backbone.")
     return _with_salad(backbone, weights, state, "aggregator.agg.", _under(state, "aggregator.linear."))
 
 
@@ -156,7 +175,7 @@ _MARKS = {
     "aggregator.boqs.0.queries": _boq,
     "aggregator.mix.0.mix.0.weight": _mixvpr,
     "aggregation.3.weight": _cosplace,
-    "blocks.0.ls1.gamma": _dinov2,
+    _OF_DINOV2: _dinov2,
 }
 """A parameter that no other family has, to its family."""
 
@@ -174,7 +193,9 @@ def _transformer(state: State, prefix: str, end: str = "") -> tuple[str, dict[st
     weights = _under(state, prefix)
     width, patch = weights["patch_embed.proj.weight"].shape[0], weights["patch_embed.proj.weight"].shape[-1]
     if patch != PATCH:
-        raise ValueError(f"patches of {patch} pixels, not {PATCH}")
+        raise _OtherSizes(f"patches of {patch} pixels, not {PATCH}")
+    if "register_tokens" in weights or "reg_token" in weights:
+        raise _OtherSizes("it has register tokens; --backbone timm:NAME has DINOv2 with them")
     depth = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks."))
     grid = round((weights["pos_embed"].shape[1] - 1) ** 0.5)
     name = name_of_sizes(width, depth, width // (64 if width % 64 == 0 else 32), grid) + end
