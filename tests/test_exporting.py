@@ -22,7 +22,7 @@ from retrieval.networks.checkpoints import save_checkpoint
 from retrieval.networks.choice import load_network
 from retrieval.networks.network import Network, build_network
 from retrieval.whitening.projection import Whitening, write_whitening
-from sfm2tuples.errors import UsageError
+from sfm2tuples.errors import UsageError, WeightsError
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "export.md"
 SIZES = [(1, 96, 128), (1, 33, 47), (3, 61, 62), (2, 1, 1)]
@@ -74,6 +74,39 @@ def test_safetensors_alone_load_the_weights_and_the_page_s_example_describes_ali
     before = (folder / "network" / "model.safetensors").read_bytes()
     assert run(*words, "-o", folder / "network", "--force") == 0
     assert (folder / "network" / "model.safetensors").read_bytes() == before
+
+
+def test_an_exported_folder_is_read_as_the_checkpoint_that_it_came_from(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = build_network("squeezenet1_1", "gem", seed=1, photo_size=(64, 96))
+    made.upright = "exif"
+    save_checkpoint(tmp_path / "best.pt", made)
+    assert run("export", "--format", "safetensors", tmp_path / "best.pt", "-o", tmp_path / "net") == 0
+    for path in (tmp_path / "net", tmp_path / "net" / "model.safetensors"):
+        again = load_network(path)
+        assert (again.fingerprint(), again.description, again.upright) == (
+            *(made.fingerprint(), made.description),
+            "exif",
+        )
+    capsys.readouterr()
+    assert run("inspect", tmp_path / "net", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["network"]["backbone"] == "squeezenet1_1"
+    config = json.loads((tmp_path / "net" / "config.json").read_text())
+    for wrong, words in (
+        ({"version": 2}, "its version is newer than this program reads (1); upgrade"),
+        ({"fingerprint": "0" * 64}, "not those that its fingerprint says"),
+        ({"pooling": "salad"}, "builds no network"),
+        ({"backbone": 3}, "cannot be understood"),
+    ):
+        (tmp_path / "net" / "config.json").write_text(json.dumps(config | wrong))
+        with pytest.raises(WeightsError) as caught:
+            load_network(tmp_path / "net")
+        assert words in str(caught.value)
+        assert "\n" not in str(caught.value)
+    (tmp_path / "net" / "config.json").unlink()
+    with pytest.raises(WeightsError, match=r"is no checkpoint of sfm2tuples or cirtorch; an export's config.json"):
+        load_network(tmp_path / "net")
 
 
 @pytest.mark.timeout(600)

@@ -265,8 +265,9 @@ def _graphml(request: _Request, output: Output) -> None:
 
 
 def _safetensors(request: _Request, output: Output) -> None:
-    from retrieval.exporting.safetensors_files import CONFIG, WEIGHTS, check_safetensors_target, write_safetensors
+    from retrieval.exporting.safetensors_files import check_safetensors_target, write_safetensors
     from retrieval.exporting.self_contained import description_of, network_to_export
+    from retrieval.networks.exported_files import CONFIG, WEIGHTS
 
     check_safetensors_target(request.target, request.force)
     network = network_to_export(request.source, _one_whitening(request), request.photo_size)

@@ -59,7 +59,8 @@ def network_options(function: Callable[..., None]) -> Callable[..., None]:
     @click.option(
         "--network",
         type=FilePath(),
-        help="a checkpoint made by train; a file of cirtorch, dirtorch or a well-known retriever; or the name of one, "
+        help="a checkpoint made by train; a folder made by export; a file of cirtorch, dirtorch or a well-known "
+        "retriever; or the name of one, "
         "such as megaloc, salad, boq-dinov2 or cosplace-resnet50-512 (docs/networks.md has all)",
     )
     @click.option(

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from retrieval.exporting.self_contained import FORMAT, description_of
+from retrieval.exporting.self_contained import description_of
+from retrieval.networks.exported_files import CONFIG, FORMAT, WEIGHTS
 from retrieval.networks.network import Network
 from sfm2tuples.errors import UsageError
 from sfm2tuples.files.atomic import OurFolder, refuse_folder_overwrite, write_folder_atomically, write_text
 
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
-"""The two files of the folder."""
 _FOLDER = OurFolder("folder that export made", (WEIGHTS, CONFIG), CONFIG, f'"{FORMAT}"'.encode())
 """Other programs' models have files of the same names."""
 

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.networks.choice import NetworkChoice, load_chosen
+from retrieval.networks.exported_files import FORMAT, VERSION
 from retrieval.networks.network import Network
 from retrieval.networks.whitening_layer import WhiteningLayer, add_whitening_layer
 from retrieval.photos.choices import STORED
 from sfm2tuples.errors import UsageError
 from sfm2tuples.files.container import SOFTWARE
 
-FORMAT, VERSION = "sfm2tuples-network", 1
-"""What a description calls itself; a reader can refuse a newer one."""
 INPUT = "photos of one size: (B, 3, H, W) float32, RGB in 0..1; mean and std are applied inside"
 OUTPUT = "descriptors: (B, dimension) float32, L2-normalised; compare them by their product"
 

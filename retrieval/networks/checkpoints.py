@@ -82,6 +82,8 @@ def checked_content(content: Any, path: str | Path) -> dict[str, Any]:
     """
     if not isinstance(content, dict) or content.get("format") != CHECKPOINT_FORMAT:
         remedy = "a backbone's weights go with --backbone NAME --weights FILE"
+        if str(path).endswith(".safetensors"):
+            remedy = f"an export's config.json must lie beside it; {remedy}"
         raise WeightsError(path, "is no checkpoint of sfm2tuples or cirtorch", remedy)
     missing = [name for name in _HEADER if name not in content]
     if missing:

@@ -13,11 +13,11 @@ from retrieval.networks.by_name import POOLINGS, backbone_names
 from retrieval.networks.checkpoints import checked_content, network_of
 from retrieval.networks.cirtorch_checkpoints import cirtorch_network, is_cirtorch
 from retrieval.networks.devices import choose_device
+from retrieval.networks.exported_files import is_network_folder, safetensors_content
 from retrieval.networks.network import Network, build_network
 from retrieval.networks.retrievers.by_name import named_retriever, retriever_of_file, retriever_state
 from retrieval.networks.retrievers.dirtorch_checkpoints import dirtorch_network, is_dirtorch, load_checkpoint_content
 from retrieval.networks.retrievers.table import retriever_called
-from retrieval.networks.weights import read_content
 from retrieval.networks.whitening_layer import WhiteningLayer, add_whitening_layer
 from sfm2tuples.errors import UsageError
 
@@ -40,8 +40,9 @@ class NetworkChoice:
     """The flags `--network`, or `--backbone`, `--weights`, `--pooling` and what belongs to them."""
 
     network: Path | None = None
-    """A checkpoint, which holds its own description: ours, or one of cirtorch, dirtorch or a well-known retriever; or
-    the name of such a retriever (`retrievers.table`). A file of that name goes first."""
+    """A checkpoint, which holds its own description: ours, or one of cirtorch, dirtorch or a well-known retriever; a
+    folder of `model.safetensors`; or the name of such a retriever (`retrievers.table`). A file of that name, or such a
+    folder, goes first."""
     backbone: str | None = None
     """Name of a backbone, to start from weights or from a random network; `DEFAULT_BACKBONE` where left out."""
     weights: str | None = None
@@ -144,7 +145,7 @@ def load_on(device: str | None, choice: NetworkChoice) -> Network:
 def load_network(path: str | Path) -> Network:
     """The network of a checkpoint of ours, cirtorch, dirtorch or a well-known retriever, or a retriever by its name.
 
-    In evaluation mode, on the CPU. A file goes before a name.
+    In evaluation mode, on the CPU. A file, or a folder with a network, goes before a name.
 
     Raises
     ------
@@ -172,12 +173,19 @@ def network_file_content(path: str | Path) -> Any:
     WeightsError
         Absent, torn, or with other content than tensors, plain values and arrays.
     """
-    return read_content(path) if Path(path).suffix == ".safetensors" else load_checkpoint_content(path)
+    if is_network_folder(path) or Path(path).suffix == ".safetensors":
+        return safetensors_content(path)
+    return load_checkpoint_content(path)
 
 
 def is_name(network: str | Path) -> bool:
-    """Whether a network is asked for by a retriever's name; a file of that name goes first."""
-    return retriever_called(str(network)) is not None and not Path(network).exists()
+    """Whether a network is asked for by a retriever's name; a file of that name goes first, or a folder with one."""
+    return retriever_called(str(network)) is not None and not is_network_file(network)
+
+
+def is_network_file(path: str | Path) -> bool:
+    """Whether a network may be read from there: any other folder, such as a clone called ``salad``, holds none."""
+    return is_network_folder(path) or (Path(path).exists() and not Path(path).is_dir())
 
 
 def _load(choice: NetworkChoice, seed: int) -> Network:

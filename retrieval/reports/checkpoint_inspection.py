@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 Facts = dict[str, Any]
 """Label to value. Where every value is `Facts` too, it is a table with a row for each."""
-OF_A_RUN = ("best.pt", "last.pt")
-"""The networks of a run's folder, the one to use first."""
+IN_FOLDERS = ("best.pt", "last.pt", "model.safetensors")
+"""The networks of a run's folder, the one to use first; and that of an exported one."""
 
 
 def network_of_run(path: Path) -> Path:
-    """The network to use of a run's folder; any other path stays what it is."""
-    return next((path / name for name in OF_A_RUN if (path / name).is_file()), path) if path.is_dir() else path
+    """The network to use of a run's folder, or of an exported one; any other path stays what it is."""
+    return next((path / name for name in IN_FOLDERS if (path / name).is_file()), path) if path.is_dir() else path
 
 
 def header_facts(

@@ -12,7 +12,7 @@ from retrieval.descriptors.extraction import ExtractionOptions, extract_readable
 from retrieval.descriptors.soundness import warn_of_collapse
 from retrieval.networks.backbones.lite_weights import file_of_package
 from retrieval.networks.by_name import backbone_names, family_of
-from retrieval.networks.choice import DEFAULT_BACKBONE, NO_WEIGHTS, NetworkChoice, is_name, load_chosen
+from retrieval.networks.choice import DEFAULT_BACKBONE, NO_WEIGHTS, NetworkChoice, is_name, is_network_file, load_chosen
 from retrieval.photos.origins import refuse_others
 from retrieval.photos.sources import photos_of_tuples
 from retrieval.training.team import Team
@@ -68,7 +68,7 @@ class TeacherChoice:
             raise UsageError(
                 "a teacher of random weights knows nothing; give --teacher-weights others, or leave it out"
             )
-        if Path(name).exists() or is_name(name):
+        if is_network_file(name) or is_name(name):
             return NetworkChoice(network=Path(name), weights=self.weights)
         if family_of(name) is None:
             known = f"a file, a retriever of docs/networks.md, or one of {', '.join(backbone_names())}"

@@ -1,0 +1,63 @@
+"""Networks that `export --format safetensors` wrote, read again; and folders as the Hugging Face hub keeps networks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from retrieval.networks.description import NetworkDescription
+from retrieval.networks.weights import CHECKPOINT_FORMAT, read_content
+from sfm2tuples.errors import WeightsError
+
+FORMAT, VERSION = "sfm2tuples-network", 1
+"""What a description calls itself; a reader refuses a newer one."""
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+"""The two files of the folder."""
+LARGEST_CONFIG = 1 << 20
+"""Bytes of a description at most: one of ours has less than a thousand."""
+
+
+def is_network_folder(path: str | Path) -> bool:
+    """Whether a folder holds a network's weights: an export of ours, or what the hub has of another one's."""
+    return (Path(path) / WEIGHTS).is_file()
+
+
+def safetensors_content(path: str | Path) -> Any:
+    """What a file of safetensors holds: named arrays; as a checkpoint of ours where its description lies beside it.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file, or the folder of it and ``config.json``.
+
+    Raises
+    ------
+    WeightsError
+        Absent, torn, or described by a newer version of this program.
+    """
+    path = Path(path) / WEIGHTS if is_network_folder(path) else Path(path)
+    config = _description_beside(path)
+    weights = read_content(path)
+    if config is None:
+        return weights
+    network = {name: config[name] for name in NetworkDescription.__dataclass_fields__ if name in config}
+    entries = {name: config[name] for name in ("software", "fingerprint", "upright") if name in config}
+    return {"format": CHECKPOINT_FORMAT, "version": 1, "network": network, "weights": weights, **entries}
+
+
+def _description_beside(path: Path) -> dict[str, Any] | None:
+    """Our description of the weights in a file; None where there is none, or another program's."""
+    config = path.with_name(CONFIG)
+    try:
+        if config.stat().st_size > LARGEST_CONFIG:
+            return None
+        found = json.loads(config.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        return None
+    version = found.get("version")
+    if not isinstance(version, int) or version > VERSION:
+        raise WeightsError(config, f"its version is newer than this program reads ({VERSION})", "upgrade")
+    return found
