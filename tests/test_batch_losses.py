@@ -141,6 +141,11 @@ def test_the_constants_are_those_of_the_method():
     assert options_from_recipe("squeezenet1_1", sampling="graph:8x4").margin == 0.7
 
 
+def test_an_unknown_loss_of_tuples_is_answered_with_those_of_batches_too():
+    with pytest.raises(UsageError, match="pml:NAME; with --sampling graph:PxK also multi-similarity, smooth-ap"):
+        options_from_recipe("squeezenet1_1", loss="multisimilarity")
+
+
 @pytest.mark.parametrize("fill", [0, 1, -1], ids=["unknown", "positive", "negative"])
 @pytest.mark.parametrize("name", OURS)
 def test_a_batch_of_one_kind_of_pairs_has_a_finite_loss_and_gradient(name: str, fill: int):

@@ -97,7 +97,7 @@ def test_an_exported_folder_is_read_as_the_checkpoint_that_it_came_from(
         ({"version": 2}, "its version is newer than this program reads (1); upgrade"),
         ({"fingerprint": "0" * 64}, "not those that its fingerprint says"),
         ({"pooling": "salad"}, "builds no network"),
-        ({"backbone": 3}, "cannot be understood"),
+        ({"backbone": 3}, "a network's description has 3 for backbone"),
     ):
         (tmp_path / "net" / "config.json").write_text(json.dumps(config | wrong))
         with pytest.raises(WeightsError) as caught:

@@ -13,7 +13,7 @@ from retrieval.networks.by_name import POOLINGS, backbone_names
 from retrieval.networks.checkpoints import checked_content, network_of
 from retrieval.networks.cirtorch_checkpoints import cirtorch_network, is_cirtorch
 from retrieval.networks.devices import choose_device
-from retrieval.networks.exported_files import is_network_folder, safetensors_content
+from retrieval.networks.exported_files import file_of, safetensors_content
 from retrieval.networks.network import Network, build_network
 from retrieval.networks.retrievers.by_name import named_retriever, retriever_of_file, retriever_state
 from retrieval.networks.retrievers.dirtorch_checkpoints import dirtorch_network, is_dirtorch, load_checkpoint_content
@@ -154,6 +154,7 @@ def load_network(path: str | Path) -> Network:
     """
     if is_name(path) or (Path(path).name == str(path) and not Path(path).suffix and not Path(path).exists()):
         return named_retriever(str(path), None)
+    path = file_of(path)
     content = network_file_content(path)
     if is_cirtorch(content):
         return cirtorch_network(content, path)
@@ -173,8 +174,8 @@ def network_file_content(path: str | Path) -> Any:
     WeightsError
         Absent, torn, or with other content than tensors, plain values and arrays.
     """
-    if is_network_folder(path) or Path(path).suffix == ".safetensors":
-        return safetensors_content(path)
+    if Path(path).suffix == ".safetensors":
+        return safetensors_content(Path(path))
     return load_checkpoint_content(path)
 
 
@@ -185,7 +186,8 @@ def is_name(network: str | Path) -> bool:
 
 def is_network_file(path: str | Path) -> bool:
     """Whether a network may be read from there: any other folder, such as a clone called ``salad``, holds none."""
-    return is_network_folder(path) or (Path(path).exists() and not Path(path).is_dir())
+    found = file_of(path)
+    return found.exists() and not found.is_dir()
 
 
 def _load(choice: NetworkChoice, seed: int) -> Network:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +19,23 @@ LARGEST_CONFIG = 1 << 20
 """Bytes of a description at most: one of ours has less than a thousand."""
 
 
-def is_network_folder(path: str | Path) -> bool:
-    """Whether a folder holds a network's weights: an export of ours, or what the hub has of another one's."""
-    return (Path(path) / WEIGHTS).is_file()
+def file_of(path: str | Path) -> Path:
+    """The file of weights in a network's folder: an export of ours, or what the hub has of another one's.
+
+    Any other path stays what it is.
+    """
+    inside = Path(path) / WEIGHTS
+    return inside if os.path.isfile(inside) else Path(path)
 
 
-def safetensors_content(path: str | Path) -> Any:
+def safetensors_content(path: Path) -> Any:
     """What a file of safetensors holds: named arrays; as a checkpoint of ours where its description lies beside it.
-
-    Parameters
-    ----------
-    path : str or Path
-        The file, or the folder of it and ``config.json``.
 
     Raises
     ------
     WeightsError
         Absent, torn, or described by a newer version of this program.
     """
-    path = Path(path) / WEIGHTS if is_network_folder(path) else Path(path)
     config = _description_beside(path)
     weights = read_content(path)
     if config is None:

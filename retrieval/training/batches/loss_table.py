@@ -49,6 +49,10 @@ def build_batch_loss(options: LossOptions) -> BatchLoss:
 
 
 def refuse_of_batches(name: str) -> None:
-    """Refuse the name of a loss that tuples do not have, as a UsageError."""
+    """Refuse the name of a loss that tuples do not have, as a UsageError that names those of batches too."""
     if name in BATCH_LOSSES and name not in LOSSES:
         raise UsageError(f"loss {name} looks at all pairs of a batch; add --sampling graph:PxK, such as graph:8x4")
+    if name not in LOSSES and ":" not in name:
+        others = ", ".join(other for other in BATCH_LOSSES if other not in LOSSES)
+        with_batches = f"with --sampling graph:PxK also {others}"
+        raise UsageError(f"loss {name!r} is unknown; one of {', '.join(LOSSES)}; {with_batches}")
