@@ -186,7 +186,8 @@ def test_a_folder_goes_before_a_name_only_where_it_holds_a_network(
     (tmp_path / "megaloc" / "hubconf.py").touch()
     assert load_chosen(NetworkChoice(Path("megaloc"))).description.photo_size == (322, 322)
     (tmp_path / "megaloc" / "config.json").write_text('{"feat_dim": 9}')  # theirs, of the hub
-    save_file(their_state(small_network("salad"), "salad"), tmp_path / "megaloc" / "model.safetensors")
+    theirs = {name: value.contiguous() for name, value in their_state(small_network("salad"), "salad").items()}
+    save_file(theirs, tmp_path / "megaloc" / "model.safetensors")
     assert load_chosen(NetworkChoice(Path("megaloc"))).dimension == 23
     (tmp_path / "run").mkdir()
     assert "run: is a folder; give a file in it" in error_of("run")
