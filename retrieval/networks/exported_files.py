@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 from retrieval.networks.description import NetworkDescription
 from retrieval.networks.weights import CHECKPOINT_FORMAT, read_content
-from sfm2tuples.errors import WeightsError
+from sfm2tuples.errors import DataError, WeightsError
+from sfm2tuples.files.text import read_json
 
 FORMAT, VERSION = "sfm2tuples-network", 1
 """What a description calls itself; a reader refuses a newer one."""
@@ -51,8 +51,8 @@ def _description_beside(path: Path) -> dict[str, Any] | None:
     try:
         if config.stat().st_size > LARGEST_CONFIG:
             return None
-        found = json.loads(config.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
+        found = read_json(config)
+    except (OSError, DataError):
         return None
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         return None
