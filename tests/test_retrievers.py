@@ -71,6 +71,48 @@ def test_names_behind_what_training_puts_before_them(family: str, names: str, tm
     np.testing.assert_allclose(again, described(small_network(family)), rtol=0, atol=1e-5)
 
 
+IN_TRANSFORMERS = {
+    "cls_token": "embeddings.cls_token",
+    "pos_embed": "embeddings.position_embeddings",
+    "patch_embed.proj": "embeddings.patch_embeddings.projection",
+    "blocks": "encoder.layer",
+    "attn.proj": "attention.output.dense",
+    "ls1.gamma": "layer_scale1.lambda1",
+    "ls2.gamma": "layer_scale2.lambda1",
+}
+
+
+def in_transformers(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A DINOv2's weights by the names of Hugging Face's `Dinov2Model`, as its source has them."""
+    found = {"embeddings.mask_token": torch.zeros(1, 64)}
+    for name, value in state.items():
+        theirs = "layernorm" + name.removeprefix("norm") if name.startswith("norm.") else name
+        for ours, part in IN_TRANSFORMERS.items():
+            theirs = theirs.replace(ours, part)
+        if "attn.qkv" in theirs:
+            for part, third in zip(("query", "key", "value"), value.chunk(3), strict=True):
+                found[theirs.replace("attn.qkv", f"attention.attention.{part}")] = third.clone()
+        else:
+            found[theirs] = value
+    return found
+
+
+def test_a_dinov2_of_transformers_is_told_by_its_names(tmp_path: Path) -> None:
+    network = small_network("dinov2")
+    state = in_transformers(their_state(network, "dinov2"))
+    assert "encoder.layer.0.attention.attention.key.bias" in state
+    torch.save(state, tmp_path / "model.bin")
+    again = described(load_network(tmp_path / "model.bin"))
+    np.testing.assert_allclose(again, described(network), rtol=0, atol=1e-6)
+    asked = NetworkChoice(backbone=network.description.backbone, pooling="cls", weights=str(tmp_path / "model.bin"))
+    assert torch.equal(load_chosen(asked).backbone.pos_embed, network.backbone.pos_embed)
+    del state["encoder.layer.1.attention.attention.value.bias"]
+    torch.save(state, tmp_path / "model.bin")
+    assert "blocks.1.attn.qkv.bias" in error_of(tmp_path / "model.bin")
+    with pytest.raises(WeightsError, match=r"blocks\.1\.attn\.qkv\.bias"):
+        load_chosen(asked)
+
+
 def test_a_part_alone_is_compiled_and_a_loss_stands_beside_the_network(tmp_path: Path) -> None:
     state = their_state(small_network("salad"), "salad")
     part = {f"model.{name.replace('backbone.', 'backbone._orig_mod.')}": value for name, value in state.items()}

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate, scaled_dot_product_attention
 
 from retrieval.networks.backbones.backbone import Backbone, Link, at_whole_patches, beside_token, whole_patches
+from retrieval.networks.backbones.dinov2_names import by_authors_names
 from sfm2tuples.errors import UsageError
 
 PATCH = 14
@@ -165,6 +167,10 @@ class VisionTransformer(Backbone):
         """The blocks of attention; the last layer norm goes with the last of them."""
         names: list[tuple[str, ...]] = [(f"blocks.{number}",) for number in range(len(self.blocks))]
         return [*names[:-1], (*names[-1], "norm")]
+
+    def named_as_here(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights by the authors' names; a file may have those of Hugging Face's transformers."""
+        return by_authors_names(state)
 
     def initialise(self, seed: int) -> None:
         """Random weights that keep the scale of activations; torch's global generator is left alone."""

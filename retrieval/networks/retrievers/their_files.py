@@ -12,6 +12,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from retrieval.networks.backbones import dinov2_names
 from retrieval.networks.backbones.cropped_backbones import BEFORE_RELU, LAYER3
 from retrieval.networks.backbones.torchvision_backbones import RESNETS
 from retrieval.networks.backbones.vision_transformer import PATCH, UNNORMED, name_of_sizes
@@ -29,7 +30,7 @@ Translated = tuple[NetworkDescription, dict[str, Tensor]]
 _CHAIN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
 """A ResNet's layers in a chain, by their number, to torchvision's names."""
 _MARKS: dict[str, Callable[[State], Translated]]
-_OF_DINOV2 = "blocks.0.ls1.gamma"
+_OF_DINOV2 = ("blocks.0.ls1.gamma", dinov2_names.MARK)
 
 
 class _OtherSizes(ValueError):
@@ -97,7 +98,7 @@ def _bare(state: State) -> dict[str, Tensor]:
         part = _under(bare, prefix)
         marks = [mark for mark in _MARKS if mark in part]
         # A DINOv2 may be the backbone of a network that is not known: its head must not be left out unseen.
-        if marks and (marks[0] != _OF_DINOV2 or len(part) == len(bare)):
+        if marks and (marks[0] not in _OF_DINOV2 or len(part) == len(bare)):
             return part
     return bare
 
@@ -165,7 +166,7 @@ def _cosplace(state: State) -> Translated:
 
 
 def _dinov2(state: State) -> Translated:
-    backbone, weights = _transformer(state, "")
+    backbone, weights = _transformer(dinov2_names.by_authors_names(state), "")
     return _description(backbone, "cls"), weights
 
 
@@ -175,7 +176,7 @@ _MARKS = {
     "aggregator.boqs.0.queries": _boq,
     "aggregator.mix.0.mix.0.weight": _mixvpr,
     "aggregation.3.weight": _cosplace,
-    _OF_DINOV2: _dinov2,
+    **dict.fromkeys(_OF_DINOV2, _dinov2),
 }
 """A parameter that no other family has, to its family."""
 
