@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -240,7 +241,8 @@ def test_killed_at_any_moment_the_index_is_absent_or_whole(
             target.write_bytes(old)
         process = started(root, target, jobs)
         time.sleep(length * 1.1 * moment / moments)
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # It may have ended by then.
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         found = target.read_bytes() if target.exists() else None
         assert found in (old, expected), moment
