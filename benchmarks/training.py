@@ -174,12 +174,13 @@ def tuples_in_turn(count: int) -> TupleSet:
 
 
 def pack(file: Path, paths: Sequence[Path], chosen: TupleSet, size: int) -> None:
-    """Write a tuple file of photos of one place each, packed."""
+    """Write a tuple file, packed: a query and its positive are of one place, each other photo of one of its own."""
     sizes = np.array([photo_size(path) for path in paths])
     rows = np.arange(len(paths))
+    places = rows.copy()
+    places[chosen.positive[:, 0]] = chosen.query
     names = [path.name for path in paths]
-    images = ImageTable(names, [str(path.parent) for path in paths], names, rows, sizes, rows)
-    places = PlaceTable(names, np.zeros(len(paths), np.int8))
+    images = ImageTable(names, [str(path.parent) for path in paths], names, places, sizes, rows)
     nobody = np.zeros(0, np.int64)
     nothing = np.zeros(0, np.float32)
     candidates = Candidates(nobody, np.zeros(1, np.int64), nobody, nobody.astype(np.int32), nothing, nothing, nothing)
@@ -187,7 +188,7 @@ def pack(file: Path, paths: Sequence[Path], chosen: TupleSet, size: int) -> None
     write_tuples(
         file,
         images,
-        places,
+        PlaceTable(names, np.zeros(len(paths), np.int8)),
         {"train": chosen, "val": none},
         {"train": candidates, "val": candidates},
         {},
