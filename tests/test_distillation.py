@@ -268,7 +268,7 @@ def test_a_gradient_in_chunks_is_that_of_one_forward(tuples: TupleFile, sampling
 
 @pytest.mark.parametrize("plan", [ForwardPlan(), ForwardPlan(64, 4, chunked=True)], ids=str)
 def test_a_tuple_has_the_loss_of_its_own_photos_besides(tuples: TupleFile, plan: ForwardPlan):
-    asked = options("tuples", optimiser="sgd", learning_rate=1e-3, teacher_weight=3.0, batch_size=1)
+    asked = options("tuples", optimiser="sgd", learning_rate=1e-4, teacher_weight=3.0, batch_size=1)
     weights, figures, _ = taught_round(tuples, asked, Resources(plan))
     plain, before, _ = taught_round(tuples, replace(asked, teacher_weight=0.0), Resources(plan))
     from test_losses import described
