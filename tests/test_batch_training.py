@@ -29,7 +29,13 @@ from tests.teams import in_a_team
 from tests.test_training import SIZE, make_tuples, network, state_of, without_time
 
 NOBODY = np.zeros(0, np.int64)
-PLANS = [ForwardPlan(), ForwardPlan(photos=3), ForwardPlan(photos=64), ForwardPlan(photos=64, chunked=True)]
+PLANS = [
+    ForwardPlan(),
+    ForwardPlan(photos=3),
+    ForwardPlan(photos=64),
+    ForwardPlan(photos=64, chunked=True),
+    ForwardPlan(held=2**40),
+]
 
 
 @pytest.fixture(scope="module")

@@ -251,6 +251,8 @@ def test_the_default_is_a_share_of_what_is_free_for_each_process(monkeypatch: py
     assert default_limit() == 5 * 10**8
     monkeypatch.setattr(module, "free_memory", lambda: None)
     assert default_limit() == 2**30 // 4
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10**9, 10**10))
+    assert default_limit(torch.device("cuda")) == 25 * 10**7
 
 
 def test_backbones_have_a_link_for_each_block() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from retrieval.networks.network import Network
 from retrieval.photos.augmentation import Augmentation, TupleChange
 from retrieval.photos.tuple_photos import TuplePhotos
 from retrieval.training.loop import Execution, train
@@ -64,6 +65,40 @@ def test_the_gradient_of_groups_and_chunks_is_that_of_one_photo_a_forward(way: F
     largest = max(float(g.abs().max()) for g in gradients[0])
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5 * largest, rtol=0)
+
+
+@pytest.mark.parametrize("photos", [1, 3])
+def test_what_is_held_is_not_done_again_and_changes_no_bit(photos: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit is bytes of activations; the forward that passes it is done again, with all that follow."""
+    pictures, forward = pictures_of_sizes(), Network.forward
+    forwards = {1: 7, 3: 4}[photos]
+    done, gradients = {}, []
+
+    def counted(net: Network, x: torch.Tensor) -> torch.Tensor:
+        done[held] += 1
+        return forward(net, x)
+
+    monkeypatch.setattr(Network, "forward", counted)
+    for held in (0, 1, *(2**power for power in range(18, 27))):
+        done[held] = 0
+        net = network()
+        net.train()
+        plan = ForwardPlan(photos, chunked=True, held=held)
+        add_gradient(net, pictures, "fp32", plan, lambda x: (x[0] - x[1:]).square().sum(), lambda value: value)
+        gradients.append(torch.cat([p.grad.reshape(-1) for p in net.parameters() if p.grad is not None]))
+    assert all(torch.equal(gradient, gradients[0]) for gradient in gradients)
+    often = list(done.values())
+    assert (often[0], often[1], often[-1]) == (2 * forwards, 2 * forwards, forwards)
+    assert often == sorted(often, reverse=True)
+    assert len(set(often)) > 2
+
+
+def test_activations_are_held_where_memory_is_not_to_be_saved(tuples: Path) -> None:
+    file = read_tuples(tuples)
+    ways = [Execution(), Execution(chunked=True), Execution(checkpoint_gradients=True)]
+    held = [way.state(file, network(), quick()).resources.plan.held for way in ways]
+    assert held[0] > 2**20
+    assert held[1:] == [0, 0]
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)

@@ -17,7 +17,7 @@ from retrieval.networks.devices import FP16, FP32
 from retrieval.networks.network import Network
 from retrieval.photos.tuple_photos import TuplePhotos, default_decoders, default_workers
 from retrieval.training.adaptation.adapted import adapt, gradients_as_before
-from retrieval.training.adaptation.frozen_part import frozen_part
+from retrieval.training.adaptation.frozen_part import default_limit, frozen_part
 from retrieval.training.adaptation.shares import choose_share
 from retrieval.training.batches.rounds import batches_of_round
 from retrieval.training.batches.steps import train_on_batches
@@ -81,7 +81,8 @@ class Execution:
         workers = default_workers(device.type) if self.workers is None else self.workers
         decoders = self.decoders or default_decoders(device.type, workers)
         photos = TuplePhotos(tuples, options.image_size, network.backbone.smallest, workers, decoders, network.upright)
-        plan = forward_plan(device, options.batch_size, self.photos_per_forward, self.chunked)
+        held = 0 if self.chunked or self.checkpoint_gradients else default_limit(device)
+        plan = forward_plan(device, options.batch_size, self.photos_per_forward, self.chunked, held)
         scaler = torch.amp.GradScaler(device.type, enabled=options.precision == FP16)
         resources = Resources(plan, self.team, scaler, self.progress)
         adaptation = adapt(network, options.learners, options.ema, options.seed)

@@ -32,6 +32,8 @@ class ForwardPlan:
     chunked: bool = False
     """Describe without gradient, take the loss's gradient by descriptor, then go forward again and back, one forward
     after the other: memory for one forward's activations, however many photos, for a third more time."""
+    held: int = 0
+    """Bytes of activations that a graph batch may hold; only the forwards beyond them are done again."""
 
     def __post_init__(self) -> None:
         """Refuse values without meaning."""
@@ -40,7 +42,7 @@ class ForwardPlan:
 
 
 def forward_plan(
-    device: torch.device, batch_size: int, photos: int | None = None, chunked: bool = False
+    device: torch.device, batch_size: int, photos: int | None = None, chunked: bool = False, held: int = 0
 ) -> ForwardPlan:
     """What suits a device: on a CPU one photo a forward and one tuple at a time, else a step's tuples together.
 
@@ -51,11 +53,12 @@ def forward_plan(
         Tuples of a step.
     photos : int, optional
         Photos of a forward, where the user chose it.
-    chunked : bool
+    chunked, held
+        As of `ForwardPlan`.
     """
     on_cpu = device.type == "cpu"
     alone = on_cpu and photos is None and not chunked
-    return ForwardPlan(photos or PHOTOS["cpu" if on_cpu else "cuda"], 1 if alone else batch_size, chunked)
+    return ForwardPlan(photos or PHOTOS["cpu" if on_cpu else "cuda"], 1 if alone else batch_size, chunked, held)
 
 
 def describe(network: Network, pictures: Sequence[Picture], precision: str, photos: int = 1) -> Tensor:
@@ -115,20 +118,20 @@ def add_gradient(
         loss = loss_of(descriptors)
         scale(loss).backward()
         return loss.detach(), descriptors.detach()
-    return add_cached_gradient(network, pictures, precision, plan.photos, loss_of, scale)
+    return add_cached_gradient(network, pictures, precision, plan, loss_of, scale)
 
 
 def add_cached_gradient(
     network: Network,
     pictures: Sequence[Picture],
     precision: str,
-    photos: int,
+    plan: ForwardPlan,
     loss_of: Callable[[Tensor], Tensor],
     scale: Callable[[Tensor], Tensor],
     share: Tensor | None = None,
     gather: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """`add_gradient` that holds the activations of one forward only [Gao et al. 2021]; `photos` of one forward at most.
+    """`add_gradient` that holds the activations of the plan's `held` bytes, and of one forward more [Gao et al. 2021].
 
     Parameters
     ----------
@@ -142,17 +145,39 @@ def add_cached_gradient(
     loss, descriptors
         As of `add_gradient`; of a team the same in every process.
     """
-    with torch.no_grad():
-        own = describe(network, pictures, precision, photos) if pictures else torch.zeros(0, network.dimension)
-        descriptors = own if gather is None else gather(own)
+    own = torch.zeros(len(pictures), network.dimension, device=network.device)
+    described: list[tuple[list[int], Callable[[], Tensor], Tensor | None]] = []
+    free = plan.held
+    for rows, forward in _forwards(network, pictures, precision, plan.photos):
+        with torch.set_grad_enabled(free > 0):
+            found, taken = _weighed(network, forward)
+        free -= taken
+        own[rows] = found.detach()
+        described.append((rows, forward, found if free > 0 else None))
+    descriptors = own if gather is None else gather(own)
     leaf = descriptors.requires_grad_()
     loss = loss_of(leaf)
     scale(loss).backward()
     if leaf.grad is not None:
         gradient = leaf.grad if share is None else leaf.grad[share]
-        for rows, forward in _forwards(network, pictures, precision, photos):
-            forward().backward(gradient[rows])
+        for rows, forward, held in described:
+            (forward() if held is None else held).backward(gradient[rows])
     return loss.detach(), leaf.detach()
+
+
+def _weighed(network: Network, forward: Callable[[], Tensor]) -> tuple[Tensor, int]:
+    """Descriptors, and the bytes that wait for their gradient besides the weights."""
+    weights = {weight.untyped_storage().data_ptr() for weight in network.parameters()}
+    sizes: dict[int, int] = {}
+
+    def weigh(saved: Tensor) -> Tensor:
+        storage = saved.untyped_storage()
+        sizes[storage.data_ptr()] = storage.nbytes()
+        return saved.detach()
+
+    with torch.autograd.graph.saved_tensors_hooks(weigh, lambda saved: saved):
+        found = forward()
+    return found, sum(size for place, size in sizes.items() if place not in weights)
 
 
 def _forwards(

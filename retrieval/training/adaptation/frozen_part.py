@@ -29,6 +29,7 @@ SHARE = 0.25
 """Of the memory that is free, what may be kept where nobody says; the processes of a machine divide it."""
 UNSAID = 2**30
 """Bytes that may be kept where the machine does not say what is free."""
+CPU = torch.device("cpu")
 FEWEST_BLOCKS = 2
 """The block that learns first, from which on anything is kept: below the first one there are only the pixels."""
 
@@ -173,8 +174,13 @@ def first_kept_block(network: Network) -> int:
     return 0 if any(map(_differs_each_time, network.backbone.modules())) else first
 
 
-def default_limit() -> int:
-    """Bytes that this process may keep: a share of what is free, divided by the processes on this machine."""
+def default_limit(device: torch.device = CPU) -> int:
+    """Bytes that this process may keep: a share of what is free, divided by the processes on this machine.
+
+    Of a GPU's memory each process has its own.
+    """
+    if device.type == "cuda":
+        return int(SHARE * torch.cuda.mem_get_info(device)[0])
     free = free_memory()
     shared = UNSAID if free is None else int(SHARE * free)
     return shared // processes_here()

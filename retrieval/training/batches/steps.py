@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -14,7 +14,7 @@ from retrieval.training.adaptation.frozen_part import Picture
 from retrieval.training.batches.described import DescribedBatch, described_batch
 from retrieval.training.distillation.sampling import FEWEST
 from retrieval.training.optimisation import learning_rate, set_learning_rate, warmed_up
-from retrieval.training.passes import ForwardPlan, add_cached_gradient, add_gradient
+from retrieval.training.passes import add_cached_gradient, add_gradient
 from retrieval.training.state import TrainingState
 from retrieval.training.steps import MOST_LEFT_OUT, StepFigures, follow_gradient, load_groups
 from sfm2tuples.compute.progress_bars import ProgressBar
@@ -43,9 +43,10 @@ class _Read:
 def train_on_batches(state: TrainingState, batches: list[GraphBatch], round: int, steps_before: int = 0) -> StepFigures:
     """Take one step for each batch, in order; a teacher judges all its pairs.
 
-    Where a batch is more than one forward, its photos are described without gradient; the loss gives the gradient of
-    each descriptor; then each forward is done again, and its part goes back [Gao et al. 2021]. So memory holds one
-    forward's activations. Each process of a team describes its share of a batch, and has all descriptors for the loss.
+    Where a batch is more than one forward, the loss gives the gradient of each descriptor, and each forward's part
+    goes back [Gao et al. 2021]. Forwards whose activations find no room are done again, so memory holds the plan's
+    `held` bytes and one forward more. Each process of a team describes its share of a batch, and has all descriptors
+    for the loss.
 
     Parameters
     ----------
@@ -115,7 +116,7 @@ def _add_batch(state: TrainingState, read: _Read) -> np.ndarray:
     plan, precision, scale = state.resources.plan, state.options.precision, state.resources.scaler.scale
     network = state.network
     if state.team.size == 1:
-        cached = ForwardPlan(plan.photos, chunked=plan.chunked or len(read.pictures) > plan.photos)
+        cached = replace(plan, chunked=plan.chunked or len(read.pictures) > plan.photos)
         loss, descriptors = add_gradient(network, read.pictures, precision, cached, loss_of, scale)
     else:
         own = torch.from_numpy(read.own).to(network.device)
@@ -125,9 +126,7 @@ def _add_batch(state: TrainingState, read: _Read) -> np.ndarray:
             whole[read.own] = described.cpu().numpy()
             return torch.from_numpy(state.team.add_up(whole)).to(network.device)
 
-        loss, descriptors = add_cached_gradient(
-            network, read.pictures, precision, plan.photos, loss_of, scale, own, gather
-        )
+        loss, descriptors = add_cached_gradient(network, read.pictures, precision, plan, loss_of, scale, own, gather)
     batch = read.described(descriptors)
     cosines = batch.descriptors @ batch.descriptors.T
     values = [loss]
