@@ -435,6 +435,17 @@ def test_a_question_from_the_shell_does_without_torch(site: Path, new_photo: Pat
     assert [one["similarity"] for one in plain] == pytest.approx([one.similarity for one in usual], abs=1e-5)
 
 
+def test_a_site_reads_its_layers_once_for_many_questions(site: Path, new_photo: Path) -> None:
+    program = (
+        "import sys; from retrieval.site import questions; read, paths = questions.read_layers, []; "
+        "questions.read_layers = lambda path: paths.append(path) or read(path); "
+        "site = questions.Site.open(sys.argv[1]); found = [site.ask(sys.argv[2]) for _ in range(3)]; "
+        "assert found[0] == found[2] and 'torch' not in sys.modules; print(len(paths))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, site, new_photo], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "1\n", done.stderr
+
+
 def test_ask_prints_a_table_and_writes_pairs_and_a_page(
     site: Path, new_photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -175,8 +175,13 @@ class Site:
             return None
         if count > FEW or self._device is not None or "torch" in sys.modules or not self.files.layers.is_file():
             return None
-        plain = read_layers(self.files.layers)
+        plain = self._layers
         return plain if plain.runs and plain.network == settings.get("network") else None
+
+    @cached_property
+    def _layers(self) -> PlainNetwork:
+        """The network's layers, which NumPy runs."""
+        return read_layers(self.files.layers)
 
     def searched(self, only_models: bool = False) -> np.ndarray:
         """Rows of the photos that are looked among: all, or those of models; (m,) int64, rising.
