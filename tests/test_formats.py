@@ -147,7 +147,7 @@ def test_features_and_bags_of_words_are_as_documented(tmp_path: Path) -> None:
 
 def test_an_evaluation_is_as_documented() -> None:
     rows = unit_rows(np.random.default_rng(0), 4, 3)
-    positives, own = [np.array([2]), np.array([3])], [np.array([0]), np.array([1])]
+    positives, own = [np.array([2]), np.array([], np.int64)], [np.array([0]), np.array([1])]
     truth = make_ground_truth(np.arange(2), positives, own, np.zeros(2), ["place"])
     found = replace(evaluate_descriptors(rows[:2], rows, truth), boxes=np.zeros((2, 4)))
     counts, ranks = np.ones(2, np.int64), np.zeros((2, 3), np.int64)
@@ -155,7 +155,7 @@ def test_an_evaluation_is_as_documented() -> None:
     keys: set[str] = set()
     for setups in (["one"], ["easy", "hard"]):
         evaluations = dict.fromkeys(setups, found)
-        measured = Measurement("labels", evaluations, ("mAP",), {}, (), (), (), PhotoFolders(Path()))
+        measured = Measurement("labels", evaluations, ("recall@1",), {}, (), (), (), PhotoFolders(Path()))
         whole = replace(measured, localisability=dict.fromkeys(setups, held)).as_dict()
         keys |= set(whole) | set(whole.get("per_query", [{}])[0])
     section = PAGE.read_text(encoding="utf-8").split("`sfm2tuples-evaluation`, version ", 1)[1].split("\n## ", 1)[0]
