@@ -109,7 +109,8 @@ def _bars_and_medians(drawn: Sequence[Series], decimals: int) -> list[Markup]:
     ticks = round_ticks(min(s.finite.min() for s in drawn), max(s.finite.max() for s in drawn))
     low, high = float(ticks[0]), float(ticks[-1])
     edges = np.linspace(low, high, BINS + 1)
-    counts = [np.histogram(s.finite, edges)[0] for s in drawn]
+    # A tick is a product, which rounding may put behind the value that it stands for: 3 x 0.1 is more than 0.3.
+    counts = [np.histogram(s.finite.clip(low, high), edges)[0] for s in drawn]
     top = max(float((c / c.sum()).max()) for c in counts)
 
     def x(value: float) -> float:
