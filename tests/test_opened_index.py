@@ -140,6 +140,8 @@ def test_an_unknown_key_is_one_line_with_a_near_one(opened: OpenedIndex) -> None
     with pytest.raises(DataError, match=r"index\.h5: has no image model0/3\.JPG; did you mean model0/3\.jpg") as error:
         opened.row_of("model0/3.JPG")
     assert "\n" not in str(error.value)
+    with pytest.raises(UsageError, match="3 is no key of an image"):
+        opened.row_of(3)
     with pytest.raises(DataError, match=r"has no image #####"):
         opened.covisible("#####")
 

@@ -147,7 +147,11 @@ class OpenedIndex:
         ------
         DataError
             No image has this key; a near one is named.
+        UsageError
+            It is no text.
         """
+        if not isinstance(key, str):
+            raise UsageError(f"{key!r} is no key of an image; give its text, as in images.key")
         row = self._keys.row(key)
         if row is None:
             near = self._keys.near(key)
