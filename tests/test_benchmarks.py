@@ -109,7 +109,7 @@ def test_pickle_json_and_texts_are_the_same_ground_truth(tmp_path: Path, write: 
         IMLIST[row]: ({IMLIST[p] for p in entry["ok"]}, {IMLIST[j] for j in entry["junk"]})
         for row, entry in zip((0, 2, 3), GND, strict=True)
     }
-    assert sorted(benchmark.database) == [f"jpg/{name}.jpg" for name in IMLIST]
+    assert benchmark.database == [f"jpg/{name}.jpg" for name in IMLIST]
     boxes = dict(zip(benchmark.aliases, benchmark.boxes.tolist(), strict=True))
     assert boxes == {entry["topic"]: entry["bbx"] for entry in GND}
     truth = benchmark.setups["oxford5k"]

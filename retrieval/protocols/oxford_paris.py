@@ -45,19 +45,20 @@ def make_benchmark(choice: ProtocolChoice, names: Callable[[], PhotoNames]) -> B
     if "ok" not in listed.lists:
         raise DataError(listed.path, f"has no lists of ok images: not the ground truth of {name}")
     known = [image for image in listed.imlist if name != "paris6k" or image not in CORRUPT]
-    database = names_of(known, there, "imlist" if listed.is_whole else "the ground truth")
-    row_of = {short_name(image): row for row, image in enumerate(database)}
+    own = names_of(known, there, "imlist" if listed.is_whole else "the ground truth")
+    database, notes = own, []
+    if not listed.is_whole:
+        database, left_out = _with_the_rest(name, own, there)
+        if left_out:
+            notes.append(f"{left_out} corrupt photos of Paris are left out")
+    row_in = {image: row for row, image in enumerate(database)}
+    row_of = {short_name(image): row_in[image] for image in own}
     # Lists are in rows of imlist; without the corrupt ones they become rows of the database.
     rows = np.array([row_of.get(short_name(image), -1) for image in listed.imlist], np.int64)
     absent = [query for query in listed.qimlist if short_name(query) not in row_of]
     if absent:
         raise DataError(listed.path, f"{len(absent):,} queries are not in imlist, first {absent[0]}")
     queries = np.array([row_of[short_name(query)] for query in listed.qimlist], np.int64)
-    notes = []
-    if not listed.is_whole:
-        database, left_out = _with_the_rest(name, database, there)
-        if left_out:
-            notes.append(f"{left_out} corrupt photos of Paris are left out")
     positives, junk = [], []
     for number, query in enumerate(queries):
         right = np.union1d(_known(rows, listed.lists["ok"][number]), query)
@@ -80,11 +81,10 @@ def _known(rows: np.ndarray, listed: np.ndarray) -> np.ndarray:
     return rows[listed][rows[listed] >= 0]
 
 
-def _with_the_rest(name: str, database: list[str], names: PhotoNames) -> tuple[list[str], int]:
-    """The database and all other names, and how many of these are corrupt."""
+def _with_the_rest(name: str, listed: list[str], names: PhotoNames) -> tuple[list[str], int]:
+    """The photos of the lists and all others in the order of the names, and how many of the others are corrupt."""
     if not names.whole:
-        return database, 0
-    own = set(database)
-    rest = [other for other in names.database if other not in own]
-    kept = [other for other in rest if name != "paris6k" or short_name(other) not in CORRUPT]
-    return database + kept, len(rest) - len(kept)
+        return listed, 0
+    own = set(listed)
+    kept = [other for other in names.database if other in own or name != "paris6k" or short_name(other) not in CORRUPT]
+    return kept, len(names.database) - len(kept)
