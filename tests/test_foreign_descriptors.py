@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 from pathlib import Path
 
 import h5py
@@ -53,6 +54,15 @@ def test_an_array_with_names_beside_it_becomes_our_columns(tmp_path: Path, dtype
     assert read_descriptors(tmp_path / "ours.h5").names == NAMES
 
 
+def test_an_array_is_held_once(tmp_path: Path) -> None:
+    path = write_npy(tmp_path, np.ones((1000, 512), np.float32), [f"{row}.jpg" for row in range(1000)])
+    tracemalloc.start()
+    found = read_foreign_descriptors(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.5 * found.descriptors.values.nbytes
+
+
 def test_rows_that_are_not_of_length_one_are_normalised_and_counted(tmp_path: Path) -> None:
     scaled = rows() * np.array([[1.0], [7.0], [0.01]])
     for source in (
@@ -95,10 +105,11 @@ def spoilt(row: int, value: float) -> np.ndarray:
 
 FAULTS = {
     "2 rows, but 3 names": (rows(2), NAMES),
-    "1 names occur more than once, first a/1.jpg": (rows(), [NAMES[0], NAMES[0], NAMES[2]]),
+    "d.txt: 1 names occur more than once, first a/1.jpg": (rows(), [NAMES[0], NAMES[0], NAMES[2]]),
     "1 of 3 descriptors hold NaN or infinity, first b 2.jpg": (spoilt(1, np.nan), NAMES),
     "1 of 3 descriptors are all zeros, first é.jpg": (spoilt(2, 0.0), NAMES),
     "is no (n, D) array of floating point": (np.ones((3, 4), int), NAMES),
+    "no (n, D) array": (np.ones((3, 0)), NAMES),
     "holds no descriptors": (np.ones((0, 4)), []),
 }
 

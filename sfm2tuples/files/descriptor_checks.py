@@ -49,12 +49,19 @@ def row_norms(path: str | Path, names: Sequence[str], values: np.ndarray) -> np.
 
 
 def _norms(values: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.einsum("nd,nd->n", values, values, dtype=np.float64))
+    return np.sqrt(np.einsum("nd,nd->n", values, values, dtype=np.float64, casting="same_kind"))
 
 
 def normalise_rows(path: str | Path, names: Sequence[str], values: np.ndarray) -> np.ndarray:
     """L2-normalise rows (n, D) to float32; rows that are not finite or all zeros are refused, `path` is at fault."""
-    return (values / row_norms(path, names, values)[:, None]).astype(np.float32)
+    return unit_rows(values, row_norms(path, names, values))
+
+
+def unit_rows(values: np.ndarray, norms: np.ndarray) -> np.ndarray:
+    """Rows (n, D) of any floating point by their lengths (n,): (n, D) float32; no other copy of them is made."""
+    rows = np.empty(values.shape, np.float32)
+    np.divide(values, norms[:, None], out=rows, dtype=np.float64, casting="same_kind")
+    return rows
 
 
 def check_matrix(path: str | Path, count: int, shape: tuple[int, ...], dtype: np.dtype) -> None:

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from sfm2tuples.errors import UNREADABLE_ARRAYS, DataError, FileFormatError, UsageError
-from sfm2tuples.files.descriptor_checks import NORM_TOLERANCE, check_names, normalise_rows, row_norms
+from sfm2tuples.files.descriptor_checks import NORM_TOLERANCE, check_names, row_norms, unit_rows
 from sfm2tuples.files.descriptors import Descriptors, is_columnar, read_hloc_rows
 from sfm2tuples.files.opening import is_hdf5, open_hdf5
 from sfm2tuples.files.plain_items import plain_dataset, plain_item
@@ -51,22 +51,23 @@ def read_foreign_descriptors(
     UsageError
         Neither HDF5 nor ``.npy``; a file of ours already; names or columns for HDF5.
     """
-    source = Path(source)
+    source = listed_in = Path(source)
     require_file(source)
     if source.suffix == ".npy":
-        listed, values = _read_array(source, Path(names) if names else source.with_suffix(".txt"), columns)
+        listed_in = Path(names) if names else source.with_suffix(".txt")
+        listed, values = _read_array(source, listed_in, columns)
     elif is_hdf5(source):
         if names is not None or columns:
             raise UsageError("--names and --columns go with a .npy array; HDF5 names its rows itself")
         listed, values = _read_datasets(source) or read_hloc_rows(source)
     else:
         raise UsageError(f"{source}: is neither HDF5 nor .npy; np.save an array, and its names as text")
-    check_names(source, listed)
+    check_names(listed_in if listed else source, listed)
     norms = row_norms(source, listed, values)
     settings = {"imported": "npy" if source.suffix == ".npy" else "hloc"}
-    normalised = normalise_rows(source, listed, values)
     return ForeignDescriptors(
-        Descriptors(listed, normalised, settings, str(source)), int(np.sum(np.abs(norms - 1) > NORM_TOLERANCE))
+        Descriptors(listed, unit_rows(values, norms), settings, str(source)),
+        int(np.sum(np.abs(norms - 1) > NORM_TOLERANCE)),
     )
 
 
@@ -89,18 +90,18 @@ def _read_datasets(path: Path) -> tuple[list[str], np.ndarray] | None:
 
 
 def _checked(path: Path, values: np.ndarray, count: int, where: str, remedy: str = "one name a row") -> np.ndarray:
-    """Rows in double precision, as many as there are names."""
-    if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind != "f":
+    """Rows of floating point, as many as there are names."""
+    if not isinstance(values, np.ndarray) or values.ndim != 2 or not values.shape[1] or values.dtype.kind != "f":
         raise DataError(path, "is no (n, D) array of floating point")
     if len(values) != count:
         raise DataError(path, f"{len(values):,} rows, but {count:,} names in {where}", remedy)
-    return values.astype(np.float64)
+    return values
 
 
 def _read_array(path: Path, names: Path, columns: bool) -> tuple[list[str], np.ndarray]:
     listed = _read_names(names, path)
     try:
-        values = np.load(path, allow_pickle=False)
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
     except UNREADABLE_ARRAYS as error:
         raise DataError(path, "is no whole .npy array of numbers", "np.save it again") from error
     turned = not columns and values.ndim == 2 and values.shape[1] == len(listed)
