@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from cli import interruption
-from sfm2tuples.errors import UsageError, one_line
+from sfm2tuples.errors import UsageError, one_line, told_of
 from sfm2tuples.files.regular_files import refuse_odd_file
 
 OUTPUTS = ("target", "pairs")
@@ -70,7 +70,7 @@ class Output:
     def warn_of(self, what: str, errors: Sequence[Exception | str]) -> None:
         """Count errors that did not stop the work, and show the first three."""
         if errors:
-            self.warn(f"{len(errors):,} {what}, first: " + "; ".join(str(error) for error in errors[:3]))
+            self.warn(f"{told_of(len(errors), what)}, first: " + "; ".join(str(error) for error in errors[:3]))
 
     def fail_of(self, what: str, errors: Sequence[Exception]) -> None:
         """Name each of some errors that did not stop the work; the command ends with exit code 1."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -113,6 +114,32 @@ def noun_of(number: int, noun: str) -> str:
     if head.endswith("y") and head[-2:-1] not in "aeiou":
         return f"{head[:-1]}ies{space}{more}"
     return f"{head}{'es' if head.endswith(('s', 'x', 'ch', 'sh')) else 's'}{space}{more}"
+
+
+_OF_ONE = {"are": "is", "have": "has", "were": "was"}
+_OF_ONE |= {
+    verb: f"{verb}s"
+    for verb in ["belong", "hold", "lack", "lie", "look", "occur", "see", "seem", "serve", "show", "take"]
+}
+"""Verbs as they follow one thing."""
+
+
+def told_of(number: int, of_many: str) -> str:
+    """A number of things and what is told of them, for people; `of_many` tells it of many.
+
+    Examples
+    --------
+    >>> told_of(1200, "photos cannot be read and are left out")
+    '1,200 photos cannot be read and are left out'
+    >>> told_of(1, "photos cannot be read and are left out"), told_of(1, "ranked queries have no positive")
+    ('1 photo cannot be read and is left out', '1 ranked query has no positive')
+    """
+    words = of_many.split(" ")
+    if number == 1:
+        words = [_OF_ONE.get(word, word) for word in words]
+        noun = next(at for at, word in enumerate(words) if word.endswith("s"))
+        words[noun] = re.sub("(ie)?s$", lambda end: "y" if end[1] else "", words[noun])
+    return f"{number:,} {' '.join(words)}"
 
 
 def first_three(names: Sequence[str]) -> str:

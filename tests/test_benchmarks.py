@@ -154,7 +154,7 @@ def test_with_texts_every_photo_is_in_the_database_and_corrupt_ones_of_paris_are
     more = [*IMLIST, "paris_louvre_000136", "paris_louvre_000137"]
     paris = made("paris6k", tmp_path, jpgs(more))
     assert {short_name(name) for name in paris.database} == {*IMLIST, "paris_louvre_000137"}
-    assert paris.notes == ("1 corrupt photos of Paris are left out",)
+    assert paris.notes == ("1 corrupt photo of Paris is left out",)
     assert len(made("oxford5k", tmp_path, jpgs(more)).database) == 10
 
 
@@ -231,7 +231,7 @@ FAULTS = {
     "3 queries have no box with an area": ORIGINAL | {
         "gnd": [entry | {"bbx": box} for entry, box in zip(GND, ([5, 5, 5, 9], 0, [1, 2, "x", 4]), strict=True)]
     },
-    "1 queries are not in imlist, first stranger": ORIGINAL | {"qimlist": [*IMLIST[:2], "stranger"]},
+    "1 query is not in imlist, first stranger": ORIGINAL | {"qimlist": [*IMLIST[:2], "stranger"]},
     "has no lists of ok images": REVISITED,
 }  # fmt: skip
 
@@ -267,7 +267,7 @@ def test_torn_json_texts_and_hostile_pickles_are_refused(tmp_path: Path) -> None
 
 def test_revisited_queries_in_the_database_are_refused(tmp_path: Path) -> None:
     write_json(tmp_path, REVISITED | {"qimlist": ["query_a", IMLIST[0]]}, "roxford5k")
-    with pytest.raises(DataError, match="1 queries are in imlist too"):
+    with pytest.raises(DataError, match="1 query is in imlist too"):
         made("roxford5k", tmp_path, names(*IMLIST, "query_a"))
 
 
@@ -292,8 +292,8 @@ def test_holidays_equals_its_published_program_on_a_partial_download() -> None:
     assert evaluation.n_left_out == 1
     assert benchmark.notes == (
         "1,484 of 1,491 photos of Holidays are absent; 3 of 500 queries are there",
-        "1 groups are without their query and serve as distractors",
-        "2 photos of other names are left out",
+        "1 group has no query and serves as distractors",
+        "2 photos of another name are left out",
     )
 
 
@@ -321,7 +321,7 @@ def test_ukbench_counts_the_objects_photos_among_the_first_four() -> None:
 def test_photos_of_other_names_and_doubled_numbers_are_refused() -> None:
     with pytest.raises(DataError, match="no photo has the name that the protocol expects"):
         made("ukbench", HERE, names("a.jpg"))
-    with pytest.raises(DataError, match=r"1 photos have the number of another, first b/100000\.jpg"):
+    with pytest.raises(DataError, match=r"1 photo has the number of another, first b/100000\.jpg"):
         made("holidays", HERE, names("a/100000.jpg", "b/100000.jpg"))
 
 
@@ -473,7 +473,7 @@ def test_ranked_names_are_found_by_topic_or_query_and_strangers_are_wrong(tmp_pa
     expected = [oracles.average_precision_by_walking(r, p, [1, 7]) for r, p in zip(lists, positives, strict=True)]
     assert evaluations["oxford5k"].average_precision.tolist() == pytest.approx(expected, abs=1e-12)
     assert evaluations["oxford5k"].as_dict()["per_query"][0]["top"] == ["stranger", IMLIST[2], IMLIST[0]]
-    assert notes == ["1 ranked names are not in the ground truth's lists and count as wrong"]
+    assert notes == ["1 ranked name is not in the ground truth's lists and is held to be wrong"]
     del rankings[IMLIST[3]]
     twice = rankings | {f"{folder}/{IMLIST[3]}.jpg": ["x"] for folder in ("a", "b")}
     with pytest.raises(DataError, match="ranks: 2 photos are called oxford_000003: a/oxford_000003"):

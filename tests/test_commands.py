@@ -252,7 +252,7 @@ def test_an_unreadable_and_a_missing_photo_are_counted_and_left_out(
     words = ["--backbone", "squeezenet1_1", "--image-size", 64]
     assert run("extract", tmp_path / "index.h5", "-o", tmp_path / "d.h5", *words) == 0
     error = capsys.readouterr().err
-    assert "1 photos could not be read" in error
+    assert "1 photo could not be read" in error
     assert photos[0].name in error
     assert run("extract", tmp_path / "index.h5", "-o", tmp_path / "e.h5", "--strict", *words) == 1
 

@@ -199,7 +199,7 @@ def test_images_without_a_global_descriptor_are_counted(tmp_path: Path) -> None:
 
 
 def test_names_that_occur_twice_are_refused(descriptors: Descriptors, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"1 names occur more than once, first flat\.jpg"):
+    with pytest.raises(DataError, match=r"1 name occurs more than once, first flat\.jpg"):
         write_descriptors(tmp_path / "d.h5", replace(descriptors, names=["flat.jpg", *NAMES[1:]]))
 
 

@@ -169,7 +169,7 @@ def test_revisited_setups_have_a_result_each(oxford: Path, capsys: pytest.Captur
     assert [entry["query"] for entry in result["setups"]["hard"]["per_query"]] == ["query_a.jpg", "query_b.jpg"]
     assert set(result["figures"]["medium"]) == {"mAP", "mP@1", "mP@5", "mP@10"}
     said = capsys.readouterr().out
-    assert "1 queries have no positive and are left out of the means of easy" in said
+    assert "1 query has no positive and is left out of the means of easy" in said
     assert said.splitlines()[0].split() == ["setup", "queries", "mAP", "mP@1", "mP@5", "mP@10"]
     capsys.readouterr()
     words = ["--protocol", "roxford5k", "--data", oxford, "--descriptors", oxford / "d.h5", "--json"]
@@ -262,7 +262,7 @@ def test_recall_is_printed_for_positions_in_names(tmp_path: Path, capsys: pytest
     said = capsys.readouterr().out
     assert "recall@1" in said
     assert "recall@20 1.000000" in said
-    assert "1 queries have no positive" in said
+    assert "1 query has no positive" in said
     assert re.search(r"place-recognition, all queries +5 +0\.00 +80\.00", said), said
 
 
@@ -276,7 +276,7 @@ def test_one_name_in_two_descriptor_files_is_two_photos_unless_they_are_alike(tm
     (tmp_path / "p").mkdir()
     assert run("evaluate", "--protocol", "place-recognition", "--data", tmp_path / "p", *files) == 0
     said = capsys.readouterr().out
-    assert "1 queries have no positive" in said
+    assert "1 query has no positive" in said
     assert "recall@20 1.000000" in said
 
 

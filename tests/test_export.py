@@ -92,7 +92,7 @@ def test_a_photo_in_two_models_is_one_image_whose_better_edge_counts(index: Inde
 @pytest.mark.parametrize("name", ["a b.jpg", "a\tb.jpg", "a\nb.jpg", ""])
 def test_a_name_that_a_list_of_pairs_cannot_hold_is_refused(index: Index, tmp_path: Path, name: str) -> None:
     odd = named(index, name=[name, *index.images.name[1:]])
-    with pytest.raises(UsageError, match="1 names hold spaces") as error:
+    with pytest.raises(UsageError, match="1 name holds spaces") as error:
         write_neighbours(odd.opened(), tmp_path / "pairs.txt")
     assert "\n" not in str(error.value)
 

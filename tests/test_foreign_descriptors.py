@@ -105,7 +105,7 @@ def spoilt(row: int, value: float) -> np.ndarray:
 
 FAULTS = {
     "2 rows, but 3 names": (rows(2), NAMES),
-    "d.txt: 1 names occur more than once, first a/1.jpg": (rows(), [NAMES[0], NAMES[0], NAMES[2]]),
+    "d.txt: 1 name occurs more than once, first a/1.jpg": (rows(), [NAMES[0], NAMES[0], NAMES[2]]),
     "1 of 3 descriptors hold NaN or infinity, first b 2.jpg": (spoilt(1, np.nan), NAMES),
     "1 of 3 descriptors are all zeros, first é.jpg": (spoilt(2, 0.0), NAMES),
     "is no (n, D) array of floating point": (np.ones((3, 4), int), NAMES),
@@ -158,7 +158,7 @@ def test_the_command_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixt
     path = write_npy(tmp_path, 3 * rows())
     main(["import-descriptors", str(path), "-o", str(tmp_path / "ours.h5")])
     said = capsys.readouterr().out
-    assert "3 of 3 descriptors were not of length 1 and are normalised" in said
+    assert "3 descriptors were not of length 1 and are normalised" in said
     assert "3 descriptors of 4 dimensions" in said
     assert read_descriptors(tmp_path / "ours.h5").settings == {"imported": "npy"}
 

@@ -294,12 +294,14 @@ class TestNames:
             (tmp_path / name).write_bytes(b"something else")
         assert photos_below(tmp_path) == photos_below(tmp_path) == ["a.jpg"]
         assert [record.getMessage() for record in caplog.records] == [
-            f"{tmp_path}: 3 files look like photos and are not read (1 .cr2, 1 .jxl, 1 no suffix), first: "
+            f"{tmp_path}: 3 files seem to hold a photo and are not read (1 .cr2, 1 .jxl, 1 no suffix), first: "
             "b.cr2, c.JXL, telephone; convert them to JPEG"
         ]
 
     @pytest.mark.skipif("HEIF" in readable_formats(), reason="pillow-heif reads them")
     def test_a_folder_of_kinds_that_are_not_read_says_what_helps(self, tmp_path):
         (tmp_path / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
-        with pytest.raises(DataError, match=r"1 files look like photos .* \(1 \.heic\).* pip install pillow-heif"):
+        with pytest.raises(
+            DataError, match=r"1 file seems to hold a photo and is not read \(1 \.heic\).* pip install pillow-heif"
+        ):
             photos_below(tmp_path)

@@ -133,7 +133,7 @@ def test_hlocs_layout_refuses_such_a_name_before_the_work(
         main(["extract", str(latin_photos), "-o", str(tmp_path / "d.h5"), "--layout", "hloc"])
     assert end.value.code == 1
     error = capsys.readouterr().err
-    assert "1 names cannot be groups of hloc's layout, first caf\\udce9.jpg; use the columnar layout" in error
+    assert "1 name cannot stand in hloc's layout, first caf\\udce9.jpg; use the columnar layout" in error
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_hlocs_layout_refuses_such_a_name_before_the_work(
 def test_names_that_leave_their_root_are_refused(tmp_path: Path, name: str) -> None:
     assert leaves_root(name)
     (tmp_path / "labels.csv").write_text(f"image,label,role\na.jpg,x,query\n{name},x,database\n")
-    with pytest.raises(DataError, match="1 images lie outside of the photos' folder"):
+    with pytest.raises(DataError, match="1 image lies outside of the photos' folder"):
         read_labels(tmp_path / "labels.csv")
 
 

@@ -128,7 +128,7 @@ def test_each_fault_of_a_table_is_named(tmp_path: Path) -> None:
     assert "no column image, label, role" in complaint(path, "")
     assert "no column role" in complaint(path, "image,label\na.jpg,x\n")
     assert "unknown role gallery" in complaint(path, table_text([("a.jpg", "x", "query"), ("b.jpg", "x", "gallery")]))
-    assert "1 images occur more than once, first a.jpg" in complaint(path, table_text([("a.jpg", "x", "query")] * 2))
+    assert "1 image occurs more than once, first a.jpg" in complaint(path, table_text([("a.jpg", "x", "query")] * 2))
     assert "no row with the role query" in complaint(path, table_text([("a.jpg", "x", "database")]))
     assert "first row 2" in complaint(path, "image,label,role\na.jpg,x,query\nb.jpg\n")
     assert "UTF-8" in complaint(path, b"image,label,role\n\xff\xfe.jpg,x,query\n")

@@ -349,7 +349,7 @@ def test_photos_that_come_later_are_added(folder: Path, photos: Path, tmp_path: 
     (more / "lone.jpg").write_bytes((photos / "hall" / "0001.jpg").read_bytes())
     os.utime(more / "lone.jpg", (1, 1))
     summary = reconstruct(more, target, NOBODY, SMALL)
-    assert summary.remade == ["features, matches and models: 1 photos are gone or were changed, first lone.jpg"]
+    assert summary.remade == ["features, matches and models: 1 photo is gone or was changed, first lone.jpg"]
     assert (summary.copies, summary.alone) == (2, 0)
 
 

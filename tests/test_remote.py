@@ -517,7 +517,7 @@ def test_a_photo_that_is_gone_is_left_out_of_tuples(
     root, name = index.models.photo_root[0].removeprefix(far_world.url).lstrip("/"), index.images.name[0]
     far_world.faults[f"{root}/{name}"] = [404] * 99
     assert run("mine-tuples", far_index, "-o", tmp_path / "t.h5", *NETWORK, *MINING, "--pack-images", 64) == 0
-    assert f"1 photos cannot be read and are left out, first: {far_world.url}/{root}/{name}: no such photo" in (
+    assert f"1 photo cannot be read and is left out, first: {far_world.url}/{root}/{name}: no such photo" in (
         capsys.readouterr().err
     )
     assert index.images.key[0] not in read_tuples(tmp_path / "t.h5").images.key

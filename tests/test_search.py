@@ -245,7 +245,7 @@ def test_a_query_with_spaces_is_refused_before_the_search_where_pairs_are_wanted
     with monkeypatch.context() as patched:
         patched.setattr("retrieval.search.file_search.search", lambda *_: pytest.fail("it was searched"))
         assert run(*files, "--pairs", tmp_path / "p.txt") == 2
-    assert "p.txt: 1 names hold spaces, which a list of pairs cannot, first a b.jpg" in capsys.readouterr().err
+    assert "p.txt: 1 name holds spaces, which a list of pairs cannot, first a b.jpg" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["d.h5"]
     assert run(*files) == 0
 

@@ -608,7 +608,7 @@ def test_a_photo_of_the_site_that_is_gone_does_not_stop_verify(
     assert run("ask", copy, new_photo, "--num-results", 2, "--verify", "--jobs", 1, "--pairs", pairs) == 0
     assert {line.split()[1] for line in pairs.read_text().splitlines()} == {one.name for one in nearest}
     assert (
-        f"1 photos of the site cannot be read any more and count as sharing nothing, first: {gone}"
+        f"1 photo of the site cannot be read any more and is taken to share nothing, first: {gone}"
         in capsys.readouterr().err
     )
     listed["files"] = [str(tmp_path / "gone.jpg")] * len(listed["files"])
@@ -639,7 +639,7 @@ def test_an_empty_file_is_not_called_known_when_it_is_added(
     assert run("ask", copy, "--add", tmp_path / "empty.jpg") == 0
     said = capsys.readouterr()
     assert "added 0 photos; already there: 0" in said.out
-    assert "1 photos could not be read" in said.err
+    assert "1 photo could not be read" in said.err
 
 
 def test_a_network_that_cannot_be_is_refused_before_the_index(world: Path, tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def test_features_are_those_of_the_photos_that_can_be_read(world: Path, capsys: 
     (world / "more" / "torn.jpg").write_bytes(b"no photo")
     Image.fromarray(texture(4, 120, 90)).save(world / "more" / "whole.jpg")
     assert run("extract-features", world / "more", "-o", world / "m.h5", *FEATURES) == 0
-    assert "1 photos could not be read" in capsys.readouterr().err
+    assert "1 photo could not be read" in capsys.readouterr().err
     assert read_features(world / "m.h5").names == ["whole.jpg"]
     assert run("extract-features", world / "more", "-o", world / "m2.h5", *FEATURES, "--strict") == 1
     assert "torn.jpg: cannot be read as a photo" in capsys.readouterr().err

@@ -118,5 +118,5 @@ def test_a_table_with_other_columns_says_what_its_first_line_is(write, first, sa
 
 
 def test_a_list_that_names_a_photo_twice_is_at_fault_itself(write):
-    with pytest.raises(DataError, match=r"list.txt: 1 names occur more than once, first a.jpg; keep each once"):
+    with pytest.raises(DataError, match=r"list.txt: 1 name occurs more than once, first a.jpg; keep each once"):
         photos_of(write("list.txt", b"a.jpg\nb.jpg\n# a.jpg\na.jpg\n"))

@@ -407,6 +407,6 @@ def test_the_command_says_how_many_near_duplicates_are_left_out(world):
     words = ("--descriptors", str(world / "descriptors.h5"), "--num-negatives", "2", "--min-overlap", "0.1")
     target = [str(world / "index.h5"), "-o", str(world / "t.h5")]
     said = CliRunner().invoke(command, [*target, *words, "--max-overlap", "0.3"]).stdout
-    assert "pairs of photos see almost only the same points and are no positives (--max-overlap)" in said
+    assert "pairs of photos see almost only the same points and are not taken for positives (--max-overlap)" in said
     _, tuples = mine(world, "all.h5", dataclasses.replace(OPTIONS, query_share=0.1))
     assert len(read_tuples(world / "t.h5").candidates["train"].image) < len(tuples.candidates["train"].image)

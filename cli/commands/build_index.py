@@ -179,7 +179,7 @@ def _say_tracks(maker: TrackMaker, output: Output) -> None:
     )
     for name, made in maker.made.items():
         if made.left_out:
-            output.say(f"{name}: {len(made.left_out):,} images without tracks, the first: {made.left_out[0]}")
+            output.say(f"{name}: {counted(len(made.left_out), 'image without tracks')}, the first: {made.left_out[0]}")
     output.say(f"they are kept in {maker.folder} for the next build of this index")
 
 

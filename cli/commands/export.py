@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from cli.options.paths import FilePath
 from cli.output import Output, output_options
+from sfm2tuples.errors import counted, told_of
 
 if TYPE_CHECKING:
     from retrieval.networks.cirtorch_checkpoints import Whitenings
@@ -155,10 +156,10 @@ def _tuples(request: _Request, output: Output) -> None:
     export = export_cirtorch(request.source, target, request.image_size)
     output.warn_of("photos cannot be read and are left out", export.unreadable)
     if export.pairs_left_out:
-        output.say(f"{export.pairs_left_out:,} pairs are left out with them")
+        output.say(told_of(export.pairs_left_out, "pairs are left out for that"))
     if export.pairs_across:
         what = "pairs of a held-out walk and the images for training are left out: cirtorch's splits share no image"
-        output.say(f"{export.pairs_across:,} {what}")
+        output.say(told_of(export.pairs_across, what))
     for line in cautions(target, export.splits):
         output.warn(line)
     counts = {name: {"images": len(part.cids), "pairs": len(part.qidxs)} for name, part in export.splits.items()}
@@ -247,7 +248,7 @@ def _pairs(request: _Request, output: Output) -> None:
         pairs, images = write_neighbours(index, request.target, request.num_matched, request.names), index.num_images
     output.result({"pairs": pairs, "images": images})
     next_step = f"give it to hloc's match_features as pairs={request.target}"
-    output.made(request.target, f"{pairs:,} pairs of {images:,} images", next_step)
+    output.made(request.target, f"{counted(pairs, 'pair')} of {counted(images, 'image')}", next_step)
 
 
 def _graphml(request: _Request, output: Output) -> None:
@@ -261,7 +262,7 @@ def _graphml(request: _Request, output: Output) -> None:
         nodes, edges = write_graphml(index, request.target, request.place, request.min_shared)
     output.result({"nodes": nodes, "edges": edges})
     next_step = "open it in Gephi, or with networkx.read_graphml"
-    output.made(request.target, f"{nodes:,} photos and {edges:,} edges", next_step)
+    output.made(request.target, f"{counted(nodes, 'photo')} and {counted(edges, 'edge')}", next_step)
 
 
 def _safetensors(request: _Request, output: Output) -> None:

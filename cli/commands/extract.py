@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from retrieval.networks.network import Network
     from retrieval.photos.sources import PhotoSources
     from retrieval.whitening.projection import Whitening
-    from sfm2tuples.errors import PhotoError
+    from sfm2tuples.errors import PhotoError, counted
     from sfm2tuples.files.descriptors import Descriptors, DescriptorStream
     from sfm2tuples.files.remote.address import AnyPath
 
@@ -101,7 +101,7 @@ def command(
         raise click.Abort(parts_to_go_on_from(target) or "nothing was done yet") from interruption
     count, length = descriptors.values.shape
     output.result({"photos": count, "dim": length, "unreadable": len(failures)})
-    output.made(target, f"{count:,} descriptors of {length} dimensions")
+    output.made(target, f"{counted(count, 'descriptor')} of {counted(length, 'dimension')}")
 
 
 def _network(choice: NetworkChoice, device: str | None, dask: str | None) -> Network:

@@ -10,6 +10,7 @@ from cli.options.idle_flags import NAMES_BELOW, refuse_idle_flags
 from cli.options.paths import PhotoPath
 from cli.options.target import target_option
 from cli.output import Output, output_options
+from sfm2tuples.errors import counted
 from sfm2tuples.files.remote.address import AnyPath
 
 
@@ -53,4 +54,6 @@ def command(
     write_features(target, features, [photos.parent] if photos.parent else [])
     count, total = len(features.names), len(features.descriptors)
     output.result({"photos": count, "features": total, "unreadable": len(failures)})
-    output.made(target, f"{total:,} features of {count:,} photos", f"sfm2tuples build-bow {target} -o bow.h5")
+    output.made(
+        target, f"{counted(total, 'feature')} of {counted(count, 'photo')}", f"sfm2tuples build-bow {target} -o bow.h5"
+    )

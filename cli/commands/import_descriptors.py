@@ -9,6 +9,7 @@ import click
 from cli.options.paths import FilePath
 from cli.options.target import target_option
 from cli.output import Output, output_options
+from sfm2tuples.errors import counted, told_of
 
 
 @click.command("import-descriptors", epilog="Example: sfm2tuples import-descriptors features.npy -o descriptors.h5")
@@ -26,7 +27,7 @@ def command(source: Path, target: Path, names: Path | None, columns: bool, outpu
     write_descriptors(target, found.descriptors)
     count, length = found.descriptors.values.shape
     if found.num_normalised:
-        output.say(f"{found.num_normalised:,} of {count:,} descriptors were not of length 1 and are normalised")
+        output.say(told_of(found.num_normalised, "descriptors were not of length 1 and are normalised"))
     output.result({"photos": count, "dim": length, "normalised": found.num_normalised})
     next_step = f"sfm2tuples evaluate --protocol NAME --data DIR --descriptors {target}"
-    output.made(target, f"{count:,} descriptors of {length} dimensions", next_step)
+    output.made(target, f"{counted(count, 'descriptor')} of {counted(length, 'dimension')}", next_step)

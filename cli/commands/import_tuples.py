@@ -22,9 +22,9 @@ _LEFT_OUT = {
     "self_pairs": "pairs of an image with itself are dropped",
     "duplicate_pairs": "pairs are there already and are dropped",
     "pairs_across_places": "pairs are of two places and are dropped",
-    "listed_twice": "images are listed twice and are one",
+    "listed_twice": "images are listed twice and taken once",
     "in_training_too": "validation images are trained on too and are left out",
-    "pairs_without_photo": "pairs are left out because an image of theirs is",
+    "pairs_without_photo": "pairs are left out with an image of theirs",
 }
 USES = (
     Use(DESCRIPTION, "--network or --backbone", given(*NETWORK)),
@@ -94,7 +94,7 @@ def command(
 
 
 def _say_left_out(found: ImportedTuples, output: Output) -> None:
-    from sfm2tuples.errors import first_three
+    from sfm2tuples.errors import first_three, told_of
     from sfm2tuples.interop.cirtorch_tables import counts_of
 
     left_out = found.tables.left_out
@@ -102,11 +102,10 @@ def _say_left_out(found: ImportedTuples, output: Output) -> None:
     output.result({"left_out": counts})
     for name, text in _LEFT_OUT.items():
         if counts[name]:
-            output.say(f"{counts[name]:,} {text}")
+            output.say(told_of(counts[name], text))
     if left_out.missing:
-        output.warn(
-            f"{len(left_out.missing):,} photos are not there and are left out, first {first_three(left_out.missing)}"
-        )
+        what = told_of(len(left_out.missing), "photos are not there and are left out")
+        output.warn(f"{what}, first {first_three(left_out.missing)}")
     output.warn_of("photos cannot be read and are left out", left_out.unreadable)
 
 

@@ -15,7 +15,7 @@ from cli.options.paths import FilePath, PhotoPath
 from cli.options.photos import photo_options
 from cli.options.target import target_option
 from cli.output import Output, output_options
-from sfm2tuples.errors import counted
+from sfm2tuples.errors import counted, told_of
 
 if TYPE_CHECKING:
     from retrieval.tuple_files.mining import MinedTuples
@@ -107,25 +107,24 @@ def _say_left_out(mined: MinedTuples, output: Output) -> None:
     """Say which photos were left out, and why."""
     tables = mined.tables
     if tables.without_photo:
-        output.say(f"{tables.without_photo:,} images have no photo and are left out")
+        output.say(told_of(tables.without_photo, "images have no photo and are left out"))
     if tables.num_left_out:
         what = (
             "belong to neither split"
             if mined.options.inside
             else "are held out of a place, where --inside looks at them"
         )
-        output.say(f"{tables.num_left_out:,} images take no part, or {what}, and are left out")
+        output.say(told_of(tables.num_left_out, f"images take no part, or {what}, and are left out"))
     if tables.same_photo:
-        output.say(f"{tables.same_photo:,} images show the photo of another and are merged with it")
+        output.say(told_of(tables.same_photo, "images show the photo of another and are merged with it"))
     if tables.known_distractors:
-        output.say(f"{tables.known_distractors:,} distractors are in the index, or listed, already and are left out")
+        what = "distractors are in the index, or listed, already and are left out"
+        output.say(told_of(tables.known_distractors, what))
     if tables.near_duplicates:
-        output.say(
-            f"{tables.near_duplicates:,} pairs of photos see almost only the same points and are no positives "
-            "(--max-overlap)"
-        )
+        what = "pairs of photos see almost only the same points and are not taken for positives (--max-overlap)"
+        output.say(told_of(tables.near_duplicates, what))
     if tables.left_out_pairs:
-        output.say(f"{tables.left_out_pairs:,} pairs are neither positives nor negatives (--leave-out-pairs)")
+        output.say(told_of(tables.left_out_pairs, "pairs are neither positive nor negative (--leave-out-pairs)"))
     if tables.sequences is not None:
         told = [f"{by} in {counted(count, 'place')}" for by, count in tables.sequences.told_by.items()]
         output.say(
@@ -153,7 +152,8 @@ def _say_inside(mined: MinedTuples, asked: MiningOptions, output: Output) -> Non
     )
     output.result({"without_negative": train.without_negative})
     if train.without_negative:
-        output.say(f"train: {train.without_negative:,} photos have a positive and no proven negative: no queries")
+        what = "photos have a positive and no proven negative, and are not queries"
+        output.say(f"train: {told_of(train.without_negative, what)}")
 
 
 def _say_tuples(mined: MinedTuples, options: MiningOptions, output: Output) -> None:
@@ -161,7 +161,8 @@ def _say_tuples(mined: MinedTuples, options: MiningOptions, output: Output) -> N
     from sfm2tuples.mining.summary import share_across, summarise
 
     if mined.without_negative:
-        output.say(f"train: {mined.without_negative:,} queries found no negative in the pool and are left out")
+        what = "queries found no negative in the pool and are left out"
+        output.say(f"train: {told_of(mined.without_negative, what)}")
     output.result({"dropped": mined.without_negative})
     rows = []
     for split, tuples in mined.tuples.items():
@@ -177,7 +178,7 @@ def _say_tuples(mined: MinedTuples, options: MiningOptions, output: Output) -> N
         output.result({split: summary | {"without_positive": dropped} | more | search})
         for what in ("missing_positives", "missing_negatives", "filled"):
             if summary[what]:
-                output.say(f"{split}: {summary[what]:,} {_MISSING[what]}")
+                output.say(f"{split}: {told_of(summary[what], _MISSING[what])}")
     output.table(
         rows, ["split", "tuples", "no positive", "pool", "overlap", "scale", "angle", "sim. pos.", "sim. neg."]
     )
@@ -203,6 +204,6 @@ def _say_suspicious(mined: MinedTuples, output: Output) -> None:
             for first, second, likeness in pairs[:MOST_PAIRS]
         ]
         output.warn(
-            f"{len(pairs):,} pairs of places look alike; two that show the same thing give false negatives, so join "
-            f"them by build-index --places, or give --max-negative-similarity: {', '.join(shown)}"
+            f"{told_of(len(pairs), 'pairs of places look alike')}; two that show the same thing give false negatives, "
+            f"so join them by build-index --places, or give --max-negative-similarity: {', '.join(shown)}"
         )

@@ -14,6 +14,7 @@ from cli.options.paths import FilePath
 from cli.options.target import target_option
 from cli.output import Output, output_options
 from retrieval.whitening.options import ALL_SPLITS, METHODS, WhiteningOptions
+from sfm2tuples.errors import counted
 from sfm2tuples.index.splits import SPLITS
 
 if TYPE_CHECKING:
@@ -78,11 +79,12 @@ def command(
         output.table(curve.table(), ["λ", "mAP"])
         output.result({"shrinkage_curve": curve.table()})
     write_whitening(target, whitening, [photos.parent, found.fingerprint])
-    learned_from = f"{whitening.num_pairs:,} {'pairs' if method == 'lw' else 'photos'}"
+    learned_from = counted(whitening.num_pairs, "pair" if method == "lw" else "photo")
     output.result({"shrinkage": whitening.shrinkage, "num_pairs": whitening.num_pairs, "rank": whitening.rank})
     output.made(
         target,
-        f"{method}, {whitening.dim} dimensions from {learned_from} of rank {whitening.rank}, λ {whitening.shrinkage:g}",
+        f"{method}, {counted(whitening.dim, 'dimension')} from {learned_from} of rank {whitening.rank}, "
+        f"λ {whitening.shrinkage:g}",
         f"sfm2tuples evaluate --labels labels.csv --whitening {target}",
     )
 

@@ -22,7 +22,7 @@ from retrieval.protocols.photo_names import PhotoNames, names_of, photos_in
 from retrieval.search.window_descriptors import Describer, PhotoWindows, query_regions
 from retrieval.search.window_search import WindowFinder
 from retrieval.whitening.projection import Whitening, check_applicable, read_whitening
-from sfm2tuples.errors import UsageError
+from sfm2tuples.errors import UsageError, told_of
 from sfm2tuples.files.container import known_parents
 from sfm2tuples.files.descriptor_settings import differing, shortened
 from sfm2tuples.files.descriptors import Descriptors, align, read_descriptors
@@ -275,12 +275,14 @@ def _distractors(
             describer.network, photos_of(source), describer.request.extraction, "distractors"
         )
         if failures:
-            notes.append(f"{len(failures):,} distractors cannot be read and are left out, first: {failures[0]}")
+            notes.append(
+                f"{told_of(len(failures), 'distractors cannot be read and are left out')}, first: {failures[0]}"
+            )
     kept = [row for row, name in enumerate(found.names) if name not in known]
     # Of the file of the database itself the other photos are meant: what it has in common with the protocol is no news.
     if len(kept) < len(found.names) and source != describer.request.descriptors:
         doubled = len(found.names) - len(kept)
-        notes.append(f"{doubled:,} distractors have the name of a photo of the protocol and are left out")
+        notes.append(told_of(doubled, "distractors have the name of a photo of the protocol and are left out"))
     return replace(found, names=[found.names[row] for row in kept], values=found.values[kept]), notes
 
 

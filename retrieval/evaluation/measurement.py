@@ -28,7 +28,7 @@ from retrieval.protocols.by_name import load_benchmark
 from retrieval.protocols.photo_names import PhotoNames, known_names, names_of
 from retrieval.search.feature_verifier import FeatureTables, FeatureVerifier
 from retrieval.search.ranked_lists import Pipeline
-from sfm2tuples.errors import DataError
+from sfm2tuples.errors import DataError, told_of
 from sfm2tuples.files.container import SOFTWARE
 
 BY_GROUP = {"sfm": "place", "labels": "label"}
@@ -294,7 +294,8 @@ def _left_out(evaluations: dict[str, Evaluation]) -> list[str]:
     """Queries without positives, setup by setup."""
     single = len(evaluations) == 1
     return [
-        f"{e.n_left_out:,} queries have no positive and are left out of the means" + ("" if single else f" of {setup}")
+        told_of(e.n_left_out, "queries have no positive and are left out of the means")
+        + ("" if single else f" of {setup}")
         for setup, e in evaluations.items()
         if e.n_left_out
     ]

@@ -10,7 +10,7 @@ from retrieval.metrics.results import Evaluation
 from retrieval.protocols.benchmark import Benchmark
 from retrieval.protocols.photo_names import PhotoNames
 from retrieval.search.ranks_file import read_ranks
-from sfm2tuples.errors import DataError, first_three, refuse_some
+from sfm2tuples.errors import DataError, first_three, refuse_some, told_of
 from sfm2tuples.files.opening import is_hdf5
 from sfm2tuples.files.regular_files import require_file
 from sfm2tuples.files.text import filled_lines
@@ -104,7 +104,7 @@ def evaluate_named_rankings(
             origin, f"none of its names is known to the protocol, first {first_three(next(filter(None, ordered)))}"
         )
     evaluations = benchmark.evaluate(rows, [*benchmark.database, *strangers])
-    notes = [f"{len(strangers):,} ranked names are not in the ground truth's lists and count as wrong"]
+    notes = [told_of(len(strangers), "ranked names are not in the ground truth's lists and are held to be wrong")]
     return evaluations, notes if strangers else []
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from sfm2tuples.errors import first_three
+from sfm2tuples.errors import first_three, told_of
 from sfm2tuples.files.text import begins_with
 
 SUFFIXES_OF = {
@@ -75,7 +75,8 @@ def what_is_unread(names: Sequence[str]) -> tuple[str, str]:
     """Say how many files of which kinds are not read, and what to do about it."""
     kinds = Counter(Path(name).suffix.lower() or "no suffix" for name in names)
     shown = ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items()))
-    what = f"{len(names):,} files look like photos and are not read ({shown}), first: {first_three(names)}"
+    found = told_of(len(names), "files seem to hold a photo and are not read")
+    what = f"{found} ({shown}), first: {first_three(names)}"
     if kinds.keys() & set(SUFFIXES_OF["HEIF"]):
         return what, "for HEIC: pip install pillow-heif"
     return what, "convert them to JPEG" if any(map(kinds.get, SUFFIXES)) else "give them the suffix .jpg or .png"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from retrieval.photos.names import leaves_root, photos_below
-from sfm2tuples.errors import DataError, UsageError, first_three
+from sfm2tuples.errors import DataError, UsageError, first_three, told_of
 from sfm2tuples.files.regular_files import require_file
 from sfm2tuples.files.remote.address import Address, AnyPath, path_or_address
 from sfm2tuples.files.text import read_csv
@@ -17,6 +17,9 @@ COLUMNS = ("image", "label", "role")
 ROLES = ("query", "database", "distractor")
 DISTRACTORS = "distractors"
 """The sub-folder of a folder of labelled photos whose photos are never right."""
+
+
+MISPLACED = "images lie outside of the photos' folder"
 
 
 @dataclass(frozen=True)
@@ -92,16 +95,16 @@ def _labels_of_folders(folder: AnyPath) -> Labels:
 def _check_table(path: Path, table: list[tuple[str, ...]]) -> None:
     empty = [str(number) for number, row in enumerate(table, start=1) if "" in row]
     if empty:
-        raise DataError(path, f"{len(empty):,} rows lack a value, first row {first_three(empty)}")
+        raise DataError(path, f"{told_of(len(empty), 'rows lack a value')}, first row {first_three(empty)}")
     unknown = sorted({role for _, _, role in table} - set(ROLES))
     if unknown:
         raise DataError(path, f"unknown role {first_three(unknown)}", f"roles are {', '.join(ROLES)}")
     twice = [image for image, count in Counter(image for image, _, _ in table).items() if count > 1]
     if twice:
-        raise DataError(path, f"{len(twice):,} images occur more than once, first {first_three(twice)}")
+        raise DataError(path, f"{told_of(len(twice), 'images occur more than once')}, first {first_three(twice)}")
     outside = [image for image, _, _ in table if leaves_root(image)]
     if outside:
-        what = f"{len(outside):,} images lie outside of the photos' folder, first {first_three(outside)}"
+        what = f"{told_of(len(outside), MISPLACED)}, first {first_three(outside)}"
         raise DataError(path, what, "write names relative to it (--images)")
     if not any(role == "query" for _, _, role in table):
         raise DataError(path, "has no row with the role query")

@@ -14,7 +14,7 @@ import numpy as np
 from retrieval.photos.decoding import PhotoSource
 from retrieval.photos.labels import Labels, read_labels
 from retrieval.photos.names import photos_below
-from sfm2tuples.errors import DataError, UsageError, first_three
+from sfm2tuples.errors import DataError, UsageError, first_three, told_of
 from sfm2tuples.files.columns import rows_of_names
 from sfm2tuples.files.container import read_header
 from sfm2tuples.files.opening import is_hdf5
@@ -142,7 +142,9 @@ def photos_of(source: AnyPath, images: AnyPath | None = None, size: int = 0) -> 
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:
             raise DataError(
-                source, f"{len(twice):,} names occur more than once, first {first_three(twice)}", "keep each once"
+                source,
+                f"{told_of(len(twice), 'names occur more than once')}, first {first_three(twice)}",
+                "keep each once",
             )
         return _of_paths(source, images or source.parent, names)
     if source.suffix == ".csv":

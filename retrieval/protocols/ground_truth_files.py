@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sfm2tuples.errors import DataError, first_three, shown
+from sfm2tuples.errors import DataError, first_three, shown, told_of
 from sfm2tuples.files.regular_files import require_file
 from sfm2tuples.files.safe_pickle import read_plain_pickle
 from sfm2tuples.files.text import read_json, read_text
@@ -196,7 +196,7 @@ def _boxes(path: Path, queries: list[Any], corners: list[Any]) -> np.ndarray | N
         if not fits:
             bad.append(str(query))
     if bad:
-        raise DataError(path, f"{len(bad):,} queries have no box with an area, first {first_three(bad)}")
+        raise DataError(path, f"{told_of(len(bad), 'queries have no box with an area')}, first {first_three(bad)}")
     return boxes
 
 

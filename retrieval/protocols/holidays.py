@@ -11,6 +11,7 @@ from retrieval.metrics.ground_truth import make_ground_truth
 from retrieval.protocols.benchmark import Benchmark, ProtocolChoice
 from retrieval.protocols.numbered import numbered_photos
 from retrieval.protocols.photo_names import PhotoNames, names_of
+from sfm2tuples.errors import told_of
 
 PATTERN = r"(1[0-9]{5})"
 """NNNNMM: photo MM of group NNNN, of which 00 is the query."""
@@ -57,7 +58,7 @@ def _notes(photos: int, named: int, groups: int, queries: int) -> tuple[str, ...
         absent = f"{PHOTOS - photos:,} of {PHOTOS:,} photos of Holidays are absent"
         notes.append(f"{absent}; {queries} of {QUERIES} queries are there")
     if groups > queries:
-        notes.append(f"{groups - queries} groups are without their query and serve as distractors")
+        notes.append(told_of(groups - queries, "groups have no query and serve as distractors"))
     if named > photos:
-        notes.append(f"{named - photos:,} photos of other names are left out")
+        notes.append(told_of(named - photos, "photos of another name are left out"))
     return tuple(notes)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from retrieval.photos.names import short_name
-from sfm2tuples.errors import DataError, first_three
+from sfm2tuples.errors import DataError, first_three, told_of
 
 
 def numbered_photos(names: Sequence[str], pattern: str, origin: str) -> dict[int, str]:
@@ -35,7 +35,9 @@ def numbered_photos(names: Sequence[str], pattern: str, origin: str) -> dict[int
         elif match:
             found[int(match[1])] = name
     if twice:
-        raise DataError(origin, f"{len(twice):,} photos have the number of another, first {first_three(twice)}")
+        raise DataError(
+            origin, f"{told_of(len(twice), 'photos have the number of another')}, first {first_three(twice)}"
+        )
     if not found:
         raise DataError(origin, "no photo has the name that the protocol expects", "see docs/protocols.md")
     return dict(sorted(found.items()))

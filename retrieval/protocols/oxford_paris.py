@@ -11,7 +11,7 @@ from retrieval.photos.names import short_name
 from retrieval.protocols.benchmark import Benchmark, ProtocolChoice
 from retrieval.protocols.ground_truth_files import find_ground_truth, read_ground_truth
 from retrieval.protocols.photo_names import PhotoNames, names_of
-from sfm2tuples.errors import DataError
+from sfm2tuples.errors import DataError, told_of
 
 CORRUPT = frozenset(
     f"paris_{landmark}_{number:06d}"
@@ -50,14 +50,14 @@ def make_benchmark(choice: ProtocolChoice, names: Callable[[], PhotoNames]) -> B
     if not listed.is_whole:
         database, left_out = _with_the_rest(name, own, there)
         if left_out:
-            notes.append(f"{left_out} corrupt photos of Paris are left out")
+            notes.append(told_of(left_out, "corrupt photos of Paris are left out"))
     row_in = {image: row for row, image in enumerate(database)}
     row_of = {short_name(image): row_in[image] for image in own}
     # Lists are in rows of imlist; without the corrupt ones they become rows of the database.
     rows = np.array([row_of.get(short_name(image), -1) for image in listed.imlist], np.int64)
     absent = [query for query in listed.qimlist if short_name(query) not in row_of]
     if absent:
-        raise DataError(listed.path, f"{len(absent):,} queries are not in imlist, first {absent[0]}")
+        raise DataError(listed.path, f"{told_of(len(absent), 'queries are not in imlist')}, first {absent[0]}")
     queries = np.array([row_of[short_name(query)] for query in listed.qimlist], np.int64)
     positives, junk = [], []
     for number, query in enumerate(queries):

@@ -10,7 +10,7 @@ from retrieval.metrics.ground_truth import make_ground_truth
 from retrieval.protocols.benchmark import Benchmark, ProtocolChoice
 from retrieval.protocols.ground_truth_files import find_ground_truth, read_ground_truth
 from retrieval.protocols.photo_names import PhotoNames, names_of
-from sfm2tuples.errors import DataError
+from sfm2tuples.errors import DataError, told_of
 
 SETUPS = {
     "easy": (("easy",), ("hard", "junk")),
@@ -37,7 +37,9 @@ def make_benchmark(choice: ProtocolChoice, names: Callable[[], PhotoNames]) -> B
         )
     inside = set(listed.imlist) & set(listed.qimlist)
     if inside:
-        raise DataError(listed.path, f"{len(inside):,} queries are in imlist too; revisited queries are not searched")
+        raise DataError(
+            listed.path, f"{told_of(len(inside), 'queries are in imlist too')}; revisited queries are not searched"
+        )
     there = names()
     database = names_of(listed.imlist, there, "imlist")
     queries = names_of(listed.qimlist, there.of_queries(), "qimlist")

@@ -10,6 +10,7 @@ from retrieval.metrics.ground_truth import make_ground_truth
 from retrieval.protocols.benchmark import Benchmark, ProtocolChoice
 from retrieval.protocols.numbered import numbered_photos
 from retrieval.protocols.photo_names import PhotoNames, names_of
+from sfm2tuples.errors import told_of
 
 PATTERN = r"ukbench([0-9]{5})"
 PHOTOS_PER_OBJECT = 4
@@ -44,7 +45,7 @@ def make_benchmark(choice: ProtocolChoice, names: Callable[[], PhotoNames]) -> B
     if torn:
         notes.append(f"{torn:,} of {len(objects):,} objects have not all four photos and serve as distractors")
     if len(there.all) > len(photos):
-        notes.append(f"{len(there.all) - len(photos):,} photos of other names are left out")
+        notes.append(told_of(len(there.all) - len(photos), "photos of another name are left out"))
     return Benchmark(
         database,
         names_of([database[row] for row in queries], there.of_queries(), "queries"),

@@ -58,7 +58,7 @@ from retrieval.reconstruction.unregistered import (
 )
 from retrieval.reconstruction.verification import add_matches
 from retrieval.reconstruction.work import UNREGISTERED, WorkFolder, held_folder
-from sfm2tuples.errors import ReconstructionError, UsageError, first_three
+from sfm2tuples.errors import ReconstructionError, UsageError, first_three, told_of
 from sfm2tuples.readers.colmap_database import read_verified_pairs
 from sfm2tuples.similarity.exact_search import most_similar
 
@@ -213,9 +213,9 @@ class _Run:
         own = {row: number for row, (_, number) in held.items()}
         cameras, moved = self._cameras(table, {} if changed else own)
         if changed:
-            why = f"{len(changed):,} photos are gone or were changed, first {first_three(changed)}"
+            why = f"{told_of(len(changed), 'photos are gone or were changed')}, first {first_three(changed)}"
         elif moved:
-            why = f"{len(moved):,} photos have another camera now, first {first_three(moved)}"
+            why = f"{told_of(len(moved), 'photos have another camera now')}, first {first_three(moved)}"
         if before and why is None:
             table.write(path)
             return table, cameras

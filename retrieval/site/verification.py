@@ -17,7 +17,7 @@ from retrieval.site.database import sources_of
 from retrieval.site.questions import Answers, Site, reranked
 from retrieval.site.site_files import held_site
 from retrieval.site.state import fingerprint_of, size_and_time
-from sfm2tuples.errors import DataError, PhotoError
+from sfm2tuples.errors import DataError, PhotoError, told_of
 
 logger = logging.getLogger(__name__)
 LEAST_MATCHES = 20
@@ -99,17 +99,17 @@ def _features_of_site(site: Site, wanted: Sequence[str], jobs: int) -> dict[str,
     if not absent:
         return features
     fresh: dict[str, LocalFeatures] = {}
-    what, count = "%d photos of the site cannot be read any more and count as sharing nothing, first: %s", len(absent)
+    what = "photos of the site cannot be read any more and are taken to share nothing"
     try:
         found, failures = extract_features(sources_of(photos.take(absent), site.files.photos), FeatureOptions(), jobs)
     except DataError:
         if not features:
             raise
-        logger.warning(what, count, photos.names[absent[0]])
+        logger.warning("%s, first: %s", told_of(len(absent), what), photos.names[absent[0]])
     else:
         fresh = {name: found.only([name]) for name in found.names}
         if failures:
-            logger.warning(what, len(failures), failures[0])
+            logger.warning("%s, first: %s", told_of(len(failures), what), failures[0])
     try:
         _keep(site, {path_of[name]: one for name, one in fresh.items()})
     except (DataError, OSError) as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from retrieval.photos.names import leaves_root
 from retrieval.photos.sources import photos_of
-from sfm2tuples.errors import DataError
+from sfm2tuples.errors import DataError, told_of
 from sfm2tuples.files.regular_files import require_file
 from sfm2tuples.files.remote.address import Address, AnyPath
 from sfm2tuples.files.text import read_csv
@@ -55,5 +55,5 @@ def _read_labels(path: Path) -> tuple[list[str], list[str]]:
         raise DataError(path, "names no distractor")
     odd = [i for i, row in enumerate(rows) if not row["image"] or row["label"] is None or leaves_root(row["image"])]
     if odd:
-        raise DataError(path, f"{len(odd):,} rows have no image and label, or an image outside the folder")
+        raise DataError(path, told_of(len(odd), "rows have no image and label, or an image outside the folder"))
     return [row["image"] for row in rows], [row["label"] for row in rows]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sfm2tuples.errors import DataError, first_three, refuse_some
+from sfm2tuples.errors import DataError, first_three, refuse_some, told_of
 
 NORM_TOLERANCE = 1e-3
 """How far a row's norm may be from 1 in our columns; float32 rounding stays far below."""
@@ -22,7 +22,7 @@ def check_names(path: str | Path, names: Sequence[str]) -> None:
         raise DataError(path, "holds no descriptors")
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise DataError(path, f"{len(twice):,} names occur more than once, first {first_three(twice)}")
+        raise DataError(path, f"{told_of(len(twice), 'names occur more than once')}, first {first_three(twice)}")
     if "" in set(names):
         raise DataError(path, "an image has an empty name")
 

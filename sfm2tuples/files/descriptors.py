@@ -17,7 +17,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sfm2tuples.errors import DataError, FileFormatError, UsageError, first_three, refuse_some
+from sfm2tuples.errors import DataError, FileFormatError, UsageError, first_three, refuse_some, told_of
 from sfm2tuples.files.checked_columns import CheckedColumns
 from sfm2tuples.files.columns import ColumnStream, mapped_column, rows_of_names, write_strings
 from sfm2tuples.files.container import create_file, header_of, open_file
@@ -281,11 +281,8 @@ def _check_group_names(path: str | Path, names: Sequence[str]) -> None:
     odd += [name for name in names if any(part in ("", ".") for part in name.split("/")) or "\0" in name]
     odd += [name for name in names if "global_descriptor" in name.split("/")]
     if odd:
-        raise DataError(
-            path,
-            f"{len(odd):,} names cannot be groups of hloc's layout, first {first_three(odd)}",
-            "use the columnar layout",
-        )
+        what = told_of(len(odd), "names cannot stand in hloc's layout")
+        raise DataError(path, f"{what}, first {first_three(odd)}", "use the columnar layout")
 
 
 def _read_groups(path: Path, file: h5py.File) -> tuple[list[str], np.ndarray]:

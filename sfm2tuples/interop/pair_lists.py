@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from sfm2tuples.errors import UsageError, first_three
+from sfm2tuples.errors import UsageError, first_three, told_of
 from sfm2tuples.files.atomic import write_text
 
 
@@ -32,5 +32,5 @@ def refuse_spaced_names(path: str | Path, names: Iterable[str]) -> None:
     """
     spaced = [name for name in dict.fromkeys(names) if name.split() != [name]]
     if spaced:
-        what = f"{len(spaced):,} names hold spaces, which a list of pairs cannot, first {first_three(spaced)}"
+        what = f"{told_of(len(spaced), 'names hold spaces, which a list of pairs cannot')}, first {first_three(spaced)}"
         raise UsageError(f"{path}: {what}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sfm2tuples.errors import MiningError, PhotoError, first_three
+from sfm2tuples.errors import MiningError, PhotoError, first_three, told_of
 from sfm2tuples.files.columns import gather_rows
 from sfm2tuples.files.remote.address import (
     Address,
@@ -329,6 +329,5 @@ def photos_elsewhere(index: OpenedIndex, distractors: Distractors) -> Iterator[A
 def _check_keys(keys: Sequence[str]) -> None:
     twice = [key for key, count in Counter(keys).items() if count > 1]
     if twice:
-        raise MiningError(
-            f"{len(twice):,} distractors have the key of another photo, first {first_three(twice)}; rename their folder"
-        )
+        what = told_of(len(twice), "distractors have the key of another photo")
+        raise MiningError(f"{what}, first {first_three(twice)}; rename their folder")
