@@ -16,6 +16,7 @@ from cli.options.network import network_options
 from cli.options.paths import FilePath, PhotoPath
 from cli.options.target import target_option
 from cli.output import Output, output_options
+from sfm2tuples.errors import counted
 from sfm2tuples.files.layouts import LAYOUTS
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from retrieval.networks.network import Network
     from retrieval.photos.sources import PhotoSources
     from retrieval.whitening.projection import Whitening
-    from sfm2tuples.errors import PhotoError, counted
+    from sfm2tuples.errors import PhotoError
     from sfm2tuples.files.descriptors import Descriptors, DescriptorStream
     from sfm2tuples.files.remote.address import AnyPath
 
