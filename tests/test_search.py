@@ -234,7 +234,7 @@ def test_pairs_are_lines_of_two_names_and_names_with_spaces_are_refused(tmp_path
     asked = Ranks(["q"], ["a", "b"], apart.row, apart.similarity, {"min_similarity": -0.2})
     assert write_pairs(tmp_path / "a.txt", asked, 9) == 2
     spaced = Ranks(["q 1"], ["b"], np.array([[0]]), np.zeros((1, 1), np.float32))
-    with pytest.raises(UsageError, match="hold spaces"):
+    with pytest.raises(UsageError, match="1 name holds spaces"):
         write_pairs(tmp_path / "s.txt", spaced, 1)
     assert not (tmp_path / "s.txt").exists()
 
