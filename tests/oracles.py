@@ -293,14 +293,14 @@ def _evidence_of_pair(view, other, pairs):
 def _seen(view, position):
     """Depth of a point along the optical axis, and the vector from it to the camera's centre.
 
-    That is None where the camera is where the point is, but for rounding.
+    Where the camera is where the point is, but for rounding, the vector is None; where depth is but rounding, it is 0.
     """
     _, rotation, translation, _ = view
     depth = sum(rotation[2][k] * position[k] for k in range(3)) + translation[2]
     centre = [-sum(rotation[r][k] * translation[r] for r in range(3)) for k in range(3)]
     ray = [centre[k] - position[k] for k in range(3)]
-    at_camera = math.hypot(*ray) <= 1e-9 * (sum(map(abs, position)) + sum(map(abs, ray)))
-    return depth, None if at_camera else ray
+    rounding = 1e-9 * (sum(map(abs, position)) + sum(map(abs, ray)))
+    return depth if depth > rounding else 0.0, ray if math.hypot(*ray) > rounding else None
 
 
 def places_by_flooding(num_models, links):

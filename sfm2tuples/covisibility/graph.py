@@ -14,8 +14,8 @@ from sfm2tuples.readers.camera_models import CAMERA_MODELS
 from sfm2tuples.readers.sparse_model import SparseModel
 
 AT_THE_CAMERA = 1e-9
-"""A point nearer to a camera than this share of its coordinates has no direction from there but rounding: it is left
-out of the angle. The real data has such a point."""
+"""A point nearer to a camera than this share of its coordinates has no direction from there but rounding, and one whose
+depth is below it has no depth: it is left out of the angle, and of the scale figure. The real data has such a point."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Covisibility:
     observed: np.ndarray
     """(n,) int64, |P(i)|: different points that each image observes."""
     behind: int
-    """Observations of a point that is not in front of its camera: left out of the scale figure."""
+    """Observations of a point that is not in front of its camera, but for rounding: left out of the scale figure."""
     without_focal_length: int
     """Images whose camera has no focal length: they have no scale figure."""
 
@@ -125,13 +125,13 @@ def _see(begin, end, starts, images, points, xyz, axes, offsets, centres, log_fo
         for k in range(starts[p], starts[p + 1]):
             i = images[k]
             depth = axes[i, 0] * x + axes[i, 1] * y + axes[i, 2] * z + offsets[i]
-            if depth > 0:
+            a, b, c = centres[i, 0] - x, centres[i, 1] - y, centres[i, 2] - z
+            distance = np.sqrt(a * a + b * b + c * c)
+            away = AT_THE_CAMERA * (abs(x) + abs(y) + abs(z) + abs(a) + abs(b) + abs(c))
+            if depth > away:
                 seen[k, LOG_SIZE] = log_focal[i] - np.log(depth)
             else:
                 seen[k, LOG_SIZE] = np.nan
                 behind += log_focal[i] == log_focal[i]
-            a, b, c = centres[i, 0] - x, centres[i, 1] - y, centres[i, 2] - z
-            distance = np.sqrt(a * a + b * b + c * c)
-            away = AT_THE_CAMERA * (abs(x) + abs(y) + abs(z) + abs(a) + abs(b) + abs(c))
             seen[k, DISTANCE] = distance if distance > away else np.nan
     return behind
