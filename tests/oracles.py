@@ -442,13 +442,10 @@ def assert_same_model(model, folder):
 
 
 def photo_joins_by_sets(images: list[tuple[int, int]]) -> dict[tuple[int, int], int]:
-    """How many photos two models share, by (first model with them, another): from (model, content), models rising."""
-    joins: dict[tuple[int, int], set[int]] = {}
-    for content in {content for _, content in images}:
-        models = sorted({model for model, other in images if other == content})
-        for model in models[1:]:
-            joins.setdefault((models[0], model), set()).add(content)
-    return {pair: len(contents) for pair, contents in joins.items()}
+    """How many photos two models share, by pair of models that share any: from (model, content)."""
+    held = {model: {content for other, content in images if other == model} for model, _ in images}
+    shared = {(a, b): len(held[a] & held[b]) for a in held for b in held if a < b}
+    return {pair: count for pair, count in shared.items() if count}
 
 
 # ---- Bundler and VisualSFM ------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sfm2tuples.errors import DataError
 from sfm2tuples.index.schema import TRAIN, VAL
-from sfm2tuples.places.grouping import Grouping, Join, group_models, photo_joins, scene_joins
+from sfm2tuples.places.grouping import MOST_HOLDERS, Grouping, Join, group_models, photo_joins, scene_joins
 from sfm2tuples.places.places_file import ListedPlaces, read_places
 from sfm2tuples.places.splits import split_places
 from sfm2tuples.places.twins import TwinCandidate, find_twins
@@ -33,6 +33,23 @@ def joins_of(models: str, photos: str, missing: str = "") -> list[Join]:
 
 def test_photos_of_the_same_content_join_models() -> None:
     assert joins_of("aaabcccd", "xyzwzyvv") == [Join(0, 2, photos=2), Join(2, 3, photos=1)]
+
+
+def test_a_photo_that_another_model_has_too_counts_for_every_pair() -> None:
+    joins = joins_of("aaa" "bbbbb" "ccccc", "xyz" "xyzvw" "xyzvw")
+    assert joins == [Join(0, 1, photos=3), Join(0, 2, photos=3), Join(1, 2, photos=5)]
+    grouping = group("abc", joins, {"a": "left", "c": "right"})
+    assert grouping.place.tolist() == [0, 1, 1]
+    assert grouping.reason == ["", "b and c share 5 photos"]
+
+
+def test_a_photo_of_very_many_models_joins_them_all_by_few_pairs() -> None:
+    count = 100
+    joins = photo_joins(np.zeros(count, np.int64), np.ones(count, bool), np.arange(count))
+    assert len(joins) < MOST_HOLDERS * count
+    names = [str(row) for row in range(count)]
+    grouping = group_models(names, [Path("/scenes") / name for name in names], joins, [None] * count)
+    assert set(grouping.place.tolist()) == {0}
 
 
 def test_a_photo_twice_in_one_model_counts_once() -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 import networkx as nx
 import numpy as np
 
+MOST_HOLDERS = 16
+"""Of the models that hold one photo, so many are compared with all later ones, which bounds the pairs."""
 _BETWEEN = "; "
 
 
@@ -46,7 +48,7 @@ class Grouping:
 def photo_joins(photo: np.ndarray, has_photo: np.ndarray, model: np.ndarray) -> list[Join]:
     """Pairs of models that hold photos of the same content.
 
-    Time and memory are linear in the images, besides a sort of those whose photo another one has too.
+    Time and memory are linear in the images, besides a sort of those whose photo another model has too.
 
     Parameters
     ----------
@@ -60,17 +62,21 @@ def photo_joins(photo: np.ndarray, has_photo: np.ndarray, model: np.ndarray) -> 
     Returns
     -------
     list of Join
-        Each model with the first one that holds the photo: as many pairs as connect them, never all pairs.
+        Each model with the first `MOST_HOLDERS` that hold the photo: all pairs where no photo is in more models, and
+        always as many as connect them.
     """
-    again = np.flatnonzero(has_photo & (model[photo] != model))
-    columns = photo[again], model[again], model[photo[again]]
-    last, second, first = (column[np.lexsort(columns)] for column in columns)
-    same_models = (first[1:] == first[:-1]) & (second[1:] == second[:-1])
-    once = np.append(True, ~(same_models & (last[1:] == last[:-1])))[: len(again)]
-    starts = np.flatnonzero(np.append(True, ~same_models)[: len(again)])
-    counts = np.add.reduceat(once.astype(np.int64), starts) if len(starts) else starts
-    rows = zip(first[starts].tolist(), second[starts].tolist(), counts.tolist(), strict=True)
-    return [Join(a, b, photos=count) for a, b, count in rows]
+    in_several = np.zeros(len(photo), bool)
+    in_several[photo[has_photo & (model[photo] != model)]] = True
+    rows = np.flatnonzero(has_photo & in_several[photo])
+    holders = np.unique(np.stack([photo[rows], model[rows]], axis=1), axis=0)
+    starts = np.flatnonzero(np.diff(holders[:, 0], prepend=-1))
+    rank = np.arange(len(holders)) - np.repeat(starts, np.diff(np.append(starts, len(holders))))
+    pairs = [np.zeros((0, 2), np.int64)]
+    for number in range(min(MOST_HOLDERS, int(rank.max(initial=0)))):
+        later = np.flatnonzero(rank > number)
+        pairs.append(np.stack([holders[later - rank[later] + number, 1], holders[later, 1]], axis=1))
+    joined, counts = np.unique(np.concatenate(pairs), axis=0, return_counts=True)
+    return [Join(a, b, photos=count) for (a, b), count in zip(joined.tolist(), counts.tolist(), strict=True)]
 
 
 def scene_joins(scenes: Sequence[Path], photo_roots: Sequence[str]) -> list[Join]:
