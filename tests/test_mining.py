@@ -394,6 +394,26 @@ def test_distractors_add_places_for_negatives_only(tmp_path):
         tables_of_index(index.opened(), MiningOptions(), no_size, clash)
 
 
+def test_distractors_of_a_place_bring_it_no_queries():
+    world = make()
+    images, more = world.images, 100
+    with_distractors = dataclasses.replace(
+        images,
+        key=images.key + [f"d/{i}" for i in range(more)],
+        root=images.root + ["/d"] * more,
+        name=images.name + [f"{i}" for i in range(more)],
+        place=np.pad(images.place, (0, more)),
+        size=np.pad(images.size, ((0, more), (0, 0)), constant_values=80),
+        index_row=np.pad(images.index_row, (0, more), constant_values=-1),
+    )
+    options = mining_options({"num_negatives": 3})
+    plans = [
+        plan_round(table, world.places, world.candidates["train"], options, "train", 0)
+        for table in (images, with_distractors)
+    ]
+    assert np.array_equal(plans[0].query, plans[1].query)
+
+
 def test_two_places_that_show_the_same_are_suspicious():
     rng = np.random.default_rng(0)
     looks = unit_rows(rng, 6, 32)

@@ -27,7 +27,7 @@ def drawn(sizes, eligible=None, round=0, **options):
     place = np.repeat(np.arange(len(sizes)), sizes)
     rows = np.arange(len(names)) if eligible is None else np.array([names.index(e) for e in eligible])
     places = item_numbers([f"place {p}" for p in range(len(sizes))])
-    chosen = choose_queries(rows, place, item_numbers(names), places, MiningOptions(**options), round)
+    chosen = choose_queries(rows, place, item_numbers(names), np.array(sizes), places, MiningOptions(**options), round)
     assert np.array_equal(chosen, np.unique(chosen))
     return [names[i] for i in chosen]
 

@@ -52,7 +52,7 @@ def tuples_of_round(state: TrainingState, round: int) -> TupleSet:
     if len(chosen.query) < len(plan.query) and state.team.leads:
         missing = len(plan.query) - len(chosen.query)
         logger.info(
-            "round %d: %d of %d queries found no proven negative and are left out", round, missing, len(plan.query)
+            "round %d: %d of %d queries found no negative and are left out", round, missing, len(plan.query)
         )
     return chosen
 

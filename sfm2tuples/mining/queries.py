@@ -16,7 +16,7 @@ def queries_of_places(place_size: np.ndarray, options: MiningOptions) -> np.ndar
     Parameters
     ----------
     place_size : (p,) int64
-        Images of each place that have a photo.
+        Images of the index of each place that have a photo.
 
     Returns
     -------
@@ -31,6 +31,7 @@ def choose_queries(
     eligible: np.ndarray,
     image_place: np.ndarray,
     image_number: np.ndarray,
+    place_size: np.ndarray,
     place_number: np.ndarray,
     options: MiningOptions,
     round: int,
@@ -42,9 +43,9 @@ def choose_queries(
     eligible : (e,) int64
         Rows of images that may be queries.
     image_place, image_number : (n,) int64, (n,) uint64
-        Place of every image (its size counts all of them), and its number in draws.
-    place_number : (p,) uint64
-        Number of each place in draws.
+        Place of every image, and its number in draws.
+    place_size, place_number : (p,) int64, (p,) uint64
+        Images of each place, distractors left out, and its number in draws.
     round : int
         Queries are drawn anew every round. [E16]
 
@@ -53,7 +54,7 @@ def choose_queries(
     (q,) int64
         Rising rows. Under `num_queries` the places take turns, so that a huge place does not fill a round.
     """
-    quota = queries_of_places(np.bincount(image_place, minlength=len(place_number)), options)
+    quota = queries_of_places(place_size, options)
     luck = draw(options.seed, round, "query", image_number[eligible])
     place = image_place[eligible]
     order = np.lexsort((eligible, luck, place))

@@ -89,7 +89,8 @@ def plan_round(
         eligible = _with_negative(eligible, np.flatnonzero(is_split), images.place, barred)
     without_negative = registered - without_positive - len(eligible)
     number = item_numbers(images.key)
-    query = choose_queries(eligible, images.place, number, item_numbers(places.name), options, round)
+    size = np.bincount(images.place[images.index_row >= 0], minlength=len(places.name))
+    query = choose_queries(eligible, images.place, number, size, item_numbers(places.name), options, round)
     if options.positives == "m1":
         positive = np.full((len(query), options.num_positives), -1, np.int64)
     else:
