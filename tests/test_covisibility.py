@@ -131,9 +131,7 @@ def test_a_point_at_a_camera_has_no_angle() -> None:
 def test_a_point_at_a_camera_has_no_depth() -> None:
     """Rounding leaves it 4e-13 before the camera, as in `machu_picchu`: it must not decide the scale of the pair."""
     points = [[0, 0, 10], [1, 0, 10], [0, 0, 5 + 4e-13]]
-    graph = covisibility(
-        model_of([[0, 1, 2], [0, 1, 2]], points, translations=np.array([[0, 0, 0], [0, 0, -5.0]]))
-    )
+    graph = covisibility(model_of([[0, 1, 2], [0, 1, 2]], points, translations=np.array([[0, 0, 0], [0, 0, -5.0]])))
     np.testing.assert_allclose(graph.scale_change, [2, 2], rtol=1e-6)
     assert graph.behind == 1
 

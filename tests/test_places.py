@@ -36,7 +36,7 @@ def test_photos_of_the_same_content_join_models() -> None:
 
 
 def test_a_photo_that_another_model_has_too_counts_for_every_pair() -> None:
-    joins = joins_of("aaa" "bbbbb" "ccccc", "xyz" "xyzvw" "xyzvw")
+    joins = joins_of("aaabbbbbccccc", "xyzxyzvwxyzvw")
     assert joins == [Join(0, 1, photos=3), Join(0, 2, photos=3), Join(1, 2, photos=5)]
     grouping = group("abc", joins, {"a": "left", "c": "right"})
     assert grouping.place.tolist() == [0, 1, 1]

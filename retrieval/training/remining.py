@@ -51,9 +51,7 @@ def tuples_of_round(state: TrainingState, round: int) -> TupleSet:
         _say_recall(search.report, state.team)
     if len(chosen.query) < len(plan.query) and state.team.leads:
         missing = len(plan.query) - len(chosen.query)
-        logger.info(
-            "round %d: %d of %d queries found no negative and are left out", round, missing, len(plan.query)
-        )
+        logger.info("round %d: %d of %d queries found no negative and are left out", round, missing, len(plan.query))
     return chosen
 
 
