@@ -90,3 +90,12 @@ def test_a_camera_without_a_focal_length_or_a_size_has_no_box(
 def test_no_camera_has_no_picture() -> None:
     none = np.zeros(0, np.int64)
     assert pictures_of(none, none.reshape(0, 2), np.zeros(1, np.int64), np.zeros(0)).box.shape == (0, 4)
+
+
+@pytest.mark.parametrize(("number", "name"), WITH_FOCAL, ids=[name for _, name in WITH_FOCAL])
+@pytest.mark.filterwarnings("error")
+def test_a_camera_without_a_focal_length_has_no_box_and_numpy_says_nothing(number: int, name: str) -> None:
+    model = CAMERA_MODELS[number]
+    for focal in (0.0, -100.0):
+        params = [focal] * model.num_focal + [0.1] * (model.num_params - model.num_focal)
+        assert np.isnan(pictures_of_one(number, (640, 480), params).box).all()

@@ -66,13 +66,14 @@ def _boxes(name: str, num_focal: int, sizes: np.ndarray, params: np.ndarray) -> 
     with np.errstate(all="ignore"):
         low, high = -centre / focal, (sizes - centre) / focal
     boxes = np.stack([low[:, 0], high[:, 0], low[:, 1], high[:, 1]], axis=1)
+    boxes[~((focal > 0).all(axis=1) & (sizes > 0).all(axis=1))] = np.nan
     beyond = params[:, num_focal + 2 :]
-    bent = beyond.any(axis=1) if name not in ("EUCM", "FOV") else np.ones(len(params), bool)
+    bent = np.isfinite(boxes).all(axis=1) & (beyond.any(axis=1) | (name in ("EUCM", "FOV")))
     if name in DISTORTIONS and bent.any():
         angle = np.linspace(0, np.pi if name in WIDE else np.pi / 2, NODES + 1)[:-1]
         radius = angle if name in WIDE else np.tan(angle)
         boxes[bent] = _straightened(boxes[bent], radius, beyond[bent], DISTORTIONS[name])
-    boxes[~((focal > 0).all(axis=1) & (sizes > 0).all(axis=1) & np.isfinite(boxes).all(axis=1))] = np.nan
+    boxes[~np.isfinite(boxes).all(axis=1)] = np.nan
     return boxes
 
 
