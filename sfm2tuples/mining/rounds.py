@@ -98,11 +98,9 @@ def plan_round(
     ends = np.concatenate([query, candidates.image[positive[positive >= 0]]])
     may_be_in_pool = np.flatnonzero(is_split) if split == SPLITS[TRAIN] else np.arange(len(images.key))
     pool = choose_pool(options.pool, may_be_in_pool, images.place, number, ends, options.seed, round)
-    needed = np.zeros(0, np.int64)
-    if options.needs_descriptors:
-        needed = np.union1d(ends, pool)
-        if options.positives == "m1":
-            needed = np.union1d(needed, _candidates_of(candidates, query))
+    needed = np.union1d(ends, pool) if options.needs_descriptors else np.zeros(0, np.int64)
+    if options.positives == "m1":
+        needed = np.union1d(needed, _candidates_of(candidates, query))
     return Plan(split, round, query, positive, pool, needed, without_positive, without_negative)
 
 
