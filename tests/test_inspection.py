@@ -16,6 +16,7 @@ from worlds import random_index, unit_rows, write_whole
 from cli.commands.inspect import command
 from retrieval.reports.inspection import inspect_file
 from retrieval.search.ranks_file import Ranks, write_ranks
+from retrieval.site.photo_list import PhotoList, write_photo_list
 from retrieval.whitening.projection import Whitening, write_whitening
 from sfm2tuples.errors import DataError
 from sfm2tuples.files.container import create_file
@@ -263,6 +264,13 @@ def text(path: Path) -> Path:
 def archive(path: Path) -> Path:
     np.savez(path.with_suffix(".npz"), x=np.zeros(2))
     return path.with_suffix(".npz")
+
+
+def test_a_table_of_ours_in_json_is_called_so(tmp_path: Path) -> None:
+    path = tmp_path / "photos.json"
+    write_photo_list(path, PhotoList([], [], [], []))
+    with pytest.raises(DataError, match="is text, sfm2tuples-site-photos; any editor shows it"):
+        inspect_file(path)
 
 
 @pytest.mark.parametrize("make", [foreign, of_unknown_format, newer, torn, text, archive, lambda path: path])

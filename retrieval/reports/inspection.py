@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -33,6 +34,8 @@ DOUBTFUL = 5
 """Pairs of a tuple file that are named, of each kind."""
 LEAST_ALIKE, MOST_ALIKE = "positives that look least alike", "negatives that look most alike"
 """Titles of their tables."""
+_TEXT = re.compile(rb'^\s*\{\s*"format":\s*"(sfm2tuples-[a-z-]+)"')
+"""How a JSON file of ours begins: an evaluation, or a table of a site."""
 _REMEDY = (
     "inspect reads an index, tuples, descriptors, ranked lists, a whitening, features, a bag of words or a checkpoint"
 )
@@ -62,7 +65,10 @@ def inspect_file(path: Path) -> dict[str, Facts]:
     if path.suffix in (".pt", ".pth", ".ckpt", ".safetensors") or zipfile.is_zipfile(path):
         return checkpoint_facts(path)
     if not is_hdf5(path):
-        raise FileFormatError(path, "is no file of sfm2tuples", _REMEDY)
+        with path.open("rb") as file:
+            text = _TEXT.match(file.read(100))
+        what = f"is text, {text[1].decode()}; any editor shows it" if text else "is no file of sfm2tuples"
+        raise FileFormatError(path, what, _REMEDY)
     header = read_header(path)
     if header.format not in FORMATS:
         raise FileFormatError(path, f"is {header.format}, which this program does not know")
