@@ -54,10 +54,10 @@ def _norms(values: np.ndarray) -> np.ndarray:
 
 def normalise_rows(path: str | Path, names: Sequence[str], values: np.ndarray) -> np.ndarray:
     """L2-normalise rows (n, D) to float32; rows that are not finite or all zeros are refused, `path` is at fault."""
-    return unit_rows(values, row_norms(path, names, values))
+    return to_unit_rows(values, row_norms(path, names, values))
 
 
-def unit_rows(values: np.ndarray, norms: np.ndarray) -> np.ndarray:
+def to_unit_rows(values: np.ndarray, norms: np.ndarray) -> np.ndarray:
     """Rows (n, D) of any floating point by their lengths (n,): (n, D) float32; no other copy of them is made."""
     rows = np.empty(values.shape, np.float32)
     np.divide(values, norms[:, None], out=rows, dtype=np.float64, casting="same_kind")

@@ -145,10 +145,8 @@ class OpenedIndex:
 
         Raises
         ------
-        DataError
-            No image has this key; a near one is named.
-        UsageError
-            It is no text.
+        DataError, UsageError
+            No image has this key, and a near one is named; it is no text.
         """
         if not isinstance(key, str):
             raise UsageError(f"{key!r} is no key of an image; give its text, as in images.key")

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from sfm2tuples.errors import UNREADABLE_ARRAYS, DataError, FileFormatError, UsageError
-from sfm2tuples.files.descriptor_checks import NORM_TOLERANCE, check_names, row_norms, unit_rows
+from sfm2tuples.files.descriptor_checks import NORM_TOLERANCE, check_names, row_norms, to_unit_rows
 from sfm2tuples.files.descriptors import Descriptors, is_columnar, read_hloc_rows
 from sfm2tuples.files.opening import is_hdf5, open_hdf5
 from sfm2tuples.files.plain_items import plain_dataset, plain_item
@@ -66,7 +66,7 @@ def read_foreign_descriptors(
     norms = row_norms(source, listed, values)
     settings = {"imported": "npy" if source.suffix == ".npy" else "hloc"}
     return ForeignDescriptors(
-        Descriptors(listed, unit_rows(values, norms), settings, str(source)),
+        Descriptors(listed, to_unit_rows(values, norms), settings, str(source)),
         int(np.sum(np.abs(norms - 1) > NORM_TOLERANCE)),
     )
 
