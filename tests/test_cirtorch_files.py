@@ -759,7 +759,7 @@ def test_an_unreadable_photo_is_left_out_of_the_export_with_its_pairs(
     values = json.loads(said.out)
     lost = sum(0 in pair for pair in zip(*tuple_pairs(tuples.tuples["train"]), strict=True))
     assert (values["unreadable"], values["pairs_left_out"], values["train"]["images"]) == (1, lost, 29)
-    assert "cannot be read and are left out" in said.err
+    assert "1 photo cannot be read and is left out" in said.err
 
 
 def test_cirtorch_is_warned_of_too_few_places_and_of_an_odd_name(world: Path) -> None:

@@ -405,7 +405,7 @@ def test_a_query_without_positives_is_left_out(folder: Path) -> None:
         file.write("d/1.jpg c/1.jpg\n")
     text = page(evaluate(folder, "rankings.txt", "r.json"))
     assert "<b>2 queries</b>" in text
-    assert "have no positive" in text
+    assert "1 query has no positive and is left out" in text
 
 
 def test_points_lie_on_the_side_of_who_is_ahead() -> None:
