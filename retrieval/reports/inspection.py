@@ -65,8 +65,8 @@ def inspect_file(path: Path) -> dict[str, Facts]:
     if path.suffix in (".pt", ".pth", ".ckpt", ".safetensors") or zipfile.is_zipfile(path):
         return checkpoint_facts(path)
     if not is_hdf5(path):
-        with path.open("rb") as file:
-            text = _TEXT.match(file.read(100))
+        with path.open("rb") as opened:
+            text = _TEXT.match(opened.read(100))
         what = f"is text, {text[1].decode()}; any editor shows it" if text else "is no file of sfm2tuples"
         raise FileFormatError(path, what, _REMEDY)
     header = read_header(path)
