@@ -19,9 +19,6 @@ DISTRACTORS = "distractors"
 """The sub-folder of a folder of labelled photos whose photos are never right."""
 
 
-MISPLACED = "images lie outside of the photos' folder"
-
-
 @dataclass(frozen=True)
 class Labels:
     """A table of labelled photos, one row a photo; all of them are the database."""
@@ -104,7 +101,7 @@ def _check_table(path: Path, table: list[tuple[str, ...]]) -> None:
         raise DataError(path, f"{told_of(len(twice), 'images occur more than once')}, first {first_three(twice)}")
     outside = [image for image, _, _ in table if leaves_root(image)]
     if outside:
-        what = f"{told_of(len(outside), MISPLACED)}, first {first_three(outside)}"
-        raise DataError(path, what, "write names relative to it (--images)")
+        what = told_of(len(outside), "images lie outside of the photos' folder")
+        raise DataError(path, f"{what}, first {first_three(outside)}", "write names relative to it (--images)")
     if not any(role == "query" for _, _, role in table):
         raise DataError(path, "has no row with the role query")

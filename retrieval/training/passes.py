@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -147,10 +147,11 @@ def add_cached_gradient(
     """
     own = torch.zeros(len(pictures), network.dimension, device=network.device)
     described: list[tuple[list[int], Callable[[], Tensor], Tensor | None]] = []
+    weights = {weight.untyped_storage().data_ptr() for weight in network.parameters()}
     free = plan.held
     for rows, forward in _forwards(network, pictures, precision, plan.photos):
         with torch.set_grad_enabled(free > 0):
-            found, taken = _weighed(network, forward)
+            found, taken = _weighed(forward, weights)
         free -= taken
         own[rows] = found.detach()
         described.append((rows, forward, found if free > 0 else None))
@@ -165,9 +166,8 @@ def add_cached_gradient(
     return loss.detach(), leaf.detach()
 
 
-def _weighed(network: Network, forward: Callable[[], Tensor]) -> tuple[Tensor, int]:
-    """Descriptors, and the bytes that wait for their gradient besides the weights."""
-    weights = {weight.untyped_storage().data_ptr() for weight in network.parameters()}
+def _weighed(forward: Callable[[], Tensor], weights: Collection[int]) -> tuple[Tensor, int]:
+    """Descriptors, and the bytes that wait for their gradient besides the weights, which lie at these addresses."""
     sizes: dict[int, int] = {}
 
     def weigh(saved: Tensor) -> Tensor:
